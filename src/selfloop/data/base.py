@@ -1,0 +1,86 @@
+"""What a data set hands to the loop: training and held-out rows per arm, and the way back to user units."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfloop.config import Frozen
+from selfloop.errors import DataError
+from selfloop.streams import Streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Real data of R arms in model units; user units are ``x * scale + shift``.
+
+    Attributes:
+        train: (R, n, *event) float64.
+        held_out: (R, m, *event) float64, rows that no model trains on.
+        shift: float64, broadcasts against an event.
+        scale: float64, broadcasts against an event, positive.
+        columns: names of the coordinates, in order.
+        image_shape: (height, width) where an event is a flattened image.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    shift: Tensor
+    scale: Tensor
+    columns: tuple[str, ...]
+    image_shape: tuple[int, int] | None = None
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return (..., *event) rows in user units, float64 on the CPU whatever the model computes in."""
+        return x.detach().to("cpu", torch.float64) * self.scale + self.shift
+
+
+class Dataset(Frozen, ABC):
+    """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them."""
+
+    @abstractmethod
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Return one training and one held-out set per seed; equal seeds give equal bits.
+
+        Raises:
+            DataError: the data cannot be read, or has too few rows for the split asked for.
+        """
+
+
+def split_rows(
+    rows: np.ndarray, n: int | None, held_out: int, seeds: Sequence[int], source: str
+) -> tuple[Tensor, Tensor]:
+    """Split fixed rows (N, *event) by one permutation per seed into (R, n, *event) and (R, held_out, *event).
+
+    The permutation's first n rows train and the next ``held_out`` are held out; n None trains on the rest.
+    ``source`` names the data in messages.
+
+    Raises:
+        DataError: fewer than 2 rows to train on or 1 to hold out, or more asked for than there are.
+    """
+    total = len(rows)
+    if held_out < 1:
+        raise DataError(f"{source}: held_out is {held_out}, but at least 1 row must be held out")
+    if n is not None and n < 2:
+        raise DataError(f"{source}: n is {n}, but at least 2 rows are needed to train on")
+    n = max(total - held_out, 2) if n is None else n
+    if n + held_out > total:
+        raise DataError(
+            f"{source} has {total} rows, fewer than n + held_out = {n} + {held_out} = {n + held_out}: "
+            "lower n or held_out"
+        )
+    orders = Streams(seeds=tuple(seeds)).permutations("data", [total] * len(seeds))
+    train = np.stack([rows[order[:n]] for order in orders])
+    rest = np.stack([rows[order[n : n + held_out]] for order in orders])
+    return torch.from_numpy(train), torch.from_numpy(rest)
+
+
+def quoted(text: object, limit: int = 80) -> str:
+    """Return text as one quoted, escaped line, so that no name or value can break a message."""
+    line = repr(str(text))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

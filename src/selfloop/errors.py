@@ -1,0 +1,21 @@
+"""The errors that selfloop raises on purpose: each message is one line that says what is wrong, where, and what to do."""
+
+
+class SelfloopError(Exception):
+    """Something the user can put right; the command line prints the message and exits with 2."""
+
+
+class ConfigError(SelfloopError):
+    """A setting that is unknown, mistyped or impossible."""
+
+
+class DataError(SelfloopError):
+    """Data that cannot be read or must not be used."""
+
+
+class RunError(SelfloopError):
+    """A run directory that is locked, damaged, or belongs to another experiment."""
+
+
+class StorageFull(SelfloopError):
+    """The disk is full; what was committed is safe and the run resumes when there is space."""
