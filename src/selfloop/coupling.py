@@ -11,15 +11,12 @@ __all__ = ["assignment", "optimal_pairs", "squared_distances"]
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return ‖a_i − b_j‖² as (…, n, m) float64 from (…, n, *event) and (…, m, *event).
+    """Return ‖a_i − b_j‖² as (…, n, m) float64 from (…, n, d) and (…, m, d).
 
     Both sides are centred first, so that clouds far from the origin lose no digits to cancellation.
     """
-    lead = a.shape[: b.ndim - 1] if b.ndim == 2 else a.shape[:-2] if b.ndim == 3 else a.shape[:1]
-    a = a.reshape(*lead, -1).double() if b.ndim == 2 else a.flatten(len(lead) + 1).double()
-    b = b.double() if b.ndim == 2 else b.flatten(len(lead) + 1).double()
-    centre = b.mean(dim=-2, keepdim=True)
-    a, b = a - centre, b - centre
+    centre = b.double().mean(dim=-2, keepdim=True)
+    a, b = a.double() - centre, b.double() - centre
     square = (a * a).sum(-1).unsqueeze(-1) + (b * b).sum(-1).unsqueeze(-2) - 2 * a @ b.transpose(-1, -2)
     return square.clamp_min(0)
 

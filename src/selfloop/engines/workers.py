@@ -1,0 +1,94 @@
+"""Where the stacks of a generation run: in this process, or spread over worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from typing import Protocol, TypeVar
+
+from selfloop.errors import RunError
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 3  # a stack that kills its worker this often is not going to succeed
+
+
+class Engine(Protocol):
+    """Applies a function to stack numbers and yields results as they come; the order does not matter."""
+
+    def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
+        """Yield ``function(stack)`` for every stack."""
+
+
+class InProcess:
+    """One stack after the other, with the caller's torch settings."""
+
+    def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
+        """Yield ``function(stack)`` for every stack, in order."""
+        return map(function, stacks)
+
+
+def _quiet_worker() -> None:
+    # Ctrl-C reaches the whole process group: only the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+class Workers:
+    """Processes with one thread each; one that is killed costs only the stacks it was working on."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._executor = self._start()
+
+    def _start(self):  # type: ignore[no-untyped-def]
+        from loky import ProcessPoolExecutor
+
+        # BLAS and OpenMP read these when a worker starts; a second thread per process only makes both wait.
+        threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        return ProcessPoolExecutor(self._workers, initializer=_quiet_worker, env=threads)
+
+    def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
+        """Yield ``function(stack)`` as they finish, running those of a killed worker again."""
+        from loky.process_executor import BrokenProcessPool
+
+        left = set(stacks)
+        for _ in range(_ATTEMPTS):
+            futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
+            try:
+                for future in as_completed(futures):
+                    result = future.result()
+                    left.discard(futures[future])
+                    yield result
+                return
+            except BrokenProcessPool:
+                self.close()
+                self._executor = self._start()
+        raise RunError(f"worker processes were killed {_ATTEMPTS} times in one generation: is there enough memory?")
+
+    def close(self) -> None:
+        """Stop the processes, also those at work."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+
+@contextlib.contextmanager
+def engine(workers: int, stacks: int) -> Iterator[Engine]:
+    """Start what runs ``stacks`` stacks: this process for 0 workers, else as many processes as are of use."""
+    if workers == 0:
+        yield InProcess()
+        return
+    pool = Workers(min(workers, stacks))
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,46 @@
+"""What a generator is: frozen hyperparameters whose methods take and return states that lead with R."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import Budget, State
+
+
+class Generator(Protocol):
+    """A family of generative models; no method lets an arm see its neighbours.
+
+    Attributes:
+        name: by which a configuration selects the family.
+        trained: whether ``fit`` takes gradient steps, and so needs a budget.
+        dtype: of samples and parameters.
+        stack: how many arms to train in one tensor program.
+    """
+
+    name: str
+    trained: ClassVar[bool]
+    dtype: ClassVar[torch.dtype]
+    stack: ClassVar[int]
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Return the state of R untrained models of events of the given shape."""
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+        """Return the state after fitting each model to its own data, going on from ``state``."""
+
+    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+        """Draw (R, n, *event) samples."""
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A generator whose likelihood can be computed."""
+
+    def log_prob(self, state: State, x: Tensor) -> Tensor:
+        """Return the log density of (R, N, *event) points in nats, (R, N)."""

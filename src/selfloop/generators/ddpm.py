@@ -1,0 +1,96 @@
+"""DDPM on vectors (Ho et al. 2020) with ddpm-torch's toy decoder, schedule, loss and ancestral sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from selfloop.config import Frozen
+from selfloop.nets.mlp import decoder, decoder_init
+from selfloop.samplers import Schedule, ancestral
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import Adam, Batches, Blocks, Budget, State, averaged, fresh, train
+
+
+class DDPM(Frozen):
+    """Denoising diffusion that predicts the noise; the defaults are those of ddpm-torch's toy experiments.
+
+    ddpm-torch draws training times from 0 … T − 2, so that its network never sees the time at which sampling starts;
+    here they are drawn from all T.
+
+    Attributes:
+        width: hidden width of the decoder.
+        layers: how often its one temporal layer is applied.
+        timesteps: T.
+        beta_start: β_1 of the linear schedule.
+        beta_end: β_T.
+        variance: of a reverse step, "fixed-large" (β_t) or "fixed-small" (β̃_t).
+        batch_size: rows per step and arm.
+        optimizer: Adam's hyperparameters.
+        ema_decay: decay of the averaged weights that sample; None samples with the last ones.
+    """
+
+    name: Literal["ddpm"] = "ddpm"
+    width: int = Field(default=128, ge=4)
+    layers: PositiveInt = 3
+    timesteps: int = Field(default=100, ge=2)
+    beta_start: PositiveFloat = 1e-3
+    beta_end: float = Field(default=0.2, gt=0, lt=1)
+    variance: Literal["fixed-large", "fixed-small"] = "fixed-large"
+    batch_size: PositiveInt = 1000
+    optimizer: Adam = Adam(beta1=0.5)
+    ema_decay: PositiveFloat | None = None
+
+    trained: ClassVar[bool] = True
+    dtype: ClassVar[torch.dtype] = torch.float32
+    stack: ClassVar[int] = 8
+
+    @property
+    def schedule(self) -> Schedule:
+        """The β schedule and its derived tables."""
+        return Schedule.linear(self.beta_start, self.beta_end, self.timesteps)
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Draw the networks; events are vectors (d,)."""
+        (d,) = event
+        return fresh(decoder_init(streams, d, self.width), ema=self.ema_decay is not None)
+
+    def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return ‖ε − ε_θ(x_t, t)‖²/d per row, (R, B), of (R, B, d) data at times t (R, B) (Ho et al., Eq. 14)."""
+        alphas_bar = self.schedule.alphas_bar
+        signal = torch.from_numpy(np.sqrt(alphas_bar)).float()[t].unsqueeze(-1)
+        sigma = torch.from_numpy(np.sqrt(1 - alphas_bar)).float()[t].unsqueeze(-1)
+        predicted = decoder(params, signal * x0 + sigma * noise, t, self.layers)
+        return (noise - predicted).square().mean(-1)
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+        """Minimise the simplified DDPM loss."""
+        b, d = self.batch_size, data.x.shape[2]
+        batches = Batches(data, b, streams)
+        noise = Blocks(lambda shape, i: streams.normal("noise", shape, i), (b, d))
+        times = Blocks(lambda shape, i: streams.integers("times", self.timesteps, shape, i), (b,))
+
+        def loss(params: State, step: int) -> Tensor:
+            return self.loss(params, batches[step], times[step], noise[step]).mean(1)
+
+        return train(state, loss, steps=budget.count(b), adam=self.optimizer, ema_decay=self.ema_decay)
+
+    @torch.no_grad()
+    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+        """Run the ancestral chain from N(0, I)."""
+        params = averaged(state)
+        shape = (n, params["out_fc.bias"].shape[1])
+        return ancestral(
+            lambda x, t: decoder(params, x, t.expand(x.shape[:2]), self.layers),
+            streams.normal("latents", shape),
+            self.schedule,
+            # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.
+            lambda i: streams.normal("latents", shape, i + 1),
+            self.variance,
+        )

@@ -1,0 +1,75 @@
+"""The multivariate Gaussian of Section 2.2: fitted in closed form, collapsing in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from selfloop.config import Frozen
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import Budget, State
+
+
+class Gaussian(Frozen):
+    """N(μ, Σ) with the sample mean and the unbiased sample covariance (Eqs. 4–5 of Bertrand et al. 2024).
+
+    State: ``mean`` (R, d) and ``covariance`` (R, d, d), float64. With fewer than d + 1 rows Σ is singular, which
+    sampling bears.
+    """
+
+    name: Literal["gaussian"] = "gaussian"
+    trained: ClassVar[bool] = False
+    dtype: ClassVar[torch.dtype] = torch.float64
+    stack: ClassVar[int] = 256
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Return N(0, I)."""
+        (d,) = event
+        r = len(streams.seeds)
+        return {
+            "mean": torch.zeros(r, d, dtype=self.dtype),
+            "covariance": torch.eye(d, dtype=self.dtype).repeat(r, 1, 1),
+        }
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+        """Return the closed-form fit (Eq. 5); neither ``state`` nor ``budget`` plays a part."""
+        x = data.x.to(self.dtype)
+        used = (torch.arange(x.shape[1]) < data.count.unsqueeze(1)).to(self.dtype).unsqueeze(-1)
+        n = data.count.to(self.dtype).view(-1, 1)
+        mean = (x * used).sum(1) / n
+        centred = (x - mean.unsqueeze(1)) * used
+        covariance = centred.transpose(1, 2) @ centred / (n - 1).unsqueeze(-1)
+        return {"mean": mean, "covariance": covariance}
+
+    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+        """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
+        d = state["mean"].shape[1]
+        z = streams.normal("latents", (n, d), dtype=self.dtype)
+        return state["mean"].unsqueeze(1) + z @ symmetric_root(state["covariance"])
+
+    def log_prob(self, state: State, x: Tensor) -> Tensor:
+        """Return log N(x; μ, Σ); −∞ or NaN where Σ is singular to working precision."""
+        centred = x.to(self.dtype) - state["mean"].unsqueeze(1)
+        factor, info = torch.linalg.cholesky_ex(state["covariance"])
+        factor = torch.where((info == 0).view(-1, 1, 1), factor, torch.full_like(factor, torch.nan))
+        whitened = torch.linalg.solve_triangular(factor, centred.transpose(1, 2), upper=False)
+        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
+        return -0.5 * (whitened.square().sum(1) + log_det + x.shape[-1] * math.log(2 * math.pi))
+
+
+def symmetric_root(covariance: Tensor) -> Tensor:
+    """Return √Σ of (R, d, d) positive semi-definite matrices; rounding's negative eigenvalues count as zero."""
+    # One matrix at a time: LAPACK's result for one must not depend on how many there are, nor on a NaN beside it.
+    return torch.stack([_root(matrix) for matrix in covariance])
+
+
+def _root(matrix: Tensor) -> Tensor:
+    if not torch.isfinite(matrix).all():
+        return torch.full_like(matrix, torch.nan)
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * values.clamp_min(0).sqrt() @ vectors.T

@@ -1,0 +1,197 @@
+"""Algorithm 1 of Bertrand et al. 2024 for a stack of arms: mix, fit, sample, measure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfloop import mixing
+from selfloop.data import Split
+from selfloop.experiment import Arm
+from selfloop.metrics import METRICS, Evidence
+from selfloop.mixing import History
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import State, parameters, reset_optimizer
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one generation of a stack of arms produced."""
+
+    state: State
+    samples: Samples
+    records: list[Record]
+
+
+def load(arms: Sequence[Arm]) -> Split:
+    """Load the real data of a stack of arms, in the generator's number type."""
+    experiment = arms[0].experiment
+    split = experiment.data.load([arm.seed for arm in arms])
+    dtype = experiment.generator.dtype
+    return replace(split, train=split.train.to(dtype), held_out=split.held_out.to(dtype))
+
+
+def advance(
+    arms: Sequence[Arm], split: Split, t: int, state: State | None, history: History, first: State | None
+) -> Outcome:
+    """Run generation t of Algorithm 1 for arms that differ in seed and λ only.
+
+    An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
+    its neighbours go on.
+
+    Args:
+        arms: R arms of one stack.
+        split: their real data.
+        t: 0 trains on real data alone; later ones on what the mixing regime makes of ``history``.
+        state: after generation t − 1; None at t = 0.
+        history: maps a generation before t to its samples.
+        first: after generation 0; None at t = 0.
+
+    Returns:
+        The state, max(n, ⌊λ·n⌋) samples per arm, and one record per arm.
+    """
+    alive = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
+    if not alive:
+        return Outcome(_required(state), history(t - 1), [_record(arm, t, split, None) for arm in arms])
+    rows = Rows(alive, len(arms))
+    living = [arms[r] for r in alive]
+    real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
+    then = None if state is None else rows.narrow(state)
+    fitted, samples = _step(living, real.train, t, then, lambda g: history(g).select(alive))
+    origin = fitted if first is None else rows.narrow(first)
+    records = _measure(living, real, t, fitted, origin, samples)
+    if rows.all:
+        return Outcome(fitted, samples, records)
+    every = {arm.index: _record(arm, t, split, None) for arm in arms} | {r["arm"]: r for r in records}
+    return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
+
+
+def _step(
+    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History
+) -> tuple[State, Samples]:
+    """Mix, fit and sample: the three lines of Algorithm 1."""
+    experiment = arms[0].experiment
+    generator, n = experiment.generator, train.shape[1]
+    streams = Streams(seeds=tuple(arm.seed for arm in arms), generation=t)
+    real = Samples.full(train, born=0)
+
+    data = mixing.stack(
+        [
+            arm.experiment.mixing(t, real.select([r]), lambda g, r=r: history(g).select([r]), streams)  # type: ignore[misc]
+            for r, arm in enumerate(arms)
+        ]
+    )
+    if state is None or experiment.retrain == "scratch":
+        state = generator.init(train.shape[2:], streams)
+    elif experiment.optimizer == "reset":
+        state = reset_optimizer(state)
+    budget = experiment.pretrain if t == 0 and experiment.pretrain is not None else experiment.budget
+    state = generator.fit(state, data, None if budget is None else budget.resolve(n), streams)
+    latents = streams if experiment.latents == "fresh" else streams.at(0)
+    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents)
+    return state, _freeze(Samples.full(x, born=t + 1), state)
+
+
+def _freeze(samples: Samples, state: State) -> Samples:
+    """Empty the sample sets of arms that have diverged."""
+    finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
+    keep = finite.view(-1, *[1] * (samples.x.ndim - 1))
+    return Samples(
+        x=torch.where(keep, samples.x, torch.zeros_like(samples.x)),
+        born=samples.born,
+        count=torch.where(finite, samples.count, torch.zeros_like(samples.count)),
+    )
+
+
+def _measure(
+    arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples
+) -> list[Record]:
+    """Compute the metrics of the arms that are finite, and their floors at generation 0."""
+    experiment, n = arms[0].experiment, split.train.shape[1]
+    sound = [r for r in range(len(arms)) if int(samples.count[r])]
+    names, records = experiment.metrics, [_record(arm, t, split, None) for arm in arms]
+    if not sound:
+        return records
+    rows = Rows(sound, len(arms))
+    streams = Streams(seeds=tuple(arms[r].seed for r in sound))
+    evidence = Evidence(
+        generator=experiment.generator,
+        state=rows.narrow(state),
+        first=rows.narrow(first),
+        untrained=experiment.generator.init(split.train.shape[2:], streams),
+        train=split.train[sound],
+        held_out=split.held_out[sound],
+        generated=samples.x[sound, :n],
+    )
+    values = {name: METRICS[name].compute(evidence).tolist() for name in names}
+    floor = replace(evidence, generated=evidence.train)
+    floors = {name: METRICS[name].compute(floor).tolist() for name in names if t == 0 and METRICS[name].floor}
+    for i, r in enumerate(sound):
+        records[r] = _record(arms[r], t, split, {name: values[name][i] for name in names})
+        if floors:
+            records[r]["reference"] = {name: floors[name][i] for name in floors}
+    return records
+
+
+def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) -> Record:
+    """Return a JSON-ready record; a number that is not finite becomes null, λ = inf the word "inf"."""
+    n = split.train.shape[1]
+    lam = arm.experiment.mixing
+    synthetic = 0 if t == 0 else lam.synthetic(n)
+    values = metrics or dict.fromkeys(arm.experiment.metrics, math.nan)
+    return {
+        "generation": t,
+        "arm": arm.index,
+        "seed": arm.seed,
+        "settings": {k: "inf" if v == math.inf else v for k, v in arm.settings.items()},
+        "status": "diverged" if metrics is None else "ok",
+        "n_real": 0 if t > 0 and math.isinf(lam.lam) else n,
+        "n_synthetic": synthetic,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in values.items()},
+    }
+
+
+def _required(state: State | None) -> State:
+    if state is None:
+        raise ValueError("generations after the first need the state of the one before")
+    return state
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some of the R rows of a stack."""
+
+    chosen: list[int]
+    of: int
+
+    @property
+    def all(self) -> bool:
+        """Whether these are all of them."""
+        return len(self.chosen) == self.of
+
+    def narrow(self, state: State) -> State:
+        """Return the chosen rows of every leaf."""
+        return state if self.all else {k: v[self.chosen] for k, v in state.items()}
+
+    def widen(self, state: State, rest: State) -> State:
+        """Return ``rest`` with the chosen rows replaced."""
+        out = {k: v.clone() for k, v in rest.items()}
+        for k, v in state.items():
+            out[k][self.chosen] = v
+        return out
+
+    def widen_samples(self, samples: Samples) -> Samples:
+        """Return the samples in a full stack whose other arms are empty."""
+        x = samples.x.new_zeros(self.of, *samples.x.shape[1:])
+        born = samples.born.new_zeros(self.of, samples.born.shape[1])
+        count = samples.count.new_zeros(self.of)
+        x[self.chosen], born[self.chosen], count[self.chosen] = samples.x, samples.born, samples.count
+        return Samples(x=x, born=born, count=count)

@@ -1,0 +1,89 @@
+"""Mean, covariance and spread of the generated rows against the real training rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from selfloop.metrics.base import Evidence, Metric
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.double().flatten(2).mean(1)
+
+
+def covariance(x: Tensor) -> Tensor:
+    """Return the unbiased covariances (R, d, d) float64 of (R, N, *event) rows."""
+    x = x.double().flatten(2)
+    centred = x - x.mean(1, keepdim=True)
+    return centred.transpose(1, 2) @ centred / (x.shape[1] - 1)
+
+
+def _total_variance(x: Tensor) -> Tensor:
+    return x.double().flatten(2).var(1).sum(1)
+
+
+def _standard_deviations(x: Tensor) -> Tensor:
+    """Return tr √Cov per arm, the sum of the principal standard deviations."""
+    return torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in covariance(x)])
+
+
+def _mean_error(evidence: Evidence) -> Tensor:
+    return torch.linalg.vector_norm(_mean(evidence.generated) - _mean(evidence.train), dim=1)
+
+
+def _covariance_error(evidence: Evidence) -> Tensor:
+    return torch.linalg.matrix_norm(covariance(evidence.generated) - covariance(evidence.train))
+
+
+def _root_ratio(evidence: Evidence) -> Tensor:
+    if "covariance" not in evidence.state:  # a model without Σ is judged by its samples
+        return _standard_deviations(evidence.generated) / _standard_deviations(evidence.train)
+    roots = [
+        torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in state["covariance"]])
+        for state in (evidence.state, evidence.first)
+    ]
+    return roots[0] / roots[1]
+
+
+METRICS = (
+    Metric(
+        name="mean_error",
+        title="Mean error",
+        definition="Euclidean distance between the means of the generated and of the real training rows.",
+        direction="lower is better",
+        version=1,
+        unit="data units",
+        compute=_mean_error,
+    ),
+    Metric(
+        name="covariance_error",
+        title="Covariance error",
+        definition="Frobenius norm of the difference of the unbiased covariances of generated and real training rows.",
+        direction="lower is better",
+        version=1,
+        unit="data units²",
+        compute=_covariance_error,
+    ),
+    Metric(
+        name="variance_ratio",
+        title="Variance ratio",
+        definition="Total variance tr Cov of the generated rows over that of the real training rows.",
+        direction="1 is best",
+        version=1,
+        unit="ratio",
+        compute=lambda e: _total_variance(e.generated) / _total_variance(e.train),
+    ),
+    Metric(
+        name="sqrt_covariance_ratio",
+        title="tr √Σ_t / tr √Σ_0",
+        definition=(
+            "Sum of the principal standard deviations of the model over that at generation 0; "
+            "for a model without Σ, of the generated over the real training rows."
+        ),
+        direction="1 is best",
+        version=1,
+        unit="ratio",
+        compute=_root_ratio,
+    ),
+)

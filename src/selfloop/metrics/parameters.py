@@ -1,0 +1,55 @@
+"""How far the parameters have moved (Figure 9), and how likely held-out data are under the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from selfloop.generators.base import Density
+from selfloop.metrics.base import Evidence, Metric
+from selfloop.training import State, parameters
+
+
+def parameter_distance(a: State, b: State) -> Tensor:
+    """Return ‖θ_a − θ_b‖₂ / p per arm, (R,) float64, with p the number of parameters of one arm (Figure 9)."""
+    a, b = parameters(a), parameters(b)
+    square = torch.stack([(a[k].double() - b[k].double()).flatten(1).square().sum(1) for k in a]).sum(0)
+    return square.sqrt() / sum(leaf[0].numel() for leaf in a.values())
+
+
+def _negative_log_likelihood(evidence: Evidence) -> Tensor:
+    if not isinstance(evidence.generator, Density):
+        raise TypeError(f"generator {evidence.generator.name} has no log_prob")
+    return -evidence.generator.log_prob(evidence.state, evidence.held_out).double().mean(1)
+
+
+METRICS = (
+    Metric(
+        name="parameter_distance",
+        title="‖θ_t − θ_0‖ / p",
+        definition="Euclidean distance of the parameters to those after generation 0, over their number p (Figure 9).",
+        direction="lower is closer",
+        version=1,
+        unit="parameter units",
+        compute=lambda e: parameter_distance(e.state, e.first),
+    ),
+    Metric(
+        name="parameter_distance_random",
+        title="‖θ_t − θ_random‖ / p",
+        definition="Euclidean distance of the parameters to their random initialisation, over their number p (Figure 9).",
+        direction="no direction",
+        version=1,
+        unit="parameter units",
+        compute=lambda e: parameter_distance(e.state, e.untrained),
+    ),
+    Metric(
+        name="nll",
+        title="Held-out NLL",
+        definition="Mean negative log-likelihood of the held-out real rows under the model.",
+        direction="lower is better",
+        version=1,
+        unit="nats",
+        compute=_negative_log_likelihood,
+        density=True,
+    ),
+)

@@ -1,0 +1,46 @@
+"""How a setting looks, the same in every chart: the paper's Figures 2 and 8 where settings differ in λ alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from selfloop.report.curves import Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Colours on a light and on a dark page, and line and marker in matplotlib's words ("" for no marker)."""
+
+    light: str
+    dark: str
+    dash: Literal["solid", "dashed"] = "solid"
+    marker: Literal["", "o", "^"] = ""
+
+
+_NONE = Style(light="#111111", dark="#f2f2f2", dash="dashed", marker="o")
+_ALL = Style(light="#d62728", dark="#ff6b6b", dash="dashed", marker="^")
+
+
+def styles(settings: Sequence[Setting]) -> list[Style]:
+    """Return one style per setting: λ = 0 black dashes and circles, λ = ∞ red dashes and triangles, others viridis."""
+    lams = [setting.lam for setting in settings]
+    paper = len(set(lams)) == len(lams) and not any(map(math.isnan, lams))
+    special = {0.0: _NONE, math.inf: _ALL} if paper else {}
+    ordinary = sorted((lam for lam in lams if lam not in special), key=lambda lam: lam) if paper else lams
+    out: list[Style] = []
+    for i, lam in enumerate(lams):
+        place = ordinary.index(lam) if paper and lam not in special else i
+        out.append(special.get(lam) or _ladder(place, len(ordinary)))
+    return out
+
+
+def _ladder(i: int, n: int) -> Style:
+    at = i / (n - 1) if n > 1 else 0.5
+    viridis = colormaps["viridis"]
+    return Style(light=to_hex(viridis(0.2 + 0.6 * at)), dark=to_hex(viridis(0.45 + 0.5 * at)))

@@ -1,0 +1,142 @@
+"""Is the loop stable? One rule, stated in words beside the numbers it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import linregress
+
+from selfloop.metrics import Metric
+from selfloop.report.curves import Array, Curves, Setting, mean
+
+Word = Literal["stable", "drifting", "collapsed", "too short", "not judged"]
+
+RULE = (
+    "Two curves are judged, both relative to generation 0, which saw real data alone: the distance to held-out data "
+    "(W2, else W1, else the first recorded distance that has a floor and is better when lower) and the total "
+    "variance of the generated samples. End means the mean of the last three retrainings. "
+    "Collapsed: the arm diverged, or its distance at the end is at least 2 × that of generation 0, or its variance "
+    "at the end is at most 1/2 × or at least 2 × that of generation 0. "
+    "Drifting: not collapsed, and over the second half of the generations the least-squares slope is worsening by "
+    "more than 2 standard errors and amounts, over that half, to more than 10 % of generation 0's distance or takes "
+    "the variance more than 10 % further from generation 0's. "
+    "Stable: neither. Too short: not collapsed, and fewer than 4 retrainings. "
+    "A setting is judged by the same rule on the mean over its seeds, and is collapsed as well if at least half of "
+    "its arms are."
+)
+
+FACTOR = 2.0
+DRIFT = 0.10
+ERRORS = 2.0
+ENOUGH = 4
+LAST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One word, and the numbers that led to it as a phrase."""
+
+    word: Word
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The names of the two judged metrics; None where a run recorded none that qualifies."""
+
+    distance: str | None
+    spread: str | None
+
+
+def judged(curves: Curves, metrics: Mapping[str, Metric]) -> Judged:
+    """Choose what is judged, from what was recorded."""
+    candidates = ["w2_held_out", "w1_held_out", *curves.metrics]
+    distance = next((name for name in candidates if _qualifies(name, curves, metrics)), None)
+    spread = next((name for name in ("variance_ratio", "sqrt_covariance_ratio") if name in curves.values), None)
+    return Judged(distance=distance, spread=spread)
+
+
+def _qualifies(name: str, curves: Curves, metrics: Mapping[str, Metric]) -> bool:
+    if name not in curves.values or name not in metrics:
+        return False
+    return metrics[name].floor and metrics[name].direction == "lower is better"
+
+
+def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
+    """Judge one arm."""
+    return _judge(
+        None if by.distance is None else curves.values[by.distance][arm],
+        _spread(None if by.spread is None else curves.values[by.spread][arm], by),
+        int(curves.diverged[arm]),
+    )
+
+
+def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
+    """Judge a setting by the mean over its seeds, and by how many of its arms collapsed."""
+    words = [of_arm(arm, curves, by).word for arm in setting.arms]
+    fallen, total = words.count("collapsed"), len(words)
+    verdict = _judge(
+        None if by.distance is None else mean(curves.of(setting, by.distance)),
+        _spread(None if by.spread is None else mean(curves.of(setting, by.spread)), by),
+        -1,
+    )
+    word: Word = "collapsed" if 2 * fallen >= total else verdict.word
+    reasons = [verdict.reason] if verdict.reason else []
+    if total > 1 or fallen:
+        reasons.append(f"{fallen} of {total} arms collapsed")
+    return Verdict(word=word, reason="; ".join(reasons))
+
+
+def _spread(curve: Array | None, by: Judged) -> Array | None:
+    """Return a variance: tr √Σ is of the order of a standard deviation, so its ratio is squared."""
+    return curve**2 if curve is not None and by.spread == "sqrt_covariance_ratio" else curve
+
+
+def _judge(distance: Array | None, spread: Array | None, diverged: int) -> Verdict:
+    if diverged >= 0:
+        return Verdict(word="collapsed", reason=f"diverged at generation {diverged}")
+    far, wide = _relative(distance), _relative(spread)
+    known = [curve for curve in (far, wide) if curve is not None]
+    if not known:
+        return Verdict(word="not judged", reason="no metric to judge by")
+    reason = ", ".join(_phrases(far, wide))
+    if (far is not None and _end(far) >= FACTOR) or (
+        wide is not None and not 1 / FACTOR < _end(wide) < FACTOR
+    ):
+        return Verdict(word="collapsed", reason=reason)
+    if max(map(len, known)) - 1 < ENOUGH:
+        return Verdict(word="too short", reason=reason)
+    drift = (far is not None and rise(far) > DRIFT) or (
+        wide is not None and rise(np.abs(np.log(np.maximum(wide, np.finfo(np.float64).tiny)))) > DRIFT
+    )
+    return Verdict(word="drifting" if drift else "stable", reason=reason)
+
+
+def _relative(curve: Array | None) -> Array | None:
+    """Return a curve over its value at generation 0; None where that is no scale or nothing follows it."""
+    if curve is None or len(curve) < 2 or not np.isfinite(curve[1:]).any():
+        return None
+    return curve / curve[0] if np.isfinite(curve[0]) and curve[0] > 0 else None
+
+
+def _end(curve: Array) -> float:
+    """Return the mean of the last three retrainings."""
+    return float(mean(curve[1:][-LAST:]))
+
+
+def _phrases(far: Array | None, wide: Array | None) -> list[str]:
+    named = (("distance", far), ("variance", wide))
+    return [f"{name} {_end(curve):.3g} × generation 0's" for name, curve in named if curve is not None]
+
+
+def rise(curve: Array) -> float:
+    """Return the fitted rise over the second half of a curve, 0 unless it exceeds 2 standard errors."""
+    t = np.arange(len(curve))
+    use = (2 * t >= len(curve) - 1) & np.isfinite(curve)
+    if use.sum() < 3:
+        return 0.0
+    fit = linregress(t[use], curve[use])
+    return float(fit.slope * np.ptp(t[use])) if fit.slope > ERRORS * fit.stderr else 0.0
