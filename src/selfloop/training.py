@@ -115,8 +115,11 @@ OPTIMIZER, EMA, LOSS = "optimizer.", "ema.", "loss"
 
 
 def parameters(state: State) -> State:
-    """Return the model's own parameters: no optimiser moments, no average, no loss."""
-    return {k: v for k, v in state.items() if not k.startswith((OPTIMIZER, EMA)) and k != LOSS}
+    """Return the model's own parameters, no optimiser moments, no average, no loss, in alphabetic order.
+
+    Sums over leaves run in this order: a state read back from a file comes in another.
+    """
+    return {k: v for k, v in sorted(state.items()) if not k.startswith((OPTIMIZER, EMA)) and k != LOSS}
 
 
 def averaged(state: State) -> State:
@@ -183,11 +186,13 @@ def train(
     for step in range(steps):
         with torch.enable_grad():
             losses = loss(params, step)
-            gradients = torch.autograd.grad(losses.sum(), leaves)
+            gradients = list(torch.autograd.grad(losses.sum(), leaves))
+        # Fused Adam walks through memory, whatever the strides: a transposed gradient must be laid out first.
+        gradients = [gradient.contiguous() for gradient in gradients]
+        if adam.clip is not None:
+            _clip(gradients, adam.clip)
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = gradient
-        if adam.clip is not None:
-            _clip([g for g in gradients], adam.clip)
         optimizer.step()
         if step >= steps - tail:
             total += losses.detach()

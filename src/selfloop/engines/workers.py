@@ -24,11 +24,20 @@ class Engine(Protocol):
 
 
 class InProcess:
-    """One stack after the other, with the caller's torch settings."""
+    """One stack after the other, on one thread: how a sum is split over threads changes its last digits."""
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
-        """Yield ``function(stack)`` for every stack, in order."""
-        return map(function, stacks)
+        """Yield ``function(stack)`` for every stack, in order; the caller's thread count is back at every yield."""
+        import torch
+
+        for stack in stacks:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                result = function(stack)
+            finally:
+                torch.set_num_threads(threads)
+            yield result
 
 
 def _quiet_worker() -> None:

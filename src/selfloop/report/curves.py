@@ -1,4 +1,4 @@
-"""The records of a run as arrays: one curve per arm and metric, and arms that differ only in seed as one setting."""
+"""The records of a run as arrays: a curve per arm and metric; arms that differ only in seed are one setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.experiment import Arm
-from selfloop.report.source import Run
+from selfloop.store import Run
 
 Array = NDArray[np.float64]
 
@@ -78,20 +78,21 @@ def mean(x: Array) -> Array:
     count = finite.sum(0)
     with np.errstate(over="ignore"):
         total = np.where(finite, x, 0.0).sum(0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 def std(x: Array) -> Array:
-    """Return the standard deviation (n − 1 below) over the first axis of what is finite, NaN for fewer than two."""
+    """Return the standard deviation (n − 1 below) over the first axis of what is finite, NaN for less than 2."""
     finite = np.isfinite(x)
     freedom = finite.sum(0) - 1
     with np.errstate(over="ignore", invalid="ignore"):
         square = (np.where(finite, x - mean(x), 0.0) ** 2).sum(0)
-    return np.sqrt(np.divide(square, freedom, out=np.full(square.shape, np.nan), where=freedom > 0))
+    variance = np.divide(square, freedom, out=np.full(square.shape, np.nan), where=freedom > 0)
+    return np.asarray(np.sqrt(variance))
 
 
 def read(run: Run) -> Curves:
-    """Arrange the records of a run; a record may lack a metric, hold None, or be missing after a divergence."""
+    """Arrange the records of a run; one may lack a metric, hold None, or be missing after a divergence."""
     arms = list(run.arms)
     row = {arm.index: i for i, arm in enumerate(arms)}
     records = list(run.records())

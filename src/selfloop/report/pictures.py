@@ -28,7 +28,7 @@ _ROWS = 20_000
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels, (height, width, 3) uint8, and the share of rows that fell outside the frame or are not finite."""
+    """Pixels, (height, width, 3) uint8, and the share of rows outside the frame or not finite."""
 
     pixels: NDArray[np.uint8]
     outside: float
@@ -42,7 +42,7 @@ class Canvas:
         split: the real data, R = 1.
         kind: "images", "density" of the first two coordinates, or "histogram" of the only one.
         low, high: the frame, (1 or 2,) per coordinate; for images the range of pixel values.
-        peak: the density that is drawn at full colour or height.
+        peak: the density that is drawn at full colour or height, unless a picture has a higher one.
     """
 
     split: Split
@@ -64,8 +64,8 @@ class Canvas:
         kind: Literal["density", "histogram"] = "density" if shown.shape[1] == 2 else "histogram"
         blank = cls(split=split, kind=kind, low=low - margin, high=high + margin, peak=1.0)
         density, _ = blank._density(rows)
-        peak = np.quantile(density[density > 0], 0.99) if kind == "density" else 1.4 * density.max()
-        return cls(split=split, kind=kind, low=low - margin, high=high + margin, peak=float(peak))
+        peak = _peak(density) if kind == "density" else 1.4 * float(density.max())
+        return cls(split=split, kind=kind, low=low - margin, high=high + margin, peak=peak)
 
     def draw(self, x: Tensor) -> Picture:
         """Draw (N, *event) rows given in model units."""
@@ -77,8 +77,10 @@ class Canvas:
         outside = 1 - inside / max(len(rows), 1)
         if self.kind == "histogram":
             return Picture(_bars(density / self.peak), outside)
-        # The square root keeps thin filaments visible beside a peak that collapse makes arbitrarily high.
-        colour = colormaps["viridis"](np.sqrt(np.clip(density.T[::-1] / self.peak, 0, 1)))
+        # A collapsed arm is brighter than real data everywhere: its own peak keeps its shape visible. The square
+        # root does the same for what is faint.
+        peak = max(self.peak, _peak(density))
+        colour = colormaps["viridis"](np.sqrt(np.clip(density.T[::-1] / peak, 0, 1)))
         return Picture((colour[..., :3] * 255).round().astype(np.uint8), outside)
 
     def _density(self, rows: Array) -> tuple[Array, int]:
@@ -116,11 +118,17 @@ def _rows(split: Split, x: Tensor) -> Array:
     return rows
 
 
+def _peak(density: Array) -> float:
+    """Return the density that all but the brightest hundredth of what is not empty stay below."""
+    lit = density[density > 1e-3 * density.max()] if density.any() else np.ones(1)
+    return float(np.quantile(lit, 0.99))
+
+
 def _bars(heights: Array) -> NDArray[np.uint8]:
     """Draw bars, white below and black above their heights in 0 … 1, two pixels wide."""
     filled = np.arange(PIXELS)[::-1, None] < PIXELS * np.repeat(np.clip(heights, 0, 1), 2)[None]
     colour = np.array([[68, 1, 84], [94, 201, 98]], dtype=np.uint8)
-    return colour[filled.astype(int)]
+    return np.asarray(colour[filled.astype(int)])
 
 
 def png(pixels: NDArray[np.uint8], colours: int = 64) -> bytes:

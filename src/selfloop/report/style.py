@@ -1,4 +1,4 @@
-"""How a setting looks, the same in every chart: the paper's Figures 2 and 8 where settings differ in λ alone."""
+"""How a setting looks in every chart: as in the paper's Figures 2 and 8 where settings differ in λ alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALL = Style(light="#d62728", dark="#ff6b6b", dash="dashed", marker="^")
 
 
 def styles(settings: Sequence[Setting]) -> list[Style]:
-    """Return one style per setting: λ = 0 black dashes and circles, λ = ∞ red dashes and triangles, others viridis."""
+    """Return one style per setting: λ = 0 black dashed with circles, λ = ∞ red dashed with triangles."""
     lams = [setting.lam for setting in settings]
     paper = len(set(lams)) == len(lams) and not any(map(math.isnan, lams))
     special = {0.0: _NONE, math.inf: _ALL} if paper else {}

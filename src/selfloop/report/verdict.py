@@ -14,19 +14,22 @@ from selfloop.report.curves import Array, Curves, Setting, mean
 
 Word = Literal["stable", "drifting", "collapsed", "too short", "not judged"]
 
-RULE = (
-    "Two curves are judged, both relative to generation 0, which saw real data alone: the distance to held-out data "
-    "(W2, else W1, else the first recorded distance that has a floor and is better when lower) and the total "
-    "variance of the generated samples. End means the mean of the last three retrainings. "
-    "Collapsed: the arm diverged, or its distance at the end is at least 2 × that of generation 0, or its variance "
-    "at the end is at most 1/2 × or at least 2 × that of generation 0. "
-    "Drifting: not collapsed, and over the second half of the generations the least-squares slope is worsening by "
-    "more than 2 standard errors and amounts, over that half, to more than 10 % of generation 0's distance or takes "
-    "the variance more than 10 % further from generation 0's. "
-    "Stable: neither. Too short: not collapsed, and fewer than 4 retrainings. "
-    "A setting is judged by the same rule on the mean over its seeds, and is collapsed as well if at least half of "
-    "its arms are."
-)
+RULE = """\
+Two curves are judged, each relative to its value at generation 0, which saw real data alone: the distance to held-out
+data (W2, else W1, else the first recorded distance that has a floor) and the total variance of the generated samples.
+"At the end" means the mean of the last three retrainings.
+
+Collapsed: the arm diverged; or at the end its distance is at least 2 times that of generation 0; or its variance is at
+most half or at least twice that of generation 0.
+
+Drifting: not collapsed, but over the second half of the generations the least-squares slope worsens by more than
+2 standard errors, and over that half takes the distance up by more than 10 % of its value at generation 0, or the
+variance more than 10 % further away from its value at generation 0.
+
+Stable: neither of these. Too short: not collapsed, and fewer than 4 retrainings.
+
+A setting is judged by the same rule on the mean over its seeds; it is collapsed too if at least half of its arms are.
+"""
 
 FACTOR = 2.0
 DRIFT = 0.10
@@ -55,7 +58,8 @@ def judged(curves: Curves, metrics: Mapping[str, Metric]) -> Judged:
     """Choose what is judged, from what was recorded."""
     candidates = ["w2_held_out", "w1_held_out", *curves.metrics]
     distance = next((name for name in candidates if _qualifies(name, curves, metrics)), None)
-    spread = next((name for name in ("variance_ratio", "sqrt_covariance_ratio") if name in curves.values), None)
+    spreads = ("variance_ratio", "sqrt_covariance_ratio")
+    spread = next((name for name in spreads if name in curves.values), None)
     return Judged(distance=distance, spread=spread)
 
 
@@ -102,10 +106,8 @@ def _judge(distance: Array | None, spread: Array | None, diverged: int) -> Verdi
     known = [curve for curve in (far, wide) if curve is not None]
     if not known:
         return Verdict(word="not judged", reason="no metric to judge by")
-    reason = ", ".join(_phrases(far, wide))
-    if (far is not None and _end(far) >= FACTOR) or (
-        wide is not None and not 1 / FACTOR < _end(wide) < FACTOR
-    ):
+    reason = f"at the end {_phrase(far, wide)} that of generation 0"
+    if (far is not None and _end(far) >= FACTOR) or (wide is not None and not 1 / FACTOR < _end(wide) < FACTOR):
         return Verdict(word="collapsed", reason=reason)
     if max(map(len, known)) - 1 < ENOUGH:
         return Verdict(word="too short", reason=reason)
@@ -127,9 +129,9 @@ def _end(curve: Array) -> float:
     return float(mean(curve[1:][-LAST:]))
 
 
-def _phrases(far: Array | None, wide: Array | None) -> list[str]:
+def _phrase(far: Array | None, wide: Array | None) -> str:
     named = (("distance", far), ("variance", wide))
-    return [f"{name} {_end(curve):.3g} × generation 0's" for name, curve in named if curve is not None]
+    return " and ".join(f"{name} {_end(curve):.2g} ×" for name, curve in named if curve is not None)
 
 
 def rise(curve: Array) -> float:

@@ -1,0 +1,84 @@
+"""One interactive chart per metric. The page's script hides and recolours renderers by their tags."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from bokeh.core.types import ID
+from bokeh.embed import json_item
+from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
+from bokeh.plotting import figure
+
+from selfloop.report.curves import Array, Curves, Setting, mean, std
+from selfloop.report.figures import RETRAININGS, floors, wants_log
+from selfloop.report.style import Style, styles
+
+Role = Literal["mean", "band", "seeds"]
+"""The second tag of a renderer; the first is the index of its setting."""
+
+_MARKERS: dict[str, Any] = {"o": "circle", "^": "triangle", "": "circle"}
+
+
+def chart(curves: Curves, metric: str, unit: str, target: str) -> dict[str, Any]:
+    """Return the JSON by which BokehJS draws a metric into the element with id ``target``."""
+    log = wants_log(curves.values[metric])
+    plot = figure(
+        height=300,
+        sizing_mode="stretch_width",
+        y_axis_type="log" if log else "linear",
+        x_axis_label=RETRAININGS,
+        y_axis_label=unit + (", log scale" if log else ""),
+        x_range=DataRange1d(),
+        y_range=DataRange1d(only_visible=True),
+        tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_scroll=None,
+        background_fill_alpha=0,
+        border_fill_alpha=0,
+        outline_line_alpha=0,
+        min_border_right=12,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=6)
+    if not log:
+        plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
+    points = []
+    for i, (setting, style) in enumerate(zip(curves.settings, styles(curves.settings), strict=True)):
+        points.append(_setting(plot, i, setting, style, curves.of(setting, metric), log))
+    for level in floors(curves, metric):
+        ends = [0, max(curves.generations - 1, 1)]
+        plot.line(ends, [level, level], line_dash="dotted", line_width=1.5, line_color="#888888")
+    tips = [("", "@label"), ("retrainings", "@t"), ("mean", "@mean{0.0000}"), ("std", "@std{0.0000}")]
+    plot.add_tools(HoverTool(renderers=points, tooltips=tips))
+    item: dict[str, Any] = dict(json_item(plot, ID(target)))
+    return item
+
+
+def _setting(plot: Any, i: int, setting: Setting, style: Style, seeds: Array, log: bool) -> Any:
+    """Draw one setting: band, seeds (hidden at first), line, and points that answer the pointer."""
+    t, middle, width = np.arange(seeds.shape[1]), mean(seeds), std(seeds)
+    low, high = middle - width, middle + width
+    if log:
+        low = np.where(low > 0, low, middle / 10)
+        seeds, middle = (np.where(y > 0, y, np.nan) for y in (seeds, middle))
+    use = np.isfinite(low) & np.isfinite(high)
+    band = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
+    finite = [np.isfinite(y) for y in seeds]
+    lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(seeds, finite, strict=True)]})
+    curve = ColumnDataSource({"t": t, "mean": middle, "std": width, "label": [setting.label] * len(t)})
+    colour, marker = style.light, _MARKERS[style.marker]
+    paint = {"line_color": colour, "fill_color": colour}
+    points = plot.scatter("t", "mean", source=curve, marker=marker, size=7 if style.marker else 4, **paint)
+    drawn: dict[Role, list[Any]] = {
+        "band": [plot.varea("t", "low", "high", source=band, fill_color=colour, fill_alpha=0.18)],
+        "seeds": [plot.multi_line("t", "y", source=lines, line_color=colour, line_alpha=0.45, visible=False)],
+        "mean": [
+            plot.line("t", "mean", source=curve, line_color=colour, line_width=2, line_dash=style.dash),
+            points,
+        ],
+    }
+    for role, renderers in drawn.items():
+        for renderer in renderers:
+            renderer.tags = [i, role]
+    return points

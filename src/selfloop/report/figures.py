@@ -1,0 +1,220 @@
+"""The paper's figures, from the records and samples of a run. Equal runs give equal bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator
+from scipy.special import gammaln
+from torch import Tensor
+
+from selfloop.metrics import METRICS, Metric
+from selfloop.report.curves import Curves, Setting, mean, read, std
+from selfloop.report.pictures import Canvas, spaced
+from selfloop.report.style import Style, styles
+from selfloop.store import Run
+
+RETRAININGS = "Number of retrainings"
+_ROWS = 12
+_COLUMNS = 4
+
+
+def metrics(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+    """Figures 2 and 8: every metric against the number of retrainings, mean ± std over seeds per setting."""
+    curves = read(run)
+    names = [name for name in curves.metrics if np.isfinite(curves.values[name]).any()]
+    if not names:
+        return None
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = _figure(4.2 * columns, 3.1 * rows + 0.5)
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        _draw(axes, curves, name, known)
+    _legend(figure, figure.axes[0])
+    return figure
+
+
+def parameters(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+    """Figure 9: distance of the parameters to those of generation 0; dashed, of these to a random start."""
+    curves = read(run)
+    if "parameter_distance" not in curves.values:
+        return None
+    figure = _figure(6.0, 4.0)
+    axes = figure.add_subplot()
+    _draw(axes, curves, "parameter_distance", known)
+    start = curves.values.get("parameter_distance_random", np.full((1, 1), np.nan))[:, 0]
+    if np.isfinite(start).any():
+        level = float(mean(start))
+        axes.axhline(level, color="black", linestyle="--", linewidth=1.2, label="Distance to random init.")
+    _legend(figure, axes)
+    return figure
+
+
+def collapse(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+    """Proposition 1: tr √Σ_t / tr √Σ_0 on a log scale, and α(n)^t for every n of a fully synthetic loop.
+
+    The expectation is α(n)^t in one dimension, and at most that in more.
+    """
+    curves = read(run)
+    if "sqrt_covariance_ratio" not in curves.values:
+        return None
+    figure = _figure(6.5, 4.2)
+    axes = figure.add_subplot()
+    _draw(axes, curves, "sqrt_covariance_ratio", known, log=True)
+    t = np.arange(curves.generations)
+    dimensions: dict[int, list[int]] = {}
+    colours: dict[int, str] = {}
+    for setting, style in zip(curves.settings, styles(curves.settings), strict=True):
+        if not math.isinf(setting.lam):
+            continue
+        train = run.split(setting.arms[0]).train
+        n, d = train.shape[1], math.prod(train.shape[2:])
+        dimensions.setdefault(n, []).append(d)
+        colours.setdefault(n, style.light)
+    for n, ds in dimensions.items():
+        exact = "" if max(ds) == 1 else " (d = 1), upper bound (d > 1)" if min(ds) == 1 else ", upper bound"
+        words = f"α({n})$^t${exact}"
+        axes.plot(t, alpha(n) ** t, ":", color=colours[n], linewidth=2.5, alpha=0.7, label=words)
+    _legend(figure, axes)
+    return figure
+
+
+def alpha(n: int) -> float:
+    """Return α(n) = E χ_{n−1} / √(n−1), by which retraining on n samples shrinks the expected √Σ (Prop. 1)."""
+    return math.exp(0.5 * math.log(2 / (n - 1)) + float(gammaln(n / 2) - gammaln((n - 1) / 2)))
+
+
+def samples(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+    """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
+    curves = read(run)
+    if curves.generations == 0:
+        return None
+    settings = spaced(range(len(curves.settings)), _ROWS)
+    shown = spaced(range(1, curves.generations), _COLUMNS)
+    columns = 2 + len(shown)
+    figure = _figure(1.9 * columns + 0.5, 1.9 * len(settings) + 0.5)
+    grid = figure.subplots(len(settings), columns, squeeze=False)
+    for row, index in enumerate(settings):
+        setting = curves.settings[index]
+        arm = setting.arms[0]
+        split = run.split(arm)
+        canvas = Canvas.of(split)
+        _panel(grid[row, 0], canvas, split.train[0])
+        grid[row, 0].set_ylabel(plain(setting.label.replace(" (", "\n(")), fontsize=9)
+        for axes, t in zip(grid[row, 1:], [0, *shown], strict=True):
+            if 0 <= curves.diverged[arm] <= t:
+                axes.text(0.5, 0.5, "diverged", ha="center", va="center", transform=axes.transAxes)
+                _bare(axes)
+            else:
+                _panel(axes, canvas, run.samples(t, arm))
+    titles = ["Ground truth", "No retraining", *(f"{t} retraining{'s' * (t != 1)}" for t in shown)]
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=10)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Run], Figure | None]] = {
+    "metrics": metrics,
+    "samples": samples,
+    "parameters": parameters,
+    "collapse": collapse,
+}
+"""By file name; a figure that has nothing to show is None."""
+
+
+def encode(figure: Figure, kind: str) -> bytes:
+    """Return a figure as "png" or "pdf", free of dates and versions."""
+    buffer = io.BytesIO()
+    blank = {"Software": None} if kind == "png" else {"Creator": None, "Producer": None, "CreationDate": None}
+    figure.savefig(buffer, format=kind, dpi=160, metadata=blank)
+    return buffer.getvalue()
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib draws as it stands: no mathematics, no character that its font lacks."""
+    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(c if ord(c) in glyphs or c == "\n" else "?" for c in text).replace("$", r"\$")
+
+
+def wants_log(values: np.ndarray) -> bool:
+    """Whether finite values are all positive and span more than a factor of 50."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and finite.min() > 0 and finite.max() > 50 * finite.min())
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], log: bool = False) -> None:
+    log = log or wants_log(curves.values[name])
+    if log:
+        axes.set_yscale("log", nonpositive="mask")
+    for setting, style in zip(curves.settings, styles(curves.settings), strict=True):
+        _line(axes, curves, setting, style, name)
+    for level in floors(curves, name):
+        axes.axhline(level, color="gray", linestyle=":", linewidth=1.2, label="Real training vs. held-out data")
+    title = known[name].title if name in known else name
+    unit = known[name].unit if name in known else ""
+    axes.set_title(plain(title), fontsize=11)
+    axes.set_xlabel(RETRAININGS)
+    axes.set_ylabel(plain(unit) if unit != "ratio" else "")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str) -> None:
+    t, seeds = np.arange(curves.generations), curves.of(setting, name)
+    middle, width = mean(seeds), std(seeds)
+    axes.plot(
+        t,
+        middle,
+        color=style.light,
+        linestyle=style.dash,
+        marker=style.marker or ("." if len(t) == 1 else None),
+        markevery=max(1, len(t) // 10),
+        markersize=5,
+        linewidth=1.6,
+        label=plain(setting.label),
+    )
+    low, high = middle - width, middle + width
+    if axes.get_yscale() == "log":
+        low = np.where(low > 0, low, np.where(np.isfinite(low), middle / 10, np.nan))
+    axes.fill_between(t, low, high, color=style.light, alpha=0.18, linewidth=0)
+
+
+def floors(curves: Curves, name: str) -> list[float]:
+    """Return the distinct floors of a metric, per setting; one where all settings share their data."""
+    values = [curves.floor(setting, name) for setting in curves.settings]
+    return list(dict.fromkeys(float(f"{value:.6g}") for value in values if math.isfinite(value)))
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put one legend, without repetitions, below all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    columns = max(1, min(len(unique), int(figure.get_figwidth() // 2.3)))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def _panel(axes: Axes, canvas: Canvas, x: Tensor) -> None:
+    picture = canvas.draw(x)
+    axes.imshow(picture.pixels, interpolation="nearest" if canvas.kind != "density" else "bilinear")
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_box_aspect(1)

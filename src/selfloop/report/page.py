@@ -1,0 +1,233 @@
+"""The report: one HTML file that needs nothing else; beside it the paper's figures and the charts' data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bokeh.resources import Resources
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from selfloop.metrics import METRICS, Metric
+from selfloop.report import verdict
+from selfloop.report.charts import chart
+from selfloop.report.curves import Curves, read
+from selfloop.report.figures import FIGURES, encode
+from selfloop.report.pictures import Canvas, data_uri, png, spaced
+from selfloop.report.style import styles
+from selfloop.report.tables import arms_csv, final, spread, summary_csv
+from selfloop.store import Run, disk_errors, write_bytes
+
+LIMIT = 5_000_000
+"""The page stays below this many bytes."""
+
+_FRAMES = (26, 13, 7, 3, 1, 0)
+_INLINE_CSV = 600_000
+_MISSING = "–"
+
+
+def write_report(run: Run, known: Mapping[str, Metric] = METRICS) -> Path:
+    """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
+
+    Raises:
+        RunError: the run is damaged, or the report cannot be written.
+        StorageFull: there is no space.
+    """
+    curves, folder = read(run), run.path / "report"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for metric in curves.metrics:
+            write_bytes(folder / f"{metric}.csv", summary_csv(curves, metric).encode())
+            write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
+        drawn = []
+        for name, draw in FIGURES.items():
+            figure = draw(run)
+            if figure is not None:
+                drawn.append(name)
+                for kind in ("png", "pdf"):
+                    write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
+        write_bytes(folder / "index.html", html(run, curves, drawn, known).encode())
+    return folder / "index.html"
+
+
+def html(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric] = METRICS) -> str:
+    """Return the page, with as many frames of samples as its size allows."""
+    frame = _template(run, curves, figures, known)
+    for most in _FRAMES:
+        page = frame(most)
+        if len(page.encode()) < LIMIT:
+            break
+    return page
+
+
+def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric]) -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_asset("page.html.jinja"))
+    fixed = {
+        "style": Markup(_asset("page.css")),
+        "script": Markup(_asset("page.js")),
+        "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
+        **_head(run, curves),
+        **_verdicts(curves, known),
+        **_charts(curves, known),
+        "results": [
+            (setting.label, [final(curves, i, metric) for metric in curves.metrics])
+            for i, setting in enumerate(curves.settings)
+        ],
+        "figures": figures,
+        "config": run.experiment.yaml(),
+        "environment": sorted(_flat(run.environment).items()),
+    }
+
+    def render(most: int) -> str:
+        pictures = _pictures(run, curves, most)
+        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures))
+
+    return render
+
+
+def embed(content: object) -> Markup:
+    """Return JSON for a script element, without "<", so that nothing ends the element or opens a comment."""
+    return Markup(json.dumps(content, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c"))
+
+
+def _asset(name: str) -> str:
+    return resources.files("selfloop.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _head(run: Run, curves: Curves) -> dict[str, Any]:
+    """Return what was run, in a line, and how far it came."""
+    experiment = run.experiment
+    settings, seeds = len(curves.settings), len(set(curves.seeds))
+    return {
+        "name": experiment.name,
+        "description": experiment.description,
+        "what": (
+            f"{experiment.generator.name} on {experiment.data.name}: {_count(settings, 'setting')} × "
+            f"{_count(seeds, 'seed')}, {_count(max(run.last, 0), 'retraining')}"
+        ),
+        "unfinished": (
+            f"Unfinished: {max(run.last, 0)} of {experiment.generations} retrainings so far."
+            if run.last < experiment.generations
+            else ""
+        ),
+    }
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'s' * (n != 1)}"
+
+
+def _verdicts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
+    by = verdict.judged(curves, known)
+    looks = styles(curves.settings)
+    return {
+        "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
+        "judged": [known[name].title for name in (by.distance, by.spread) if name is not None and name in known],
+        "settings": [
+            {
+                "label": setting.label,
+                "light": style.light,
+                "dark": style.dark,
+                "dash": style.dash,
+                "verdict": verdict.of_setting(setting, curves, by),
+                "arms": [
+                    {"index": arm, "seed": curves.seeds[arm], "verdict": verdict.of_arm(arm, curves, by)}
+                    for arm in setting.arms
+                ],
+            }
+            for setting, style in zip(curves.settings, looks, strict=True)
+        ],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chart:
+    """A metric in words, the id of its chart ("" where no value is finite), and its data."""
+
+    name: str
+    title: str
+    definition: str
+    direction: str
+    version: str
+    unit: str
+    target: str
+    floor: str
+    summary: str
+    arms: str
+
+
+def _charts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
+    charts, items = [], []
+    tables = {name: arms_csv(curves, name).encode() for name in curves.metrics}
+    inline = sum(map(len, tables.values())) < _INLINE_CSV
+    for i, name in enumerate(curves.metrics):
+        about = known.get(name)
+        drawn = bool(np.isfinite(curves.values[name]).any())
+        if drawn:
+            items.append(chart(curves, name, about.unit if about else "", f"chart-{i}"))
+        floors = curves.floors[name][np.isfinite(curves.floors[name])]
+        charts.append(
+            _Chart(
+                name=name,
+                title=about.title if about else name,
+                definition=about.definition if about else "Not known to this version of selfloop.",
+                direction=about.direction if about else "no direction",
+                version=str(about.version) if about else _MISSING,
+                unit=about.unit if about else _MISSING,
+                target=f"chart-{i}" if drawn else "",
+                floor=spread(float(floors.mean()), math.nan) if floors.size else _MISSING,
+                summary=data_uri(summary_csv(curves, name).encode(), "text/csv"),
+                arms=data_uri(tables[name], "text/csv") if inline else f"{name}-arms.csv",
+            )
+        )
+    return {"charts": charts, "charts_json": embed(items)}
+
+
+def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
+    """Return pictures of the real data and of up to ``most`` generations, of every setting's first arm."""
+    shown = spaced(range(curves.generations), most) if most else []
+    frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
+    real, axes, kinds = [], [], set()
+    for setting in curves.settings if shown else ():
+        arm = setting.arms[0]
+        split = run.split(arm)
+        canvas = Canvas.of(split)
+        kinds.add(canvas.kind)
+        real.append(data_uri(png(canvas.draw(split.train[0]).pixels), "image/png"))
+        axes.append(canvas.frame())
+        for frame in frames:
+            ended = 0 <= curves.diverged[arm] <= frame["t"]
+            picture = None if ended else canvas.draw(run.samples(frame["t"], arm))
+            frame["pictures"].append(None if picture is None else data_uri(png(picture.pixels), "image/png"))
+            frame["notes"].append(_note(None if picture is None else picture.outside))
+    return {
+        "frames": frames,
+        "real": real[:1] if len(set(real)) == 1 else real,
+        "axes": axes,
+        "labels": [setting.label for setting in curves.settings],
+        "kinds": sorted(kinds),
+    }
+
+
+def _note(outside: float | None) -> str:
+    if outside is None:
+        return "diverged"
+    return f"generated, {100 * outside:.1f} % outside" if outside > 0.005 else "generated"
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    out: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return out

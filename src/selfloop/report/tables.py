@@ -1,0 +1,59 @@
+"""The numbers behind the charts, as CSV and as rows of the page's tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from selfloop.report.curves import Curves, mean, std
+
+
+def arms_csv(curves: Curves, metric: str) -> str:
+    """Return one line per arm and generation; an empty value was not measured or not finite."""
+    rows = (
+        [setting.label, arm, curves.seeds[arm], t, _exact(value)]
+        for setting in curves.settings
+        for arm in setting.arms
+        for t, value in enumerate(curves.values[metric][arm])
+    )
+    return _csv(["setting", "arm", "seed", "generation", metric], rows)
+
+
+def summary_csv(curves: Curves, metric: str) -> str:
+    """Return one line per setting and generation: mean and std (n − 1) over the seeds with a finite value."""
+    rows = (
+        [setting.label, t, _exact(middle), _exact(width), int(count), _exact(curves.floor(setting, metric))]
+        for setting in curves.settings
+        for seeds in [curves.of(setting, metric)]
+        for t, (middle, width, count) in enumerate(zip(mean(seeds), std(seeds), np.isfinite(seeds).sum(0), strict=True))
+    )
+    return _csv(["setting", "generation", "mean", "std", "seeds", "floor"], rows)
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _exact(value: float) -> str:
+    return repr(float(value)) if math.isfinite(value) else ""
+
+
+def final(curves: Curves, setting: int, metric: str) -> str:
+    """Return "mean ± std" over the seeds of a setting at the last generation."""
+    last = curves.of(curves.settings[setting], metric)[:, -1:]
+    return spread(float(mean(last)[0]), float(std(last)[0]))
+
+
+def spread(middle: float, width: float) -> str:
+    """Return "mean ± std", the std dropped where it is unknown and the whole a dash where the mean is."""
+    if not math.isfinite(middle):
+        return "–"
+    return f"{middle:.4g}" + (f" ± {width:.2g}" if math.isfinite(width) else "")
