@@ -51,7 +51,7 @@
     const slider = document.getElementById("generation");
     const frame = pictures.frames[Number(slider.value)];
     const words = frame.t === 0 ? "no retraining" : `${frame.t} retraining${frame.t === 1 ? "" : "s"}`;
-    document.getElementById("generation-label").textContent = `${frame.t} (${words})`;
+    document.getElementById("generation-label").textContent = `${frame.t}: ${words}`;
     slider.setAttribute("aria-valuetext", words);
     document.querySelectorAll("img.sample").forEach((image, i) => {
       const source = frame.pictures[i];

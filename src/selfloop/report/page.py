@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -67,7 +67,8 @@ def html(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metri
     return page
 
 
-def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric]) -> Any:
+def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric]) -> Callable[[int], str]:
+    """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.jinja"))
     fixed = {
@@ -88,7 +89,7 @@ def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, 
 
     def render(most: int) -> str:
         pictures = _pictures(run, curves, most)
-        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures))
+        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
 
     return render
 
@@ -195,6 +196,7 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
     """Return pictures of the real data and of up to ``most`` generations, of every setting's first arm."""
     shown = spaced(range(curves.generations), most) if most else []
     frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
+    labels = [setting.label for setting in curves.settings]
     real, axes, kinds = [], [], set()
     for setting in curves.settings if shown else ():
         arm = setting.arms[0]
@@ -212,7 +214,8 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
         "frames": frames,
         "real": real[:1] if len(set(real)) == 1 else real,
         "axes": axes,
-        "labels": [setting.label for setting in curves.settings],
+        "labels": labels,
+        "script": {"frames": frames, "labels": labels},
         "kinds": sorted(kinds),
     }
 

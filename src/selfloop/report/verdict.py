@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import linregress
 
 from selfloop.metrics import Metric
 from selfloop.report.curves import Array, Curves, Setting, mean
@@ -131,7 +130,11 @@ def _end(curve: Array) -> float:
 
 def _phrase(far: Array | None, wide: Array | None) -> str:
     named = (("distance", far), ("variance", wide))
-    return " and ".join(f"{name} {_end(curve):.2g} ×" for name, curve in named if curve is not None)
+    return " and ".join(f"{name} {_times(_end(curve))}" for name, curve in named if curve is not None)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} ×" if 0.1 <= ratio < 100 else f"{ratio:.2g} ×"
 
 
 def rise(curve: Array) -> float:
@@ -140,5 +143,8 @@ def rise(curve: Array) -> float:
     use = (2 * t >= len(curve) - 1) & np.isfinite(curve)
     if use.sum() < 3:
         return 0.0
-    fit = linregress(t[use], curve[use])
-    return float(fit.slope * np.ptp(t[use])) if fit.slope > ERRORS * fit.stderr else 0.0
+    x, y = t[use] - t[use].mean(), curve[use] - curve[use].mean()
+    slope = (x @ y) / (x @ x)
+    residual = y - slope * x
+    error = np.sqrt(residual @ residual / (len(x) - 2) / (x @ x))
+    return float(slope * np.ptp(x)) if slope > ERRORS * error else 0.0

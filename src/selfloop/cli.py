@@ -1,0 +1,214 @@
+"""The command line: run, ls, report, recipes.
+
+Exit codes: 0 done, 1 the disk is full, 2 a user error, 130 interrupted; after 1 and 130 the same command resumes.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from selfloop.engines.workers import cores
+from selfloop.errors import SelfloopError, StorageFull
+from selfloop.experiment import Experiment, recipes, stacks
+from selfloop.metrics import METRICS
+from selfloop.runner import Generation, run
+from selfloop.store import Run
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+_out = Console(highlight=False)
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    code = 0
+    try:
+        code = app(standalone_mode=False) or 0
+    except (SelfloopError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        print(f"selfloop: {' '.join(message.split())}", file=sys.stderr)
+        code = 1 if isinstance(error, StorageFull) else 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("selfloop: interrupted; run the same command again to resume", file=sys.stderr)
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+    sys.exit(code)
+
+
+@app.callback()
+def _selfloop() -> None:
+    """Train a generative model on its own samples, again and again, and learn whether that loop is stable."""
+
+
+@app.command("run")
+def run_command(
+    source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a recipe's name or a YAML file")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
+) -> int:
+    """Run an experiment, or what is left of it, and write its report."""
+    experiment = Experiment.load(source).override(*(settings or []))
+    folder = Path("runs") / experiment.name if out is None else out
+    with _interruptible() as stopped:
+        ran = False
+        with _display(experiment) as (tick, show):
+            for generation in run(experiment, folder, workers=cores() if workers is None else workers, progress=tick):
+                ran = True
+                show(generation)
+                if stopped():
+                    break
+        finished = Run.open(folder)
+        if not finished.finished:
+            print(
+                f"selfloop: stopped after generation {finished.last} of {experiment.generations}; "
+                "run the same command again to resume",
+                file=sys.stderr,
+            )
+            return _INTERRUPTED
+        page = folder / "report" / "index.html"
+        if not ran and page.exists():
+            _out.print(f"{folder} is finished: all {experiment.generations} retrainings are done, nothing to do.")
+        else:
+            page = _report(finished)
+        _out.print(f"Report: {page}", soft_wrap=True)
+        return 0
+
+
+@app.command("report")
+def report_command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]) -> int:
+    """Write the report of a run, finished or not, and print its result table."""
+    _out.print(f"Report: {_report(Run.open(path))}", soft_wrap=True)
+    return 0
+
+
+@app.command("ls")
+def ls_command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run")]) -> int:
+    """List the runs in a directory: how far each is and what is said of each setting."""
+    from selfloop.report import curves, verdict
+
+    if not path.is_dir():
+        raise SelfloopError(f"{str(path)!r} is not a directory")
+    found = [p for p in [path, *sorted(path.iterdir())] if (p / "experiment.yaml").is_file()]
+    table = Table("run", "experiment", "retrainings", "arms", "verdicts", box=None)
+    for folder in found:
+        try:
+            opened = Run.open(folder)
+            read = curves.read(opened)
+            by = verdict.judged(read, METRICS)
+            words = [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
+            done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
+            row = (opened.experiment.name, done, str(len(opened.arms)), "; ".join(words))
+        except SelfloopError as error:
+            row = ("damaged", "", "", str(error))
+        table.add_row(escape(str(folder)), *map(escape, row))
+    _out.print(table if found else f"no runs in {escape(str(path))}")
+    return 0
+
+
+@app.command("recipes")
+def recipes_command() -> int:
+    """List the experiments that come with the package."""
+    table = Table("recipe", "what it is", box=None)
+    for name in recipes():
+        table.add_row(name, escape(Experiment.load(name).description))
+    _out.print(table)
+    return 0
+
+
+def _report(opened: Run) -> Path:
+    """Write the report and print the table of results."""
+    from selfloop.report import curves, tables, verdict, write_report
+
+    page = write_report(opened)
+    read = curves.read(opened)
+    by = verdict.judged(read, METRICS)
+    table = Table("setting", *[METRICS[m].title for m in read.metrics], "verdict", box=None, pad_edge=False)
+    for i, setting in enumerate(read.settings):
+        values = [tables.final(read, i, metric) for metric in read.metrics]
+        table.add_row(*map(escape, [setting.label, *values, verdict.of_setting(setting, read, by).word]))
+    seeds = len(read.settings[0].arms)
+    _out.print(f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:")
+    _out.print(table)
+    return page
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C ask for a stop after the generation at work, and the second stop at once."""
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("selfloop: finishing this generation; Ctrl-C again to drop it and stop now", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _display(
+    experiment: Experiment,
+) -> Iterator[tuple[Callable[[int, int, int], None], Callable[[Generation], None]]]:
+    """Show progress: a bar on a terminal, a plain line per generation elsewhere."""
+    arms, last, started, first = len(experiment.arms()), experiment.generations, time.monotonic(), -1
+    per_generation = len(stacks(experiment))
+
+    def line(generation: Generation) -> str:
+        nonlocal first
+        first = generation.t if first < 0 else first
+        spent = time.monotonic() - started
+        left = spent / (generation.t - first + 1) * (last - generation.t)
+        return f"generation {generation.t}/{last} · {arms} arms · {_current(generation)} · ETA {_clock(left)}"
+
+    if not _out.is_terminal:
+        yield lambda t, done, total: None, lambda generation: print(line(generation), flush=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=_out) as bar:
+        task = bar.add_task(f"{experiment.name}, {arms} arms", total=(last + 1) * per_generation)
+
+        def tick(t: int, done: int, total: int) -> None:
+            bar.update(task, completed=t * total + done)
+
+        yield tick, lambda generation: bar.console.print(line(generation))
+
+
+def _current(generation: Generation) -> str:
+    """Return the first metric in short, its mean over the seeds of every setting."""
+    name = next(iter(generation.records[0]["metrics"]))
+    groups: dict[str, list[float]] = {}
+    for record in generation.records:
+        value = record["metrics"][name]
+        label = ",".join(str(v) for v in record["settings"].values())
+        groups.setdefault(label, []).append(float("nan") if value is None else value)
+    shown = [f"{label}: {sum(v) / len(v):.3g}".removeprefix(": ") for label, v in list(groups.items())[:6]]
+    return f"{name} {'  '.join(shown)}{' …' if len(groups) > 6 else ''}"
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{int(seconds):02d}" if hours else f"{minutes}:{int(seconds):02d}"

@@ -1,0 +1,114 @@
+"""The page in a browser: no errors, the slider turns pictures, the toggles hide lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import MOONS, FakeRun, experiment
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from selfloop.report import write_report
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --window-size=1200,1600"
+)
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no browser: {', '.join(MISSING)} not found")
+
+VISIBLE = """
+const [setting, role] = arguments;
+return Bokeh.documents.flatMap((doc) => doc.roots()).flatMap((plot) => plot.renderers)
+  .filter((renderer) => renderer.tags[0] === setting && renderer.tags[1] === role)
+  .map((renderer) => renderer.visible);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    folder = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in [*FLAGS.split(), f"--user-data-dir={folder / 'profile'}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, tmp_path: Path) -> webdriver.Chrome:
+    description = "<script>document.title = 'taken over'</script>"
+    run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=5, description=description), last=5, diverge={6: 4})
+    browser.get(write_report(run).as_uri())
+    ready = "return document.documentElement.dataset.ready === 'true'"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
+    return browser
+
+
+def test_it_loads_without_a_complaint_and_draws_every_chart(page: webdriver.Chrome) -> None:
+    assert [entry for entry in page.get_log("browser") if entry["level"] != "INFO"] == []
+    assert page.title == "fake · selfloop report"
+    charts = page.find_elements(By.CSS_SELECTOR, ".chart")
+    assert len(charts) == 4
+    assert all(chart.size["height"] >= 300 for chart in charts)
+    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_slider_turns_the_pictures(page: webdriver.Chrome) -> None:
+    def shown() -> tuple[str, list[Any], list[Any]]:
+        images = page.find_elements(By.CSS_SELECTOR, "img.sample")
+        label = page.find_element(By.ID, "generation-label").text
+        return label, [i.get_attribute("src") for i in images], [i.get_attribute("alt") for i in images]
+
+    label, before, _ = shown()
+    assert label == "0: no retraining"
+    assert page.execute_script("return [...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    page.find_element(By.ID, "generation").send_keys(Keys.END)
+    label, after, alts = shown()
+    assert label == "5: 5 retrainings"
+    assert before[1] != after[1]
+    assert not after[3]
+    assert alts[3] == "Samples of Fully Synthetic (λ = ∞), 5 retrainings: diverged"
+
+
+def test_a_toggle_hides_its_setting_in_every_chart(page: webdriver.Chrome) -> None:
+    def visible(role: str) -> set[bool]:
+        found = page.execute_script(VISIBLE, 1, role)
+        assert len(found) == 4 * (2 if role == "mean" else 1)
+        return set(found)
+
+    toggle = page.find_elements(By.CSS_SELECTOR, ".setting-toggle")[1]
+    card = page.find_element(By.CSS_SELECTOR, "[data-setting='1']")
+    assert (visible("mean"), visible("band"), visible("seeds")) == ({True}, {True}, {False})
+    toggle.click()
+    assert (visible("mean"), visible("band")) == ({False}, {False})
+    assert not card.is_displayed()
+    assert set(page.execute_script(VISIBLE, 0, "mean")) == {True}
+    toggle.click()
+    assert visible("mean") == {True}
+    page.find_element(By.ID, "seeds-toggle").click()
+    assert visible("seeds") == {True}
+
+
+def test_colours_follow_the_scheme(page: webdriver.Chrome) -> None:
+    colours = """
+    return Bokeh.documents[0].roots()[0].renderers.filter((r) => r.tags[1] === "mean").map((r) => r.glyph.line_color);
+    """
+    light = page.execute_script(colours)
+    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    dark = page.execute_script(colours)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert len(light) == len(dark) == 8
+    assert not any(a == b for a, b in zip(light, dark, strict=True))
+    assert page.execute_script(colours) == light

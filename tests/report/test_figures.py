@@ -1,0 +1,135 @@
+"""The paper's figures: drawn for every kind of run, the same bytes each time, no global state."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
+
+from selfloop.data.base import Split
+from selfloop.report.curves import Setting
+from selfloop.report.figures import FIGURES, alpha, collapse, encode, metrics, parameters, plain, samples
+from selfloop.report.pictures import Canvas, png, spaced
+from selfloop.report.style import styles
+
+
+def split(rows: np.ndarray) -> Split:
+    """Return rows as real data, their own held-out set."""
+    x, d = torch.from_numpy(rows)[None], rows.shape[1]
+    return Split(
+        train=x,
+        held_out=x,
+        shift=torch.zeros(d, dtype=torch.float64),
+        scale=torch.ones(d, dtype=torch.float64),
+        columns=tuple(f"c{i}" for i in range(d)),
+    )
+
+
+@pytest.mark.parametrize("data", [MOONS, DIGITS, LINE], ids=lambda data: data["name"])
+def test_samples_have_a_row_per_setting_and_common_columns(data: dict[str, object], tmp_path: Path) -> None:
+    figure = samples(FakeRun(tmp_path, experiment(data, seeds=1), diverge={3: 2}))
+    assert figure is not None
+    assert len(figure.axes) == 4 * 6
+    titles = [axes.get_title() for axes in figure.axes[:6]]
+    expected = ["Ground truth", "No retraining", "1 retraining", "4 retrainings", "7 retrainings", "10 retrainings"]
+    assert titles == expected
+    assert [axes.texts[0].get_text() for axes in figure.axes[-3:]] == ["diverged"] * 3
+
+
+def test_equal_runs_give_equal_files_and_rcparams_stay(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=3), last=3)
+    for draw in FIGURES.values():
+        for kind in ("png", "pdf"):
+            if (first := draw(run)) is not None and (second := draw(run)) is not None:
+                assert encode(first, kind) == encode(second, kind)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_figures_exist_only_where_their_metric_does(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, experiment(MOONS, metrics=["w1_held_out"]))
+    assert parameters(run) is None
+    assert collapse(run) is None
+    assert all(draw(FakeRun(tmp_path, experiment(MOONS), last=-1)) is None for draw in FIGURES.values())
+
+
+def test_metrics_draws_lines_with_bands_and_the_floor(tmp_path: Path) -> None:
+    figure = metrics(FakeRun(tmp_path, experiment(MOONS)))
+    assert figure is not None
+    axes = figure.axes[1]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["Fully Synthetic (λ = ∞)"].get_marker() == "^"
+    assert lines["No Synth. Data (λ = 0)"].get_linestyle() == "--"
+    assert list(lines["Real training vs. held-out data"].get_ydata()) == [0.3, 0.3]
+    assert len(axes.collections) == 4
+
+
+def test_figure_9_has_the_distance_to_a_random_start(tmp_path: Path) -> None:
+    names = ["parameter_distance", "parameter_distance_random"]
+    figure = parameters(FakeRun(tmp_path, experiment(MOONS, metrics=names)))
+    assert figure is not None
+    assert "Distance to random init." in [line.get_label() for line in figure.axes[0].get_lines()]
+
+
+def test_proposition_1_is_drawn_once_per_n(tmp_path: Path) -> None:
+    grid = {"data.n": [10, 30], "data.dim": [1, 2]}
+    lam = {"lam": math.inf}
+    figure = collapse(
+        FakeRun(tmp_path, experiment(LINE, grid=grid, mixing=lam, metrics=["sqrt_covariance_ratio"]), last=5)
+    )
+    assert figure is not None
+    axes = figure.axes[0]
+    predictions = [line for line in axes.get_lines() if str(line.get_label()).startswith("α")]
+    np.testing.assert_allclose(predictions[1].get_ydata(), alpha(30) ** np.arange(6))
+    assert len(predictions) == 2
+    assert axes.get_yscale() == "log"
+
+
+def test_alpha_is_the_mean_of_a_chi_variable() -> None:
+    assert alpha(2) == pytest.approx(math.sqrt(2 / math.pi))
+    assert alpha(3) == pytest.approx(math.sqrt(math.pi) / 2)
+    sd = np.random.default_rng(0).standard_normal((200_000, 10)).std(1, ddof=1)
+    assert alpha(10) == pytest.approx(sd.mean(), abs=2e-3)
+    assert alpha(10**7) == pytest.approx(1, abs=1e-6)
+
+
+def test_words_are_drawn_as_they_stand() -> None:
+    assert plain("$x$ λ ∞ \x00\U0001f600") == r"\$x\$ λ ∞ ??"
+
+
+def test_styles_follow_the_paper_only_where_lambda_tells_settings_apart() -> None:
+    def of(*lams: float) -> list[str]:
+        settings = [Setting(label="", arms=(i,), lam=lam) for i, lam in enumerate(lams)]
+        return [f"{s.dash} {s.marker}" for s in styles(settings)]
+
+    assert of(0, 1, math.inf) == ["dashed o", "solid ", "dashed ^"]
+    assert of(math.inf, math.inf) == ["solid "] * 2
+    assert of(math.nan) == ["solid "]
+
+
+def test_a_canvas_counts_what_falls_outside() -> None:
+    rows = np.random.default_rng(0).standard_normal((100, 3))
+    canvas = Canvas.of(split(rows))
+    assert canvas.kind == "density"
+    assert canvas.draw(torch.from_numpy(rows)).outside == 0
+    far = torch.from_numpy(np.concatenate([rows[:50], rows[:25] + 100, np.full((25, 3), np.nan)]))
+    assert canvas.draw(far).outside == pytest.approx(0.5)
+    assert canvas.frame().startswith("c0 from -")
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_a_canvas_takes_constant_data_and_no_rows(d: int) -> None:
+    canvas = Canvas.of(split(np.ones((5, d))))
+    assert canvas.draw(torch.ones(5, d)).outside == 0
+    assert png(canvas.draw(torch.ones(0, d)).pixels).startswith(b"\x89PNG")
+
+
+def test_spaced_keeps_both_ends() -> None:
+    assert spaced(range(101), 5) == [0, 25, 50, 75, 100]
+    assert spaced([3, 4], 5) == [3, 4]
+    assert spaced(range(9), 1) == [0]
