@@ -64,7 +64,8 @@ def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
             f"cost must be float32 or float64 of shape (n, n) or (batch, n, n), not {cost.dtype} {cost.shape}"
         )
     n = cost.shape[-1]
-    c = np.require(cost, np.float64, "CAWE").reshape(cost.size // max(n * n, 1), n, n)  # one type: compiled once
+    c = np.require(cost, np.float64, ["C", "A", "W", "E"])  # numba compiles for each kind of array: keep to one
+    c = c.reshape(cost.size // max(n * n, 1), n, n)
     col = np.empty(c.shape[:2], dtype=np.int64)
     if col.size:
         _solve(_within_range(c), np.array(_EPSILONS), col)
@@ -83,7 +84,7 @@ def _within_range(c: Doubles) -> Doubles:
     return c
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)  # compiles and caches all that it calls
 def _solve(c: Doubles, epsilons: Doubles, col: Indices) -> None:
     """Solve the problems c (batch, n, n) into col (batch, n)."""
     n = c.shape[1]
@@ -94,20 +95,20 @@ def _solve(c: Doubles, epsilons: Doubles, col: Indices) -> None:
         _augment(c[b], row, v, col[b])
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _order(x: float) -> np.int64:
     """Return the bits of a float as an integer that compares as the float does."""
     bits = np.float64(x).view(np.int64)
     return bits ^ ((bits >> 63) & _MAGNITUDE)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _float(order: np.int64) -> np.float64:
     """Invert ``_order``."""
     return np.int64(order ^ ((order >> 63) & _MAGNITUDE)).view(np.float64)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _least(c_i: Doubles, v: Doubles) -> np.int64:
     """Return the least of c_i − v, in ``_order``."""
     least = _INFINITE
@@ -116,7 +117,7 @@ def _least(c_i: Doubles, v: Doubles) -> np.int64:
     return least
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})  # only a scale: any order of the sum will do
+@njit(fastmath={"reassoc", "nsz"})  # only a scale: any order of the sum will do
 def _mean(c_i: Doubles, v: Doubles) -> float:
     total = 0.0
     for j in range(v.size):
@@ -124,7 +125,7 @@ def _mean(c_i: Doubles, v: Doubles) -> float:
     return total / v.size
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _bid(q_i: NDArray[np.int32], p: NDArray[np.int32]) -> tuple[np.int32, np.int32]:
     """Return the two least of q_i + p, which differ because their low bits do."""
     best = _NONE
@@ -137,7 +138,7 @@ def _bid(q_i: NDArray[np.int32], p: NDArray[np.int32]) -> tuple[np.int32, np.int
     return best, second
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _auction(c: Doubles, epsilons: Doubles, q: NDArray[np.int32], row: Indices, v: Doubles) -> None:
     """Write the partners that the auction ends with to row (n,) and its prices to v (n,); q (n, n) is scratch.
 
@@ -188,7 +189,7 @@ def _auction(c: Doubles, epsilons: Doubles, q: NDArray[np.int32], row: Indices, 
     v -= p / (unit * (1 << bits))
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _relax(c_i: Doubles, v: Doubles, shift: float, i: int, distance: Indices, via: Indices) -> np.int64:
     """Offer every column the path through row i; return the least distance."""
     least = _INFINITE
@@ -202,7 +203,7 @@ def _relax(c_i: Doubles, v: Doubles, shift: float, i: int, distance: Indices, vi
     return least
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _augment(c: Doubles, row: Indices, v: Doubles, col: Indices) -> None:
     """Keep the pairs in row that are optimal under v, whatever they are, and match the other rows: write col (n,)."""
     n = v.size

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Frozen(BaseModel):
     """A set of settings that never changes after it was checked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _words_to_float(value: Any) -> Any:
@@ -18,4 +18,4 @@ def _words_to_float(value: Any) -> Any:
     return float("inf") if value in ("inf", "infinity", ".inf") else value
 
 
-Real = Annotated[float, BeforeValidator(_words_to_float)]
+Real = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_words_to_float)]

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,7 @@ from selfloop.metrics import METRICS
 from selfloop.mixing import Augment
 from selfloop.training import Budget
 
+_MOST_ARMS = 10_000
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
 
 
@@ -109,10 +111,10 @@ class Experiment(Frozen):
         path = Path(source)
         if str(source) in recipes():
             text = (resources.files("selfloop") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
-        elif path.suffix in (".yaml", ".yml") or path.is_file():
+        elif path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
             try:
                 text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 raise ConfigError(f"cannot read {str(path)!r}: {reason}") from error
         else:
@@ -126,11 +128,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: with one line that names the key and, for an unknown one, the nearest valid name.
         """
-        try:
-            settings = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            line = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-            raise ConfigError(f"{source!r} is not YAML{line}") from error
+        settings = _from_yaml(text, repr(source))
         if not isinstance(settings, dict):
             raise ConfigError(f"{source!r} does not describe an experiment: expected keys such as name, data, generator")
         return cls.build(settings)
@@ -162,10 +160,7 @@ class Experiment(Frozen):
             key, equals, value = assignment.partition("=")
             if not equals or not key:
                 raise ConfigError(f"expected key.path=value, not {assignment!r}")
-            try:
-                _assign(settings, key, yaml.safe_load(value))
-            except yaml.YAMLError as error:
-                raise ConfigError(f"the value of {key!r} is not YAML: {value!r}") from error
+            _assign(settings, key, _from_yaml(value, f"the value of {key!r}"))
         return self.build(settings)
 
     def yaml(self) -> str:
@@ -182,8 +177,12 @@ class Experiment(Frozen):
         Raises:
             ConfigError: a grid key names no setting, or a value is not valid there.
         """
+        repetitions = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        if (count := repetitions * math.prod(map(len, self.grid.values()))) > _MOST_ARMS:
+            raise ConfigError(f"seeds and grid make {count} arms, more than {_MOST_ARMS}")
         seeds = list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
         arms: list[Arm] = []
+        seen: set[str] = set()
         for values in itertools.product(*self.grid.values()):
             settings = dict(zip(self.grid, values, strict=True))
             plain = self.model_dump() | {"grid": {}}
@@ -194,6 +193,9 @@ class Experiment(Frozen):
             except ValidationError as error:
                 raise ConfigError(f"grid: {_one_line(error)}") from error
             settings = {key: _get(resolved, key) for key in settings}
+            if (digest := resolved.digest()) in seen:
+                raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
+            seen.add(digest)
             arms += [Arm(len(arms) + i, seed, settings, resolved) for i, seed in enumerate(seeds)]
         return arms
 
@@ -248,6 +250,22 @@ def stacks(experiment: Experiment) -> list[list[Arm]]:
     return out
 
 
+def _from_yaml(text: str, what: str) -> Any:
+    """Read plain YAML, which makes no objects.
+
+    Raises:
+        ConfigError: it is not that; ``what`` names it.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{what} is not plain YAML{line}: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # PyYAML lets what a tag's constructor raises through: !!int x, !!bool x, 2001-99-99.
+        raise ConfigError(f"{what} is not plain YAML") from error
+
+
 def _short(key: str) -> str:
     return {"mixing.lam": "λ"}.get(key, key.rsplit(".", 1)[-1])
 
@@ -292,6 +310,8 @@ def _one_line(error: ValidationError) -> str:
     location = [str(part) for part in complaint["loc"]]
     if location and location[0] in ("data", "generator") and len(location) > 1:
         del location[1]  # the union's tag is not part of the key the user wrote
+    if location[:1] == ["seeds"]:
+        return f"seeds: expected how many, 1 or more, or a list of whole numbers, not {_quoted(complaint['input'])}"
     key = ".".join(location)
     message = str(complaint["msg"]).removeprefix("Value error, ")
     if complaint["type"] == "extra_forbidden":
@@ -299,11 +319,18 @@ def _one_line(error: ValidationError) -> str:
     if complaint["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in complaint["ctx"]["expected_tags"].split(",")]
         return f"{key}: nothing is called {complaint['ctx']['tag']!r}{_nearest(complaint['ctx']['tag'], tags)}"
+    if complaint["type"] == "union_tag_not_found":
+        return f"{key}.name is missing"
     if complaint["type"] == "missing":
         return f"{key or 'experiment'} is missing"
-    given = "" if isinstance(complaint["input"], dict) else f", not {complaint['input']!r}"
+    given = "" if isinstance(complaint["input"], dict) else f", not {_quoted(complaint['input'])}"
     line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
     return " ".join(line.lstrip(": ").split())
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

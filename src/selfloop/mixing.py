@@ -60,8 +60,8 @@ class Augment(Frozen):
             return real
         drawn = self.synthetic(real.x.shape[1])
         latest = history(t - 1)
-        if drawn > latest.x.shape[1]:
-            raise ValueError(f"λ = {self.lam} needs {drawn} synthetic rows, generation {t - 1} has {latest.x.shape[1]}")
+        if drawn > (available := int(latest.count.min())):
+            raise ValueError(f"λ = {self.lam} needs {drawn} synthetic rows, generation {t - 1} has {available}")
         taken = Samples(
             x=latest.x[:, :drawn], born=latest.born[:, :drawn], count=torch.full_like(latest.count, drawn)
         )

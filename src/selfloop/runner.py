@@ -57,10 +57,11 @@ def run(
         begin = writer.last + 1
         if begin > experiment.generations:
             return
+        identity = writer.environment["experiment"] + writer.environment["data"]
         with engine(workers, len(members)) as pool, disk_errors(out):
             for t in range(begin, experiment.generations + 1):
                 started = time.monotonic()
-                work = functools.partial(advance_stack, str(out), str(writer.begin(t)), t)
+                work = functools.partial(advance_stack, str(out), str(writer.begin(t)), identity, t)
                 files: dict[str, Any] = {}
                 records: list[Record] = []
                 for done, (notes, rows) in enumerate(pool.map(work, range(len(members))), 1):
@@ -75,9 +76,9 @@ def run(
                 yield Generation(t, records, seconds)
 
 
-def advance_stack(out: str, folder: str, t: int, stack: int) -> tuple[dict[str, Any], list[Record]]:
+def advance_stack(out: str, folder: str, identity: str, t: int, stack: int) -> tuple[dict[str, Any], list[Record]]:
     """Run generation t of one stack from the run directory ``out`` and write its files into ``folder``."""
-    source, members, split = _opened(out, stack)
+    source, members, split = _opened(out, identity, stack)
     outcome = advance(
         members,
         split,
@@ -95,8 +96,11 @@ def advance_stack(out: str, folder: str, t: int, stack: int) -> tuple[dict[str, 
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(out: str, stack: int) -> tuple[Run, list[Any], Any]:
-    """Open the run and load one stack's data once per process; both are the same in every generation."""
+def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Any], Any]:
+    """Open the run and load one stack's data once per process; both are the same in every generation.
+
+    ``identity`` tells apart runs that follow each other in the same directory.
+    """
     source = Run.open(out)
     members = source.stacks[stack]
     return source, members, load(members)

@@ -70,6 +70,20 @@ def write_bytes(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def read_bytes(path: Path, hint: str = "") -> bytes:
+    """Read a file of a run.
+
+    Raises:
+        RunError: it is missing or cannot be read; the message ends in ``hint``.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RunError(f"{str(path)!r} is missing{hint}") from error
+    except OSError as error:
+        raise RunError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -95,12 +109,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
         RunError: the file is missing, or not what was written.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw := read_bytes(path))
+        intact = raw == _canonical(content)
         seal = content.pop("seal")
-        intact = hashlib.sha256(_canonical(content)).hexdigest() == seal
-    except FileNotFoundError as error:
-        raise RunError(f"{str(path)!r} is missing") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        intact = intact and hashlib.sha256(_canonical(content)).hexdigest() == seal
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
@@ -110,7 +123,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def _advice(path: Path) -> str:
     folder = path.parent
     if folder.name.startswith("generation-"):
-        return f"; if this is the last generation, delete {str(folder)!r} and run again to redo it"
+        return f"; if this is the last generation, delete {str(folder)!r}, empty metrics.jsonl and run again"
     return ""
 
 
@@ -126,10 +139,7 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     Raises:
         RunError: the file is missing, truncated or changed.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise RunError(f"{str(path)!r} is missing{_advice(path)}") from error
+    content = read_bytes(path, _advice(path))
     if len(content) != expected["bytes"]:
         raise RunError(f"{str(path)!r} has {len(content)} bytes instead of {expected['bytes']}{_advice(path)}")
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
@@ -162,7 +172,7 @@ class Run:
         if not file.is_file():
             raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
         environment = read_sealed(path / "environment.json")
-        content = file.read_bytes()
+        content = read_bytes(file)
         if hashlib.sha256(content).hexdigest() != environment["experiment"]:
             raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in environment.json")
         return cls(path, Experiment.parse(content.decode(), str(file)), environment)
@@ -225,11 +235,7 @@ class Run:
         return records
 
     def _metrics(self) -> bytes:
-        path = self.path / "metrics.jsonl"
-        try:
-            return path.read_bytes()
-        except FileNotFoundError as error:
-            raise RunError(f"{str(path)!r} is missing: an empty file of that name is filled again") from error
+        return read_bytes(self.path / "metrics.jsonl", ": an empty file of that name is filled again")
 
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
         """Return the tensors of one stack, ``kind`` being "state" or "samples".
@@ -299,16 +305,7 @@ class Writer(Run):
             RunError: it is another experiment's, in use, damaged, or not a run directory.
             StorageFull: there is no space.
         """
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{str(path)!r} is a file, not a directory")
-        if (path / "experiment.yaml").exists():
-            existing = Run.open(path)
-            if existing.experiment.digest() != experiment.digest():
-                raise RunError(f"{str(path)!r} holds another experiment: {_difference(existing.experiment, experiment)}")
-            if existing.environment["data"] != environment["data"]:
-                raise RunError(f"{str(path)!r} was run on other data: the real rows have changed since; use another --out")
-        elif path.is_dir() and any(p.name not in ("lock", "log.txt") and not _unborn(p) for p in path.iterdir()):
-            raise RunError(f"{str(path)!r} is not empty and not a run directory: choose another --out")
+        _check(path, experiment, environment)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             guard = filelock.FileLock(path / "lock")
@@ -317,6 +314,7 @@ class Writer(Run):
             except filelock.Timeout as error:
                 raise RunError(f"{str(path)!r} is in use by another process") from error
         try:
+            _check(path, experiment, environment)  # another process may have made it since
             with disk_errors(path):
                 if not (path / "experiment.yaml").exists():
                     _create(path, experiment, environment)
@@ -328,7 +326,7 @@ class Writer(Run):
 
     def _recover(self) -> None:
         for leftover in self.path.glob(".generation-*.tmp"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         expected = b"".join(_line(r) for t in range(self.last + 1) for r in self.manifest(t)["records"])
         found = self._metrics()
         if not expected.startswith(found):
@@ -344,16 +342,20 @@ class Writer(Run):
         with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def _hidden(self, t: int) -> Path:
+        # Workers outlive a killed parent for a moment: they must not write among the files of its successor.
+        return self.path / f".generation-{t:04d}-{os.getpid()}.tmp"
+
     def begin(self, t: int) -> Path:
         """Return an empty hidden directory to write generation t into."""
-        folder = self.path / f".generation-{t:04d}.tmp"
+        folder = self._hidden(t)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
 
     def commit(self, t: int, files: dict[str, Any], records: list[Record]) -> None:
         """Make generation t visible, all of it at once; then extend metrics.jsonl and drop weights not to be kept."""
-        folder = self.path / f".generation-{t:04d}.tmp"
+        folder = self._hidden(t)
         content = {
             "format": 1,
             "generation": t,
@@ -377,9 +379,29 @@ class Writer(Run):
                     path.unlink()
 
 
+def _check(path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
+    """Refuse a directory in which this experiment cannot be run."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{str(path)!r} is a file, not a directory")
+    if (path / "experiment.yaml").exists():
+        existing = Run.open(path)
+        if existing.experiment.digest() != experiment.digest():
+            raise RunError(f"{str(path)!r} holds another experiment: {_difference(existing.experiment, experiment)}")
+        if existing.environment["data"] != environment["data"]:
+            raise RunError(f"{str(path)!r} was run on other data: the real rows have changed since; use another --out")
+    elif path.is_dir() and not all(map(_unborn, path.iterdir())):
+        raise RunError(f"{str(path)!r} is not empty but has no experiment.yaml: choose another --out")
+
+
 def _unborn(path: Path) -> bool:
     """Whether a file may be left of a run that was killed while its directory was made."""
-    return path.name in ("environment.json", "metrics.jsonl") or path.name.endswith(".tmp")
+    if path.name == "environment.json":
+        with contextlib.suppress(RunError):
+            return "experiment" in read_sealed(path)
+        return False
+    if path.name in ("lock", "metrics.jsonl"):
+        return path.is_file() and path.stat().st_size == 0
+    return path.name in (".metrics.jsonl.tmp", ".environment.json.tmp", ".experiment.yaml.tmp")
 
 
 def _create(path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:

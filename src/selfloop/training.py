@@ -7,7 +7,7 @@ Nothing here mixes copies: a NaN stays in the copy that made it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -141,8 +141,16 @@ def reset_optimizer(state: State) -> State:
     return {k: torch.zeros_like(v) if k.startswith(OPTIMIZER) else v for k, v in state.items()}
 
 
-def _clip(gradients: list[Tensor], limit: float) -> None:
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+def add(terms: list[Tensor]) -> Tensor:
+    """Add tensors in their order; ``torch.stack(terms).sum(0)`` adds in one that depends on the number of copies."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _clip(gradients: Sequence[Tensor], limit: float) -> None:
+    norm = add([g.flatten(1).square().sum(1) for g in gradients]).sqrt()
     factor = (limit / (norm + 1e-6)).clamp_max(1.0)
     for g in gradients:
         g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
@@ -171,8 +179,10 @@ def train(
     names = list(parameters(state))
     params = {k: state[k].clone().requires_grad_() for k in names}
     leaves = list(params.values())
+    # Not fused: that kernel ignores the gradients' strides, and rounds the last few elements of a leaf differently, so
+    # that an arm's bits would depend on its place in the stack.
     optimizer = torch.optim.Adam(
-        leaves, lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=True
+        leaves, lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, foreach=True
     )
     taken = state[f"{OPTIMIZER}step"]
     for k, leaf in params.items():
@@ -186,9 +196,7 @@ def train(
     for step in range(steps):
         with torch.enable_grad():
             losses = loss(params, step)
-            gradients = list(torch.autograd.grad(losses.sum(), leaves))
-        # Fused Adam walks through memory, whatever the strides: a transposed gradient must be laid out first.
-        gradients = [gradient.contiguous() for gradient in gradients]
+            gradients = torch.autograd.grad(losses.sum(), leaves)
         if adam.clip is not None:
             _clip(gradients, adam.clip)
         for leaf, gradient in zip(leaves, gradients, strict=True):

@@ -45,11 +45,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver.quit()
 
 
-@pytest.fixture
-def page(browser: webdriver.Chrome, tmp_path: Path) -> webdriver.Chrome:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("run")
     description = "<script>document.title = 'taken over'</script>"
-    run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=5, description=description), last=5, diverge={6: 4})
-    browser.get(write_report(run).as_uri())
+    run = FakeRun(path, experiment(MOONS, seeds=2, generations=5, description=description), last=5, diverge={6: 4})
+    return write_report(run).as_uri()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, report: str) -> webdriver.Chrome:
+    browser.get(report)
     ready = "return document.documentElement.dataset.ready === 'true'"
     WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
     return browser
@@ -105,10 +111,15 @@ def test_colours_follow_the_scheme(page: webdriver.Chrome) -> None:
     return Bokeh.documents[0].roots()[0].renderers.filter((r) => r.tags[1] === "mean").map((r) => r.glyph.line_color);
     """
     light = page.execute_script(colours)
-    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    _prefer(page, "dark")
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script(colours) != light)
     dark = page.execute_script(colours)
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert len(light) == len(dark) == 8
     assert not any(a == b for a, b in zip(light, dark, strict=True))
-    assert page.execute_script(colours) == light
+    _prefer(page, "light")
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script(colours) == light)
+
+
+def _prefer(driver: webdriver.Chrome, scheme: str) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)

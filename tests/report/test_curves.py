@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes import LINE, MOONS, FakeRun, experiment
 
-from selfloop.report.curves import mean, read, std
+from selfloop.report.curves import band, mean, median, read, std
 from selfloop.report.tables import arms_csv, spread, summary_csv
 
 
@@ -64,6 +64,7 @@ def test_summary_is_mean_and_std_of_the_records(run: FakeRun) -> None:
 def test_statistics_skip_what_is_not_finite() -> None:
     x = np.array([[1.0, math.nan, math.inf], [3.0, 5.0, math.nan]])
     np.testing.assert_array_equal(mean(x), [2, 5, math.nan])
+    np.testing.assert_array_equal(median(x), [2, 5, math.nan])
     np.testing.assert_array_equal(std(x), [math.sqrt(2), math.nan, math.nan])
     assert std(np.full((2, 1), 1e308) * [[1], [-1]])[0] == math.inf
 
@@ -72,3 +73,20 @@ def test_spread_in_words() -> None:
     assert spread(1.23456, 0.0789) == "1.235 ± 0.079"
     assert spread(1.0, math.nan) == "1"
     assert spread(math.nan, math.nan) == "–"
+
+
+def test_a_band_on_a_log_scale_ends_at_half_of_the_lowest_mean(run: FakeRun) -> None:
+    curves = read(run)
+    curves.values["w2_held_out"][:3] = [[1.0] * 7, [1.0] * 7, [9.0] * 7]
+    low, high = band(curves, curves.settings[0], "w2_held_out", log=False)
+    assert low[0] < 0
+    lowest = min(mean(curves.of(setting, "w2_held_out")).min() for setting in curves.settings)
+    cut, same = band(curves, curves.settings[0], "w2_held_out", log=True)
+    np.testing.assert_array_equal(cut, np.full(7, lowest / 2))
+    np.testing.assert_array_equal(high, same)
+
+
+def test_metrics_keep_the_order_of_the_experiment(run: FakeRun) -> None:
+    records = [{**r, "metrics": dict(sorted(r["metrics"].items()))} for r in run.records()]
+    run.records = lambda: records  # type: ignore[method-assign]
+    assert list(read(run).metrics) == run.experiment.metrics

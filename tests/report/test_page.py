@@ -123,7 +123,7 @@ def test_the_largest_recipe_stays_below_the_limit(tmp_path: Path) -> None:
     [(-1, "0 retrainings"), (0, "Unfinished: 0 of 4"), (2, "Unfinished: 2 of 4"), (4, "4 retrainings")],
 )
 def test_unfinished_runs_have_a_report(last: int, words: str, tmp_path: Path) -> None:
-    run = FakeRun(tmp_path, experiment(MOONS, seeds=1, generations=4), last=last)
+    run = FakeRun(tmp_path, experiment(MOONS, seeds=1, generations=4, metrics=["w1_held_out"]), last=last)
     assert words in " ".join(Page(write_report(run).read_text(encoding="utf-8")).text)
 
 
@@ -147,3 +147,11 @@ def test_a_metric_without_a_finite_value_is_said_to_have_none(tmp_path: Path) ->
 def test_a_metric_of_another_version_of_selfloop_is_shown(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(LINE, seeds=1, generations=1, mixing={"lam": math.inf}), last=1)
     assert "Not known to this version" in html(run, read(run), [], known={})
+
+
+def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    names = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio", "parameter_distance"]
+    run = FakeRun(tmp_path, experiment(MOONS, seeds=150, generations=60, metrics=names), last=60)
+    page = html(run, read(run), [])
+    assert len(page.encode()) < LIMIT
+    assert "individual seeds (102 of 150)" in page

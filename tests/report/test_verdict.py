@@ -45,7 +45,9 @@ def word(c: Curves) -> str:
         (np.ones(11), np.exp(T / 30), "drifting"),
         (1 + T / 100, np.ones(11), "stable"),
         (2 - T / 10, np.ones(11), "stable"),
-        (np.minimum(1 + T / 6, 1.6), np.ones(11), "stable"),
+        (np.minimum(1 + T / 6, 1.6), np.ones(11), "drifting"),
+        (np.minimum(1 + T / 6, 1.2), np.ones(11), "stable"),
+        (np.ones(11), np.maximum(1 - T / 6, 0.7), "drifting"),
         (1 + T / 4, None, "collapsed"),
         (None, np.exp(-T / 8), "collapsed"),
         (np.ones(4), np.ones(4), "too short"),
@@ -78,8 +80,8 @@ def test_a_divergence_is_a_collapse_however_good_it_looked() -> None:
     assert "generation 7" in verdict.reason
 
 
-def test_a_setting_is_judged_by_its_mean_and_by_half_of_its_arms() -> None:
-    flat, bad = np.ones(11), np.where(T > 0, 2.1, 1.0)
+def test_a_setting_is_judged_by_its_median_and_by_half_of_its_arms() -> None:
+    flat, bad = np.ones(11), np.where(T > 0, 99.0, 1.0)
     assert of_setting(_only(c := curves([flat, flat, bad])), c, judged(c, METRICS)).word == "stable"
     assert of_setting(_only(c := curves([flat, bad])), c, judged(c, METRICS)).word == "collapsed"
     assert of_setting(_only(c := curves([flat, flat, bad])), c, judged(c, METRICS)).reason.endswith(
@@ -93,7 +95,7 @@ def _only(c: Curves) -> Setting:
 
 def test_the_judged_metric_is_a_distance() -> None:
     row = np.ones((1, 3))
-    names = ["nll", "mean_error", "w2_train", "sqrt_covariance_ratio", "unknown"]
+    names = ["nll", "mean_error", "w1_held_out", "sqrt_covariance_ratio", "unknown"]
     c = Curves(
         settings=(),
         seeds=(0,),
@@ -101,7 +103,7 @@ def test_the_judged_metric_is_a_distance() -> None:
         floors={},
         diverged=np.array([-1]),
     )
-    assert judged(c, METRICS) == Judged(distance="w2_train", spread="sqrt_covariance_ratio")
+    assert judged(c, METRICS) == Judged(distance="w1_held_out", spread="sqrt_covariance_ratio")
 
 
 def test_rise_is_the_least_squares_rise_over_the_second_half() -> None:

@@ -23,20 +23,29 @@ class Engine(Protocol):
         """Yield ``function(stack)`` for every stack."""
 
 
+@contextlib.contextmanager
+def _as_in_a_worker() -> Iterator[None]:
+    """Use one thread, as how a sum is split over threads changes its last digits, and torch's own default dtype."""
+    import torch
+
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+
+
 class InProcess:
-    """One stack after the other, on one thread: how a sum is split over threads changes its last digits."""
+    """One stack after the other; the caller's settings of torch neither change nor matter."""
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
-        """Yield ``function(stack)`` for every stack, in order; the caller's thread count is back at every yield."""
-        import torch
-
+        """Yield ``function(stack)`` for every stack, in order; the caller's settings are back at every yield."""
         for stack in stacks:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            try:
+            with _as_in_a_worker():
                 result = function(stack)
-            finally:
-                torch.set_num_threads(threads)
             yield result
 
 
@@ -68,8 +77,9 @@ class Workers:
 
         left = set(stacks)
         for _ in range(_ATTEMPTS):
-            futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
             try:
+                # A worker that was killed while it had nothing to do shows here.
+                futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
                 for future in as_completed(futures):
                     result = future.result()
                     left.discard(futures[future])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from selfloop.generators.base import Density
 from selfloop.metrics.base import Evidence, Metric
-from selfloop.training import State, parameters
+from selfloop.training import State, add, parameters
 
 
 def parameter_distance(a: State, b: State) -> Tensor:
     """Return ‖θ_a − θ_b‖₂ / p per arm, (R,) float64, with p the number of parameters of one arm (Figure 9)."""
     a, b = parameters(a), parameters(b)
-    square = torch.stack([(a[k].double() - b[k].double()).flatten(1).square().sum(1) for k in a]).sum(0)
+    square = add([(a[k].double() - b[k].double()).flatten(1).square().sum(1) for k in a])
     return square.sqrt() / sum(leaf[0].numel() for leaf in a.values())
 
 

@@ -10,14 +10,24 @@ from bokeh.embed import json_item
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
 from bokeh.plotting import figure
 
-from selfloop.report.curves import Array, Curves, Setting, mean, std
+from selfloop.report.curves import Curves, band, mean, std
 from selfloop.report.figures import RETRAININGS, floors, wants_log
+from selfloop.report.pictures import spaced
 from selfloop.report.style import Style, styles
+from selfloop.report.tables import spread
 
 Role = Literal["mean", "band", "seeds"]
 """The second tag of a renderer; the first is the index of its setting."""
 
+_VALUES = 150_000
+"""Values of single arms that all charts together hold at most."""
+
 _MARKERS: dict[str, Any] = {"o": "circle", "^": "triangle", "": "circle"}
+
+
+def seeds_shown(curves: Curves) -> int:
+    """Return how many seeds of a setting are drawn one by one: all, unless the page would grow too large."""
+    return max(1, _VALUES // max(1, len(curves.settings) * curves.generations * len(curves.metrics)))
 
 
 def chart(curves: Curves, metric: str, unit: str, target: str) -> dict[str, Any]:
@@ -43,35 +53,34 @@ def chart(curves: Curves, metric: str, unit: str, target: str) -> dict[str, Any]
     plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=6)
     if not log:
         plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
-    points = []
-    for i, (setting, style) in enumerate(zip(curves.settings, styles(curves.settings), strict=True)):
-        points.append(_setting(plot, i, setting, style, curves.of(setting, metric), log))
+    points = [_setting(plot, i, style, curves, metric, log) for i, style in enumerate(styles(curves.settings))]
     for level in floors(curves, metric):
         ends = [0, max(curves.generations - 1, 1)]
         plot.line(ends, [level, level], line_dash="dotted", line_width=1.5, line_color="#888888")
-    tips = [("", "@label"), ("retrainings", "@t"), ("mean", "@mean{0.0000}"), ("std", "@std{0.0000}")]
+    tips = [("", "@label"), ("retrainings", "@t"), ("mean ± std", "@text")]
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
     item: dict[str, Any] = dict(json_item(plot, ID(target)))
     return item
 
 
-def _setting(plot: Any, i: int, setting: Setting, style: Style, seeds: Array, log: bool) -> Any:
+def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: bool) -> Any:
     """Draw one setting: band, seeds (hidden at first), line, and points that answer the pointer."""
-    t, middle, width = np.arange(seeds.shape[1]), mean(seeds), std(seeds)
-    low, high = middle - width, middle + width
-    if log:
-        low = np.where(low > 0, low, middle / 10)
-        seeds, middle = (np.where(y > 0, y, np.nan) for y in (seeds, middle))
+    setting = curves.settings[i]
+    seeds = curves.of(setting, metric)
+    t, middle, width = np.arange(curves.generations), mean(seeds), std(seeds)
+    low, high = band(curves, setting, metric, log)
     use = np.isfinite(low) & np.isfinite(high)
-    band = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
-    finite = [np.isfinite(y) for y in seeds]
-    lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(seeds, finite, strict=True)]})
-    curve = ColumnDataSource({"t": t, "mean": middle, "std": width, "label": [setting.label] * len(t)})
+    edges = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
+    some = [y.astype(np.float32) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]
+    finite = [np.isfinite(y) for y in some]
+    lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(some, finite, strict=True)]})
+    text = [spread(*pair) for pair in zip(middle.tolist(), width.tolist(), strict=True)]
+    curve = ColumnDataSource({"t": t, "mean": middle, "text": text, "label": [setting.label] * len(t)})
     colour, marker = style.light, _MARKERS[style.marker]
     paint = {"line_color": colour, "fill_color": colour}
     points = plot.scatter("t", "mean", source=curve, marker=marker, size=7 if style.marker else 4, **paint)
     drawn: dict[Role, list[Any]] = {
-        "band": [plot.varea("t", "low", "high", source=band, fill_color=colour, fill_alpha=0.18)],
+        "band": [plot.varea("t", "low", "high", source=edges, fill_color=colour, fill_alpha=0.18)],
         "seeds": [plot.multi_line("t", "y", source=lines, line_color=colour, line_alpha=0.45, visible=False)],
         "mean": [
             plot.line("t", "mean", source=curve, line_color=colour, line_width=2, line_dash=style.dash),

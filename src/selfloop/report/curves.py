@@ -42,7 +42,7 @@ class Curves:
     Attributes:
         settings: the groups of arms, in the order of their first arm.
         seeds: the seed of every arm.
-        values: by metric, (A, T).
+        values: by metric, (A, T), in the order of the experiment.
         floors: by metric, (A,): its value between real training rows and held-out rows.
         diverged: (A,) first generation with status "diverged", −1 for none.
     """
@@ -55,7 +55,7 @@ class Curves:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, in the order in which they were recorded."""
+        """Names of the metrics, in the order of the experiment."""
         return tuple(self.values)
 
     @property
@@ -91,12 +91,30 @@ def std(x: Array) -> Array:
     return np.asarray(np.sqrt(variance))
 
 
+def median(x: Array) -> Array:
+    """Return the median over the first axis of what is finite, NaN where nothing is."""
+    columns = [column[np.isfinite(column)] for column in x.T]
+    return np.array([np.median(column) if column.size else np.nan for column in columns], dtype=np.float64)
+
+
+def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Array, Array]:
+    """Return mean − std and mean + std, (T,) each; for a log scale cut at half of the lowest mean in the chart."""
+    seeds = curves.of(setting, metric)
+    middle, width = mean(seeds), std(seeds)
+    low = middle - width
+    if log:
+        means = np.stack([mean(curves.of(other, metric)) for other in curves.settings])
+        low = np.maximum(low, 0.5 * np.min(means, where=means > 0, initial=np.inf))
+    return low, middle + width
+
+
 def read(run: Run) -> Curves:
     """Arrange the records of a run; one may lack a metric, hold None, or be missing after a divergence."""
     arms = list(run.arms)
     row = {arm.index: i for i, arm in enumerate(arms)}
     records = list(run.records())
-    names = list(dict.fromkeys(name for record in records for name in record["metrics"]))
+    recorded = dict.fromkeys(name for record in records for name in record["metrics"])
+    names = [name for name in run.experiment.metrics if name in recorded]
     length = max((int(record["generation"]) + 1 for record in records), default=0)
     values = {name: np.full((len(arms), length), np.nan) for name in names}
     floors = {name: np.full(len(arms), np.nan) for name in names}

@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from selfloop.metrics import METRICS, Metric
-from selfloop.report.curves import Curves, Setting, mean, read, std
+from selfloop.report.curves import Curves, Setting, band, mean, read
 from selfloop.report.pictures import Canvas, spaced
 from selfloop.report.style import Style, styles
 from selfloop.store import Run
@@ -169,14 +169,14 @@ def _draw(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], lo
     axes.set_title(plain(title), fontsize=11)
     axes.set_xlabel(RETRAININGS)
     axes.set_ylabel(plain(unit) if unit != "ratio" else "")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str) -> None:
     t, seeds = np.arange(curves.generations), curves.of(setting, name)
-    middle, width = mean(seeds), std(seeds)
+    middle = mean(seeds)
     axes.plot(
         t,
         middle,
@@ -188,9 +188,7 @@ def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str)
         linewidth=1.6,
         label=plain(setting.label),
     )
-    low, high = middle - width, middle + width
-    if axes.get_yscale() == "log":
-        low = np.where(low > 0, low, np.where(np.isfinite(low), middle / 10, np.nan))
+    low, high = band(curves, setting, name, axes.get_yscale() == "log")
     axes.fill_between(t, low, high, color=style.light, alpha=0.18, linewidth=0)
 
 

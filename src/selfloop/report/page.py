@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from selfloop.metrics import METRICS, Metric
 from selfloop.report import verdict
-from selfloop.report.charts import chart
+from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.curves import Curves, read
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png, spaced
@@ -60,11 +60,8 @@ def write_report(run: Run, known: Mapping[str, Metric] = METRICS) -> Path:
 def html(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric] = METRICS) -> str:
     """Return the page, with as many frames of samples as its size allows."""
     frame = _template(run, curves, figures, known)
-    for most in _FRAMES:
-        page = frame(most)
-        if len(page.encode()) < LIMIT:
-            break
-    return page
+    pages = (frame(most) for most in _FRAMES)
+    return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
 
 def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric]) -> Callable[[int], str]:
@@ -189,7 +186,9 @@ def _charts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
                 arms=data_uri(tables[name], "text/csv") if inline else f"{name}-arms.csv",
             )
         )
-    return {"charts": charts, "charts_json": embed(items)}
+    most = max((len(setting.arms) for setting in curves.settings), default=0)
+    few = f" ({seeds_shown(curves)} of {most})" if seeds_shown(curves) < most else ""
+    return {"charts": charts, "charts_json": embed(items), "few": few}
 
 
 def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from selfloop.metrics import Metric
-from selfloop.report.curves import Array, Curves, Setting, mean
+from selfloop.report.curves import Array, Curves, Setting, mean, median
 
 Word = Literal["stable", "drifting", "collapsed", "too short", "not judged"]
 
@@ -21,16 +21,18 @@ data (W2, else W1, else the first recorded distance that has a floor) and the to
 Collapsed: the arm diverged; or at the end its distance is at least 2 times that of generation 0; or its variance is at
 most half or at least twice that of generation 0.
 
-Drifting: not collapsed, but over the second half of the generations the least-squares slope worsens by more than
-2 standard errors, and over that half takes the distance up by more than 10 % of its value at generation 0, or the
-variance more than 10 % further away from its value at generation 0.
+Drifting: not collapsed, but at the end its distance is at least 1.25 times that of generation 0, or its variance is
+off by as much; or over the second half of the generations the least-squares slope worsens by more than 2 standard
+errors, and takes the distance up by more than 10 % of its value at generation 0, or the variance more than 10 % further
+away from its value at generation 0.
 
 Stable: neither of these. Too short: not collapsed, and fewer than 4 retrainings.
 
-A setting is judged by the same rule on the mean over its seeds; it is collapsed too if at least half of its arms are.
+A setting is judged by the same rule on the median over its seeds; it is collapsed too if at least half of its arms are.
 """
 
 FACTOR = 2.0
+MOVED = 1.25
 DRIFT = 0.10
 ERRORS = 2.0
 ENOUGH = 4
@@ -78,19 +80,18 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
 
 
 def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
-    """Judge a setting by the mean over its seeds, and by how many of its arms collapsed."""
+    """Judge a setting by the median over its seeds, and by how many of its arms collapsed."""
     words = [of_arm(arm, curves, by).word for arm in setting.arms]
     fallen, total = words.count("collapsed"), len(words)
     verdict = _judge(
-        None if by.distance is None else mean(curves.of(setting, by.distance)),
-        _spread(None if by.spread is None else mean(curves.of(setting, by.spread)), by),
+        None if by.distance is None else median(curves.of(setting, by.distance)),
+        _spread(None if by.spread is None else median(curves.of(setting, by.spread)), by),
         -1,
     )
     word: Word = "collapsed" if 2 * fallen >= total else verdict.word
-    reasons = [verdict.reason] if verdict.reason else []
-    if total > 1 or fallen:
-        reasons.append(f"{fallen} of {total} arms collapsed")
-    return Verdict(word=word, reason="; ".join(reasons))
+    if total == 1:
+        return of_arm(setting.arms[0], curves, by)
+    return Verdict(word=word, reason=f"{verdict.reason} (median over seeds); {fallen} of {total} arms collapsed")
 
 
 def _spread(curve: Array | None, by: Judged) -> Array | None:
@@ -104,16 +105,27 @@ def _judge(distance: Array | None, spread: Array | None, diverged: int) -> Verdi
     far, wide = _relative(distance), _relative(spread)
     known = [curve for curve in (far, wide) if curve is not None]
     if not known:
-        return Verdict(word="not judged", reason="no metric to judge by")
+        return Verdict(word="not judged", reason="there is nothing to judge by")
     reason = f"at the end {_phrase(far, wide)} that of generation 0"
-    if (far is not None and _end(far) >= FACTOR) or (wide is not None and not 1 / FACTOR < _end(wide) < FACTOR):
+    if _off(far, wide, FACTOR):
         return Verdict(word="collapsed", reason=reason)
     if max(map(len, known)) - 1 < ENOUGH:
         return Verdict(word="too short", reason=reason)
-    drift = (far is not None and rise(far) > DRIFT) or (
-        wide is not None and rise(np.abs(np.log(np.maximum(wide, np.finfo(np.float64).tiny)))) > DRIFT
-    )
-    return Verdict(word="drifting" if drift else "stable", reason=reason)
+    drifting = _off(far, wide, MOVED) or _worsens(far, wide)
+    return Verdict(word="drifting" if drifting else "stable", reason=reason)
+
+
+def _off(far: Array | None, wide: Array | None, factor: float) -> bool:
+    """Return whether the distance grew by a factor, or the variance changed by it, up or down."""
+    grew = far is not None and _end(far) >= factor
+    return grew or (wide is not None and not 1 / factor < _end(wide) < factor)
+
+
+def _worsens(far: Array | None, wide: Array | None) -> bool:
+    """Return whether the distance rises, or the variance leaves that of generation 0, over the second half."""
+    tiny = np.finfo(np.float64).tiny
+    leaving = wide is not None and rise(np.abs(np.log(np.maximum(wide, tiny)))) > DRIFT
+    return leaving or (far is not None and rise(far) > DRIFT)
 
 
 def _relative(curve: Array | None) -> Array | None:
