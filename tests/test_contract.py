@@ -77,7 +77,8 @@ class TestGenerators:
         try:
             fitted = generator.fit(state, sick, BUDGET, streams)
         except ValueError as error:  # exact couplings refuse what is not finite; the loop never hands it over
-            assert "finite" in str(error)
+            if "finite" not in str(error):
+                raise
             fitted = {k: v.clone() for k, v in well.items()}
             for leaf in fitted.values():
                 leaf[1] = math.nan

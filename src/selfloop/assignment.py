@@ -9,7 +9,7 @@ optimal under them to the last bit; the paths run in float64 on the given number
 
 Both are scans for the least entry of a row, and LLVM vectorises the least of integers but not of floats. Hence two
 encodings: the auction carries a column's number in the low bits of its cost, and the paths compare floats by their
-bits. Neither needs fastmath.
+bits. Neither needs fastmath. Loops stand where array expressions could: those take numba seconds to compile.
 
 Legend: n rows and columns; c costs; q rounded costs; p auction prices; v column duals, so that a pair (i, j) is
 optimal if c[i, j] − v[j] is least in row i; ``row[j]`` and ``col[i]`` the partners of a column and a row, −1 if none.
@@ -146,8 +146,8 @@ def _auction(c: Doubles, epsilons: Doubles, q: NDArray[np.int32], row: Indices, 
     Costs and prices stay below 2**29, or there is war, and so no sum overflows.
     """
     n = v.size
-    v[:] = c[0]
-    for i in range(1, n):
+    v[:] = np.inf
+    for i in range(n):
         for j in range(n):
             v[j] = c[i, j] if c[i, j] < v[j] else v[j]
     low, mean = np.empty(n), 0.0  # above the column minima: what is left shows structure also when all rows are near
@@ -171,8 +171,8 @@ def _auction(c: Doubles, epsilons: Doubles, q: NDArray[np.int32], row: Indices, 
     war = False
     for epsilon in epsilons:
         step = max(int(epsilon * mean * unit), 1)
-        row[:] = -1
-        stack[:] = np.arange(n)
+        for k in range(n):
+            row[k], stack[k] = -1, k
         waiting, bids = n, 0
         while waiting > _LEAVE * n and not war:
             waiting -= 1
@@ -186,7 +186,8 @@ def _auction(c: Doubles, epsilons: Doubles, q: NDArray[np.int32], row: Indices, 
             row[j] = i
             bids += 1
             war = bids > _WAR * n or p[j] >> bits >= top
-    v -= p / (unit * (1 << bits))
+    for k in range(n):
+        v[k] -= p[k] / (unit * (1 << bits))
 
 
 @njit

@@ -112,7 +112,9 @@ def ls_command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a direc
             opened = Run.open(folder)
             read = curves.read(opened)
             by = verdict.judged(read, METRICS)
-            words = [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
+            words = (
+                [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
+            )
             done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
             row = (opened.experiment.name, done, str(len(opened.arms)), "; ".join(words))
         except SelfloopError as error:
@@ -144,7 +146,9 @@ def _report(opened: Run) -> Path:
         values = [tables.final(read, i, metric) for metric in read.metrics]
         table.add_row(*map(escape, [setting.label, *values, verdict.of_setting(setting, read, by).word]))
     seeds = len(read.settings[0].arms)
-    _out.print(f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:")
+    _out.print(
+        f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
+    )
     _out.print(table)
     return page
 

@@ -1,4 +1,4 @@
-"""The errors that selfloop raises on purpose: each message is one line that says what is wrong, where, and what to do."""
+"""The errors that selfloop raises on purpose: one line each that says what is wrong, where, and what to do."""
 
 
 class SelfloopError(Exception):

@@ -61,7 +61,7 @@ class Experiment(Frozen):
     optimizer: Literal["carry", "reset"] = "carry"
     latents: Literal["fresh", "common"] = "fresh"
     seeds: PositiveInt | list[int] = 1
-    grid: dict[str, list[Any]] = {}
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
     metrics: list[str] = _DEFAULT_METRICS
     keep_states: Literal["last", "all"] = "last"
 
@@ -130,7 +130,9 @@ class Experiment(Frozen):
         """
         settings = _from_yaml(text, repr(source))
         if not isinstance(settings, dict):
-            raise ConfigError(f"{source!r} does not describe an experiment: expected keys such as name, data, generator")
+            raise ConfigError(
+                f"{source!r} does not describe an experiment: expected keys such as name, data, generator"
+            )
         return cls.build(settings)
 
     @classmethod
@@ -310,7 +312,7 @@ def _one_line(error: ValidationError) -> str:
     location = [str(part) for part in complaint["loc"]]
     if location and location[0] in ("data", "generator") and len(location) > 1:
         del location[1]  # the union's tag is not part of the key the user wrote
-    if location[:1] == ["seeds"]:
+    if len(location) > 1 and location[0] == "seeds":
         return f"seeds: expected how many, 1 or more, or a list of whole numbers, not {_quoted(complaint['input'])}"
     key = ".".join(location)
     message = str(complaint["msg"]).removeprefix("Value error, ")
@@ -338,9 +340,9 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     from selfloop import data, generators
 
     model: Any = Experiment
-    tags = {
-        ("data", cls.model_fields["name"].default): cls for cls in data.ALL
-    } | {("generator", cls.model_fields["name"].default): cls for cls in generators.ALL}
+    tags: dict[Any, Any] = {("data", cls.model_fields["name"].default): cls for cls in data.ALL} | {
+        ("generator", cls.model_fields["name"].default): cls for cls in generators.ALL
+    }
     path = list(location[:-1])
     if len(path) >= 2 and (path[0], path[1]) in tags:
         model, path = tags[path[0], path[1]], path[2:]

@@ -17,7 +17,7 @@ from selfloop.metrics import METRICS, Evidence
 from selfloop.mixing import History
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import State, parameters, reset_optimizer
+from selfloop.training import Budget, State, parameters, reset_optimizer
 
 Record = dict[str, Any]
 
@@ -74,9 +74,7 @@ def advance(
     return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
 
 
-def _step(
-    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History
-) -> tuple[State, Samples]:
+def _step(arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History) -> tuple[State, Samples]:
     """Mix, fit and sample: the three lines of Algorithm 1."""
     experiment = arms[0].experiment
     generator, n = experiment.generator, train.shape[1]
@@ -85,7 +83,7 @@ def _step(
 
     data = mixing.stack(
         [
-            arm.experiment.mixing(t, real.select([r]), lambda g, r=r: history(g).select([r]), streams)  # type: ignore[misc]
+            arm.experiment.mixing(t, real.select([r]), _of(history, r), Streams((arm.seed,), t))
             for r, arm in enumerate(arms)
         ]
     )
@@ -93,11 +91,15 @@ def _step(
         state = generator.init(train.shape[2:], streams)
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
-    budget = experiment.pretrain if t == 0 and experiment.pretrain is not None else experiment.budget
-    state = generator.fit(state, data, None if budget is None else budget.resolve(n), streams)
+    budget = (experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)
+    state = generator.fit(state, data, budget.resolve(n), streams)
     latents = streams if experiment.latents == "fresh" else streams.at(0)
     x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents)
     return state, _freeze(Samples.full(x, born=t + 1), state)
+
+
+def _of(history: History, r: int) -> History:
+    return lambda t: history(t).select([r])
 
 
 def _freeze(samples: Samples, state: State) -> Samples:
@@ -111,9 +113,7 @@ def _freeze(samples: Samples, state: State) -> Samples:
     )
 
 
-def _measure(
-    arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples
-) -> list[Record]:
+def _measure(arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples) -> list[Record]:
     """Compute the metrics of the arms that are finite, and their floors at generation 0."""
     experiment, n = arms[0].experiment, split.train.shape[1]
     sound = [r for r in range(len(arms)) if int(samples.count[r])]

@@ -62,9 +62,7 @@ class Augment(Frozen):
         latest = history(t - 1)
         if drawn > (available := int(latest.count.min())):
             raise ValueError(f"λ = {self.lam} needs {drawn} synthetic rows, generation {t - 1} has {available}")
-        taken = Samples(
-            x=latest.x[:, :drawn], born=latest.born[:, :drawn], count=torch.full_like(latest.count, drawn)
-        )
+        taken = Samples(x=latest.x[:, :drawn], born=latest.born[:, :drawn], count=torch.full_like(latest.count, drawn))
         return taken if math.isinf(self.lam) else _union(real, taken)
 
 

@@ -62,9 +62,7 @@ def _first_step(velocity: Velocity, x: Tensor, k: Tensor, rtol: float, atol: flo
     return torch.minimum(100 * h0, h1)
 
 
-def dopri5(
-    velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5, max_steps: int = 1000
-) -> Tensor:
+def dopri5(velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5, max_steps: int = 1000) -> Tensor:
     """Integrate dx/dt = velocity(x, t) from t = 0 to 1 by Dormand–Prince 5(4) with a step size per copy.
 
     The last step ends at t = 1 exactly. A copy whose velocity is not finite, or that has not arrived after

@@ -6,9 +6,9 @@
     RUN/generation-0003/{state-000.safetensors, samples-000.safetensors, …, manifest.json}
     RUN/report/
 
-A generation is written under a hidden name and renamed when it is complete: that rename is the commit. Its manifest holds
-the records of all arms and the SHA-256 of every file; ``metrics.jsonl`` repeats the records for other programs to read,
-and is brought up to date from the manifests when the run is next opened for writing. Nothing here is a pickle.
+A generation is written under a hidden name and renamed when it is complete: that rename is the commit. Its manifest
+holds the records of all arms and the SHA-256 of every file; ``metrics.jsonl`` repeats the records for other programs to
+read, and is brought up to date from the manifests when the run is next opened for writing. Nothing here is a pickle.
 """
 
 from __future__ import annotations
@@ -331,7 +331,8 @@ class Writer(Run):
         found = self._metrics()
         if not expected.startswith(found):
             raise RunError(
-                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; empty it to have it rebuilt"
+                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
+                "empty the file to have it rebuilt"
             )
         if found != expected:
             write_bytes(self.path / "metrics.jsonl", expected)

@@ -48,9 +48,7 @@ class Streams:
     def _stack(self, purpose: str, index: int, draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack([draw(rng) for rng in self.numpy(purpose, index)]))
 
-    def normal(
-        self, purpose: str, shape: Sequence[int], index: int = 0, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def normal(self, purpose: str, shape: Sequence[int], index: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw standard normals, (R, *shape)."""
         kind = np.float64 if dtype == torch.float64 else np.float32
         return self._stack(purpose, index, lambda rng: rng.standard_normal(tuple(shape), dtype=kind)).to(dtype)

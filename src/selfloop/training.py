@@ -205,9 +205,9 @@ def train(
         if step >= steps - tail:
             total += losses.detach()
         if ema_decay is not None:
-            k = float(taken[0]) + step
+            done = float(taken[0]) + step
             for name, shadow in average.items():
-                shadow.lerp_(params[name].detach(), 1 - min(ema_decay, (1 + k) / (10 + k)))
+                shadow.lerp_(params[name].detach(), 1 - min(ema_decay, (1 + done) / (10 + done)))
     trained: State = {k: v.detach() for k, v in params.items()}
     for k, leaf in params.items():
         trained[f"{OPTIMIZER}exp_avg.{k}"] = optimizer.state[leaf]["exp_avg"]

@@ -71,9 +71,7 @@ def _moons_moments(shift: float, spread: float) -> tuple[list[float], list[float
 def _spiral_variance(wave: int) -> float:
     """Second moment of (t·trig(t) + w/2)/3 plus noise, t of density 2t/(3π)² on [0, 3π) and w uniform."""
     trig = (lambda t: -math.cos(t), math.sin)[wave]
-    first, second = (
-        quad(lambda t, k=k: (t * trig(t)) ** k * 2 * t / (9 * PI**2), 0, 3 * PI)[0] for k in (1, 2)
-    )
+    first, second = (quad(lambda t, k=k: (t * trig(t)) ** k * 2 * t / (9 * PI**2), 0, 3 * PI)[0] for k in (1, 2))
     return float((second + first / 2 + 1 / 12) / 9 + 0.1**2)
 
 

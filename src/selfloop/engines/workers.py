@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from selfloop.errors import RunError
 
@@ -64,11 +64,11 @@ class Workers:
         self._workers = workers
         self._executor = self._start()
 
-    def _start(self):  # type: ignore[no-untyped-def]
+    def _start(self) -> Any:
         from loky import ProcessPoolExecutor
 
         # BLAS and OpenMP read these when a worker starts; a second thread per process only makes both wait.
-        threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         return ProcessPoolExecutor(self._workers, initializer=_quiet_worker, env=threads)
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:

@@ -17,16 +17,18 @@ class Generator(Protocol):
     """A family of generative models; no method lets an arm see its neighbours.
 
     Attributes:
-        name: by which a configuration selects the family.
         trained: whether ``fit`` takes gradient steps, and so needs a budget.
         dtype: of samples and parameters.
         stack: how many arms to train in one tensor program.
     """
 
-    name: str
     trained: ClassVar[bool]
     dtype: ClassVar[torch.dtype]
     stack: ClassVar[int]
+
+    @property
+    def name(self) -> str:
+        """By which a configuration selects the family."""
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return the state of R untrained models of events of the given shape."""

@@ -59,7 +59,8 @@ class Gaussian(Frozen):
         factor = torch.where((info == 0).view(-1, 1, 1), factor, torch.full_like(factor, torch.nan))
         whitened = torch.linalg.solve_triangular(factor, centred.transpose(1, 2), upper=False)
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
-        return -0.5 * (whitened.square().sum(1) + log_det + x.shape[-1] * math.log(2 * math.pi))
+        log_prob: Tensor = -0.5 * (whitened.square().sum(1) + log_det + x.shape[-1] * math.log(2 * math.pi))
+        return log_prob
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
@@ -72,4 +73,5 @@ def _root(matrix: Tensor) -> Tensor:
     if not torch.isfinite(matrix).all():
         return torch.full_like(matrix, torch.nan)
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp_min(0).sqrt() @ vectors.T
+    root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    return root

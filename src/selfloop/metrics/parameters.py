@@ -35,7 +35,7 @@ METRICS = (
     Metric(
         name="parameter_distance_random",
         title="‖θ_t − θ_random‖ / p",
-        definition="Euclidean distance of the parameters to their random initialisation, over their number p (Figure 9).",
+        definition="Euclidean distance of the parameters to their random initialisation, over their number p.",
         direction="no direction",
         version=1,
         unit="parameter units",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +19,9 @@ Two curves are judged, each relative to its value at generation 0, which saw rea
 data (W2, else W1, else the first recorded distance that has a floor) and the total variance of the generated samples.
 "At the end" means the mean of the last three retrainings.
 
-Collapsed: the arm diverged; or at the end its distance is at least 2 times that of generation 0; or its variance is at
-most half or at least twice that of generation 0.
+Collapsed: the arm diverged; or at the end its distance is at least 2 times that of generation 0; or it is at least
+1.25 times that of generation 0 and its excess over the floor, the distance between real training and held-out rows, is
+at least 2 times the excess of generation 0; or its variance is at most half or at least twice that of generation 0.
 
 Drifting: not collapsed, but at the end its distance is at least 1.25 times that of generation 0, or its variance is
 off by as much; or over the second half of the generations the least-squares slope worsens by more than 2 standard
@@ -76,6 +78,7 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
         None if by.distance is None else curves.values[by.distance][arm],
         _spread(None if by.spread is None else curves.values[by.spread][arm], by),
         int(curves.diverged[arm]),
+        float(curves.floors[by.distance][arm]) if by.distance in curves.floors else math.nan,
     )
 
 
@@ -87,6 +90,7 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
         None if by.distance is None else median(curves.of(setting, by.distance)),
         _spread(None if by.spread is None else median(curves.of(setting, by.spread)), by),
         -1,
+        curves.floor(setting, by.distance) if by.distance in curves.floors else math.nan,
     )
     word: Word = "collapsed" if 2 * fallen >= total else verdict.word
     if total == 1:
@@ -99,7 +103,7 @@ def _spread(curve: Array | None, by: Judged) -> Array | None:
     return curve**2 if curve is not None and by.spread == "sqrt_covariance_ratio" else curve
 
 
-def _judge(distance: Array | None, spread: Array | None, diverged: int) -> Verdict:
+def _judge(distance: Array | None, spread: Array | None, diverged: int, floor: float) -> Verdict:
     if diverged >= 0:
         return Verdict(word="collapsed", reason=f"diverged at generation {diverged}")
     far, wide = _relative(distance), _relative(spread)
@@ -107,7 +111,7 @@ def _judge(distance: Array | None, spread: Array | None, diverged: int) -> Verdi
     if not known:
         return Verdict(word="not judged", reason="there is nothing to judge by")
     reason = f"at the end {_phrase(far, wide)} that of generation 0"
-    if _off(far, wide, FACTOR):
+    if _off(far, wide, FACTOR) or (far is not None and distance is not None and _left(far, floor / distance[0])):
         return Verdict(word="collapsed", reason=reason)
     if max(map(len, known)) - 1 < ENOUGH:
         return Verdict(word="too short", reason=reason)
@@ -119,6 +123,11 @@ def _off(far: Array | None, wide: Array | None, factor: float) -> bool:
     """Return whether the distance grew by a factor, or the variance changed by it, up or down."""
     grew = far is not None and _end(far) >= factor
     return grew or (wide is not None and not 1 / factor < _end(wide) < factor)
+
+
+def _left(far: Array, floor: float) -> bool:
+    """Return whether the excess over the floor doubled: in many dimensions the distance itself can hardly double."""
+    return floor < 1 and _end(far) >= MOVED and _end(far) - floor >= FACTOR * (1 - floor)
 
 
 def _worsens(far: Array | None, wide: Array | None) -> bool:

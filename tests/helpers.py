@@ -1,0 +1,252 @@
+"""What the tests of the run directory share: small experiments, snapshots, and processes that can be killed.
+
+Run as a program this file is the nursery: a process that has imported and warmed up selfloop and forks a child for every
+job, so that a run starts in milliseconds. It reads one JSON job per line and answers one JSON line. The nursery itself
+sends the signals, because only the parent of a process knows that its number still means that process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SKIPPED = ("lock", "log.txt")  # neither is data
+
+
+def small(**settings: Any) -> Any:
+    """Return OT-CFM on 64 rows of two moons, 2 λ × 2 seeds in two stacks, 4 generations: about 0.3 s."""
+    from selfloop import Experiment
+
+    return Experiment.build(
+        {
+            "name": "small",
+            "data": {"name": "two_moons", "n": 64, "held_out": 64},
+            "generator": {"name": "otcfm", "width": 16, "batch_size": 64},
+            "generations": 4,
+            "budget": {"steps": 10},
+            "seeds": 2,
+            "grid": {"mixing.lam": [0.5, float("inf")]},
+            "metrics": ["w2_held_out", "mean_error"],
+        }
+        | settings
+    )
+
+
+def tiny(**settings: Any) -> Any:
+    """Return the same in 2 generations of 2 steps with an Euler sampler: about 0.1 s."""
+    generator = {"name": "otcfm", "width": 4, "batch_size": 16, "solver": "euler", "solver_steps": 2}
+    data = {"name": "two_moons", "n": 16, "held_out": 8}
+    return small(**({"generator": generator, "data": data, "generations": 2, "budget": {"steps": 2}} | settings))
+
+
+def snapshot(out: Path) -> dict[str, bytes]:
+    """Return every file of a run directory but the lock and the log, by relative path."""
+    files = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    return {name: content for name, content in files.items() if name not in SKIPPED}
+
+
+def tree(folder: Path) -> dict[str, tuple[bool, bytes]]:
+    """Return all there is below a folder: path → (is a directory, content)."""
+    return {
+        str(p.relative_to(folder)): (p.is_dir(), b"" if p.is_dir() else p.read_bytes()) for p in folder.rglob("*")
+    }
+
+
+def ended(outcome: dict[str, Any]) -> bool:
+    """Return whether a job's child came to its end without an error."""
+    assert outcome["status"] in ("killed", "exited"), outcome
+    assert outcome["code"] in (0, 9), outcome
+    return outcome["code"] == 0 and outcome["status"] == "exited"
+
+
+class Nursery:
+    """The other end of a nursery process."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def run(self, experiment: Any, out: Path, **job: Any) -> dict[str, Any]:
+        """Run an experiment in a fresh child.
+
+        Args:
+            experiment: what to run.
+            out: the run directory.
+            job: ``kill_after`` seconds; ``crash_at`` the n-th change to the directory, ``torn`` whether only half of a
+                write gets through; ``stop_at`` a generation after which the child pauses; ``workers``.
+
+        Returns:
+            ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message`` of an error; ``points`` seen.
+        """
+        return self.ask({"experiment": experiment.yaml(), "out": str(out)} | job)
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Hand a job over and wait for the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the nursery, and with it a child that is paused."""
+        self._process.communicate()
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    """Start a nursery and end it."""
+    started = Nursery()
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> None:
+    """Number every change this process makes below ``out``, and die just before, or half way through, the n-th.
+
+    A change is what Python's audit events call open for writing, mkdir, rename, remove, rmdir; with ``torn`` it is a
+    write instead, of which half the bytes get through.
+    """
+    from selfloop import store
+
+    seen = 0
+
+    def change(what: str) -> bool:
+        nonlocal seen
+        seen += 1
+        os.write(note, f"{what}\n".encode())
+        return seen - 1 == crash_at
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if torn or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
+            return
+        path = arguments[0]
+        # Inside shutil.rmtree paths are relative to a descriptor: all its steps are in the run directory.
+        inside = isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(out)
+        relative = event in ("os.remove", "os.rmdir")
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if (inside or relative) and change(event):
+            os._exit(9)
+
+    sys.addaudithook(audit)
+    if torn:
+        plain = open
+
+        def opened(path: Any, mode: str = "r", **more: Any) -> Any:
+            file = plain(path, mode, **more)
+            if "b" not in mode or str(path).endswith("log.txt"):
+                return file
+            write = file.write
+
+            class Torn:
+                def __enter__(self) -> Any:
+                    return self
+
+                def __exit__(self, *_: object) -> None:
+                    file.close()
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(file, name)
+
+                def write(self, content: bytes) -> int:
+                    if change("write"):
+                        write(content[: len(content) // 2])
+                        file.flush()
+                        os._exit(9)
+                    return int(write(content))
+
+            return Torn()
+
+        store.open = opened  # type: ignore[attr-defined]
+
+
+def _child(job: dict[str, Any], note: int) -> int:
+    from selfloop import Experiment, SelfloopError, run
+
+    if "crash_at" in job:
+        _count_changes(job["out"], job["crash_at"], job.get("torn", False), note)
+    try:
+        for generation in run(Experiment.parse(job["experiment"]), job["out"], workers=job.get("workers", 0)):
+            if generation.t == job.get("stop_at"):
+                os.kill(os.getpid(), signal.SIGSTOP)
+    except SelfloopError as error:
+        os.write(note, str(error).encode())
+        return 2
+    except BaseException as error:
+        os.write(note, repr(error).encode())
+        return 1
+    return 0
+
+
+def _wait(pid: int, kill_after: float | None) -> tuple[int, float]:
+    start = time.monotonic()
+    while True:
+        done, status = os.waitpid(pid, os.WUNTRACED | (os.WNOHANG if kill_after is not None else 0))
+        seconds = time.monotonic() - start
+        if done:
+            return status, seconds
+        if kill_after is not None and seconds >= kill_after:
+            os.kill(pid, signal.SIGKILL)
+            kill_after = None
+        time.sleep(0.0005)
+
+
+def _describe(status: int) -> dict[str, Any]:
+    if os.WIFSTOPPED(status):
+        return {"status": "stopped", "code": None}
+    if os.WIFSIGNALED(status):
+        return {"status": "killed", "code": os.WTERMSIG(status)}
+    return {"status": "exited", "code": os.WEXITSTATUS(status)}
+
+
+def _serve() -> None:
+    import tempfile
+
+    import torch
+
+    from selfloop import run
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        list(run(tiny(), Path(folder) / "run"))  # compiles what is compiled at first use
+    paused = None
+    for line in sys.stdin:
+        job = json.loads(line)
+        if job.get("end_paused"):
+            os.kill(paused, signal.SIGKILL)
+            status, seconds = _wait(paused, None)
+            paused, message = None, ""
+        else:
+            read, write = os.pipe()
+            if (pid := os.fork()) == 0:
+                os.close(read)
+                os._exit(_child(job, write))
+            os.close(write)
+            status, seconds = _wait(pid, job.get("kill_after"))
+            if os.WIFSTOPPED(status):
+                paused, message = pid, ""  # it holds the other end of the pipe
+            else:
+                with open(read, "rb", closefd=False) as file:
+                    message = file.read().decode()
+            os.close(read)
+        print(json.dumps(_describe(status) | {"seconds": seconds, "message": message}), flush=True)
+    if paused is not None:
+        os.kill(paused, signal.SIGKILL)
+        os.waitpid(paused, 0)
+
+
+if __name__ == "__main__":
+    _serve()

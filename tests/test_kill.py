@@ -1,0 +1,219 @@
+"""A run that was killed, at whatever moment and however often, ends as if nothing had happened.
+
+What is killed, with SIGKILL or ``os._exit``, and what is compared: every file of the run directory but ``lock`` and
+``log.txt``, byte for byte, with those of a run that was left alone; nothing else may be left behind.
+
+- The process of a run, at 40 moments spread at random over its life; also again and again until it gets through.
+- The same process just before each change to the file system, and half way through each write, while the run is made,
+  goes on, is recovered, and is finished. That includes the moments between a rename and the next step.
+- A worker process at work or at rest, and the parent of workers at work.
+
+Not covered: power cuts. The kernel outlives the process here, so what was written is there; that ``fsync`` comes before
+each rename is by reading, not by test. Kills of the parent of workers are few, as each start of workers takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import Nursery, ended, nursery, small, snapshot, tiny
+
+from selfloop import Experiment, Run, RunError, run
+from selfloop.engines.workers import Workers
+
+
+@pytest.fixture(scope="module")
+def nest() -> Iterator[Nursery]:
+    with nursery() as started:
+        yield started
+
+
+def _whole(nest: Nursery, experiment: Experiment, out: Path) -> tuple[dict[str, bytes], float]:
+    """Run without disturbance and return the files and the seconds it took."""
+    outcome = nest.run(experiment, out)
+    assert ended(outcome), outcome
+    return snapshot(out), outcome["seconds"]
+
+
+def _finish(nest: Nursery, experiment: Experiment, out: Path) -> dict[str, bytes]:
+    outcome = nest.run(experiment, out)
+    assert ended(outcome), outcome
+    Run.open(out).verify()
+    return snapshot(out)
+
+
+def test_killed_at_random_moments(nest: Nursery, tmp_path: Path) -> None:
+    experiment, rng = small(), random.Random(20240)
+    expected, life = _whole(nest, experiment, tmp_path / "whole")
+    kills, found = 0, Counter[int]()
+    for i in range(40):
+        out = tmp_path / f"run-{i}"
+        # One moment in each fortieth of the life, so that none of it is left out.
+        outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 40)
+        if outcome["status"] == "killed":
+            kills += 1
+            found[len(list(out.glob("generation-*"))) if out.exists() else -1] += 1
+        assert _finish(nest, experiment, out) == expected, f"killed after {outcome['seconds']} s"
+        shutil.rmtree(out)
+    assert kills >= 20, f"only {kills} of 40 came in time"
+    assert len(found) >= 4, f"the kills hit too few stages: {found}"
+
+
+def test_killed_again_and_again(nest: Nursery, tmp_path: Path) -> None:
+    experiment, rng = small(), random.Random(20241)
+    expected, life = _whole(nest, experiment, tmp_path / "whole")
+    kills = 0
+    for i in range(4):
+        out = tmp_path / f"run-{i}"
+        for _ in range(200):
+            # Long enough for a generation now and then, too short for the run.
+            outcome = nest.run(experiment, out, kill_after=life * rng.uniform(0.05, 0.6))
+            kills += outcome["status"] == "killed"
+            if ended(outcome):
+                break
+        assert snapshot(out) == expected
+    assert kills >= 12, f"only {kills}"
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
+def test_every_crash_point(nest: Nursery, tmp_path: Path, torn: bool) -> None:
+    experiment = tiny(generations=3)  # the third retraining is the first to drop weights
+    expected, _ = _whole(nest, experiment, tmp_path / "whole")
+    counted = nest.run(experiment, tmp_path / "counted", crash_at=None, torn=torn)
+    points = counted["message"].split()
+    assert len(points) >= (24 if torn else 60), points
+    for n, what in enumerate(points):
+        out = tmp_path / f"run-{n}"
+        outcome = nest.run(experiment, out, crash_at=n, torn=torn)
+        assert outcome["code"] == 9, outcome
+        assert _finish(nest, experiment, out) == expected, f"point {n}, {what}"
+        shutil.rmtree(out)
+
+
+def test_every_crash_point_of_recovery(nest: Nursery, tmp_path: Path) -> None:
+    experiment = tiny(generations=3)
+    expected, _ = _whole(nest, experiment, tmp_path / "whole")
+    points = nest.run(experiment, tmp_path / "counted", crash_at=None)["message"].split()
+    commits = [i for i, what in enumerate(points) if what == "os.rename"]
+    # Right after the last commit (metrics behind, weights to drop), and with a generation half written.
+    for first in (commits[-1] + 1, len(points) - 1, commits[-3]):
+        start = tmp_path / f"start-{first}"
+        nest.run(experiment, start, crash_at=first)
+        shutil.copytree(start, tmp_path / "counted" / str(first))
+        steps = nest.run(experiment, tmp_path / "counted" / str(first), crash_at=None)["message"].split()
+        for n, what in enumerate(steps):
+            out = tmp_path / f"run-{first}-{n}"
+            shutil.copytree(start, out)
+            assert nest.run(experiment, out, crash_at=n)["code"] == 9
+            assert _finish(nest, experiment, out) == expected, f"{points[first]}, then {n}, {what}"
+            shutil.rmtree(out)
+
+
+def _workers() -> list[int]:
+    """Return the worker processes of this process."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == os.getpid() and b"popen_loky_posix" in command:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
+
+
+@needs_proc
+def test_killed_workers(nest: Nursery, tmp_path: Path) -> None:
+    experiment, rng = small(budget={"steps": 40}), random.Random(20242)
+    expected, _ = _whole(nest, experiment, tmp_path / "whole")
+    kills: list[str] = []
+
+    def kill(when: str) -> None:
+        os.kill(rng.choice(_workers()), signal.SIGKILL)
+        kills.append(when)
+
+    def progress(t: int, done: int, of: int) -> None:
+        if (t, done) == (3, 1):
+            kill("one stack done, the other maybe at work")
+
+    timers = []
+    for generation in run(experiment, tmp_path / "run", workers=2, progress=progress):
+        if generation.t == 0:
+            kill("at rest")
+            time.sleep(0.2)  # until the pool has noticed
+        if generation.t == 1:
+            timers.append(threading.Timer(0.03, kill, ["at work"]))
+            timers[-1].start()
+    for timer in timers:
+        timer.join()
+    assert len(kills) == 3, kills
+    assert snapshot(tmp_path / "run") == expected
+    assert not _workers()
+
+
+class _Task:
+    """Leaves a file for each execution and, once, kills its worker while it works on stack 3."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, stack: int) -> int:
+        (self.folder / f"{stack}-{os.getpid()}").touch()
+        if stack == 3 and len(list(self.folder.glob("3-*"))) == 1:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stack
+
+
+def _always_killed(stack: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return stack
+
+
+def test_only_lost_stacks_run_again(tmp_path: Path) -> None:
+    pool = Workers(1)
+    try:
+        assert sorted(pool.map(_Task(tmp_path), range(5))) == [0, 1, 2, 3, 4]
+        executions = Counter(path.name[0] for path in tmp_path.iterdir())
+        assert executions == {"0": 1, "1": 1, "2": 1, "3": 2, "4": 1}
+        with pytest.raises(RunError, match="killed 3 times in one generation") as caught:
+            list(pool.map(_always_killed, range(1)))
+        assert "\n" not in str(caught.value)
+    finally:
+        pool.close()
+
+
+def test_killed_parent_of_workers(nest: Nursery, tmp_path: Path) -> None:
+    # The workers outlive it for a moment, while the run is already resumed.
+    experiment = small(budget={"steps": 200})
+    expected, _ = _whole(nest, experiment, tmp_path / "whole")
+    out = tmp_path / "run"
+    thread = threading.Thread(target=lambda: nest.run(experiment, out, workers=2, kill_after=60))
+    with nursery() as other:
+        thread = threading.Thread(target=lambda: outcome.update(other.run(experiment, out, workers=2, stop_at=1)))
+        outcome: dict[str, object] = {}
+        thread.start()
+        thread.join()
+        assert outcome["status"] == "stopped"
+        with pytest.raises(RunError, match="in use"):
+            list(run(experiment, out))
+        other.ask({"end_paused": True})
+        assert _finish(nest, experiment, out) == expected
+        again = tmp_path / "again"
+        killed = other.run(experiment, again, workers=2, kill_after=6.0)
+        assert killed["status"] in ("killed", "exited")
+        assert _finish(nest, experiment, again) == expected
