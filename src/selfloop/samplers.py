@@ -144,7 +144,8 @@ class Schedule:
         """Return the log of the reverse step's variance, (T,): "fixed-large" (β_t) or "fixed-small" (β̃_t)."""
         if kind == "fixed-large":
             # β_1 would leave visible noise on the samples; its place takes β̃_2, as in Ho et al.'s code.
-            return np.log(np.append(self.posterior_variance[1], self.betas[1:]))
+            large: np.ndarray = np.log(np.append(self.posterior_variance[1], self.betas[1:]))
+            return large
         return self.posterior_log_variance
 
 
