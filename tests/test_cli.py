@@ -1,0 +1,184 @@
+"""The command line as a user meets it: in a process of its own, by its exit code and its lines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selfloop.cli import main
+from selfloop.experiment import Experiment, recipes
+
+TINY = """
+name: tiny
+data: {name: two_moons, n: 40}
+generator: {name: gaussian}
+generations: 2
+seeds: 2
+grid: {mixing.lam: [0, inf]}
+"""
+SLOW = TINY.replace("gaussian", "otcfm") + "budget: {steps: 60}\n"
+
+
+def selfloop(*arguments: str | Path, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selfloop", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must be refused, in this process, and return its one line."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["selfloop", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2
+        assert out == ""
+        assert err.startswith("selfloop: ")
+        assert len(err.splitlines()) == 1
+        return err
+
+    return call
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny experiment has run, through the command line and with workers."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(TINY)
+    result = selfloop("run", "tiny.yaml", "--workers", "2", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "generation 2/2 · 4 arms · w1_held_out" in result.stdout
+    assert "Report: runs/tiny/report/index.html" in result.stdout
+    assert (folder / "runs/tiny/report/index.html").exists()
+    return folder
+
+
+def test_a_finished_run_says_so_and_does_nothing(done: Path) -> None:
+    before = tree(done)
+    result = selfloop("run", "tiny.yaml", cwd=done)
+    assert result.returncode == 0
+    assert "is finished" in result.stdout
+    assert tree(done) == before
+
+
+def test_ls_and_report(done: Path) -> None:
+    listed = selfloop("ls", "runs", cwd=done, env=os.environ | {"COLUMNS": "200"})
+    assert listed.returncode == 0
+    assert "runs/tiny" in listed.stdout
+    assert "2/2" in listed.stdout
+    (done / "runs/tiny/report/index.html").unlink()
+    written = selfloop("report", "runs/tiny", cwd=done)
+    assert written.returncode == 0
+    assert "After 2 retrainings, mean ± std over 2 seeds:" in written.stdout
+    assert (done / "runs/tiny/report/index.html").exists()
+
+
+def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
+    result = selfloop("recipes", cwd=tmp_path, env=os.environ | {"COLUMNS": "300"})
+    assert result.returncode == 0
+    for name in recipes():
+        assert name in result.stdout
+        experiment = Experiment.load(name)
+        assert experiment.name == name
+        assert experiment.description
+    named = {"demo", "fig3", "fig4", "fig8", "fig9-toy", "prop1"}
+    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "dmo"], ["'dmo'", "did you mean 'demo'"]),
+        (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
+        (["run", "demo", "--set", "generator.widht=3"], ["generator.widht", "did you mean 'width'"]),
+        (["run", "demo", "--set", "generations=0"], ["generations", "greater than 0"]),
+        (["run", "demo", "--set", "grid.mixing.lam=[-1]"], ["λ must be 0 or more"]),
+        (["run", "demo", "--set", "grid.mixing.lam=[.nan]"], ["λ must be 0 or more"]),
+        (["run", "demo", "--set", "data.n=5000"], ["1797 rows", "lower n or held_out"]),
+        (["run", "demo", "--set", "generations"], ["key.path=value"]),
+        (["run", "demo", "--workers", "-1"], ["--workers"]),
+        (["run", "prop1", "--set", "data.name=table"], ["data.path is missing"]),
+        (["report", "nowhere"], ["nowhere", "not a run directory"]),
+        (["ls", "nowhere"], ["nowhere", "not a directory"]),
+        (["ruin"], ["ruin"]),
+        (["run"], ["NAME|FILE"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    refused: Callable[..., str], tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    line = refused(*arguments)
+    for word in words:
+        assert word in line
+    assert tree(tmp_path) == {}
+
+
+def test_an_empty_or_unreadable_table_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    before = tree(tmp_path)
+    for path in ("empty.csv", "missing.csv"):
+        text = TINY.replace("{name: two_moons, n: 40}", f"{{name: table, path: {path}}}")
+        (tmp_path / "x.yaml").write_text(text)
+        assert path in refused("run", "x.yaml")
+        (tmp_path / "x.yaml").unlink()
+        assert tree(tmp_path) == before
+
+
+def test_a_run_directory_of_another_experiment_is_left_alone(done: Path) -> None:
+    before = tree(done)
+    result = selfloop("run", "tiny.yaml", "--set", "generations=3", cwd=done)
+    assert result.returncode == 2
+    assert "holds another experiment" in result.stderr
+    assert "generations is 2" in result.stderr
+    assert tree(done) == before
+
+
+def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text(SLOW.replace("generations: 2", "generations: 6"))
+    whole = selfloop("run", "slow.yaml", "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfloop", "run", "slow.yaml", "--out", "cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "cut/generation-0001").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "finishing this generation" in err
+    assert "run the same command again to resume" in err
+    committed = len(list((tmp_path / "cut").glob("generation-*")))
+    assert 2 <= committed < 7
+    assert not list((tmp_path / "cut").glob(".generation-*"))
+    resumed = selfloop("run", "slow.yaml", "--out", "cut", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    a, b = ({k: v for k, v in tree(tmp_path / d).items() if k != "log.txt"} for d in ("whole", "cut"))
+    assert a.keys() == b.keys()
+    assert [k for k in a if a[k] != b[k]] == []
