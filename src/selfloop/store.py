@@ -319,6 +319,8 @@ class Writer(Run):
                 if not (path / "experiment.yaml").exists():
                     _create(path, experiment, environment)
                 writer = cls(path, experiment, Run.open(path).environment)
+                if {**writer.environment, "experiment": ""} != {**environment, "experiment": ""}:
+                    writer.log("resumed with other libraries or on another machine: bits may differ from here on")
                 writer._recover()
             yield writer
         finally:

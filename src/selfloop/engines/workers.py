@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from typing import Any, Protocol, TypeVar
@@ -49,12 +51,20 @@ class InProcess:
             yield result
 
 
-def _quiet_worker() -> None:
+def _begin_worker(parent: int) -> None:
     # Ctrl-C reaches the whole process group: only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent: one that was killed cannot tell its workers to stop."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 class Workers:
@@ -69,7 +79,7 @@ class Workers:
 
         # BLAS and OpenMP read these when a worker starts; a second thread per process only makes both wait.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        return ProcessPoolExecutor(self._workers, initializer=_quiet_worker, env=threads)
+        return ProcessPoolExecutor(self._workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads)
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
         """Yield ``function(stack)`` as they finish, running those of a killed worker again."""
