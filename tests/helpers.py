@@ -1,6 +1,6 @@
 """What the tests of the run directory share: small experiments, snapshots, and processes that can be killed.
 
-Run as a program this file is the nursery: a process that has imported and warmed up selfloop and forks a child for every
+Run as a program this file is the nursery: a process that has imported and warmed up selfloop and forks a child for each
 job, so that a run starts in milliseconds. It reads one JSON job per line and answers one JSON line. The nursery itself
 sends the signals, because only the parent of a process knows that its number still means that process.
 """
@@ -55,9 +55,7 @@ def snapshot(out: Path) -> dict[str, bytes]:
 
 def tree(folder: Path) -> dict[str, tuple[bool, bytes]]:
     """Return all there is below a folder: path → (is a directory, content)."""
-    return {
-        str(p.relative_to(folder)): (p.is_dir(), b"" if p.is_dir() else p.read_bytes()) for p in folder.rglob("*")
-    }
+    return {str(p.relative_to(folder)): (p.is_dir(), b"" if p.is_dir() else p.read_bytes()) for p in folder.rglob("*")}
 
 
 def ended(outcome: dict[str, Any]) -> bool:

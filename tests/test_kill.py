@@ -3,7 +3,7 @@
 What is killed, with SIGKILL or ``os._exit``, and what is compared: every file of the run directory but ``lock`` and
 ``log.txt``, byte for byte, with those of a run that was left alone; nothing else may be left behind.
 
-- The process of a run, at 40 moments spread at random over its life; also again and again until it gets through.
+- The process of a run, at 26 moments spread at random over its life; also again and again until it gets through.
 - The same process just before each change to the file system, and half way through each write, while the run is made,
   goes on, is recovered, and is finished. That includes the moments between a rename and the next step.
 - A worker process at work or at rest, and the parent of workers at work.
@@ -55,16 +55,16 @@ def test_killed_at_random_moments(nest: Nursery, tmp_path: Path) -> None:
     experiment, rng = small(), random.Random(20240)
     expected, life = _whole(nest, experiment, tmp_path / "whole")
     kills, found = 0, Counter[int]()
-    for i in range(40):
+    for i in range(26):
         out = tmp_path / f"run-{i}"
-        # One moment in each fortieth of the life, so that none of it is left out.
-        outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 40)
+        # One moment in each twenty-sixth of the life, so that none of it is left out.
+        outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 26)
         if outcome["status"] == "killed":
             kills += 1
             found[len(list(out.glob("generation-*"))) if out.exists() else -1] += 1
         assert _finish(nest, experiment, out) == expected, f"killed after {outcome['seconds']} s"
         shutil.rmtree(out)
-    assert kills >= 20, f"only {kills} of 40 came in time"
+    assert kills >= 20, f"only {kills} of 26 came in time"
     assert len(found) >= 4, f"the kills hit too few stages: {found}"
 
 

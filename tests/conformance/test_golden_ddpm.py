@@ -18,7 +18,7 @@ from selfloop.streams import Streams
 NETWORK = 1e-5  # of the largest output
 CHAIN = 1e-4
 TABLE = 1e-12
-NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
+NUMBER = r"(\d*\.?\d+(?:e-?\d+)?)"
 
 
 @pytest.fixture(scope="module")
