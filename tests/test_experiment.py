@@ -1,0 +1,149 @@
+"""Experiments: what settings mean, how arms are stacked, and the one line that each mistake gets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfloop.errors import ConfigError
+from selfloop.experiment import Experiment, recipes, stacks
+
+PLAIN: dict[str, Any] = {
+    "name": "x",
+    "data": {"name": "two_moons", "n": 100},
+    "generator": {"name": "otcfm"},
+    "generations": 3,
+    "budget": {"epochs": 5},
+    "seeds": 4,
+    "grid": {"mixing.lam": [0, 0.5, math.inf]},
+}
+
+
+def build(**more: Any) -> Experiment:
+    return Experiment.build(PLAIN | more)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_yaml_round_trip(name: str) -> None:
+    experiment = Experiment.load(name)
+    assert Experiment.parse(experiment.yaml()) == experiment
+    assert Experiment.parse(experiment.yaml()).digest() == experiment.digest()
+
+
+def test_digests_tell_experiments_apart() -> None:
+    assert build().digest() == build().digest()
+    assert build().digest() != build(generations=4).digest()
+
+
+def test_arms_are_all_combinations_times_the_seeds() -> None:
+    arms = build(grid={"mixing.lam": [0, 1], "data.n": [10, 20]}, seeds=[7, 9]).arms()
+    assert [a.index for a in arms] == list(range(8))
+    assert [a.seed for a in arms] == [7, 9] * 4
+    assert [(a.experiment.mixing.lam, a.experiment.data.n) for a in arms[::2]] == [(0, 10), (0, 20), (1, 10), (1, 20)]
+    assert arms[-1].label == "λ = 1.0, n = 20"
+
+
+@given(st.lists(st.sampled_from([0, 0.1, 0.5, 1, 1.5, 2, math.inf]), min_size=1, unique=True), st.integers(1, 20))
+@settings(max_examples=40, deadline=None)
+def test_every_arm_is_in_one_stack_with_arms_that_draw_as_many_samples(lams: list[float], seeds: int) -> None:
+    experiment = build(grid={"mixing.lam": lams}, seeds=seeds)
+    groups = stacks(experiment)
+    assert sorted(a.index for group in groups for a in group) == list(range(len(lams) * seeds))
+    for group in groups:
+        assert 1 <= len(group) <= experiment.generator.stack
+        assert len({max(100, a.experiment.mixing.synthetic(100)) for a in group}) == 1
+    if len(lams) * seeds > 1:
+        assert len(groups) > 1
+
+
+def test_override_replaces_nested_settings_and_whole_parts() -> None:
+    changed = build().override("generator.width=32", "generator.optimizer.learning_rate=0.01", "budget.steps=7")
+    assert changed.generator.width == 32
+    assert changed.generator.optimizer.learning_rate == 0.01
+    assert (changed.budget.steps, changed.budget.epochs) == (7, None)
+    other = changed.override("generator.name=gaussian", "data.name=digits", "grid.mixing.lam=[1, inf]")
+    assert other.generator.name == "gaussian"
+    assert other.data.held_out == 360
+    assert other.grid == {"mixing.lam": [1, "inf"]}
+    assert math.isinf(other.arms()[-1].experiment.mixing.lam)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("generator.widht=3", "no setting is called 'generator.widht', did you mean 'width'?"),
+        ("generatr.width=3", "no setting is called 'generatr' (in 'generatr.width'), did you mean 'generator'?"),
+        ("genrations=3", "no setting is called 'genrations', did you mean 'generations'?"),
+        ("generator.optimizer.beta=1", "no setting is called 'generator.optimizer.beta', did you mean 'beta2'?"),
+        ("budget.epoch=3", "no setting is called 'budget.epoch', did you mean 'epochs'?"),
+        ("data.name=two_mons", "data: nothing is called 'two_mons', did you mean 'two_moons'?"),
+        ("generations=0", "generations: Input should be greater than 0, not 0"),
+        ("data.n=1.5", "data.n: Input should be a valid integer, not 1.5"),
+        ("generator.width=true", "generator.width: Input should be a valid integer, not True"),
+        ("retrain=hot", "retrain: Input should be 'warm' or 'scratch', not 'hot'"),
+        ("mixing.lam=-0.1", "mixing.lam: λ must be 0 or more, or inf for the fully synthetic loop"),
+        ("mixing.lam=.nan", "mixing.lam: λ must be 0 or more, or inf for the fully synthetic loop"),
+        ("grid.mixing.lam=[]", "grid: mixing.lam needs at least one value, and each only once"),
+        ("grid.mixing.lam=[1, 1]", "grid: mixing.lam needs at least one value, and each only once"),
+        ("seeds=[1, 1]", "seeds: name at least one seed, and each only once"),
+        ("metrics=[nll]", "metric nll needs log_prob, which generator otcfm does not have"),
+        ("metrics=[w2_heldout]", "metrics: no metric is called 'w2_heldout', did you mean 'w2_held_out'?"),
+        ("name=../x", "name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', not '../x'"),
+    ],
+)
+def test_each_mistake_gets_one_line(assignment: str, line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build().override(assignment)
+    assert str(error.value) == line
+
+
+def test_a_trained_generator_needs_a_budget() -> None:
+    with pytest.raises(ConfigError, match="give a budget"):
+        build(budget=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", "is not plain YAML at line 1"),
+        ("just words", "does not describe an experiment"),
+        ("!!python/object/apply:os.system ['true']", "is not plain YAML at line 1: could not determine a constructor"),
+        ("name: x", "is missing"),
+        ("", "does not describe an experiment"),
+    ],
+)
+def test_files_that_are_no_experiment(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words) as error:
+        Experiment.load(tmp_path / "x.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        Experiment.load(tmp_path / "x.yaml")
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([*Experiment.model_fields, "nonsense"]), junk)
+@settings(max_examples=150, deadline=None)
+def test_junk_gives_an_experiment_or_one_line(key: str, value: Any) -> None:
+    try:
+        Experiment.build(PLAIN | {key: value})
+    except ConfigError as error:
+        lines = str(error).splitlines()
+    else:
+        return
+    assert len(lines) == 1
