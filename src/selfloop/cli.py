@@ -28,7 +28,7 @@ from selfloop.runner import Generation, run
 from selfloop.store import Run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-_out = Console(highlight=False)
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 _INTERRUPTED = 130
 
 
@@ -141,7 +141,9 @@ def _report(opened: Run) -> Path:
     page = write_report(opened)
     read = curves.read(opened)
     by = verdict.judged(read, METRICS)
-    table = Table("setting", *[METRICS[m].title for m in read.metrics], "verdict", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("setting", *[METRICS[m].title for m in read.metrics], "verdict"):
+        table.add_column(title, overflow="fold")
     for i, setting in enumerate(read.settings):
         values = [tables.final(read, i, metric) for metric in read.metrics]
         table.add_row(*map(escape, [setting.label, *values, verdict.of_setting(setting, read, by).word]))
