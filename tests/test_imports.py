@@ -17,6 +17,7 @@ SOURCE = Path(selfloop.__file__).parent
 
 LAYERS = (
     "errors",
+    "files",
     "config",
     "streams",
     "samples",

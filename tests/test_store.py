@@ -18,7 +18,7 @@ import torch
 from helpers import small, snapshot, tiny, tree
 
 from selfloop import Experiment, Run, RunError, StorageFull, run
-from selfloop.store import read_sealed, write_bytes, write_sealed
+from selfloop.files import read_sealed, write_bytes, write_sealed
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from typing import Any
 
 from selfloop.engines.workers import engine
 from selfloop.experiment import Experiment, stacks
+from selfloop.files import disk_errors, save_tensors
 from selfloop.loop import Record, advance, load
-from selfloop.store import Run, Writer, disk_errors, fingerprint, save_tensors
+from selfloop.store import Run, Writer, fingerprint
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 

@@ -14,7 +14,6 @@ read, and is brought up to date from the manifests when the run is next opened f
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -25,129 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from selfloop.data import Split
-from selfloop.errors import RunError, StorageFull
+from selfloop.errors import RunError
 from selfloop.experiment import Arm, Experiment, stacks
+from selfloop.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
 from selfloop.samples import Samples
 from selfloop.training import State
 
 Record = dict[str, Any]
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write below ``path`` into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull(
-                f"no space left to write {str(path)!r}: free some and run the same command again to resume"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
-        raise
-
-
-def write_bytes(path: Path, content: bytes) -> str:
-    """Write a file so that it is there whole or not at all, also after a power cut; return its SHA-256."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return hashlib.sha256(content).hexdigest()
-
-
-def read_bytes(path: Path, hint: str = "") -> bytes:
-    """Read a file of a run.
-
-    Raises:
-        RunError: it is missing or cannot be read; the message ends in ``hint``.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise RunError(f"{str(path)!r} is missing{hint}") from error
-    except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _canonical(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n").encode()
-
-
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that carries the SHA-256 of itself, under ``seal``."""
-    seal = hashlib.sha256(_canonical(content)).hexdigest()
-    write_bytes(path, _canonical(content | {"seal": seal}))
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Read JSON written by :func:`write_sealed`.
-
-    Raises:
-        RunError: the file is missing, or not what was written.
-    """
-    try:
-        content = json.loads(raw := read_bytes(path))
-        intact = raw == _canonical(content)
-        seal = content.pop("seal")
-        intact = intact and hashlib.sha256(_canonical(content)).hexdigest() == seal
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        intact = False
-    if not intact:
-        raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
-    return dict(content)
-
-
-def _advice(path: Path) -> str:
-    folder = path.parent
-    if folder.name.startswith("generation-"):
-        return f"; if this is the last generation, delete {str(folder)!r}, empty metrics.jsonl and run again"
-    return ""
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Write safetensors and return what the manifest notes of the file."""
-    content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()})
-    return {"sha256": write_bytes(path, content), "bytes": len(content)}
-
-
-def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
-    """Read safetensors after checking them against the manifest's note.
-
-    Raises:
-        RunError: the file is missing, truncated or changed.
-    """
-    content = read_bytes(path, _advice(path))
-    if len(content) != expected["bytes"]:
-        raise RunError(f"{str(path)!r} has {len(content)} bytes instead of {expected['bytes']}{_advice(path)}")
-    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
-    try:
-        return dict(safetensors.torch.load(content))
-    except SafetensorError as error:
-        raise RunError(f"{str(path)!r} is not a safetensors file") from error
 
 
 def _line(record: Record) -> bytes:
@@ -367,9 +254,9 @@ class Writer(Run):
             "records": records,
         }
         write_sealed(folder / "manifest.json", content)
-        _sync(folder)
+        sync(folder)
         os.rename(folder, self.folder(t))
-        _sync(self.path)
+        sync(self.path)
         with open(self.path / "metrics.jsonl", "ab") as file:
             file.write(b"".join(map(_line, records)))
         self._prune()
@@ -412,7 +299,7 @@ def _create(path: Path, experiment: Experiment, environment: dict[str, Any]) -> 
     write_bytes(path / "metrics.jsonl", b"")
     write_sealed(path / "environment.json", environment | {"experiment": hashlib.sha256(text).hexdigest()})
     write_bytes(path / "experiment.yaml", text)  # last: it is what makes this a run directory
-    _sync(path)
+    sync(path)
 
 
 def _difference(a: Experiment, b: Experiment) -> str:

@@ -15,6 +15,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from selfloop.files import disk_errors, write_bytes
 from selfloop.metrics import METRICS, Metric
 from selfloop.report import verdict
 from selfloop.report.charts import chart, seeds_shown
@@ -23,7 +24,7 @@ from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png, spaced
 from selfloop.report.style import styles
 from selfloop.report.tables import arms_csv, final, spread, summary_csv
-from selfloop.store import Run, disk_errors, write_bytes
+from selfloop.store import Run
 
 LIMIT = 5_000_000
 """The page stays below this many bytes."""
