@@ -171,6 +171,13 @@ class TestPromises:
         assert list(run(tiny(generations=3), finished)) == []
         assert snapshot(finished) == before
 
+    def test_a_directory_used_anew_holds_only_the_new_run(self, tmp_path: Path) -> None:
+        for seeds in ([1, 2], [3, 4]):
+            list(run(tiny(seeds=seeds), tmp_path / "same"))
+            list(run(tiny(seeds=seeds), tmp_path / str(seeds)))
+            assert snapshot(tmp_path / "same") == snapshot(tmp_path / str(seeds))
+            shutil.rmtree(tmp_path / "same")
+
     def test_weights_kept(self, finished: Path, tmp_path: Path) -> None:
         list(run(tiny(generations=4, keep_states="all"), tmp_path / "all"))
         list(run(tiny(generations=4), tmp_path / "last"))
