@@ -224,8 +224,9 @@ def _serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if job.get("end_paused"):
-            os.kill(paused, signal.SIGKILL)
-            status, seconds = _wait(paused, None)
+            pid = paused
+            os.kill(pid, signal.SIGKILL)
+            status, seconds = _wait(pid, None)
             paused, message = None, ""
         else:
             read, write = os.pipe()
@@ -240,7 +241,7 @@ def _serve() -> None:
                 with open(read, "rb", closefd=False) as file:
                     message = file.read().decode()
             os.close(read)
-        print(json.dumps(_describe(status) | {"seconds": seconds, "message": message}), flush=True)
+        print(json.dumps(_describe(status) | {"pid": pid, "seconds": seconds, "message": message}), flush=True)
     if paused is not None:
         os.kill(paused, signal.SIGKILL)
         os.waitpid(paused, 0)

@@ -6,7 +6,7 @@ What is killed, with SIGKILL or ``os._exit``, and what is compared: every file o
 - The process of a run, at 26 moments spread at random over its life; also again and again until it gets through.
 - The same process just before each change to the file system, and half way through each write, while the run is made,
   goes on, is recovered, and is finished. That includes the moments between a rename and the next step.
-- A worker process at work or at rest, and the parent of workers at work.
+- A worker process at work or at rest, and the parent of workers.
 
 Not covered: power cuts. The kernel outlives the process here, so what was written is there; that ``fsync`` comes before
 each rename is by reading, not by test. Kills of the parent of workers are few, as each start of workers takes seconds.
@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -118,19 +117,20 @@ def test_every_crash_point_of_recovery(nest: Nursery, tmp_path: Path) -> None:
             shutil.rmtree(out)
 
 
-def _workers() -> list[int]:
-    """Return the worker processes of this process."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (folder / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == os.getpid() and b"popen_loky_posix" in command:
-                found.append(int(folder.name))
-    return sorted(found)
+def _is_worker(pid: int, parent: int | None = None) -> bool:
+    folder = Path("/proc") / str(pid)
+    try:
+        command = (folder / "cmdline").read_bytes()
+        above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"popen_loky_posix" in command and parent in (None, above)
+
+
+def _workers(parent: int) -> list[int]:
+    """Return the worker processes of a process."""
+    found = (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    return sorted(pid for pid in found if _is_worker(pid, parent))
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds worker processes in /proc")
@@ -143,26 +143,20 @@ def test_killed_workers(nest: Nursery, tmp_path: Path) -> None:
     kills: list[str] = []
 
     def kill(when: str) -> None:
-        os.kill(rng.choice(_workers()), signal.SIGKILL)
+        os.kill(rng.choice(_workers(os.getpid())), signal.SIGKILL)
         kills.append(when)
 
     def progress(t: int, done: int, of: int) -> None:
         if (t, done) == (3, 1):
             kill("one stack done, the other maybe at work")
 
-    timers = []
     for generation in run(experiment, tmp_path / "run", workers=2, progress=progress):
         if generation.t == 0:
             kill("at rest")
             time.sleep(0.2)  # until the pool has noticed
-        if generation.t == 1:
-            timers.append(threading.Timer(0.03, kill, ["at work"]))
-            timers[-1].start()
-    for timer in timers:
-        timer.join()
-    assert len(kills) == 3, kills
+    assert len(kills) == 2, kills
     assert snapshot(tmp_path / "run") == expected
-    assert not _workers()
+    assert not _workers(os.getpid())
 
 
 class _Task:
@@ -197,23 +191,22 @@ def test_only_lost_stacks_run_again(tmp_path: Path) -> None:
         pool.close()
 
 
+@needs_proc
 def test_killed_parent_of_workers(nest: Nursery, tmp_path: Path) -> None:
     # The workers outlive it for a moment, while the run is already resumed.
     experiment = small(budget={"steps": 200})
     expected, _ = _whole(nest, experiment, tmp_path / "whole")
     out = tmp_path / "run"
-    thread = threading.Thread(target=lambda: nest.run(experiment, out, workers=2, kill_after=60))
     with nursery() as other:
-        thread = threading.Thread(target=lambda: outcome.update(other.run(experiment, out, workers=2, stop_at=1)))
-        outcome: dict[str, object] = {}
-        thread.start()
-        thread.join()
-        assert outcome["status"] == "stopped"
-        with pytest.raises(RunError, match="in use"):
+        paused = other.run(experiment, out, workers=2, stop_at=1)
+        assert paused["status"] == "stopped", paused
+        orphans = _workers(paused["pid"])
+        assert len(orphans) == 2
+        with pytest.raises(RunError, match="in use by another process"):
             list(run(experiment, out))
         other.ask({"end_paused": True})
         assert _finish(nest, experiment, out) == expected
-        again = tmp_path / "again"
-        killed = other.run(experiment, again, workers=2, kill_after=6.0)
-        assert killed["status"] in ("killed", "exited")
-        assert _finish(nest, experiment, again) == expected
+        deadline = time.monotonic() + 20
+        while any(_is_worker(pid) for pid in orphans):
+            assert time.monotonic() < deadline, "workers stay when their parent is gone"
+            time.sleep(0.05)

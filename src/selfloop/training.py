@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.config import Frozen
@@ -105,8 +105,8 @@ class Adam(Frozen):
     """Adam's hyperparameters, with optional clipping of each copy's gradient norm."""
 
     learning_rate: PositiveFloat = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: PositiveFloat = 1e-8
     clip: PositiveFloat | None = None
 
