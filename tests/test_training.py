@@ -1,0 +1,382 @@
+"""The gradient loop: budgets, minibatches, and Adam, EMA and clipping against plain PyTorch, copy by copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from selfloop.generators import DDPM, OTCFM
+from selfloop.nets.mlp import time_mlp, time_mlp_init
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import (
+    Adam,
+    Batches,
+    Blocks,
+    Budget,
+    State,
+    averaged,
+    fresh,
+    parameters,
+    reset_optimizer,
+    train,
+)
+
+SEEDS = (0, 5, 9)
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the engines run: how a sum is split over threads changes its last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Budget
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"samples": 1, "steps": 1}, {"samples": 1, "epochs": 1.0, "steps": 1}]
+    + [{key: value} for key in ("samples", "epochs", "steps") for value in (0, -1)],
+)
+def test_a_budget_is_exactly_one_positive_number(given):
+    with pytest.raises(ValidationError):
+        Budget(**given)
+
+
+@pytest.mark.parametrize(
+    ("budget", "batch", "steps"),
+    [
+        (Budget(steps=7), 256, 7),
+        (Budget(samples=1), 256, 1),
+        (Budget(samples=256), 256, 1),
+        (Budget(samples=257), 256, 2),
+        (Budget(epochs=150), 256, 586),  # 150 · 1000 / 256 = 585.9
+        (Budget(epochs=0.5), 100, 5),
+        (Budget(epochs=1e-9), 100, 1),
+    ],
+)
+def test_count(budget, batch, steps):
+    assert budget.resolve(1000).count(batch) == steps
+
+
+def test_epochs_are_of_the_real_set():
+    assert Budget(epochs=3).resolve(50) == Budget(samples=150)
+    for budget in (Budget(samples=9), Budget(steps=9)):
+        assert budget.resolve(50) == budget
+    with pytest.raises(ValueError, match="resolve"):
+        Budget(epochs=3).count(10)
+
+
+# Blocks and Batches
+
+
+def recorded() -> tuple[Callable[[tuple[int, ...], int], Tensor], list[int]]:
+    streams, calls = Streams(seeds=SEEDS), []
+
+    def draw(shape: tuple[int, ...], index: int) -> Tensor:
+        calls.append(index)
+        return streams.normal("noise", shape, index)
+
+    return draw, calls
+
+
+@pytest.mark.parametrize("shape", [(256, 2), (300, 40), (50_000, 2), (100_000,)])
+def test_blocks_depend_on_the_step_alone(shape):
+    draw, calls = recorded()
+    blocks = Blocks(draw, shape)
+    steps = [0, 1, 2, 5, 127, 128, 129, 300]
+    forward = [blocks[step].clone() for step in steps]
+    assert len(calls) == len(set(calls))  # each block is drawn once
+    assert all(value.shape == (len(SEEDS), *shape) for value in forward)
+    for a in range(len(steps)):
+        assert not any(torch.equal(forward[a], forward[b]) for b in range(a))
+    for step, value in reversed(list(zip(steps, forward, strict=True))):
+        assert torch.equal(blocks[step], value)
+        assert torch.equal(Blocks(recorded()[0], shape)[step], value)
+
+
+def numbered(counts: list[int]) -> Samples:
+    """Return arms whose row n of arm r is 1000 r + n, and whose padding is −1."""
+    x = torch.full((len(counts), max(counts), 1), -1.0)
+    for r, count in enumerate(counts):
+        x[r, :count, 0] = 1000 * r + torch.arange(count)
+    born = torch.zeros(x.shape[:2], dtype=torch.int16)
+    return Samples(x=x, born=born, count=torch.tensor(counts))
+
+
+COUNTS = [23, 7, 3]
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 10, 50])
+def test_each_epoch_is_a_permutation(batch):
+    batches = Batches(numbered(COUNTS), batch, Streams(seeds=SEEDS))
+    seen = torch.cat([batches[step] for step in range(math.ceil(230 / batch))], dim=1).squeeze(-1)
+    for r, count in enumerate(COUNTS):
+        epochs = seen[r, : 210 // count * count].view(-1, count)
+        rows = 1000.0 * r + torch.arange(count)
+        assert (epochs.sort(1).values == rows).all()
+        assert len(epochs.unique(dim=0)) > 1  # the order is fresh
+
+
+@pytest.mark.parametrize("batch", [4, 50])
+def test_batches_in_any_order(batch):
+    data, streams = numbered(COUNTS), Streams(seeds=SEEDS)
+    forward = [Batches(data, batch, streams)[step] for step in range(40)]
+    walker = Batches(data, batch, streams)
+    assert all(torch.equal(walker[step], forward[step]) for step in range(40))
+    for step in [39, 0, 17, 16, 38, 17, 2]:
+        assert torch.equal(walker[step], forward[step])
+    assert forward[0].shape == (3, batch, 1)
+
+
+def test_batches_of_an_arm_do_not_depend_on_its_neighbours():
+    data = numbered(COUNTS)
+    together = Batches(data, 5, Streams(seeds=SEEDS))
+    for r in range(3):
+        alone = Batches(data.select([r]), 5, Streams(seeds=(SEEDS[r],)))
+        assert all(torch.equal(alone[step][0], together[step][r]) for step in range(20))
+
+
+def test_generations_and_seeds_shuffle_differently():
+    data = numbered([50, 50])
+    orders = [Batches(data, 50, Streams(seeds=(0, 1), generation=t))[0].squeeze(-1) % 1000 for t in (0, 1)]
+    assert not torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0][0], orders[0][1])
+
+
+# train
+
+
+def problem(
+    seeds: tuple[int, ...], dtype: torch.dtype = torch.float32, ema: bool = False
+) -> tuple[State, Callable[[State, int], Tensor]]:
+    """Return a regression of an MLP on fresh noise at every step, a loss per copy."""
+    streams = Streams(seeds=seeds)
+    params = {k: v.to(dtype) for k, v in time_mlp_init(streams, 2, 16).items()}
+
+    def loss(params: State, step: int) -> Tensor:
+        x, y = (streams.normal(name, (20, 2), step, dtype=dtype) for name in ("x", "y"))
+        return (time_mlp(params, x, x[..., 0]) - 5 * y).square().mean((1, 2))
+
+    return fresh(params, ema=ema), loss
+
+
+def plain(seed: int, dtype: torch.dtype, adam: Adam, ema_decay: float | None = None) -> dict[str, Tensor]:
+    """Run the textbook loop on one copy: torch.optim.Adam (not fused), clip_grad_norm_, an average by hand."""
+    state, loss = problem((seed,), dtype)
+    params = {k: v.clone().requires_grad_() for k, v in parameters(state).items()}
+    optimizer = torch.optim.Adam(
+        params.values(),
+        lr=adam.learning_rate,
+        betas=(adam.beta1, adam.beta2),
+        eps=adam.epsilon,
+        fused=False,
+        foreach=False,
+    )
+    average, losses = {k: v.detach().clone() for k, v in params.items()}, []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        value = loss(params, step)[0]
+        value.backward()
+        if adam.clip is not None:
+            torch.nn.utils.clip_grad_norm_(params.values(), adam.clip)
+        optimizer.step()
+        losses.append(value.detach())
+        if ema_decay is not None:
+            decay = min(ema_decay, (1 + step) / (10 + step))
+            average = {k: decay * v + (1 - decay) * params[k].detach() for k, v in average.items()}
+    out = {k: v.detach() for k, v in params.items()}
+    out |= {f"optimizer.{m}.{k}": optimizer.state[v][m] for k, v in params.items() for m in ("exp_avg", "exp_avg_sq")}
+    out |= {f"ema.{k}": v for k, v in average.items()} if ema_decay is not None else {}
+    return out | {"optimizer.step": torch.tensor([float(STEPS)]), "loss": torch.stack(losses[-(STEPS // 5) :]).mean(0)}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("adam", "ema_decay"),
+    [
+        (Adam(), None),
+        (Adam(learning_rate=0.02, beta1=0.5, beta2=0.99, epsilon=1e-6), None),
+        (Adam(learning_rate=0.02), 0.9999),
+        (Adam(learning_rate=0.02), 0.3),  # below the ramp after three steps
+        (Adam(learning_rate=0.02, clip=1.0), None),
+        (Adam(learning_rate=0.02, clip=7.0), 0.99),  # clips some steps of some copies only
+        (Adam(clip=1e6), None),
+    ],
+)
+def test_train_is_the_textbook_loop_on_every_copy(dtype, tolerance, adam, ema_decay):
+    state, loss = problem(SEEDS, dtype, ema=ema_decay is not None)
+    trained = train(state, loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
+    for r, seed in enumerate(SEEDS):
+        expected = plain(seed, dtype, adam, ema_decay)
+        assert trained.keys() == expected.keys()
+        for name, value in expected.items():
+            ours = trained[name][r].double()
+            # The step and the loss are kept in float32.
+            bound = (1e-5 if trained[name].dtype == torch.float32 else tolerance) * max(1.0, float(value.abs().max()))
+            torch.testing.assert_close(ours, value.double().reshape(ours.shape), rtol=0, atol=bound)
+
+
+def test_the_clipping_above_clips_some_steps_of_some_copies():
+    state, loss = problem(SEEDS)
+    leaves = {k: v.requires_grad_() for k, v in parameters(state).items()}
+    norms = []
+    for step in range(STEPS):
+        gradients = torch.autograd.grad(loss(leaves, step).sum(), list(leaves.values()))
+        norms.append(torch.cat([g.flatten(1) for g in gradients], 1).norm(dim=1))
+    clipped = torch.stack(norms) > 7
+    assert clipped.any()
+    assert not clipped.all()
+    assert (clipped.any(1) & ~clipped.all(1)).any()
+
+
+def test_ema_ramps_over_all_steps_ever_taken():
+    state, loss = problem(SEEDS, torch.float64, ema=True)
+    first = train(state, loss, steps=3, adam=Adam(), ema_decay=0.9999)
+    second = train(first, lambda p, step: loss(p, step + 3), steps=1, adam=Adam(), ema_decay=0.9999)
+    for name in parameters(state):
+        expected = (4 / 13) * first[f"ema.{name}"] + (9 / 13) * second[name]
+        torch.testing.assert_close(second[f"ema.{name}"], expected, rtol=1e-12, atol=1e-14)
+        assert torch.equal(averaged(second)[name], second[f"ema.{name}"])
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.99])
+def test_two_fits_are_one(ema_decay):
+    state, loss = problem(SEEDS, ema=ema_decay is not None)
+    adam = Adam(learning_rate=0.02, clip=7.0)
+    whole = train(state, loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
+    half = train(state, loss, steps=5, adam=adam, ema_decay=ema_decay)
+    rest = train(half, lambda p, step: loss(p, step + 5), steps=STEPS - 5, adam=adam, ema_decay=ema_decay)
+    assert all(torch.equal(whole[name], rest[name]) for name in whole if name != "loss")
+    # A state that comes back from a file has its leaves in another order.
+    shuffled = train(dict(reversed(state.items())), loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
+    assert all(torch.equal(whole[name], shuffled[name]) for name in whole)
+
+
+def test_no_step_changes_nothing():
+    state, loss = problem(SEEDS, ema=True)
+    state = train(state, loss, steps=2, adam=Adam(), ema_decay=0.9)
+    same = train(state, loss, steps=0, adam=Adam(), ema_decay=0.9)
+    assert same.keys() == state.keys()
+    assert all(torch.equal(same[name], state[name]) for name in state)
+
+
+def test_the_given_state_is_left_as_it_was():
+    state, loss = problem(SEEDS, ema=True)
+    state = train(state, loss, steps=2, adam=Adam(), ema_decay=0.9)
+    before = {name: value.clone() for name, value in state.items()}
+    trained = train(state, loss, steps=3, adam=Adam(clip=1.0), ema_decay=0.9)
+    assert all(torch.equal(state[name], before[name]) for name in state)
+    assert not any(value.requires_grad for value in (state | trained).values())
+    memory = {value.data_ptr() for value in state.values()}
+    assert not any(value.data_ptr() in memory for value in trained.values())
+
+
+def test_reset_optimizer():
+    state, loss = problem(SEEDS, ema=True)
+    trained = train(state, loss, steps=3, adam=Adam(), ema_decay=0.9)
+    again = reset_optimizer(trained)
+    for name in trained:
+        kept = torch.zeros_like(trained[name]) if name.startswith("optimizer.") else trained[name]
+        assert torch.equal(again[name], kept)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_nan_stays_in_its_copy(clip):
+    state, loss = problem(SEEDS, ema=True)
+
+    def ill(params: State, step: int) -> Tensor:
+        return loss(params, step) * torch.tensor([1.0, torch.nan if step == 4 else 1.0, 1.0])
+
+    sound, spoilt = (
+        train(state, f, steps=STEPS, adam=Adam(learning_rate=0.02, clip=clip), ema_decay=0.9) for f in (loss, ill)
+    )
+    for name in sound:
+        assert torch.equal(sound[name][[0, 2]], spoilt[name][[0, 2]])
+        assert name == "optimizer.step" or spoilt[name][1].isnan().all()
+
+
+# Whole fits
+
+GENERATORS = {
+    "otcfm": OTCFM(),
+    "otcfm with noise, EMA and clipping": OTCFM(sigma=0.1, ema_decay=0.99, optimizer=Adam(clip=0.5), batch_size=100),
+    "ddpm": DDPM(),
+    "ddpm with EMA and clipping": DDPM(ema_decay=0.99, optimizer=Adam(clip=0.5), batch_size=100, layers=1, width=32),
+}
+
+
+def arms(d: int) -> Samples:
+    """Return three arms of 300, 120 and 7 rows."""
+    x, counts = Streams(seeds=SEEDS).normal("data", (300, d)), torch.tensor([300, 120, 7])
+    x = x * (torch.arange(300) < counts.unsqueeze(1)).unsqueeze(-1)
+    return Samples(x=x, born=torch.zeros(3, 300, dtype=torch.int16), count=counts)
+
+
+def check_stack(generator: OTCFM | DDPM, d: int) -> None:
+    data, streams, budget = arms(d), Streams(seeds=SEEDS), Budget(steps=8)
+    start = generator.init((d,), streams)
+    stacked = generator.fit(start, data, budget, streams)
+    assert all(float((stacked[k] - start[k]).abs().max()) > 0 for k in parameters(start))
+    assert torch.isfinite(stacked["loss"]).all()
+    for r, seed in enumerate(SEEDS):
+        alone = Streams(seeds=(seed,))
+        single = generator.fit(generator.init((d,), alone), data.select([r]), budget, alone)
+        assert single.keys() == stacked.keys()
+        for k, value in single.items():
+            assert torch.equal(value[0], stacked[k][r]), k
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("d", [2, 64])
+def test_a_stacked_fit_gives_the_bits_of_single_ones(name, d):
+    check_stack(GENERATORS[name], d)
+
+
+@pytest.mark.xfail(
+    strict=False,
+    reason="at some sizes a copy's last bits depend on whether it is in a stack; which, depends on the machine",
+)
+@pytest.mark.parametrize(
+    ("generator", "d"),
+    [
+        (OTCFM(), 1),
+        (DDPM(batch_size=100), 1),
+        (OTCFM(width=16, batch_size=7), 2),
+        (OTCFM(width=100, batch_size=100), 2),
+        (DDPM(width=17, batch_size=100), 2),
+    ],
+)
+def test_a_stacked_fit_of_odd_sizes_gives_the_bits_of_single_ones(generator, d):
+    check_stack(generator, d)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_fit_of_a_diverged_copy_leaves_the_others(name):
+    generator, data, streams, budget = GENERATORS[name], arms(2), Streams(seeds=SEEDS), Budget(steps=4)
+    start = generator.init((2,), streams)
+    ill = {k: v.clone() for k, v in start.items()}
+    for k in parameters(ill):
+        ill[k][1] = torch.nan
+    sound, spoilt = (generator.fit(state, data, budget, streams) for state in (start, ill))
+    for k in sound:
+        assert torch.equal(sound[k][[0, 2]], spoilt[k][[0, 2]]), k
+    assert spoilt["loss"][1].isnan()
+
+
+@pytest.mark.parametrize("name", ["otcfm", "ddpm"])
+def test_a_fit_lowers_the_loss(name):
+    generator, data, streams = GENERATORS[name].model_copy(update={"batch_size": 100}), arms(2), Streams(seeds=SEEDS)
+    first = generator.fit(generator.init((2,), streams), data, Budget(steps=1), streams)
+    last = generator.fit(generator.init((2,), streams), data, Budget(steps=100), streams)
+    assert (last["loss"] < first["loss"]).all()
