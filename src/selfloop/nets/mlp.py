@@ -1,7 +1,9 @@
 """Small networks with a replica axis: R independent copies evaluated as one batched matrix product.
 
 Every function takes a flat dict of parameters whose leaves lead with R and inputs (R, B, ·), and no copy sees
-another. ``torch.bmm`` gives the same bits for one copy as for a stack of them, which the contract test pins.
+another. ``torch.bmm`` gives the same bits for one copy as for a stack of them at the default sizes in two and more
+dimensions, which the contract test pins; at some others (one dimension, widths that are no multiple of 16) the library
+rounds a copy's last bit by its place in the stack. tests/test_training.py lists sizes that do.
 """
 
 from __future__ import annotations
