@@ -343,10 +343,6 @@ def test_a_stacked_fit_gives_the_bits_of_single_ones(name, d):
     check_stack(GENERATORS[name], d)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="at some sizes a copy's last bits depend on whether it is in a stack; which, depends on the machine",
-)
 @pytest.mark.parametrize(
     ("generator", "d"),
     [
