@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from selfloop.engines.workers import as_in_a_worker as settings_of_a_worker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,3 +18,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="conformance data (default: ../shared/golden beside the repository); those checks are skipped without it",
     )
+
+
+@pytest.fixture
+def as_in_a_worker() -> Iterator[None]:
+    """Run as the engines do, where bits are compared."""
+    with settings_of_a_worker():
+        yield

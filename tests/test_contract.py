@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -24,13 +23,7 @@ BUDGET = Budget(steps=7)
 GENERATORS = [pytest.param(cls(), id=cls.model_fields["name"].default) for cls in generators.ALL]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run as the engines do: how threads share a sum changes its last digits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 
 
 def rows(state: State, r: int) -> State:

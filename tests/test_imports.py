@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "files",
     "config",
+    "replicas",
     "streams",
     "samples",
     "data",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -19,14 +18,7 @@ from selfloop.nets.mlp import time_mlp, time_mlp_init
 from selfloop.samplers import Schedule, Velocity, ancestral, dopri5, euler
 from selfloop.streams import Streams
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the engines run: how a sum is split over threads changes its last digits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 
 
 def wide(t: Tensor) -> Tensor:

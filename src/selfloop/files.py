@@ -65,6 +65,7 @@ def read_bytes(path: Path, hint: str = "") -> bytes:
 
 
 def sync(folder: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

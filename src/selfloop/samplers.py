@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.replicas import add
+
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (R, N, d), t (R, 1)) → (R, N, d)
 
 
@@ -38,11 +40,7 @@ _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1
 
 
 def _weighted(stages: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    # Added one after the other: torch.sum over a stack adds in an order that depends on the number of copies.
-    total = weights[0] * stages[0]
-    for w, k in zip(weights[1:], stages[1:], strict=True):
-        total = total + w * k if w else total
-    return total
+    return add([w * k for w, k in zip(weights, stages, strict=True) if w])
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -31,10 +31,9 @@ from selfloop.data import Split
 from selfloop.errors import RunError
 from selfloop.experiment import Arm, Experiment, stacks
 from selfloop.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.loop import Record
 from selfloop.samples import Samples
 from selfloop.training import State
-
-Record = dict[str, Any]
 
 
 def _line(record: Record) -> bytes:
@@ -118,7 +117,10 @@ class Run:
         expected = b"".join(map(_line, records))
         # A run killed between commit and append leaves a shorter file, which is no damage.
         if not expected.startswith(self._metrics()):
-            raise RunError(f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests")
+            raise RunError(
+                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
+                "empty the file to have it rebuilt"
+            )
         return records
 
     def _metrics(self) -> bytes:
@@ -206,7 +208,7 @@ class Writer(Run):
                 if not (path / "experiment.yaml").exists():
                     _create(path, experiment, environment)
                 writer = cls(path, experiment, Run.open(path).environment)
-                if {**writer.environment, "experiment": ""} != {**environment, "experiment": ""}:
+                if writer.environment != environment | {"experiment": writer.environment["experiment"]}:
                     writer.log("resumed with other libraries or on another machine: bits may differ from here on")
                 writer._recover()
             yield writer
@@ -216,14 +218,8 @@ class Writer(Run):
     def _recover(self) -> None:
         for leftover in self.path.glob(".generation-*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
-        expected = b"".join(_line(r) for t in range(self.last + 1) for r in self.manifest(t)["records"])
-        found = self._metrics()
-        if not expected.startswith(found):
-            raise RunError(
-                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
-                "empty the file to have it rebuilt"
-            )
-        if found != expected:
+        expected = b"".join(map(_line, self.records()))
+        if self._metrics() != expected:
             write_bytes(self.path / "metrics.jsonl", expected)
         self._prune()
 
@@ -311,7 +307,7 @@ def _difference(a: Experiment, b: Experiment) -> str:
 
     left, right = flat(a.model_dump()), flat(b.model_dump())
     key = next(k for k in left | right if left.get(k) != right.get(k))
-    return f"there {key} is {left.get(k_ := key)!r}, here {right.get(k_)!r}; use another --out"
+    return f"there {key} is {left.get(key)!r}, here {right.get(key)!r}; use another --out"
 
 
 def fingerprint(split: Split) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.config import Frozen
+from selfloop.replicas import add
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 
@@ -139,14 +140,6 @@ def fresh(params: State, ema: bool) -> State:
 def reset_optimizer(state: State) -> State:
     """Return the state with Adam's moments and step count at zero, as a new optimiser has them."""
     return {k: torch.zeros_like(v) if k.startswith(OPTIMIZER) else v for k, v in state.items()}
-
-
-def add(terms: list[Tensor]) -> Tensor:
-    """Add tensors in their order; ``torch.stack(terms).sum(0)`` adds in one that depends on the number of copies."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
 
 
 def _clip(gradients: Sequence[Tensor], limit: float) -> None:

@@ -26,7 +26,7 @@ class Engine(Protocol):
 
 
 @contextlib.contextmanager
-def _as_in_a_worker() -> Iterator[None]:
+def as_in_a_worker() -> Iterator[None]:
     """Use one thread, as how a sum is split over threads changes its last digits, and torch's own default dtype."""
     import torch
 
@@ -46,7 +46,7 @@ class InProcess:
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
         """Yield ``function(stack)`` for every stack, in order; the caller's settings are back at every yield."""
         for stack in stacks:
-            with _as_in_a_worker():
+            with as_in_a_worker():
                 result = function(stack)
             yield result
 

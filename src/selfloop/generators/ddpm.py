@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -51,7 +52,7 @@ class DDPM(Frozen):
     dtype: ClassVar[torch.dtype] = torch.float32
     stack: ClassVar[int] = 8
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The β schedule and its derived tables."""
         return Schedule.linear(self.beta_start, self.beta_end, self.timesteps)

@@ -23,9 +23,9 @@ def _total_variance(x: Tensor) -> Tensor:
     return x.double().flatten(2).var(1).sum(1)
 
 
-def _standard_deviations(x: Tensor) -> Tensor:
-    """Return tr √Cov per arm, the sum of the principal standard deviations."""
-    return torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in covariance(x)])
+def _trace_root(covariances: Tensor) -> Tensor:
+    """Return tr √Σ, the sum of the principal standard deviations, of (R, d, d) covariances."""
+    return torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in covariances])
 
 
 def _mean_error(evidence: Evidence) -> Tensor:
@@ -38,12 +38,8 @@ def _covariance_error(evidence: Evidence) -> Tensor:
 
 def _root_ratio(evidence: Evidence) -> Tensor:
     if "covariance" not in evidence.state:  # a model without Σ is judged by its samples
-        return _standard_deviations(evidence.generated) / _standard_deviations(evidence.train)
-    roots = [
-        torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in state["covariance"]])
-        for state in (evidence.state, evidence.first)
-    ]
-    return roots[0] / roots[1]
+        return _trace_root(covariance(evidence.generated)) / _trace_root(covariance(evidence.train))
+    return _trace_root(evidence.state["covariance"]) / _trace_root(evidence.first["covariance"])
 
 
 METRICS = (

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from selfloop.generators.base import Density
 from selfloop.metrics.base import Evidence, Metric
-from selfloop.training import State, add, parameters
+from selfloop.replicas import add
+from selfloop.training import State, parameters
 
 
 def parameter_distance(a: State, b: State) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfloop.replicas import copies
 from selfloop.streams import Streams
 
 Params = dict[str, Tensor]
@@ -33,10 +34,10 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        pairs = zip(_copies(x), _copies(weight), strict=True)
+        pairs = zip(copies(x), copies(weight), strict=True)
         if bias is None:
             return torch.stack([x @ w.T for x, w in pairs])
-        return torch.stack([torch.addmm(b, x, w.T) for b, (x, w) in zip(_copies(bias), pairs, strict=True)])
+        return torch.stack([torch.addmm(b, x, w.T) for b, (x, w) in zip(copies(bias), pairs, strict=True)])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -48,17 +49,10 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, _ = ctx.needs_input_grad
-        g = _copies(gradient)
-        to_x = torch.stack([g @ w for g, w in zip(g, _copies(weight), strict=True)]) if need_x else None
-        to_weight = torch.stack([g.T @ x for g, x in zip(g, _copies(x), strict=True)]) if need_weight else None
-        return to_x, to_weight, torch.stack([g.sum(0) for g in g]) if ctx.has_bias else None
-
-
-def _copies(x: Tensor) -> list[Tensor]:
-    """Return the R copies, each contiguous and aligned to a cache line, as it would be alone."""
-    return [
-        c if c.data_ptr() % 64 == 0 and c.is_contiguous() else c.clone(memory_format=torch.contiguous_format) for c in x
-    ]
+        gradients = copies(gradient)
+        to_x = torch.stack([g @ w for g, w in zip(gradients, copies(weight), strict=True)]) if need_x else None
+        to_weight = torch.stack([g.T @ c for g, c in zip(gradients, copies(x), strict=True)]) if need_weight else None
+        return to_x, to_weight, torch.stack([g.sum(0) for g in gradients]) if ctx.has_bias else None
 
 
 def _selu(x: Tensor) -> Tensor:

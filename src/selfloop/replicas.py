@@ -1,0 +1,27 @@
+"""Arithmetic over the replica axis that gives a copy the bits it has alone.
+
+Floating-point sums depend on their order, and torch chooses it by shape, alignment and thread. What is here keeps the
+choice independent of R; elementwise operations and sums over a contiguous last axis are so by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def add(terms: Sequence[Tensor]) -> Tensor:
+    """Add tensors in their order; ``torch.stack(terms).sum(0)`` adds in one that depends on the number of copies."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def copies(x: Tensor) -> list[Tensor]:
+    """Return the R copies of (R, …), each contiguous and aligned to a cache line, as it would be alone."""
+    return [
+        c if c.data_ptr() % 64 == 0 and c.is_contiguous() else c.clone(memory_format=torch.contiguous_format) for c in x
+    ]
