@@ -26,6 +26,7 @@ LAYERS = (
     "assignment",
     "coupling",
     "nets",
+    "optimizer",
     "training",
     "samplers",
     "generators",

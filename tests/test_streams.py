@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfloop.mixing import Augment
+from selfloop.optimizer import Adam
 from selfloop.samples import Samples
 from selfloop.streams import Streams, generator
-from selfloop.training import Adam, Batches, Blocks, Budget, fresh, train
+from selfloop.training import Batches, Blocks, Budget, fresh, train
 
 
 def test_equal_keys_give_equal_numbers_and_any_other_key_does_not() -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from selfloop.generators import DDPM, OTCFM
 from selfloop.nets.mlp import time_mlp, time_mlp_init
+from selfloop.optimizer import Adam
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.training import (
-    Adam,
     Batches,
     Blocks,
     Budget,

@@ -17,12 +17,14 @@ optimal if c[i, j] − v[j] is least in row i; ``row[j]`` and ``col[i]`` the par
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, overload
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
+from torch import Tensor, from_numpy, get_num_threads
 
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -35,6 +37,7 @@ _WAR = 20
 _CLIP = 32.0  # more than so many means are beyond the auction's integers
 _NONE = np.int32(2**31 - 1)
 _MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float but the sign
+_NOT_FINITE = -2
 _INFINITE = np.int64(0x7FF0000000000000)  # the bits of +inf
 
 
@@ -46,7 +49,8 @@ def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
     """Return the permutations of least total cost.
 
     They are exact: no other total is smaller by more than the rounding of float64. Which of several optimal
-    permutations is returned depends on the problem alone, not on its neighbours in the batch.
+    permutations is returned depends on the problem alone, not on its neighbours in the batch nor on the threads that
+    share it (``torch.get_num_threads()``).
 
     Args:
         cost: (n, n) or (batch, n, n) float32 or float64 on the CPU, of any sign and strides.
@@ -68,31 +72,61 @@ def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
     c = c.reshape(cost.size // max(n * n, 1), n, n)
     col = np.empty(c.shape[:2], dtype=np.int64)
     if col.size:
-        _solve(_within_range(c), np.array(_EPSILONS), col)
+        _solve_in_threads(c, col)
+        for batch in np.flatnonzero(col[:, 0] == _NOT_FINITE):
+            i, j = np.argwhere(~np.isfinite(c[batch]))[0]
+            raise ValueError(f"cost must be finite, but is {c[batch, i, j]} at batch {batch}, row {i}, column {j}")
     return col.reshape(cost.shape[:-1])
 
 
-def _within_range(c: Doubles) -> Doubles:
-    """Check that c (batch, n, n) is finite; rescale, by powers of two, problems whose sums would over- or underflow."""
-    peak = np.maximum(c.max(axis=(1, 2)), -c.min(axis=(1, 2)))
-    if not np.isfinite(peak).all():
-        batch, i, j = np.argwhere(~np.isfinite(c))[0]
-        raise ValueError(f"cost must be finite, but is {c[batch, i, j]} at batch {batch}, row {i}, column {j}")
-    extreme = (peak > 1e290) | (peak < 1e-290)
-    if extreme.any():
-        c = np.ldexp(c, -np.where(extreme, np.frexp(peak)[1], 0)[:, None, None])
-    return c
+def _solve_in_threads(c: Doubles, col: Indices) -> None:
+    """Share the batch among as many threads as torch may use; a problem's answer does not depend on which solves it."""
+    epsilons, threads = np.array(_EPSILONS), min(get_num_threads(), len(c))
+    if threads == 1:
+        _solve(c, epsilons, col)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        parts = zip(np.array_split(c, threads), np.array_split(col, threads), strict=True)
+        for part in [pool.submit(_solve, costs, epsilons, columns) for costs, columns in parts]:
+            part.result()
 
 
 @njit(cache=True, nogil=True)  # compiles and caches all that it calls
 def _solve(c: Doubles, epsilons: Doubles, col: Indices) -> None:
-    """Solve the problems c (batch, n, n) into col (batch, n)."""
+    """Solve the problems c (batch, n, n) into col (batch, n), whose first entry says if c is not finite."""
     n = c.shape[1]
     row, v = np.empty(n, np.int64), np.empty(n)
     q = np.empty((n, n), np.int32)
     for b in range(c.shape[0]):
-        _auction(c[b], epsilons, q, row, v)
-        _augment(c[b], row, v, col[b])
+        peak = _peak(c[b])
+        if not peak < np.inf:
+            col[b, 0] = _NOT_FINITE
+            continue
+        # Sums of such costs would over- or underflow, and powers of two change no digit.
+        problem = _scaled(c[b], peak) if peak > 1e290 or 0.0 < peak < 1e-290 else c[b]
+        _auction(problem, epsilons, q, row, v)
+        _augment(problem, row, v, col[b])
+
+
+@njit
+def _peak(c: Doubles) -> np.float64:
+    """Return the largest magnitude, which is no number if an entry is none."""
+    peak = np.int64(0)
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            peak = max(peak, np.float64(c[i, j]).view(np.int64) & _MAGNITUDE)
+    return np.int64(peak).view(np.float64)
+
+
+@njit
+def _scaled(c: Doubles, peak: float) -> Doubles:
+    """Return c over the power of two next to its peak."""
+    exponent = math.frexp(peak)[1]
+    scaled = np.empty_like(c)
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            scaled[i, j] = math.ldexp(c[i, j], -exponent)
+    return scaled
 
 
 @njit

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 
@@ -18,10 +17,3 @@ def add(terms: Sequence[Tensor]) -> Tensor:
     for term in terms[1:]:
         total = total + term
     return total
-
-
-def copies(x: Tensor) -> list[Tensor]:
-    """Return the R copies of (R, …), each contiguous and aligned to a cache line, as it would be alone."""
-    return [
-        c if c.data_ptr() % 64 == 0 and c.is_contiguous() else c.clone(memory_format=torch.contiguous_format) for c in x
-    ]

@@ -7,21 +7,19 @@ Nothing here mixes copies: a NaN stays in the copy that made it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.config import Frozen
-from selfloop.replicas import add
+from selfloop.optimizer import Adam, Optimizer
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 
 State = dict[str, Tensor]
-
-_BLOCK = 1 << 16  # numbers drawn at a time and copy: long enough to amortise a stream, short enough for memory
 
 
 class Budget(Frozen):
@@ -53,15 +51,18 @@ class Budget(Frozen):
 
 
 class Blocks:
-    """Per-step draws, made many steps at a time: ``Blocks(draw, size)[step]`` is (R, *shape).
+    """Per-step draws, made many steps at a time: ``Blocks(draw, shape)[step]`` is (R, *shape).
 
     ``draw(shape, index)`` returns (R, *shape) and is called once per block, so a step's numbers depend on the
-    step alone and a fit can start from any step.
+    step alone and a fit can start from any step. A block of ``size`` numbers per copy is long enough to amortise a
+    stream and short enough for memory.
     """
 
-    def __init__(self, draw: Callable[[tuple[int, ...], int], Tensor], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, draw: Callable[[tuple[int, ...], int], Tensor], shape: tuple[int, ...], size: int = 1 << 16
+    ) -> None:
         self._draw, self._shape = draw, shape
-        self._steps = max(1, _BLOCK // max(1, math.prod(shape)))
+        self._steps = max(1, size // max(1, math.prod(shape)))
         self._index, self._block = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Tensor:
@@ -78,41 +79,28 @@ class Batches:
     """
 
     def __init__(self, data: Samples, batch_size: int, streams: Streams) -> None:
-        self._data, self._batch_size, self._streams = data, batch_size, streams
+        self._data, self._streams = data, streams
         self._counts = [int(count) for count in data.count]
-        self._orders: list[dict[int, np.ndarray]] = [{} for _ in self._counts]
+        self._arms = torch.arange(len(self._counts)).unsqueeze(1)
+        self._rows = Blocks(self._draw, (batch_size,), size=1 << 13)
 
-    def _order(self, r: int, epoch: int) -> np.ndarray:
-        if epoch not in self._orders[r]:
-            stream = Streams(seeds=(self._streams.seeds[r],), generation=self._streams.generation)
-            (order,) = stream.permutations("order", [self._counts[r]], epoch)
-            # Only this epoch and the one before can be asked for again.
-            self._orders[r] = {e: kept for e, kept in self._orders[r].items() if e >= epoch - 1} | {epoch: order}
-        return self._orders[r][epoch]
-
-    def _rows(self, r: int, step: int) -> np.ndarray:
-        position = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epoch, offset = np.divmod(position, self._counts[r])
-        parts = [self._order(r, int(e))[offset[epoch == e]] for e in np.unique(epoch)]
-        return np.concatenate(parts)
+    def _draw(self, shape: tuple[int, ...], block: int) -> Tensor:
+        """Return the rows, (R, steps, B), at which the walks are in a block of steps."""
+        start, walks = block * math.prod(shape), []
+        for seed, count in zip(self._streams.seeds, self._counts, strict=True):
+            stream = Streams(seeds=(seed,), generation=self._streams.generation)
+            epochs = range(start // count, (start + math.prod(shape) - 1) // count + 1)
+            walk = np.concatenate([stream.permutations("order", [count], epoch)[0] for epoch in epochs])
+            walks.append(walk[start - epochs[0] * count :][: math.prod(shape)])
+        return torch.from_numpy(np.stack(walks)).view(len(walks), *shape)
 
     def __getitem__(self, step: int) -> Tensor:
         """Return the batch of one step, (R, B, *event)."""
-        rows = torch.from_numpy(np.stack([self._rows(r, step) for r in range(len(self._counts))]))
-        return self._data.x[torch.arange(len(rows)).unsqueeze(1), rows]
-
-
-class Adam(Frozen):
-    """Adam's hyperparameters, with optional clipping of each copy's gradient norm."""
-
-    learning_rate: PositiveFloat = 1e-3
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: PositiveFloat = 1e-8
-    clip: PositiveFloat | None = None
+        return self._data.x[self._arms, self._rows[step]]
 
 
 OPTIMIZER, EMA, LOSS = "optimizer.", "ema.", "loss"
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def parameters(state: State) -> State:
@@ -132,7 +120,7 @@ def averaged(state: State) -> State:
 def fresh(params: State, ema: bool) -> State:
     """Return the state of an untrained model: parameters, Adam's moments at zero and, if asked for, an average."""
     r = len(next(iter(params.values())))
-    moments = {f"{OPTIMIZER}{m}.{k}": torch.zeros_like(v) for m in ("exp_avg", "exp_avg_sq") for k, v in params.items()}
+    moments = {f"{OPTIMIZER}{m}.{k}": torch.zeros_like(v) for m in MOMENTS for k, v in params.items()}
     average = {f"{EMA}{k}": v.clone() for k, v in params.items()} if ema else {}
     return params | moments | average | {f"{OPTIMIZER}step": torch.zeros(r), LOSS: torch.zeros(r)}
 
@@ -142,11 +130,8 @@ def reset_optimizer(state: State) -> State:
     return {k: torch.zeros_like(v) if k.startswith(OPTIMIZER) else v for k, v in state.items()}
 
 
-def _clip(gradients: Sequence[Tensor], limit: float) -> None:
-    norm = add([g.flatten(1).square().sum(1) for g in gradients]).sqrt()
-    factor = (limit / (norm + 1e-6)).clamp_max(1.0)
-    for g in gradients:
-        g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
+def _own(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def train(
@@ -169,43 +154,27 @@ def train(
     Returns:
         The trained state; ``loss`` (R,) is the mean over the last fifth of the steps.
     """
-    names = list(parameters(state))
-    params = {k: state[k].clone().requires_grad_() for k in names}
+    params = {k: _own(v).requires_grad_() for k, v in parameters(state).items()}
     leaves = list(params.values())
-    # Not fused: that kernel ignores the gradients' strides, and rounds the last few elements of a leaf differently, so
-    # that an arm's bits would depend on its place in the stack.
-    optimizer = torch.optim.Adam(
-        leaves, lr=adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, foreach=True
-    )
-    taken = state[f"{OPTIMIZER}step"]
-    for k, leaf in params.items():
-        optimizer.state[leaf] = {
-            "step": taken[0].clone(),
-            "exp_avg": state[f"{OPTIMIZER}exp_avg.{k}"].clone(),
-            "exp_avg_sq": state[f"{OPTIMIZER}exp_avg_sq.{k}"].clone(),
-        }
-    average = {k: state[f"{EMA}{k}"].clone() for k in names} if ema_decay is not None else {}
+    first, second = ([_own(state[f"{OPTIMIZER}{moment}.{k}"]) for k in params] for moment in MOMENTS)
+    optimizer = Optimizer(adam, leaves, list(zip(first, second, strict=True)))
+    average = {k: state[f"{EMA}{k}"].clone() for k in params} if ema_decay is not None else {}
+    taken = int(state[f"{OPTIMIZER}step"][0])
     tail, total = max(1, steps // 5), torch.zeros_like(state[LOSS])
-    for step in range(steps):
+    for step in range(taken, taken + steps):
         with torch.enable_grad():
-            losses = loss(params, step)
+            losses = loss(params, step - taken)
             gradients = torch.autograd.grad(losses.sum(), leaves)
-        if adam.clip is not None:
-            _clip(gradients, adam.clip)
-        for leaf, gradient in zip(leaves, gradients, strict=True):
-            leaf.grad = gradient
-        optimizer.step()
-        if step >= steps - tail:
+        optimizer.step(gradients, step)
+        if step >= taken + steps - tail:
             total += losses.detach()
         if ema_decay is not None:
-            done = float(taken[0]) + step
             for name, shadow in average.items():
-                shadow.lerp_(params[name].detach(), 1 - min(ema_decay, (1 + done) / (10 + done)))
+                shadow.lerp_(params[name].detach(), 1 - min(ema_decay, (1 + step) / (10 + step)))
     trained: State = {k: v.detach() for k, v in params.items()}
-    for k, leaf in params.items():
-        trained[f"{OPTIMIZER}exp_avg.{k}"] = optimizer.state[leaf]["exp_avg"]
-        trained[f"{OPTIMIZER}exp_avg_sq.{k}"] = optimizer.state[leaf]["exp_avg_sq"]
+    for moment, values in zip(MOMENTS, (first, second), strict=True):
+        trained |= {f"{OPTIMIZER}{moment}.{k}": value for k, value in zip(params, values, strict=True)}
     trained |= {f"{EMA}{k}": v for k, v in average.items()}
-    trained[f"{OPTIMIZER}step"] = taken + steps
+    trained[f"{OPTIMIZER}step"] = state[f"{OPTIMIZER}step"] + steps
     trained[LOSS] = total / tail if steps else state[LOSS]
     return trained

@@ -29,12 +29,14 @@ class Engine(Protocol):
 def as_in_a_worker() -> Iterator[None]:
     """Use one thread, as how a sum is split over threads changes its last digits, and torch's own default dtype."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
@@ -78,8 +80,10 @@ class Workers:
         from loky import ProcessPoolExecutor
 
         # BLAS and OpenMP read these when a worker starts; a second thread per process only makes both wait.
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        return ProcessPoolExecutor(self._workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads)
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        # glibc gives what a training step frees back to the kernel and fetches it again: a tenth of the step.
+        settings |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 30))
+        return ProcessPoolExecutor(self._workers, initializer=_begin_worker, initargs=(os.getpid(),), env=settings)
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
         """Yield ``function(stack)`` as they finish, running those of a killed worker again."""

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from selfloop.config import Frozen
 from selfloop.nets.mlp import decoder, decoder_init
+from selfloop.optimizer import Adam
 from selfloop.samplers import Schedule, ancestral
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import Adam, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.training import Batches, Blocks, Budget, State, averaged, fresh, train
 
 
 class DDPM(Frozen):
@@ -88,7 +89,7 @@ class DDPM(Frozen):
         params = averaged(state)
         shape = (n, params["out_fc.bias"].shape[1])
         return ancestral(
-            lambda x, t: decoder(params, x, t.expand(x.shape[:2]), self.layers),
+            lambda x, t: decoder(params, x, t, self.layers),
             streams.normal("latents", shape),
             self.schedule,
             # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.

@@ -12,10 +12,11 @@ from torch import Tensor
 from selfloop.config import Frozen
 from selfloop.coupling import optimal_pairs
 from selfloop.nets.mlp import time_mlp, time_mlp_init
+from selfloop.optimizer import Adam
 from selfloop.samplers import dopri5, euler
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import Adam, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.training import Batches, Blocks, Budget, State, averaged, fresh, train
 
 
 def conditional_path(x0: Tensor, x1: Tensor, t: Tensor, sigma: float, noise: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,69 +1,87 @@
 """Small networks with a replica axis: R independent copies evaluated together.
 
 Every function takes a flat dict of parameters whose leaves lead with R and inputs (R, B, ·), and no copy sees
-another: a copy's bits are those it has alone, at every size. Most operations have that property by themselves; a
-batched matrix product and SELU do not, and run copy by copy here, at a cost of a few per cent of a training step.
+another: in float32 on a CPU, where stacks train, a copy's bits are those it has alone, at every size. Most operations
+have that property by themselves; matrix products and SELU do not, and are compiled here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from selfloop.replicas import copies
+from selfloop.nets import kernels
 from selfloop.streams import Streams
 
 Params = dict[str, Tensor]
 
 
+def mlp(params: Params, names: Sequence[str], x: Tensor) -> Tensor:
+    """Apply affine layers, with their biases if they have one, and SELU between them: (R, B, in) → (R, B, out)."""
+    weights = [params[f"{name}.weight"] for name in names]
+    biases = [params.get(f"{name}.bias") for name in names]
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return cast(Tensor, _Compiled.apply(x, *weights, *biases))  # type: ignore[no-untyped-call]
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = x if layer == 0 else F.selu(x)
+        x = x @ weight.transpose(1, 2) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+    return x
+
+
 def linear(params: Params, name: str, x: Tensor) -> Tensor:
-    """Apply the layer ``name``: (R, B, in) → (R, B, out), with its bias if it has one."""
-    return cast(Tensor, _Affine.apply(x, params[f"{name}.weight"], params.get(f"{name}.bias")))  # type: ignore[no-untyped-call]
+    """Apply one affine layer: (R, B, in) → (R, B, out)."""
+    return mlp(params, [name], x)
 
 
-class _Affine(torch.autograd.Function):
-    """x Wᵀ + b, forwards and backwards one copy at a time.
-
-    A batched product rounds a copy by its place in the batch: by the kernel chosen for R, and by how the copy's memory
-    is aligned.
-    """
+class _Compiled(torch.autograd.Function):
+    """:func:`mlp` by :mod:`selfloop.nets.kernels`, of x and L weights and biases; differentiable once."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        pairs = zip(copies(x), copies(weight), strict=True)
-        if bias is None:
-            return torch.stack([x @ w.T for x, w in pairs])
-        return torch.stack([torch.addmm(b, x, w.T) for b, (x, w) in zip(copies(bias), pairs, strict=True)])
+    def forward(ctx: Any, x: Tensor, *layers: Tensor | None) -> Tensor:
+        weights, biases = [w for w in layers[: len(layers) // 2] if w is not None], layers[len(layers) // 2 :]
+        outputs = [x.new_empty(*x.shape[:2], w.shape[1]) for w in weights]
+        empty = x.new_empty(len(x), 0)
+        kernels.mlp(_numpy(x), _all(weights), _all([empty if b is None else b for b in biases]), _all(outputs))
+        ctx.save_for_backward(x, *weights, *outputs[:-1])
+        ctx.biased = [b is not None for b in biases]
+        return outputs[-1]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        x, weight, bias = inputs
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, *rest = ctx.saved_tensors
+        weights, hidden = rest[: len(ctx.biased)], rest[len(ctx.biased) :]
+        to_x = x.new_empty(x.shape if ctx.needs_input_grad[0] else (0, 0, 0))
+        to_weights = [w.new_empty(w.shape) for w in weights]
+        to_biases = [w.new_empty(len(w), w.shape[1] * has) for w, has in zip(weights, ctx.biased, strict=True)]
+        # The last output plays no part in its own gradient; its place keeps the tuples of one type.
+        outputs = _all([*hidden, gradient])
+        kernels.mlp_backward(
+            _numpy(gradient), _numpy(x), _all(weights), outputs, _numpy(to_x), _all(to_weights), _all(to_biases)
+        )
+        slopes = [g if has else None for g, has in zip(to_biases, ctx.biased, strict=True)]
+        return (to_x if ctx.needs_input_grad[0] else None, *to_weights, *slopes)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        need_x, need_weight, _ = ctx.needs_input_grad
-        gradients = copies(gradient)
-        to_x = torch.stack([g @ w for g, w in zip(gradients, copies(weight), strict=True)]) if need_x else None
-        to_weight = torch.stack([g.T @ c for g, c in zip(gradients, copies(x), strict=True)]) if need_weight else None
-        return to_x, to_weight, torch.stack([g.sum(0) for g in gradients]) if ctx.has_bias else None
+
+def _numpy(x: Tensor) -> NDArray[Any]:
+    return x.detach().contiguous().numpy()
 
 
-def _selu(x: Tensor) -> Tensor:
-    """Apply SELU copy by copy: its kernel rounds the last few elements of a tensor differently from the others."""
-    return torch.stack([F.selu(copy) for copy in x])
+def _all(tensors: Sequence[Tensor]) -> tuple[NDArray[Any], ...]:
+    return tuple(_numpy(x) for x in tensors)
 
 
 def layer_norm(params: Params, name: str, x: Tensor) -> Tensor:
     """Normalise the last axis (ε = 1e-5), then scale and shift each copy by its own weights."""
-    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-    return F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(1) + bias.unsqueeze(1)
+    copies = zip(x, params[f"{name}.weight"], params[f"{name}.bias"], strict=True)
+    return torch.stack([F.layer_norm(copy, copy.shape[-1:], weight, bias) for copy, weight, bias in copies])
 
 
 def _uniform(streams: Streams, name: str, shape: tuple[int, ...], bound: float) -> Tensor:
@@ -96,9 +114,7 @@ def time_mlp(params: Params, x: Tensor, t: Tensor) -> Tensor:
         (R, B, d) velocities.
     """
     h = torch.cat([x, t.expand(x.shape[:2]).unsqueeze(-1)], dim=-1)
-    for name in ("net.0", "net.2", "net.4"):
-        h = _selu(linear(params, name, h))
-    return linear(params, "net.6", h)
+    return mlp(params, ("net.0", "net.2", "net.4", "net.6"), h)
 
 
 def sinusoidal_embedding(t: Tensor, width: int) -> Tensor:
@@ -139,7 +155,7 @@ def decoder(params: Params, x: Tensor, t: Tensor, layers: int) -> Tensor:
 
     Args:
         x: (R, B, d) noisy points.
-        t: (R, B) integer diffusion times.
+        t: integer diffusion times, (R, B), or (R, 1) where all rows of a copy share one.
         layers: how often the temporal layer is applied.
 
     Returns:
