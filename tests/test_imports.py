@@ -37,6 +37,7 @@ LAYERS = (
     "store",
     "engines",
     "runner",
+    "theory",
     "report",
     "cli",
     "__main__",

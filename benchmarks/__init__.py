@@ -1,0 +1,1 @@
+"""Every claim of speed, measured beside what a user would run instead: ``python -m benchmarks --help``."""

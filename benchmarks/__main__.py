@@ -1,0 +1,74 @@
+"""The command line: ``python -m benchmarks coupling training … [--json]``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from selfloop.engines.workers import cores
+
+COMPARISONS = ("coupling", "training", "sampling", "gaussian")
+OTHERS = ("growth", "memory")
+
+
+def machine() -> str:
+    """Describe where the numbers come from."""
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    cpu = models[0] if models else platform.processor()
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "numba", "POT"))
+    return f"{cores()} cores {cpu}, Python {platform.python_version()}, {libraries}"
+
+
+def seconds(value: float) -> str:
+    """Write a duration in the unit that suits it."""
+    scale, unit = (1, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    return f"{value * scale:.3g} {unit}"
+
+
+def main() -> None:
+    """Run the named benchmarks, or all comparisons."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="*", choices=[*COMPARISONS, *OTHERS, []], help="default: all comparisons")
+    parser.add_argument("--json", action="store_true", help="print one JSON list of rows")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="where growth draws its curves")
+    options = parser.parse_args()
+    console = Console(file=sys.stderr if options.json else sys.stdout, width=160)
+    console.print(machine())
+    rows = []
+    for name in options.name or COMPARISONS:
+        module = importlib.import_module(f"benchmarks.{name}")
+        found = list(module.rows())
+        rows += [dataclasses.asdict(row) for row in found]
+        if name == "growth" and options.plot is not None:
+            module.plot(found, options.plot)
+        if not options.json:
+            console.print(_table(name, found))
+    if options.json:
+        print(json.dumps(rows, indent=1))
+
+
+def _table(name: str, rows: list) -> Table:
+    fields = [field.name for field in dataclasses.fields(rows[0])] if rows else []
+    table = Table(title=name, title_justify="left")
+    for field in fields:
+        table.add_column(field.removesuffix("_s"), overflow="fold")
+    for row in rows:
+        cells = [(field, getattr(row, field)) for field in fields]
+        table.add_row(
+            *(seconds(v) if f.endswith("_s") else f"{v:.2f}" if isinstance(v, float) else str(v) for f, v in cells)
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
