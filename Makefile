@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # -qq hides pip's notices; errors are still printed.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: help demo test check docs clean
+.PHONY: help demo test check bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -21,6 +21,10 @@ check: $(VENV)/.installed-test  ## lint, formatting, types, and the documentatio
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.installed-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
+	@$(PIP) -e ".[bench]"
+	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed-test  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfloop.nets.mlp import Params, decoder, decoder_init, sinusoidal_embedding, time_mlp, time_mlp_init
+from selfloop.nets.mlp import (
+    Params,
+    decoder,
+    decoder_init,
+    decoder_shift,
+    sinusoidal_embedding,
+    time_mlp,
+    time_mlp_init,
+)
 from selfloop.streams import Streams
 
 SEEDS = (0, 5, 9)
@@ -87,7 +95,10 @@ class Case:
 CASES = {
     "time_mlp": Case(time_mlp_init, time_mlp, PlainMLP, lambda s, n: s.uniform("t", (n,))),
     "decoder": Case(
-        decoder_init, lambda p, x, t: decoder(p, x, t, LAYERS), PlainDecoder, lambda s, n: s.integers("t", 100, (n,))
+        decoder_init,
+        lambda p, x, t: decoder(p, x, decoder_shift(p, t), LAYERS),
+        PlainDecoder,
+        lambda s, n: s.integers("t", 100, (n,)),
     ),
 }
 

@@ -148,7 +148,7 @@ class Schedule:
 
 
 def ancestral(
-    predict_noise: Callable[[Tensor, Tensor], Tensor],
+    predict_noise: Callable[[Tensor, int], Tensor],
     x: Tensor,
     schedule: Schedule,
     noise: Callable[[int], Tensor],
@@ -157,7 +157,7 @@ def ancestral(
     """Run DDPM's reverse chain from x_T to x_0 (Ho et al. 2020, Algorithm 2); x_0 is not clamped.
 
     Args:
-        predict_noise: maps (R, N, d) states and (R, 1) int64 times to the predicted ε, (R, N, d).
+        predict_noise: maps (R, N, d) states and their time 0 … T − 1 to the predicted ε, (R, N, d).
         x: (R, N, d) x_T.
         schedule: β and what follows from it.
         noise: maps i = 0 … T − 1 to the standard normals of the i-th step, at time T − 1 − i; unused at time 0.
@@ -167,7 +167,7 @@ def ancestral(
     sigma = np.exp(0.5 * schedule.log_variance(variance))
     for i in range(timesteps):
         t = timesteps - 1 - i
-        eps = predict_noise(x, torch.full((len(x), 1), t, device=x.device))
+        eps = predict_noise(x, t)
         x0 = x / float(np.sqrt(schedule.alphas_bar[t])) - eps * float(np.sqrt(1 / schedule.alphas_bar[t] - 1))
         x = float(schedule.posterior_mean_x0[t]) * x0 + float(schedule.posterior_mean_xt[t]) * x
         if t > 0:

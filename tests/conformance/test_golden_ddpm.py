@@ -11,7 +11,7 @@ import torch
 
 from selfloop.data.toy import EightGaussians
 from selfloop.generators import DDPM
-from selfloop.nets.mlp import decoder
+from selfloop.nets.mlp import decoder, decoder_shift
 from selfloop.samplers import Schedule, ancestral
 from selfloop.streams import Streams
 
@@ -57,7 +57,8 @@ def generator(toy) -> DDPM:
 
 
 def test_decoder(toy):
-    out = decoder(parameters(toy), toy["x"].unsqueeze(0), toy["t"].unsqueeze(0), generator(toy).layers)[0]
+    params = parameters(toy)
+    out = decoder(params, toy["x"].unsqueeze(0), decoder_shift(params, toy["t"].unsqueeze(0)), generator(toy).layers)[0]
     torch.testing.assert_close(out, toy["out"], rtol=0, atol=NETWORK * float(toy["out"].abs().max()))
 
 
@@ -82,7 +83,7 @@ def test_ancestral_chain(toy):
     ddpm, params, noise = generator(toy), parameters(toy), toy["chain.noise"]
     assert len(noise) == ddpm.timesteps
     final = ancestral(
-        lambda x, t: decoder(params, x, t.expand(x.shape[:2]), ddpm.layers),
+        lambda x, t: decoder(params, x, decoder_shift(params, torch.tensor([[t]])), ddpm.layers),
         toy["chain.x_T"].unsqueeze(0),
         ddpm.schedule,
         lambda i: noise[i].unsqueeze(0),

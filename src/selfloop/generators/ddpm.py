@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from selfloop.config import Frozen
-from selfloop.nets.mlp import decoder, decoder_init
+from selfloop.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.optimizer import Adam
 from selfloop.samplers import Schedule, ancestral
 from selfloop.samples import Samples
@@ -68,8 +68,15 @@ class DDPM(Frozen):
         alphas_bar = self.schedule.alphas_bar
         signal = torch.from_numpy(np.sqrt(alphas_bar)).float()[t].unsqueeze(-1)
         sigma = torch.from_numpy(np.sqrt(1 - alphas_bar)).float()[t].unsqueeze(-1)
-        predicted = decoder(params, signal * x0 + sigma * noise, t, self.layers)
+        predicted = decoder(params, signal * x0 + sigma * noise, self._shift(params, t), self.layers)
         return (noise - predicted).square().mean(-1)
+
+    def _shift(self, params: State, t: Tensor) -> Tensor:
+        """Return the decoder's shifts at t (R, B), from a table of all times where that is the shorter way."""
+        if t.shape[1] < self.timesteps:
+            return decoder_shift(params, t)
+        table = decoder_shift(params, torch.arange(self.timesteps).expand(len(t), -1))
+        return table.gather(1, t.unsqueeze(-1).expand(-1, -1, table.shape[2]))
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
         """Minimise the simplified DDPM loss."""
@@ -88,8 +95,9 @@ class DDPM(Frozen):
         """Run the ancestral chain from N(0, I)."""
         params = averaged(state)
         shape = (n, params["out_fc.bias"].shape[1])
+        shifts = decoder_shift(params, torch.arange(self.timesteps).expand(len(streams.seeds), -1))
         return ancestral(
-            lambda x, t: decoder(params, x, t, self.layers),
+            lambda x, t: decoder(params, x, shifts[:, t : t + 1], self.layers),
             streams.normal("latents", shape),
             self.schedule,
             # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.

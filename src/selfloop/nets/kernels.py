@@ -1,12 +1,12 @@
-"""A multilayer perceptron with SELU on a CPU, forwards and backwards, compiled: one call does a whole stack of copies.
+"""Layers of small networks on a CPU, forwards and backwards, compiled: one call does a whole stack of copies.
 
 torch pays for every copy's every operation, and rounds by a copy's place in the stack: in a batched product by the
 kernel chosen for R and by alignment, in an activation by where vectors end. Here each product is one BLAS call on a
 copy's own matrices and the rest is arithmetic in a fixed order, so that a copy's bits are those it has alone. Copy
 comes after copy, so that what a layer wrote is still in the cache when the next one reads it.
 
-All arrays are float32 and contiguous and lead with R. For L layers: ``weights`` are L of (R, out, in); ``biases`` L of
-(R, out), or (R, 0) for none; ``outputs`` L of (R, B, out), after SELU in all layers but the last.
+All arrays are float32 and contiguous and lead with R. For L layers of a perceptron: ``weights`` are L of (R, out, in);
+``biases`` L of (R, out), or (R, 0) for none; ``outputs`` L of (R, B, out), after SELU in all layers but the last.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 # eˣ − 1 = 2ⁿ (eʳ − 1) + (2ⁿ − 1) with x = n ln 2 + r, |r| ≤ ln 2 / 2, and the series of eʳ, whose tail is below 1e-9.
 _LOWEST = np.float32(-80)  # −1 to the last bit
 _LOG2_E = np.float32(1.4426950408889634)
-_LN2_HIGH, _LN2_LOW = (
-    np.float32(0.693359375),
-    np.float32(-2.12194440e-4),
-)  # ln 2 is their sum; n times the first is exact
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # sum to ln 2; n times the first is exact
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer
 _SERIES = tuple(np.float32(1 / factorial) for factorial in (5040, 720, 120, 24, 6, 2))
+_EPSILON = np.float32(1e-5)  # of layer norm
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 
 
@@ -113,3 +111,65 @@ def selu_backward(gradient: Floats, y: Floats) -> None:
     """Turn the gradient in y = SELU(x) into that in x, both vectors."""
     for i in range(y.size):
         gradient[i] *= _S if y[i] > _ZERO else y[i] + _S_ALPHA
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def norm(x: Floats, weight: Floats, bias: Floats, slope: np.float32, y: Floats, scale: Floats) -> None:
+    """Write layer norm and leaky ReLU of x (R, B, width), with weights (R, width), and the rows' 1/σ, (R, B)."""
+    width = np.float32(x.shape[2])
+    for r in range(x.shape[0]):
+        w, b = weight[r], bias[r]
+        for i in range(x.shape[1]):
+            row, out = x[r, i], y[r, i]
+            mean = _total(row) / width
+            square = _ZERO
+            for j in range(row.size):
+                square += (row[j] - mean) * (row[j] - mean)
+            inverse = _ONE / np.sqrt(square / width + _EPSILON)
+            scale[r, i] = inverse
+            for j in range(row.size):
+                v = (row[j] - mean) * inverse * w[j] + b[j]
+                out[j] = v * slope if v <= _ZERO else v
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def norm_backward(
+    gradient: Floats,
+    x: Floats,
+    weight: Floats,
+    y: Floats,
+    scale: Floats,
+    slope: np.float32,
+    to_x: Floats,
+    to_weight: Floats,
+    to_bias: Floats,
+) -> None:
+    """Write the gradients in x, weights and biases from that in y."""
+    width = np.float32(x.shape[2])
+    g, z = np.empty(x.shape[2], np.float32), np.empty(x.shape[2], np.float32)
+    to_weight[:] = 0
+    to_bias[:] = 0
+    for r in range(x.shape[0]):
+        w, dw, db = weight[r], to_weight[r], to_bias[r]
+        for i in range(x.shape[1]):
+            row, out, inverse, mean = x[r, i], y[r, i], scale[r, i], _total(x[r, i]) / width
+            sum_g, sum_gz = _ZERO, _ZERO
+            for j in range(row.size):
+                above = gradient[r, i, j] * (slope if out[j] <= _ZERO else _ONE)
+                z[j] = (row[j] - mean) * inverse
+                dw[j] += above * z[j]
+                db[j] += above
+                g[j] = above * w[j]
+            for j in range(row.size):
+                sum_g += g[j]
+                sum_gz += g[j] * z[j]
+            for j in range(row.size):
+                to_x[r, i, j] = inverse * (g[j] - sum_g / width - z[j] * (sum_gz / width))
+
+
+@njit(fastmath={"reassoc"})
+def _total(x: Floats) -> np.float32:
+    total = _ZERO
+    for j in range(x.size):
+        total += x[j]
+    return total

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -22,13 +23,15 @@ from selfloop.streams import Streams
 
 Params = dict[str, Tensor]
 
+_SLOPE = 0.02  # of the decoder's leaky ReLUs
+
 
 def mlp(params: Params, names: Sequence[str], x: Tensor) -> Tensor:
     """Apply affine layers, with their biases if they have one, and SELU between them: (R, B, in) → (R, B, out)."""
     weights = [params[f"{name}.weight"] for name in names]
     biases = [params.get(f"{name}.bias") for name in names]
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        return cast(Tensor, _Compiled.apply(x, *weights, *biases))  # type: ignore[no-untyped-call]
+    if _compiled(x):
+        return cast(Tensor, _MLP.apply(x, *weights, *biases))  # type: ignore[no-untyped-call]
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = x if layer == 0 else F.selu(x)
         x = x @ weight.transpose(1, 2) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
@@ -40,7 +43,12 @@ def linear(params: Params, name: str, x: Tensor) -> Tensor:
     return mlp(params, [name], x)
 
 
-class _Compiled(torch.autograd.Function):
+def _compiled(x: Tensor) -> bool:
+    """Whether the kernels take x; torch differentiates what they do not take any number of times."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+class _MLP(torch.autograd.Function):
     """:func:`mlp` by :mod:`selfloop.nets.kernels`, of x and L weights and biases; differentiable once."""
 
     @staticmethod
@@ -78,10 +86,33 @@ def _all(tensors: Sequence[Tensor]) -> tuple[NDArray[Any], ...]:
     return tuple(_numpy(x) for x in tensors)
 
 
-def layer_norm(params: Params, name: str, x: Tensor) -> Tensor:
-    """Normalise the last axis (ε = 1e-5), then scale and shift each copy by its own weights."""
-    copies = zip(x, params[f"{name}.weight"], params[f"{name}.bias"], strict=True)
-    return torch.stack([F.layer_norm(copy, copy.shape[-1:], weight, bias) for copy, weight, bias in copies])
+def norm(params: Params, name: str, x: Tensor, slope: float = 1.0) -> Tensor:
+    """Normalise the last axis (ε = 1e-5), scale and shift each copy by its own weights, and apply a leaky ReLU."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if _compiled(x):
+        return cast(Tensor, _Norm.apply(x, weight, bias, slope))  # type: ignore[no-untyped-call]
+    return F.leaky_relu(F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(1) + bias.unsqueeze(1), slope)
+
+
+class _Norm(torch.autograd.Function):
+    """:func:`norm` by :mod:`selfloop.nets.kernels`; differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+        x = x.contiguous()
+        y, scale = x.new_empty(x.shape), x.new_empty(x.shape[:2])
+        kernels.norm(*_all([x, weight, bias]), np.float32(slope), y.numpy(), scale.numpy())
+        ctx.save_for_backward(x, weight, y, scale)
+        ctx.slope = slope
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, y, scale = ctx.saved_tensors
+        slopes = [v.new_empty(v.shape) for v in (x, weight, weight)]
+        kernels.norm_backward(*_all([gradient, x, weight, y, scale]), np.float32(ctx.slope), *_all(slopes))
+        return (*slopes, None)
 
 
 def _uniform(streams: Streams, name: str, shape: tuple[int, ...], bound: float) -> Tensor:
@@ -150,24 +181,26 @@ def decoder_init(streams: Streams, dim: int, width: int) -> Params:
     return params
 
 
-def decoder(params: Params, x: Tensor, t: Tensor, layers: int) -> Tensor:
+def decoder_shift(params: Params, t: Tensor) -> Tensor:
+    """Return what :func:`decoder` is told of integer diffusion times t (R, B): shifts of its units, (R, B, width)."""
+    embedding = sinusoidal_embedding(t, params["in_fc.weight"].shape[1])
+    # The shared temporal layer sees the same embedding each time, so its projection is computed once.
+    return linear(params, "temp_fc.0.enc", F.leaky_relu(linear(params, "t_proj.0", embedding), _SLOPE))
+
+
+def decoder(params: Params, x: Tensor, shift: Tensor, layers: int) -> Tensor:
     """Evaluate ddpm-torch's toy decoder: one residual temporal layer, its weights shared, applied ``layers`` times.
 
     Args:
         x: (R, B, d) noisy points.
-        t: integer diffusion times, (R, B), or (R, 1) where all rows of a copy share one.
+        shift: of their times, (R, B, width), or (R, 1, width) where all rows of a copy share one.
         layers: how often the temporal layer is applied.
 
     Returns:
         (R, B, d) predicted noise.
     """
-    width = params["in_fc.weight"].shape[1]
-    embedding = F.leaky_relu(linear(params, "t_proj.0", sinusoidal_embedding(t, width)), 0.02)
-    # The shared layer sees the same embedding each time, so its projection is computed once.
-    shift = linear(params, "temp_fc.0.enc", embedding)
     h = linear(params, "in_fc", x)
     for _ in range(layers):
-        inner = linear(params, "temp_fc.0.fc1", F.leaky_relu(layer_norm(params, "temp_fc.0.norm1", h), 0.02))
-        inner = F.leaky_relu(layer_norm(params, "temp_fc.0.norm2", inner + shift), 0.02)
-        h = h + linear(params, "temp_fc.0.fc2", inner)
-    return linear(params, "out_fc", layer_norm(params, "out_norm", h))
+        inner = linear(params, "temp_fc.0.fc1", norm(params, "temp_fc.0.norm1", h, _SLOPE))
+        h = h + linear(params, "temp_fc.0.fc2", norm(params, "temp_fc.0.norm2", inner + shift, _SLOPE))
+    return linear(params, "out_fc", norm(params, "out_norm", h))
