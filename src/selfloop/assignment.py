@@ -79,6 +79,46 @@ def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
     return col.reshape(cost.shape[:-1])
 
 
+def assign_points(a: Doubles, b: Doubles) -> Indices:
+    """Return the permutations of least total squared distance between point sets of few dimensions, on one thread.
+
+    Args:
+        a: (batch, n, d) float64.
+        b: (batch, n, d) float64.
+
+    Returns:
+        (batch, n) int64, the row of b matched to each row of a.
+
+    Raises:
+        ValueError: a squared distance is not finite.
+    """
+    col = np.empty(a.shape[:2], np.int64)
+    _solve_points(np.ascontiguousarray(a), np.ascontiguousarray(b.swapaxes(1, 2)), np.array(_EPSILONS), col)
+    if (bad := np.flatnonzero(col[:, :1] == _NOT_FINITE)).size:
+        raise ValueError(f"the point sets of batch {bad[0]} have a squared distance that is not finite")
+    return col
+
+
+@njit(cache=True, nogil=True)
+def _solve_points(a: Doubles, b: Doubles, epsilons: Doubles, col: Indices) -> None:
+    """Solve for a (batch, n, d) and b (batch, d, n), each problem while its costs are still in the cache."""
+    cost = np.empty((1, a.shape[1], a.shape[1]))
+    for batch in range(a.shape[0]):
+        squared_differences(a[batch], b[batch], cost[0])
+        _solve(cost, epsilons, col[batch : batch + 1])
+
+
+@njit(cache=True, nogil=True)
+def squared_differences(a: Doubles, b: Doubles, out: Doubles) -> None:
+    """Write the squared distances (n, m) of a (n, d) and b (d, m)."""
+    for i in range(a.shape[0]):
+        out[i] = 0
+        for k in range(b.shape[0]):
+            for j in range(b.shape[1]):
+                difference = a[i, k] - b[k, j]
+                out[i, j] += difference * difference
+
+
 def _solve_in_threads(c: Doubles, col: Indices) -> None:
     """Share the batch among as many threads as torch may use; a problem's answer does not depend on which solves it."""
     epsilons, threads = np.array(_EPSILONS), min(get_num_threads(), len(c))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
-from selfloop.assignment import assignment
+from selfloop.assignment import assign_points, assignment, squared_differences
 
 __all__ = ["assignment", "optimal_pairs", "squared_distances"]
 
@@ -26,23 +22,12 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.double(), b.double()
     if a.shape[1] <= _FEW:
         out = np.empty((len(a), len(b)))
-        _differences(a.contiguous().numpy(), b.T.contiguous().numpy(), out)
+        squared_differences(a.contiguous().numpy(), b.T.contiguous().numpy(), out)
         return torch.from_numpy(out)
     centre = b.mean(0)
     a, b = a - centre, b - centre
     square = torch.addmm((b * b).sum(1), a, b.T, alpha=-2)
     return square.add_((a * a).sum(1, keepdim=True)).clamp_min_(0)
-
-
-@njit(cache=True, nogil=True)
-def _differences(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> None:
-    """Write the squared distances (n, m) of a (n, d) and b (d, m)."""
-    for i in range(len(a)):
-        out[i] = 0
-        for k in range(len(b)):
-            for j in range(b.shape[1]):
-                difference = a[i, k] - b[k, j]
-                out[i, j] += difference * difference
 
 
 def optimal_pairs(noise: Tensor, data: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +44,11 @@ def optimal_pairs(noise: Tensor, data: Tensor, draw: Tensor) -> tuple[Tensor, Te
     Returns:
         The paired source and target points, (R, B, *event) each.
     """
-    # One problem at a time: its costs are still in the cache when they are solved.
-    clouds = zip(noise.flatten(2).cpu(), data.flatten(2).cpu(), strict=True)
-    plan = torch.stack([assignment(squared_distances(*pair)) for pair in clouds]).to(draw.device)
+    a, b = noise.flatten(2).double().cpu(), data.flatten(2).double().cpu()
+    if a.shape[2] <= _FEW:
+        plan = torch.from_numpy(assign_points(a.numpy(), b.numpy()))
+    else:
+        plan = torch.stack([assignment(squared_distances(*pair)) for pair in zip(a, b, strict=True)])
+    plan = plan.to(draw.device)
     replica = torch.arange(len(draw), device=draw.device).unsqueeze(1)
     return noise[replica, draw], data[replica, plan.gather(1, draw)]

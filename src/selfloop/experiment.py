@@ -233,8 +233,8 @@ def recipes() -> list[str]:
 def stacks(experiment: Experiment) -> list[list[Arm]]:
     """Group the arms that train together: equal but for seed and λ, and drawing equally many samples.
 
-    The grouping depends on the experiment alone, never on how many processes share the work: at least two stacks
-    where there are two arms, so that two cores have work, and none larger than the generator asks for.
+    The grouping depends on the experiment alone, never on how many processes share the work: none larger than the
+    generator asks for, and of arms that are trained an even number, so that two cores have as much to do.
     """
     groups: dict[str, list[Arm]] = {}
     for arm in experiment.arms():
@@ -245,8 +245,9 @@ def stacks(experiment: Experiment) -> list[list[Arm]]:
         groups.setdefault(json.dumps([plain, extra], sort_keys=True), []).append(arm)
     out: list[list[Arm]] = []
     for arms in groups.values():
-        least = 2 if experiment.generator.trained and len(groups) == 1 else 1
-        parts = max(math.ceil(len(arms) / experiment.generator.stack), min(least, len(arms)))
+        parts = math.ceil(len(arms) / experiment.generator.stack)
+        if experiment.generator.trained and len(groups) == 1:
+            parts = min(parts + parts % 2, len(arms))
         edges = [round(i * len(arms) / parts) for i in range(parts + 1)]
         out += [arms[a:b] for a, b in itertools.pairwise(edges)]
     return out

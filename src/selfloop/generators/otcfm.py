@@ -54,7 +54,7 @@ class OTCFM(Frozen):
 
     trained: ClassVar[bool] = True
     dtype: ClassVar[torch.dtype] = torch.float32
-    stack: ClassVar[int] = 8
+    stack: ClassVar[int] = 16
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""
