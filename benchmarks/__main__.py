@@ -63,11 +63,16 @@ def _table(name: str, rows: list) -> Table:
     for field in fields:
         table.add_column(field.removesuffix("_s"), overflow="fold")
     for row in rows:
-        cells = [(field, getattr(row, field)) for field in fields]
-        table.add_row(
-            *(seconds(v) if f.endswith("_s") else f"{v:.2f}" if isinstance(v, float) else str(v) for f, v in cells)
-        )
+        table.add_row(*(_cell(field, getattr(row, field)) for field in fields))
     return table
+
+
+def _cell(field: str, value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {seconds(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return seconds(value) if field.endswith("_s") else f"{value:.2f}"
+    return str(value)
 
 
 if __name__ == "__main__":

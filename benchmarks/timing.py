@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
@@ -64,31 +65,42 @@ class Load:
         return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own
 
 
-def _children() -> float:
-    """Return the CPU seconds of this process's living descendants; ``os.times`` counts the dead."""
-    ticks, parents = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it ended meanwhile
-        pid = int(stat.parent.name)
-        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
-    ours, found = {os.getpid()}, True
+def descendants(root: int) -> list[int]:
+    """Return a process and all that it has started, directly or not."""
+    parents = {pid: int(fields[1]) for pid, fields in _processes().items()}
+    ours, found = {root}, True
     while found:
         found = {pid for pid, parent in parents.items() if parent in ours} - ours
         ours |= found
-    return sum(ticks[pid] for pid in ours - {os.getpid()} if pid in ticks) / os.sysconf("SC_CLK_TCK")
+    return sorted(ours)
 
 
-def _repeats(call: Callable[[], object]) -> int:
-    call()  # compiles, fills caches
+def _processes() -> dict[int, list[str]]:
+    """Return what /proc says of every process after its name: state, parent, …"""
+    processes = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            processes[int(stat.parent.name)] = stat.read_text().rsplit(")", 1)[1].split()
+    return processes
+
+
+def _children() -> float:
+    """Return the CPU seconds of this process's living descendants; ``os.times`` counts the dead."""
+    processes = _processes()
+    others = [processes[pid] for pid in descendants(os.getpid()) if pid != os.getpid() and pid in processes]
+    return sum(int(fields[11]) + int(fields[12]) for fields in others) / os.sysconf("SC_CLK_TCK")
+
+
+def repeats(call: Callable[[], object]) -> int:
+    """Return how many calls a round is worth; the first compiles and fills caches."""
+    call()
     start = time.perf_counter()
     call()
     return max(1, round(_SECONDS / (time.perf_counter() - start)))
 
 
-def _seconds(call: Callable[[], object], repeats: int) -> float:
+def seconds_per_call(call: Callable[[], object], repeats: int) -> float:
+    """Return the mean time of a call over ``repeats`` of them."""
     start = time.perf_counter()
     for _ in range(repeats):
         call()
@@ -118,11 +130,11 @@ def compare(
         rounds: how often each side is timed.
         note: printed with the row.
     """
-    counts = _repeats(ours), _repeats(theirs)
+    counts = repeats(ours), repeats(theirs)
     timed: list[tuple[float, float, float]] = []
     for _ in range(rounds):
         with Load() as load:
-            pair = _seconds(ours, counts[0]) / per, _seconds(theirs, counts[1]) / peer_per
+            pair = seconds_per_call(ours, counts[0]) / per, seconds_per_call(theirs, counts[1]) / peer_per
         timed.append((*pair, load.others))
     kept = [t for t in timed if not t[2] > _DISTURBED]
     if not kept:
