@@ -14,8 +14,8 @@ from sklearn.datasets import make_moons
 
 from benchmarks.timing import Row, compare
 from selfloop.coupling import assignment, squared_distances
-from selfloop.engines.workers import as_in_a_worker
 from selfloop.metrics.transport import wasserstein
+from selfloop.threads import as_in_a_worker
 
 _LAPX = ("lapjv", "lapjvx", "lapjvc", "lapjvs")
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from benchmarks.timing import Load, repeats, seconds_per_call
 from selfloop import Experiment, run
 from selfloop.coupling import assignment, squared_distances
-from selfloop.engines.workers import as_in_a_worker
 from selfloop.generators import OTCFM
 from selfloop.metrics import wasserstein
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.theory import gaussian_loop
+from selfloop.threads import as_in_a_worker
 from selfloop.training import Budget
 
 STEPS, ROUNDS = 20, 5

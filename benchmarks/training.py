@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import Row, compare
-from selfloop.engines.workers import Workers, as_in_a_worker, cores
+from selfloop.engines.workers import Workers, cores
 from selfloop.generators import OTCFM
 from selfloop.nets.mlp import time_mlp, time_mlp_init
 from selfloop.optimizer import Adam
 from selfloop.samples import Samples
 from selfloop.streams import Streams
+from selfloop.threads import as_in_a_worker
 from selfloop.training import Budget, State, fresh, train
 
 BATCH, WIDTH, STEPS, REPLICAS = 256, 64, 100, 50

@@ -1,10 +1,11 @@
-"""The command line: run, ls, report, recipes.
+"""The command line: run, ls, report, metrics, recipes.
 
 Exit codes: 0 done, 1 the disk is full, 2 a user error, 130 interrupted; after 1 and 130 the same command resumes.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from selfloop.engines.workers import cores
-from selfloop.errors import SelfloopError, StorageFull
+from selfloop.errors import DataError, SelfloopError, StorageFull
 from selfloop.experiment import Experiment, recipes, stacks
 from selfloop.metrics import METRICS
 from selfloop.runner import Generation, run
@@ -121,6 +122,50 @@ def ls_command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a direc
             row = ("damaged", "", "", str(error))
         table.add_row(escape(str(folder)), *map(escape, row))
     _out.print(table if found else f"no runs in {escape(str(path))}")
+    return 0
+
+
+@app.command("metrics")
+def metrics_command(
+    real: Annotated[str, typer.Argument(metavar="REAL", help="pictures, an array, a table, or RUN@train")],
+    generated: Annotated[str, typer.Argument(metavar="GENERATED", help="the same, or RUN@3 for generation 3")],
+    features: Annotated[
+        str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
+    ] = "identity",
+    only: Annotated[str | None, typer.Option(metavar="NAME,…", help="which scores; default: those of any set")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
+) -> int:
+    """Compare a set of events with a real one."""
+    from selfloop import scores, sources
+
+    extractor = scores.extractor(features)
+    names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
+    sets = [sources.read_events(source) for source in (real, generated)]
+    try:
+        with Progress(console=Console(stderr=True), transient=True, disable=not extractor.images) as bar:
+            task = bar.add_task("features", total=None)
+            found = scores.scores(
+                *sets,
+                reference=real,
+                features=extractor,
+                names=names,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except ValueError as error:
+        raise DataError(f"{real!r} and {generated!r} cannot be compared: {error}") from error
+    if as_json:
+        print(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
+        return 0
+    table = Table("score", "value", "better", "what it is", box=None)
+    for score in found:
+        value = f"{score.value:.6g}" + (f" ± {score.error:.2g}" if score.error is not None else "")
+        table.add_row(*map(escape, (score.name, value, score.direction, f"{score.definition} (v{score.version})")))
+    _out.print(table)
+    first = found[0]
+    _out.print(
+        f"{first.generated} events against {first.real} of {escape(repr(real))}; features: {escape(first.features)}",
+        soft_wrap=True,
+    )
     return 0
 
 

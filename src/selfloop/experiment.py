@@ -17,10 +17,12 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from selfloop.config import Frozen
-from selfloop.data import Data
+from selfloop.data import Data, Digits
+from selfloop.data.toy import Toy
 from selfloop.errors import ConfigError
 from selfloop.generators import AnyGenerator, Density
 from selfloop.metrics import METRICS
+from selfloop.metrics.features import AnyFeatures, Identity
 from selfloop.mixing import Augment
 from selfloop.training import Budget
 
@@ -46,6 +48,7 @@ class Experiment(Frozen):
         seeds: how many repetitions (0, 1, …), or which.
         grid: dotted keys of this experiment and the values to try; arms are all combinations, times the seeds.
         metrics: names out of ``selfloop.metrics.METRICS``.
+        features: what the metrics look at, rows as they are or a network's features of images.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
     """
 
@@ -63,6 +66,7 @@ class Experiment(Frozen):
     seeds: PositiveInt | list[int] = 1
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     metrics: list[str] = _DEFAULT_METRICS
+    features: AnyFeatures = Identity()
     keep_states: Literal["last", "all"] = "last"
 
     @field_validator("metrics")
@@ -99,6 +103,10 @@ class Experiment(Frozen):
         for name in self.metrics:
             if METRICS[name].density and not isinstance(self.generator, Density):
                 raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")
+            if METRICS[name].modes and not (isinstance(self.data, Toy) and self.data.modes()):
+                raise ValueError(f"metric {name} needs known modes, which data {self.data.name} does not have")
+        if self.features.images and not isinstance(self.data, Digits):
+            raise ValueError(f"features {self.features.name} look at images, which data {self.data.name} does not hold")
         return self
 
     @classmethod
@@ -311,7 +319,7 @@ def _one_line(error: ValidationError) -> str:
     """Turn pydantic's first complaint into one line: the dotted key, what is wrong, and the nearest valid name."""
     complaint = error.errors(include_url=False)[0]
     location = [str(part) for part in complaint["loc"]]
-    if location and location[0] in ("data", "generator") and len(location) > 1:
+    if location and location[0] in ("data", "generator", "features") and len(location) > 1:
         del location[1]  # the union's tag is not part of the key the user wrote
     if len(location) > 1 and location[0] == "seeds":
         return f"seeds: expected how many, 1 or more, or a list of whole numbers, not {_quoted(complaint['input'])}"
@@ -339,10 +347,12 @@ def _quoted(value: Any) -> str:
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     """Return the valid names beside the one at ``location``."""
     from selfloop import data, generators
+    from selfloop.metrics import features
 
     model: Any = Experiment
-    tags: dict[Any, Any] = {("data", cls.model_fields["name"].default): cls for cls in data.ALL} | {
-        ("generator", cls.model_fields["name"].default): cls for cls in generators.ALL
+    families = {"data": data.ALL, "generator": generators.ALL, "features": features.ALL}
+    tags: dict[Any, Any] = {
+        (key, cls.model_fields["name"].default): cls for key, classes in families.items() for cls in classes
     }
     path = list(location[:-1])
     if len(path) >= 2 and (path[0], path[1]) in tags:

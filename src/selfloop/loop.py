@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from selfloop import mixing
 from selfloop.data import Split
 from selfloop.experiment import Arm
 from selfloop.metrics import METRICS, Evidence
+from selfloop.metrics.features import AnyFeatures, cached
 from selfloop.mixing import History
 from selfloop.samples import Samples
 from selfloop.streams import Streams
@@ -130,6 +132,8 @@ def _measure(arms: Sequence[Arm], split: Split, t: int, state: State, first: Sta
         train=split.train[sound],
         held_out=split.held_out[sound],
         generated=samples.x[sound, :n],
+        features=functools.partial(_features, experiment.features, split),
+        modes=split.modes,
     )
     values = {name: METRICS[name].compute(evidence).tolist() for name in names}
     floor = replace(evidence, generated=evidence.train)
@@ -139,6 +143,12 @@ def _measure(arms: Sequence[Arm], split: Split, t: int, state: State, first: Sta
         if floors:
             records[r]["reference"] = {name: floors[name][i] for name in floors}
     return records
+
+
+def _features(extractor: AnyFeatures, split: Split, x: Tensor, real: bool) -> Tensor:
+    """Return the features (N, k) of (N, *event) rows in model units."""
+    seen = split.pixels(x) if extractor.images else x
+    return cached(extractor, seen) if real else extractor(seen)
 
 
 def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) -> Record:

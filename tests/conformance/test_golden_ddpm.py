@@ -105,11 +105,11 @@ def test_eight_gaussians(golden, toy):
     scale, std = map(float, re.search(rf"scale {NUMBER} std {NUMBER}", golden.facts()["ddpm_torch"]["toy"]).groups())
     ours = EightGaussians()
     assert (ours.scale, ours.std) == (scale, std)
-    radius = ours.modes().norm(dim=1)
+    radius = ours.modes()[0].norm(dim=1)
     torch.testing.assert_close(radius, torch.full_like(radius, scale / toy.scalars["data_stdev"]), rtol=1e-6, atol=0)
     rows = int(re.match(r"gaussian8\((\d+),", toy.config["data"])[1])
     assert len(toy["data"]) == rows
-    off = torch.cdist(toy["data"].double(), ours.modes()).min(1).values * toy.scalars["data_stdev"] / std
+    off = torch.cdist(toy["data"].double(), ours.modes()[0]).min(1).values * toy.scalars["data_stdev"] / std
     assert off.max() < 6  # standard deviations from the nearest mode
     # off² is χ² with 2 degrees of freedom: mean 2, variance 4
     assert abs(float(off.square().mean()) - 2) < 6 * math.sqrt(4 / rows)

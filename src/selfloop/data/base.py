@@ -26,6 +26,8 @@ class Split:
         scale: float64, broadcasts against an event, positive.
         columns: names of the coordinates, in order.
         image_shape: (height, width) where an event is a flattened image.
+        image_range: the user units of black and white.
+        modes: centres (K, *event) of the distribution and their standard deviation, where they are known.
     """
 
     train: Tensor
@@ -34,10 +36,19 @@ class Split:
     scale: Tensor
     columns: tuple[str, ...]
     image_shape: tuple[int, int] | None = None
+    image_range: tuple[float, float] = (0.0, 255.0)
+    modes: tuple[Tensor, float] | None = None
 
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., *event) rows in user units, float64 on the CPU whatever the model computes in."""
         return x.detach().to("cpu", torch.float64) * self.scale + self.shift
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Return (N, *event) rows of flattened images as uint8 (N, 1, height, width), rounded and clipped."""
+        assert self.image_shape is not None
+        black, white = self.image_range
+        levels = (self.restore(x) - black) * (255 / (white - black))
+        return levels.round().clamp(0, 255).to(torch.uint8).view(len(x), 1, *self.image_shape)
 
 
 class Dataset(Frozen, ABC):

@@ -47,7 +47,12 @@ class Toy(Dataset):
             shift=torch.zeros(d, dtype=torch.float64),
             scale=torch.ones(d, dtype=torch.float64),
             columns=("x", "y") if d == 2 else tuple(f"x{i}" for i in range(d)),
+            modes=self.modes(),
         )
+
+    def modes(self) -> tuple[Tensor, float] | None:
+        """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
+        return None
 
 
 class Gaussian(Toy):
@@ -93,14 +98,15 @@ class EightGaussians(Toy):
     scale: Positive = 2.0
     std: NonNegative = 0.02
 
-    def modes(self) -> Tensor:
-        """Return the centres in the units of the rows, (8, 2) float64, anticlockwise from (+, 0)."""
-        return torch.from_numpy(_polar(np.full(8, self.scale), np.arange(8) * math.pi / 4) / self._divisor())
+    def modes(self) -> tuple[Tensor, float]:
+        """Return the centres in the units of the rows, (8, 2) float64, anticlockwise from (+, 0), and their std."""
+        centres = torch.from_numpy(_polar(np.full(8, self.scale), np.arange(8) * math.pi / 4) / self._divisor())
+        return centres, self.std / self._divisor()
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Return (n, 2) rows."""
-        centres = self.modes().numpy()[rng.integers(8, size=n)]
-        return np.asarray(centres + self.std / self._divisor() * rng.standard_normal((n, 2)))
+        centres, std = self.modes()
+        return np.asarray(centres.numpy()[rng.integers(8, size=n)] + std * rng.standard_normal((n, 2)))
 
     def _divisor(self) -> float:
         return math.sqrt(self.std**2 + self.scale**2 / 2)

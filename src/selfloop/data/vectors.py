@@ -57,6 +57,7 @@ class Digits(Dataset):
             scale=torch.full((64,), 8.0, dtype=torch.float64),
             columns=tuple(f"pixel_{i}_{j}" for i in range(8) for j in range(8)),
             image_shape=(8, 8),
+            image_range=(0.0, 16.0),
         )
 
 
@@ -89,6 +90,18 @@ class Table(Dataset):
             scale=torch.from_numpy(scale),
             columns=tuple(rows.columns),
         )
+
+
+def read_table(path: str) -> np.ndarray:
+    """Return all columns of a table as they stand, (N, d) float64; for what is read see :class:`Table`.
+
+    Raises:
+        DataError: it cannot be read, is too short, or has a value that is missing or infinite.
+    """
+    source = f"table {quoted(path)}"
+    rows = _read(path, None, source)
+    _refuse_bad_values(rows, source)
+    return rows.values
 
 
 @dataclass(frozen=True)

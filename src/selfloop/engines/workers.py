@@ -12,6 +12,7 @@ from concurrent.futures import as_completed
 from typing import Any, Protocol, TypeVar
 
 from selfloop.errors import RunError
+from selfloop.threads import as_in_a_worker
 
 Result = TypeVar("Result")
 
@@ -23,23 +24,6 @@ class Engine(Protocol):
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
         """Yield ``function(stack)`` for every stack."""
-
-
-@contextlib.contextmanager
-def as_in_a_worker() -> Iterator[None]:
-    """Use one thread, as how a sum is split over threads changes its last digits, and torch's own default dtype."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float32)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(dtype)
 
 
 class InProcess:

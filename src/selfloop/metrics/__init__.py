@@ -1,13 +1,45 @@
-"""Metrics: numbers per arm and generation, each with its definition, direction and version."""
+"""Metrics: functions of arrays, and the numbers per arm and generation made of them, each with its definition.
 
-from selfloop.metrics import moments, parameters, transport
+The functions take arrays or tensors of N events, (N, *event), rows or features alike.
+"""
+
+from selfloop.metrics import diversity, fid, kid, manifold, memorization, moments, parameters, sliced, transport
 from selfloop.metrics.base import Evidence, Metric
-from selfloop.metrics.moments import covariance
+from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
+from selfloop.metrics.fid import Moments, bootstrap_error, frechet, frechet_infinity
+from selfloop.metrics.kid import mmd
+from selfloop.metrics.manifold import density_coverage, precision_recall
+from selfloop.metrics.memorization import authenticity, likelihood_gap
+from selfloop.metrics.moments import covariance, leading_variance_ratio
 from selfloop.metrics.parameters import parameter_distance
+from selfloop.metrics.sliced import max_sliced_wasserstein, sliced_wasserstein
 from selfloop.metrics.transport import wasserstein
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric for module in (transport, moments, parameters) for metric in module.METRICS
-}
+_MODULES = (transport, moments, fid, manifold, kid, sliced, diversity, memorization, parameters)
 
-__all__ = ["METRICS", "Evidence", "Metric", "covariance", "parameter_distance", "wasserstein"]
+METRICS: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
+
+__all__ = [
+    "METRICS",
+    "Evidence",
+    "Metric",
+    "Modes",
+    "Moments",
+    "authenticity",
+    "bootstrap_error",
+    "covariance",
+    "density_coverage",
+    "frechet",
+    "frechet_infinity",
+    "leading_variance_ratio",
+    "likelihood_gap",
+    "max_sliced_wasserstein",
+    "mmd",
+    "modes",
+    "neighbour_entropy",
+    "parameter_distance",
+    "precision_recall",
+    "sliced_wasserstein",
+    "vendi",
+    "wasserstein",
+]

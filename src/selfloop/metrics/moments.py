@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selfloop.metrics.base import Evidence, Metric
+from selfloop.metrics.base import Evidence, Metric, per_arm
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -26,6 +26,21 @@ def _total_variance(x: Tensor) -> Tensor:
 def _trace_root(covariances: Tensor) -> Tensor:
     """Return tr √Σ, the sum of the principal standard deviations, of (R, d, d) covariances."""
     return torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in covariances])
+
+
+def leading_variance_ratio(train: Tensor, generated: Tensor, share: float = 0.9) -> float:
+    """Return the smallest ratio of variances along the leading principal directions of ``train``.
+
+    Args:
+        train: (n, d) real features.
+        generated: (m, d) features.
+        share: of the real variance that the directions hold together.
+    """
+    values, vectors = torch.linalg.eigh(covariance(train[None])[0])
+    values, vectors = values.flip(0), vectors.flip(1)
+    leading = int((values.cumsum(0) < share * values.sum()).sum()) + 1
+    along = (vectors[:, :leading].T @ covariance(generated[None])[0] * vectors[:, :leading].T).sum(1)
+    return float((along / values[:leading]).min())
 
 
 def _mean_error(evidence: Evidence) -> Tensor:
@@ -69,6 +84,18 @@ METRICS = (
         version=1,
         unit="ratio",
         compute=lambda e: _total_variance(e.generated) / _total_variance(e.train),
+    ),
+    Metric(
+        name="leading_variance_ratio",
+        title="Variance along leading directions",
+        definition=(
+            "Smallest ratio of the generated to the real variance along the principal directions of the real training "
+            "features that together hold 90 % of their variance."
+        ),
+        direction="1 is best",
+        version=1,
+        unit="ratio",
+        compute=lambda e: per_arm(leading_variance_ratio, e.featured("train"), e.featured("generated")),
     ),
     Metric(
         name="sqrt_covariance_ratio",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from selfloop.coupling import assignment, squared_distances
-from selfloop.metrics.base import Evidence, Metric
+from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
 
 
 def wasserstein(a: Tensor, b: Tensor, p: Literal[1, 2] = 2) -> float:
@@ -40,12 +40,11 @@ def wasserstein(a: Tensor, b: Tensor, p: Literal[1, 2] = 2) -> float:
 
 
 def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
-    words = {"train": "the real training set", "held_out": "the held-out real set"}[against]
+    words = WORDS[against]
 
     def compute(evidence: Evidence) -> Tensor:
         reference = evidence.held_out if against == "held_out" else evidence.train
-        values = [wasserstein(x, y, p) for x, y in zip(evidence.generated, reference, strict=True)]
-        return torch.tensor(values, dtype=torch.float64)
+        return per_arm(lambda x, y: wasserstein(x, y, p), list(evidence.generated), list(reference))
 
     return Metric(
         name=f"w{p}_{against}",

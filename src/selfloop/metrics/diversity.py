@@ -1,0 +1,179 @@
+"""How varied a set is by itself: the Vendi score, the entropy of nearest-neighbour distances, modes that are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import digamma, gammaln
+from torch import Tensor
+
+from selfloop.coupling import squared_distances
+from selfloop.metrics.arrays import ArrayLike, pair, rows
+from selfloop.metrics.base import Evidence, Metric, per_arm
+from selfloop.metrics.kid import median_distance, rbf
+from selfloop.metrics.neighbours import radii
+
+_MOST = 2000  # rows whose kernel matrix is decomposed
+
+
+def vendi(x: ArrayLike, bandwidth: float | None = None) -> float:
+    """Return the Vendi score, the effective number of different rows (Friedman & Dieng 2023, Eq. 1).
+
+    It is the exponential of the entropy of the eigenvalues of K/n, K the RBF kernel's matrix; 1 where all rows are the
+    same. Of more than 2000 rows the first 2000 are taken.
+
+    Args:
+        x: (N, *event) features.
+        bandwidth: σ of the kernel; None takes the median distance between rows of x. Compare sets at the same one.
+
+    Raises:
+        ValueError: fewer than 2 rows, an entry that is not finite, a bandwidth not above 0.
+    """
+    some = rows(x, "x", least=2)[:_MOST].double()
+    sigma = median_distance(some) if bandwidth is None else bandwidth
+    if bandwidth is None and sigma == 0:  # more than half of all pairs are equal rows
+        _, times = torch.unique(some, dim=0, return_counts=True)
+        weights = times.double() / len(some)
+    else:
+        weights = torch.linalg.eigvalsh(rbf(sigma)(some, some) / len(some))
+    weights = weights[weights > 0]
+    return float(torch.exp(-(weights * weights.log()).sum()))
+
+
+def neighbour_entropy(x: ArrayLike, k: int = 3) -> float:
+    """Return the Kozachenko–Leonenko estimate of the differential entropy in nats, from k-th neighbour distances.
+
+    ψ(N) − ψ(k) + log V_d + d · mean log ρ_k (Kraskov, Stögbauer & Grassberger 2004, Eq. 20, for the Euclidean norm);
+    −∞ where a row has k copies.
+
+    Raises:
+        ValueError: the set has no k-th neighbour, or an entry is not finite.
+    """
+    flat = rows(x, "x", least=2)
+    n, d = flat.shape
+    reach = radii(flat, k)
+    if not reach.all():
+        return -math.inf
+    log_volume = d / 2 * math.log(math.pi) - float(gammaln(d / 2 + 1))  # of the unit ball
+    return float(digamma(n) - digamma(k) + log_volume + d * np.log(reach).mean())
+
+
+@dataclass(frozen=True)
+class Modes:
+    """How rows spread over modes whose places are known.
+
+    Attributes:
+        coverage: share of modes with at least one row within ``width`` of their centre.
+        quality: share of rows within ``width`` of a centre.
+        reverse_kl: KL divergence in nats from the true weights to the shares of rows nearest to each centre.
+    """
+
+    coverage: float
+    quality: float
+    reverse_kl: float
+
+
+def modes(x: ArrayLike, centres: ArrayLike, width: float, weights: ArrayLike | None = None) -> Modes:
+    """Return which of the known modes rows reach, and in what proportion (Srivastava et al. 2017, Section 4).
+
+    Args:
+        x: (N, *event) rows.
+        centres: (K, *event) of the modes.
+        width: how far from a centre a row still counts as of high quality; three standard deviations are usual.
+        weights: (K,) true shares of the modes, equal ones if None.
+
+    Raises:
+        ValueError: an entry is not finite, events of different sizes, a width not above 0.
+    """
+    points, middle = pair(x, centres, ("x", "centres"))
+    if not width > 0:
+        raise ValueError(f"width must be above 0, not {width}")
+    square = squared_distances(points, middle)
+    near, nearest = square.min(1)
+    close = near <= width**2
+    k = len(middle)
+    reached = torch.bincount(nearest[close], minlength=k) > 0
+    share = torch.bincount(nearest, minlength=k).double() / len(points)
+    truth = torch.full((k,), 1 / k, dtype=torch.float64) if weights is None else Tensor.double(torch.as_tensor(weights))
+    some = share > 0
+    kl = float((share[some] * (share[some] / truth[some]).log()).sum())
+    return Modes(float(reached.double().mean()), float(close.double().mean()), max(kl, 0.0))
+
+
+def _vendi_ratio(train: Tensor, generated: Tensor) -> float:
+    sigma = median_distance(train)
+    return vendi(generated, sigma) / vendi(train, sigma)
+
+
+def _of_modes(part: str) -> Callable[[Evidence], Tensor]:
+    def compute(evidence: Evidence) -> Tensor:
+        assert evidence.modes is not None  # the experiment has seen to that
+        centres, std = evidence.modes
+        return per_arm(lambda x: float(getattr(modes(x, centres, 3 * std), part)), list(evidence.generated))
+
+    return compute
+
+
+METRICS = (
+    Metric(
+        name="vendi_ratio",
+        title="Vendi score ratio",
+        definition=(
+            "Vendi score of the generated features over that of the real training features, both with the RBF kernel "
+            "whose bandwidth is the median distance of the latter, on the first 2000 rows."
+        ),
+        direction="1 is best",
+        version=1,
+        unit="ratio",
+        compute=lambda e: per_arm(_vendi_ratio, e.featured("train"), e.featured("generated")),
+    ),
+    Metric(
+        name="neighbour_entropy",
+        title="Entropy of neighbour distances",
+        definition=(
+            "Kozachenko–Leonenko entropy (k = 3) of the generated features less that of the real training features."
+        ),
+        direction="0 is best",
+        version=1,
+        unit="nats",
+        compute=lambda e: per_arm(
+            lambda real, generated: neighbour_entropy(generated) - neighbour_entropy(real),
+            e.featured("train"),
+            e.featured("generated"),
+        ),
+    ),
+    Metric(
+        name="mode_coverage",
+        title="Mode coverage",
+        definition="Share of the known modes with a generated row within three standard deviations of the centre.",
+        direction="higher is better",
+        version=1,
+        unit="share",
+        compute=_of_modes("coverage"),
+        modes=True,
+    ),
+    Metric(
+        name="mode_quality",
+        title="Rows at modes",
+        definition="Share of the generated rows within three standard deviations of a known mode's centre.",
+        direction="higher is better",
+        version=1,
+        unit="share",
+        compute=_of_modes("quality"),
+        modes=True,
+    ),
+    Metric(
+        name="reverse_kl",
+        title="Reverse KL over modes",
+        definition="KL divergence of the equal weights of the known modes from the shares of rows nearest to each.",
+        direction="lower is better",
+        version=1,
+        unit="nats",
+        compute=_of_modes("reverse_kl"),
+        modes=True,
+    ),
+)

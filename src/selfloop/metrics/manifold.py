@@ -1,0 +1,191 @@
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), to the last flag.
+
+All four ask which points of one set lie in which balls of the other: a ball sits on every point and reaches to its
+k-th nearest neighbour in its own set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.neighbours import Distinct, membership, square_radii
+
+Convention = Literal["standard", "reference"]
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Shares of points within the other set's balls.
+
+    Attributes:
+        precision: of generated points, within a ball of the real set.
+        recall: of real points, within a ball of the generated set.
+    """
+
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class DensityCoverage:
+    """How densely and how widely generated points fill the real set's balls.
+
+    Attributes:
+        density: real balls that a generated point lies in, a mean, over k; about 1 for equal distributions.
+        coverage: share of real balls with a generated point in them.
+    """
+
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Balls:
+    """How the balls of a set are drawn.
+
+    Attributes:
+        k: the ball of a point reaches to its k-th nearest other point.
+        closed: whether a point at just that distance is inside.
+    """
+
+    k: int
+    closed: bool
+
+    @classmethod
+    def of(cls, k: int, convention: Convention) -> Balls:
+        """Return what a convention makes of k.
+
+        "standard" is that of Kynkäänniemi et al.: the k-th nearest *other* point, its distance included (≤).
+        "reference" is that of the FLD package, with which the paper was made: k counts the point itself, so that its
+        default k = 4 is the third other point, and the distance is excluded (<).
+
+        Raises:
+            ValueError: an unknown convention, or a k that leaves no other point.
+        """
+        if convention not in ("standard", "reference"):
+            raise ValueError(f"convention must be 'standard' or 'reference', not {convention!r}")
+        others = k if convention == "standard" else k - 1
+        if others < 1:
+            raise ValueError(f"k = {k} leaves no neighbour in the {convention} convention")
+        return cls(others, closed=convention == "standard")
+
+
+def precision_recall(
+    real: ArrayLike, generated: ArrayLike, k: int = 3, convention: Convention = "standard"
+) -> PrecisionRecall:
+    """Return precision and recall of (N, *event) against (M, *event) features.
+
+    Args:
+        real: the reference.
+        generated: what is judged.
+        k: which neighbour a ball reaches to; see :meth:`Balls.of` for what the conventions count.
+        convention: "standard", or "reference" for the FLD package's numbers.
+
+    Raises:
+        ValueError: k or the convention make no sense, a set has no k-th neighbour, or an entry is not finite.
+    """
+    found = Manifolds(real, generated, [Balls.of(k, convention)])
+    return PrecisionRecall(precision=float(found.inside[0].mean()), recall=float(found.recalled[0].mean()))
+
+
+def density_coverage(real: ArrayLike, generated: ArrayLike, k: int = 5) -> DensityCoverage:
+    """Return density and coverage of (N, *event) against (M, *event) features.
+
+    As in the authors' package prdc the k-th neighbour is another point, and its distance is excluded (<).
+
+    Raises:
+        ValueError: as :func:`precision_recall`.
+    """
+    found = Manifolds(real, generated, [Balls(k, closed=False)])
+    return DensityCoverage(density=float(found.counts[0].mean()) / k, coverage=float(found.covered[0].mean()))
+
+
+class Manifolds:
+    """The balls of two sets and who lies in them, for several kinds of balls at once.
+
+    Args:
+        real: (N, *event) features.
+        generated: (M, *event) features.
+        balls: the kinds, B of them.
+
+    Attributes:
+        inside: (B, M) bool, generated points within a real ball.
+        recalled: (B, N) bool, real points within a generated ball.
+        counts: (B, M) int64, how many real balls a generated point lies in.
+        covered: (B, N) bool, real balls with a generated point in them.
+
+    Raises:
+        ValueError: a set has no k-th neighbour, or an entry is not finite.
+    """
+
+    def __init__(self, real: ArrayLike, generated: ArrayLike, balls: list[Balls]) -> None:
+        x, y = pair(real, generated)
+        a, b = Distinct.of(x), Distinct.of(y)
+        ks = [ball.k for ball in balls]
+        centre = a.points.double().mean(0)
+        radii_a, radii_b = square_radii(a, ks, centre, "real"), square_radii(b, ks, centre, "generated")
+        closed = np.array([ball.closed for ball in balls])
+        counts, covered, recalled = membership(a, b, radii_a, radii_b, closed, centre)
+        self.counts: NDArray[np.int64] = counts[:, b.member]
+        self.inside: NDArray[np.bool_] = self.counts > 0
+        self.covered: NDArray[np.bool_] = covered[:, a.member]
+        self.recalled: NDArray[np.bool_] = recalled[:, a.member]
+
+
+_KINDS = (Balls.of(4, "reference"), Balls(5, closed=False))  # the paper's precision and recall; prdc's density
+
+
+def _shared(evidence: Evidence, against: Literal["train", "held_out"]) -> list[Manifolds]:
+    def compute() -> list[Manifolds]:
+        sets = zip(evidence.featured(against), evidence.featured("generated"), strict=True)
+        return [Manifolds(real, generated, list(_KINDS)) for real, generated in sets]
+
+    return evidence.shared(("manifolds", against), compute)
+
+
+def _metrics() -> Iterator[Metric]:
+    near = "3rd nearest other row, at less than its distance (k = 4 of the FLD package)"
+    parts: tuple[tuple[str, str, Callable[[Manifolds], float]], ...] = (
+        (
+            "precision",
+            f"Share of generated features within the balls of {{real}}; each reaches to its {near}.",
+            lambda m: float(m.inside[0].mean()),
+        ),
+        (
+            "recall",
+            f"Share of features of {{real}} within the balls of the generated ones; each reaches to its {near}.",
+            lambda m: float(m.recalled[0].mean()),
+        ),
+        (
+            "density",
+            "Balls of {real}, to the 5th nearest other row, that a generated feature lies in, a mean, over 5.",
+            lambda m: float(m.counts[1].mean()) / _KINDS[1].k,
+        ),
+        (
+            "coverage",
+            "Share of balls of {real}, to the 5th nearest other row, with a generated feature in them.",
+            lambda m: float(m.covered[1].mean()),
+        ),
+    )
+    for name, definition, value in parts:
+        for against in ("train", "held_out"):
+            yield Metric(
+                name=f"{name}_{against}",
+                title=f"{name.capitalize()}, {'training' if against == 'train' else 'held-out'} data",
+                definition=definition.format(real=WORDS[against]),
+                direction="1 is best" if name == "density" else "higher is better",
+                version=1,
+                unit="ratio" if name == "density" else "share",
+                compute=lambda e, against=against, value=value: per_arm(value, _shared(e, against)),  # type: ignore[misc]
+                floor=against == "held_out",
+            )
+
+
+METRICS = tuple(_metrics())

@@ -1,0 +1,82 @@
+"""Where a set of events comes from on the command line: pictures, arrays, tables, or a run's data and samples."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfloop.data.base import quoted
+from selfloop.data.images import channels_first, read_pictures
+from selfloop.data.vectors import read_table
+from selfloop.errors import DataError, RunError
+from selfloop.store import Run
+
+_RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
+
+
+def read_events(source: str) -> Tensor:
+    """Read a set of events.
+
+    ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
+    rows (N, d); a CSV or Parquet table; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
+    ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5.
+
+    Returns:
+        uint8 images (N, C, H, W), or rows (N, d).
+
+    Raises:
+        DataError, RunError: there is no such source, or it is damaged; the message names it.
+    """
+    path = Path(source)
+    if (match := _RUN.fullmatch(source)) and not path.exists():
+        return _of_run(Path(match["path"]), match["what"], int(match["arm"] or 0))
+    if path.is_dir() and (path / "experiment.yaml").is_file():
+        raise RunError(
+            f"{source!r} is a run: say which generation, as {source}@{Run.open(path).last}, or {source}@train"
+        )
+    if path.is_dir():
+        return read_pictures(path)
+    if not path.is_file():
+        raise DataError(f"{source!r} does not exist")
+    if path.suffix.lower() == ".zip":
+        return read_pictures(path)
+    images = _images(path)
+    return torch.from_numpy(read_table(source)) if images is None else images
+
+
+def _images(path: Path) -> Tensor | None:
+    """Return the images of an NPY or NPZ file whose header says uint8 of three or four axes, else None."""
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return None
+    try:
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            with np.load(path, allow_pickle=False) as arrays:
+                array = arrays[arrays.files[0]] if len(arrays.files) == 1 else np.empty(0)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return None  # the reader of tables says what is wrong with it
+    if array.dtype != np.uint8 or array.ndim < 3:
+        return None
+    return channels_first(np.array(array), quoted(path))
+
+
+def _of_run(path: Path, what: str, arm: int) -> Tensor:
+    run = Run.open(path)
+    if arm >= len(run.arms):
+        raise RunError(f"{str(path)!r} has the arms 0 to {len(run.arms) - 1}, no {arm}")
+    split = run.split(arm)
+    if what.isdigit():
+        if int(what) > run.last:
+            raise RunError(f"{str(path)!r} has the generations 0 to {run.last}, no {what}")
+        x = run.samples(int(what), arm)
+        if not len(x):
+            raise RunError(f"arm {arm} of {str(path)!r} has diverged by generation {what}: it has no samples")
+    else:
+        x = (split.train if what == "train" else split.held_out)[0]
+    return x if split.image_shape is None else split.pixels(x)
