@@ -16,7 +16,7 @@ from rich.table import Table
 
 from selfloop.engines.workers import cores
 
-COMPARISONS = ("coupling", "training", "sampling", "gaussian")
+COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics")
 OTHERS = ("growth", "memory")
 
 

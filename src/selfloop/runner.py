@@ -16,6 +16,7 @@ from selfloop.engines.workers import engine
 from selfloop.experiment import Experiment, stacks
 from selfloop.files import disk_errors, save_tensors
 from selfloop.loop import Record, advance, load
+from selfloop.metrics import METRICS
 from selfloop.store import Run, Writer, fingerprint
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
@@ -108,10 +109,10 @@ def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Any], Any]:
 
 
 def environment(experiment: Experiment) -> dict[str, Any]:
-    """Return what results may depend on besides the experiment: library versions, machine, and the real rows.
+    """Return what results depend on besides the experiment: libraries, machine, real rows, metrics, feature extractor.
 
     Raises:
-        DataError: the data cannot be loaded.
+        DataError: the data, or what the feature extractor needs, cannot be loaded.
     """
     digest = hashlib.sha256("".join(fingerprint(load(members)) for members in stacks(experiment)).encode())
     libraries = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
@@ -121,4 +122,6 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "system": platform.system(),
         "libraries": {name: version(name) for name in libraries},
         "data": digest.hexdigest(),
+        "metrics": {name: METRICS[name].version for name in experiment.metrics},
+        "features": experiment.features.key(),
     }

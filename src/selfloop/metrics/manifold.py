@@ -129,7 +129,7 @@ class Manifolds:
         x, y = pair(real, generated)
         a, b = Distinct.of(x), Distinct.of(y)
         ks = [ball.k for ball in balls]
-        centre = a.points.double().mean(0)
+        centre = a.centre()
         radii_a, radii_b = square_radii(a, ks, centre, "real"), square_radii(b, ks, centre, "generated")
         closed = np.array([ball.closed for ball in balls])
         counts, covered, recalled = membership(a, b, radii_a, radii_b, closed, centre)

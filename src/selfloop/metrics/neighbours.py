@@ -11,6 +11,7 @@ Legend: q, r rows and centres; g their product; k neighbours; B kinds of balls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ Array = NDArray[Any]
 
 _BLOCK = 2048
 _FEW = 32  # dimensions up to which products in float64 cost nothing more
+_RANGE = (1e-12, 1e15)  # norms whose squares are far from float32's ends
 _SPARE = 8  # neighbours kept beyond the k that are asked for
 
 
@@ -35,7 +37,7 @@ def radii(x: ArrayLike, k: int) -> NDArray[np.float64]:
         ValueError: the set has no k-th neighbour, or an entry is not finite.
     """
     found = Distinct.of(rows(x, "x"))
-    square = square_radii(found, [k], found.points.double().mean(0), "x")[0]
+    square = square_radii(found, [k], found.centre(), "x")[0]
     reach: NDArray[np.float64] = np.sqrt(square)[found.member]
     return reach
 
@@ -50,24 +52,37 @@ class Distinct:
 
     @classmethod
     def of(cls, x: Tensor) -> Distinct:
-        # Adding 0 makes −0 and 0 the same bytes; a void view compares whole rows at once.
-        flat = np.ascontiguousarray((x + 0.0).numpy())
-        keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0]
-        _, first, member, times = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-        order = np.argsort(first)  # back to the order of first appearance
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        return cls(x[torch.from_numpy(first[order])], times[order], place[member])
+        """Merge equal rows, in the order of their first appearance; x (N, d) itself is kept where all differ."""
+        numbers: dict[bytes, int] = {}
+        # Adding 0 makes −0 and 0 the same bytes. A collision of 256-bit hashes is not to be expected.
+        keys = (blake2b((row + 0.0).data, digest_size=32).digest() for row in x.numpy())
+        member = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(x))
+        if len(numbers) == len(x):
+            return cls(x, np.ones(len(x), np.int64), member)
+        _, first, times = np.unique(member, return_index=True, return_counts=True)
+        return cls(x[torch.from_numpy(first)], times, member)
 
-    def block(self, start: int, centre: Tensor, dtype: torch.dtype) -> tuple[Tensor, Array]:
-        """Return a block of rows about the centre and their norms, float64."""
-        part = self.points[start : start + _BLOCK].double() - centre
-        return part.to(dtype), part.square().sum(1).sqrt().numpy()
+    def centre(self) -> Tensor:
+        """Return the mean row in the rows' own number type: products are taken of differences from it."""
+        return torch.from_numpy(self.points.numpy().mean(0, dtype=np.float64)).to(self.points.dtype)
+
+    def norms(self, centre: Tensor) -> Array:
+        """Return the distances from the centre, (n,) float64."""
+        parts = [part.double() - centre.double() for part in torch.split(self.points, _BLOCK)]
+        return np.concatenate([part.square().sum(1).sqrt().numpy() for part in parts])
+
+    def block(self, start: int, centre: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return a block of rows less the centre, exact but for one rounding to ``dtype``."""
+        wide = torch.promote_types(dtype, self.points.dtype)
+        return (self.points[start : start + _BLOCK].to(wide) - centre.to(wide)).to(dtype)
 
 
-def _products(d: int) -> tuple[torch.dtype, ...]:
-    """Return the number types in which products are tried: in few dimensions float64 costs nothing more."""
-    return (torch.float64,) if d <= _FEW else (torch.float32, torch.float64)
+def _products(d: int, norms: Array) -> tuple[torch.dtype, ...]:
+    """Return the number types in which products are tried, the cheapest that can serve first."""
+    low, high = _RANGE
+    if d <= _FEW or not low < norms.max(initial=0.0) < high:
+        return (torch.float64,)
+    return (torch.float32, torch.float64)
 
 
 def _slack(d: int, dtype: torch.dtype) -> float:
@@ -76,41 +91,44 @@ def _slack(d: int, dtype: torch.dtype) -> float:
 
 
 def square_radii(x: Distinct, ks: list[int], centre: Tensor, name: str) -> NDArray[np.float64]:
-    """Return the squared distances (B, n) of distinct rows to their k-th nearest other row, copies counted."""
+    """Return the squared distances (B, n) of distinct rows to their k-th nearest other row, copies counted.
+
+    Raises:
+        ValueError: there are no more rows than k; ``name`` is in the message.
+    """
     total = int(x.times.sum())
     if max(ks) >= total:
         raise ValueError(f"{name} has {total} rows, so none has a neighbour number {max(ks)}")
     n = len(x.points)
-    # As many nearest distinct rows as are certain to hold k neighbours; 0 says that all may be needed.
-    kept = min(max(ks) + _SPARE, n - 1)
-    exact, todo = x.points.double().numpy(), np.arange(n)
-    out = np.zeros((len(ks), n))
-    for dtype in _products(exact.shape[1]):
-        if kept == 0 or not len(todo):
-            break
-        near, number = _nearest(x, todo, kept, centre, dtype)
-        norms = (x.points.double() - centre).square().sum(1).sqrt().numpy()
-        slack = _slack(exact.shape[1], dtype)
-        done = kernels.settle(exact, x.times, todo, near, number, norms, slack, np.array(ks), kept == n - 1, out)
-        todo = todo[~done]
-    if kept and len(todo):  # within the rounding of float64 of too many others
-        kernels.settle_by_all(exact, x.times, todo, np.array(ks), out)
+    kept = min(max(ks) + _SPARE, n - 1)  # the nearest distinct rows are certain to hold k neighbours
+    points, norms, out, todo = x.points.numpy(), x.norms(centre), np.zeros((len(ks), n)), np.arange(n)
+    if kept == 0:
+        return out
+    for dtype in _products(points.shape[1], norms):
+        if len(todo):
+            near, number = _nearest(x, todo, kept, centre, norms, dtype)
+            slack = _slack(points.shape[1], dtype)
+            done = kernels.settle(points, x.times, todo, near, number, norms, slack, np.array(ks), kept == n - 1, out)
+            todo = todo[~done]
+    if len(todo):  # within the rounding of float64 of too many others
+        kernels.settle_by_all(points, x.times, todo, np.array(ks), out)
     return out
 
 
-def _nearest(x: Distinct, todo: Array, kept: int, centre: Tensor, dtype: torch.dtype) -> tuple[Array, Array]:
+def _nearest(
+    x: Distinct, todo: Array, kept: int, centre: Tensor, norms: Array, dtype: torch.dtype
+) -> tuple[Array, Array]:
     """Return the least ``kept`` approximate squared distances of the rows ``todo`` to other rows, and to which."""
     whole = len(todo) == len(x.points)
     near = np.full((len(todo), kept), np.inf)
     number = np.full((len(todo), kept), -1)
-    rest = x if whole else Distinct(x.points[torch.from_numpy(todo)], x.times, x.member)
+    some = x if whole else Distinct(x.points[torch.from_numpy(todo)], x.times, x.member)
     for i in range(0, len(todo), _BLOCK):
-        q, q_norms = rest.block(i, centre, dtype)
+        q, ids = some.block(i, centre, dtype), todo[i : i + _BLOCK]
         for j in range(i if whole else 0, len(x.points), _BLOCK):
-            r, r_norms = (q, q_norms) if whole and i == j else x.block(j, centre, dtype)
-            g = (q @ r.T).numpy()
+            r = q if whole and i == j else x.block(j, centre, dtype)
             both = whole and j > i  # a block above the diagonal serves its mirror image too
-            kernels.offer(g, q_norms, r_norms, todo[i : i + _BLOCK], j, near, number, i, both)
+            kernels.offer((q @ r.T).numpy(), norms[ids], norms[j : j + _BLOCK], ids, j, near, number, i, both)
     return near, number
 
 
@@ -121,26 +139,25 @@ def membership(
     counts = np.zeros((len(closed), len(b.points)), np.int64)
     covered = np.zeros((len(closed), len(a.points)), np.bool_)
     recalled = np.zeros_like(covered)
-    dtype = _products(a.points.shape[1])[0]
-    slack = _slack(a.points.shape[1], dtype)
-    x, y = a.points.numpy(), b.points.numpy()
+    a_norms, b_norms, d = a.norms(centre), b.norms(centre), a.points.shape[1]
+    dtype = _products(d, np.concatenate([a_norms, b_norms]))[0]
     for i in range(0, len(a.points), _BLOCK):
-        p, p_norms = a.block(i, centre, dtype)
+        p, at = a.block(i, centre, dtype), slice(i, i + _BLOCK)
         for j in range(0, len(b.points), _BLOCK):
-            q, q_norms = b.block(j, centre, dtype)
+            q, to = b.block(j, centre, dtype), slice(j, j + _BLOCK)
             kernels.enter(
                 (p @ q.T).numpy(),
-                p_norms,
-                q_norms,
-                x[i : i + _BLOCK],
-                y[j : j + _BLOCK],
-                a.times[i : i + _BLOCK],
-                radii_a[:, i : i + _BLOCK],
-                radii_b[:, j : j + _BLOCK],
+                a_norms[at],
+                b_norms[to],
+                a.points[at].numpy(),
+                b.points[to].numpy(),
+                a.times[at],
+                radii_a[:, at],
+                radii_b[:, to],
                 closed,
-                slack,
-                counts[:, j : j + _BLOCK],
-                covered[:, i : i + _BLOCK],
-                recalled[:, i : i + _BLOCK],
+                _slack(d, dtype),
+                counts[:, to],
+                covered[:, at],
+                recalled[:, at],
             )
     return counts, covered, recalled

@@ -9,21 +9,20 @@ import torch
 from torch import Tensor
 
 from selfloop.coupling import assignment, squared_distances
+from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
 
 
-def wasserstein(a: Tensor, b: Tensor, p: Literal[1, 2] = 2) -> float:
-    """Return the exact Wasserstein-p distance between the rows of a (n, d) and b (m, d) under the Euclidean norm.
+def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
+    """Return the exact Wasserstein-p distance between a (n, *event) and b (m, *event) under the Euclidean norm.
 
     Equal numbers of rows are an assignment problem; unequal ones go to POT's network simplex. All sums are float64, and
     the distances of the optimal pairs are computed from their differences, so that a set is at distance 0 from itself.
 
     Raises:
-        ValueError: a row is not finite.
+        ValueError: an entry is not finite, or the events differ in size.
     """
-    a, b = a.double().flatten(1), b.double().flatten(1)
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        raise ValueError("wasserstein: the point sets have non-finite entries")
+    a, b = (side.double() for side in pair(a, b, ("a", "b")))
     cost = squared_distances(a, b)
     if p == 1:
         cost = cost.sqrt()
