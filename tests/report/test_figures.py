@@ -13,9 +13,10 @@ from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
 
 from selfloop.data.base import Split
 from selfloop.report.curves import Setting
-from selfloop.report.figures import FIGURES, alpha, collapse, encode, metrics, parameters, plain, samples
+from selfloop.report.figures import FIGURES, collapse, encode, metrics, parameters, plain, samples
 from selfloop.report.pictures import Canvas, png, spaced
 from selfloop.report.style import styles
+from selfloop.theory.gaussian import alpha
 
 
 def split(rows: np.ndarray) -> Split:
@@ -85,17 +86,9 @@ def test_proposition_1_is_drawn_once_per_n(tmp_path: Path) -> None:
     assert figure is not None
     axes = figure.axes[0]
     predictions = [line for line in axes.get_lines() if str(line.get_label()).startswith("α")]
-    np.testing.assert_allclose(predictions[1].get_ydata(), alpha(30) ** np.arange(6))
+    np.testing.assert_allclose(predictions[1].get_ydata(), alpha(30).value ** np.arange(6))
     assert len(predictions) == 2
     assert axes.get_yscale() == "log"
-
-
-def test_alpha_is_the_mean_of_a_chi_variable() -> None:
-    assert alpha(2) == pytest.approx(math.sqrt(2 / math.pi))
-    assert alpha(3) == pytest.approx(math.sqrt(math.pi) / 2)
-    sd = np.random.default_rng(0).standard_normal((200_000, 10)).std(1, ddof=1)
-    assert alpha(10) == pytest.approx(sd.mean(), abs=2e-3)
-    assert alpha(10**7) == pytest.approx(1, abs=1e-6)
 
 
 def test_words_are_drawn_as_they_stand() -> None:

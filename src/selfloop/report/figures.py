@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
-from scipy.special import gammaln
 from torch import Tensor
 
 from selfloop.metrics import METRICS, Metric
@@ -20,6 +19,7 @@ from selfloop.report.curves import Curves, Setting, band, mean, read
 from selfloop.report.pictures import Canvas, spaced
 from selfloop.report.style import Style, styles
 from selfloop.store import Run
+from selfloop.theory.gaussian import alpha
 
 RETRAININGS = "Number of retrainings"
 _ROWS = 12
@@ -82,14 +82,9 @@ def collapse(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
     for n, ds in dimensions.items():
         exact = "" if max(ds) == 1 else " (d = 1), upper bound (d > 1)" if min(ds) == 1 else ", upper bound"
         words = f"α({n})$^t${exact}"
-        axes.plot(t, alpha(n) ** t, ":", color=colours[n], linewidth=2.5, alpha=0.7, label=words)
+        axes.plot(t, alpha(n).value ** t, ":", color=colours[n], linewidth=2.5, alpha=0.7, label=words)
     _legend(figure, axes)
     return figure
-
-
-def alpha(n: int) -> float:
-    """Return α(n) = E χ_{n−1} / √(n−1), by which retraining on n samples shrinks the expected √Σ (Prop. 1)."""
-    return math.exp(0.5 * math.log(2 / (n - 1)) + float(gammaln(n / 2) - gammaln((n - 1) / 2)))
 
 
 def samples(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
