@@ -1,10 +1,12 @@
-"""The command line: run, ls, report, metrics, recipes.
+"""The command line: run, ls, report, metrics, verify, recipes.
 
-Exit codes: 0 done, 1 the disk is full, 2 a user error, 130 interrupted; after 1 and 130 the same command resumes.
+Exit codes: 0 done, 1 the disk is full (the same command resumes) or a check failed, 2 a user error, 130 interrupted (the
+same command resumes).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -27,10 +29,12 @@ from selfloop.experiment import Experiment, recipes, stacks
 from selfloop.metrics import METRICS
 from selfloop.runner import Generation, run
 from selfloop.store import Run
+from selfloop.threads import as_in_a_worker
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 _INTERRUPTED = 130
+_FAILED = 1
 
 
 def main() -> None:
@@ -167,6 +171,34 @@ def metrics_command(
         soft_wrap=True,
     )
     return 0
+
+
+@app.command("verify")
+def verify_command(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Check every prediction of the theory against a simulation; exit with 1 where one fails."""
+    from selfloop.theory.verify import checks
+
+    found = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("checks", total=None)
+        with as_in_a_worker():
+            for check in checks():
+                found.append(check)
+                bar.update(task, completed=len(found))
+    if as_json:
+        rows = [dataclasses.asdict(check) | {"z": check.z, "holds": check.holds} for check in found]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        table = Table("statement", "source", "predicted", "measured ± s.e.", "z", "", box=None)
+        for check in found:
+            measured = f"{check.measured:.6g} ± {check.error:.2g}"
+            predicted = f"{'≤ ' if check.bound else ''}{check.predicted:.6g}"
+            cells = (check.statement, check.source, predicted, measured, f"{check.z:+.2f}")
+            table.add_row(*map(escape, cells), "" if check.holds else "FAILED")
+        _out.print(table)
+    return 0 if all(check.holds for check in found) else _FAILED
 
 
 @app.command("recipes")

@@ -91,12 +91,12 @@ def test_the_exact_loop_shrinks_errors_at_the_rate(misspecified: Contraction, la
     star = maximise(mixture, torch.tensor([-0.5, -2.0, 2.0, 0.0, 0.0], dtype=torch.float64), data)
     theta = star + 1e-3 * torch.tensor([1.0, -1.0, 0.5, 1.0, 0.3], dtype=torch.float64)
     errors = []
-    for _ in range(14):
+    for _ in range(8):
         points, weights = grid(mixture(theta, X), X)
         mixed = (points, (data[1] + lam * weights) / (1 + lam))
         theta = maximise(mixture, theta, mixed)
         errors.append(float((theta - star).norm()))
-    assert errors[-1] / errors[-2] == pytest.approx(misspecified.rate(lam), rel=0.02)
+    assert errors[-1] / errors[-2] == pytest.approx(misspecified.rate(lam), rel=0.03)
 
 
 def test_refusals() -> None:
