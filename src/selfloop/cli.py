@@ -1,7 +1,7 @@
 """The command line: run, ls, report, metrics, verify, recipes.
 
-Exit codes: 0 done, 1 the disk is full (the same command resumes) or a check failed, 2 a user error, 130 interrupted (the
-same command resumes).
+Exit codes: 0 done, 1 the disk is full or a check failed, 2 a user error, 130 interrupted. After a full disk or an
+interruption the same command resumes.
 """
 
 from __future__ import annotations
