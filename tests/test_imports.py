@@ -24,6 +24,7 @@ LAYERS = (
     "streams",
     "samples",
     "data",
+    "interop",
     "assignment",
     "coupling",
     "nets",

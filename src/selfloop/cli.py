@@ -1,4 +1,4 @@
-"""The command line: run, ls, report, metrics, verify, recipes.
+"""The command line: run, ls, report, metrics, import, verify, recipes.
 
 Exit codes: 0 done, 1 the disk is full or a check failed, 2 a user error, 130 interrupted. After a full disk or an
 interruption the same command resumes.
@@ -26,6 +26,7 @@ from rich.table import Table
 from selfloop.engines.workers import cores
 from selfloop.errors import DataError, SelfloopError, StorageFull
 from selfloop.experiment import Experiment, recipes, stacks
+from selfloop.files import disk_errors, save_tensors
 from selfloop.metrics import METRICS
 from selfloop.runner import Generation, run
 from selfloop.store import Run
@@ -170,6 +171,28 @@ def metrics_command(
         f"{first.generated} events against {first.real} of {escape(repr(real))}; features: {escape(first.features)}",
         soft_wrap=True,
     )
+    return 0
+
+
+@app.command("import")
+def import_command(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint of EDM, torchcfm or ddpm-torch")],
+    out: Annotated[Path | None, typer.Option(help="a directory for the networks, as safetensors")] = None,
+) -> int:
+    """Show what another project's checkpoint holds, executing nothing in it, and write its networks as safetensors."""
+    from selfloop import interop
+
+    found = interop.read_checkpoint(path)
+    table = Table("what", "value", box=None)
+    for row in interop.describe(found):
+        table.add_row(*map(escape, row))
+    _out.print(table)
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            for name in found.networks:
+                save_tensors(out / f"{name}.safetensors", interop.export(found, name))
+                _out.print(f"Wrote {escape(str(out / name))}.safetensors", soft_wrap=True)
     return 0
 
 

@@ -73,14 +73,19 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _canonical(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n").encode()
+_SEAL = b'{\n"seal": "%s",\n'
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON that carries the SHA-256 of itself, under ``seal``."""
-    seal = hashlib.sha256(_canonical(content)).hexdigest()
-    write_bytes(path, _canonical(content | {"seal": seal}))
+    """Write JSON that carries, first, the SHA-256 of what comes after it, under ``seal``; a line for every key."""
+    lines = [f"{json.dumps(key)}: {_compact(content[key])}" for key in sorted(content)]
+    body = (",\n".join(lines) + "\n}\n").encode()
+    write_bytes(path, _SEAL % hashlib.sha256(body).hexdigest().encode() + body)
+
+
+def _compact(value: Any) -> str:
+    # On one line: with indentation json's encoder is no longer the compiled one, and a manifest can be megabytes.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -89,16 +94,13 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing, or not what was written.
     """
-    try:
-        content = json.loads(raw := read_bytes(path))
-        intact = raw == _canonical(content)
-        seal = content.pop("seal")
-        intact = intact and hashlib.sha256(_canonical(content)).hexdigest() == seal
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        intact = False
-    if not intact:
+    raw = read_bytes(path)
+    body = raw[len(_SEAL % bytes(64)) :]
+    if raw != _SEAL % hashlib.sha256(body).hexdigest().encode() + body:
         raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
-    return dict(content)
+    content: dict[str, Any] = json.loads(raw)
+    del content["seal"]
+    return content
 
 
 def _advice(path: Path) -> str:

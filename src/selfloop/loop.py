@@ -67,7 +67,7 @@ def advance(
     living = [arms[r] for r in alive]
     real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
     then = None if state is None else rows.narrow(state)
-    fitted, samples = _step(living, real.train, t, then, lambda g: history(g).select(alive))
+    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)))
     origin = fitted if first is None else rows.narrow(first)
     records = _measure(living, real, t, fitted, origin, samples)
     if rows.all:
