@@ -30,10 +30,12 @@ class Estimate:
 
 
 def alpha(n: int, d: int = 1, *, seed: int = 0) -> Estimate:
-    """Return α(n) of Proposition 1: E√Σ_{t+1} ⪯ α √Σ_t for fits to n samples, the unbiased covariance.
+    """Return by what a fit to n samples shrinks E√Σ, for the unbiased covariance (Proposition 1).
 
-    In one dimension it is E χ_{n−1} / √(n−1). In more it is λ_max(E√S) / √(n−1) with S Wishart of n − 1 degrees, and
-    E√S is a multiple of the identity, because S has no preferred direction: its mean eigenvalue, estimated by draws.
+    In one dimension it is E χ_{n−1} / √(n−1), and E√Σ_{t+1} ⪯ α(n) E√Σ_t with this α(n) in *every* dimension. From an
+    isotropic Σ in d dimensions the shrinking is stronger, E√Σ_1 = α(n, d) √Σ_0 with α(n, d) = λ_max(E√S) / √(n−1) and S
+    Wishart of n − 1 degrees: E√S is a multiple of the identity, its mean eigenvalue, estimated by draws. Lemma A.2 of
+    the paper takes α(n, d) for every Σ; as a bound it fails from the second retraining on, when Σ is isotropic no more.
 
     Args:
         n: rows of a fit, at least 2.
