@@ -147,7 +147,9 @@ def metrics_command(
     names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
     sets = [sources.read_events(source) for source in (real, generated)]
     try:
-        with Progress(console=Console(stderr=True), transient=True, disable=not extractor.images) as bar:
+        console = Console(stderr=True)
+        quiet = not (extractor.images and console.is_terminal)
+        with Progress(console=console, transient=True, disable=quiet) as bar:
             task = bar.add_task("features", total=None)
             found = scores.scores(
                 *sets,
@@ -204,7 +206,8 @@ def verify_command(
     from selfloop.theory.verify import checks
 
     found = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checks", total=None)
         with as_in_a_worker():
             for check in checks():

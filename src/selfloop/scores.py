@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from selfloop.errors import ConfigError
 from selfloop.generators import Gaussian
 from selfloop.metrics import METRICS, Evidence, bootstrap_error
+from selfloop.metrics.arrays import pair
 from selfloop.metrics.base import WORDS
 from selfloop.metrics.features import AnyFeatures, Identity, Progress, cached
 
@@ -86,9 +87,7 @@ def scores(
         raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
     extractor = features or Identity()
     a, b = cached(extractor, real, progress), extractor(generated, progress)
-    a, b = (x.double() if x.dtype == torch.float64 else x.float() for x in (a, b))
-    wide = torch.promote_types(a.dtype, b.dtype)
-    a, b = a.to(wide), b.to(wide)
+    a, b = pair(a, b, least=2)
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
     evidence = Evidence(
         generator=Gaussian(), state={}, first={}, untrained={}, train=a[None], held_out=a[None], generated=b[None]
@@ -144,4 +143,4 @@ def _of_reference(definition: str) -> str:
 def plain(score: Score) -> dict[str, object]:
     """Return a score as JSON takes it; a value that is not finite becomes null."""
     fields = dataclasses.asdict(score)
-    return fields | {"value": score.value if torch.isfinite(torch.tensor(score.value)) else None}
+    return fields | {"value": score.value if math.isfinite(score.value) else None}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.data.base import quoted
-from selfloop.data.images import channels_first, read_pictures
+from selfloop.data.images import read_images, read_pictures
 from selfloop.data.vectors import read_table
 from selfloop.errors import DataError, RunError
 from selfloop.store import Run
@@ -45,25 +42,8 @@ def read_events(source: str) -> Tensor:
         raise DataError(f"{source!r} does not exist")
     if path.suffix.lower() == ".zip":
         return read_pictures(path)
-    images = _images(path)
+    images = read_images(path) if path.suffix.lower() in (".npy", ".npz") else None
     return torch.from_numpy(read_table(source)) if images is None else images
-
-
-def _images(path: Path) -> Tensor | None:
-    """Return the images of an NPY or NPZ file whose header says uint8 of three or four axes, else None."""
-    if path.suffix.lower() not in (".npy", ".npz"):
-        return None
-    try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
-            with np.load(path, allow_pickle=False) as arrays:
-                array = arrays[arrays.files[0]] if len(arrays.files) == 1 else np.empty(0)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
-        return None  # the reader of tables says what is wrong with it
-    if array.dtype != np.uint8 or array.ndim < 3:
-        return None
-    return channels_first(np.array(array), quoted(path))
 
 
 def _of_run(path: Path, what: str, arm: int) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from platformdirs import user_cache_path
 from pydantic import Field, PositiveInt, PrivateAttr
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -92,7 +93,11 @@ class _Network(Frozen, ABC):
         call, done, parts = self._loaded(), 0, []
         with torch.no_grad():
             for batch in torch.split(x, _BATCH):
-                parts.append(call(batch.to(self.device)).flatten(1).float().cpu())
+                try:
+                    parts.append(call(batch.to(self.device)).flatten(1).float().cpu())
+                except RuntimeError as error:
+                    why = " ".join(str(error).split())[:200]
+                    raise DataError(f"features {self.name}: it refuses images {tuple(x.shape)}: {why}") from error
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(x))
@@ -100,7 +105,11 @@ class _Network(Frozen, ABC):
 
     def _loaded(self) -> Call:
         if self._call is None:
-            self._call = self._load()
+            try:
+                self._call = self._load()
+            except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
+                why = " ".join(str(error).split())[:200]
+                raise DataError(f"features {self.name}: it cannot run on device {self.device!r}: {why}") from error
         return self._call
 
 
@@ -238,7 +247,10 @@ class Classifier(_Network):
                 weights = _train_classifier(*self._data, self.width, self.epochs)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, save(weights))
-        return load_file(path, device=self.device)
+        try:
+            return load_file(path, device=self.device)
+        except SafetensorError as error:
+            raise DataError(f"features classifier: {str(path)!r} is damaged; delete it to train again") from error
 
     @property
     def accuracy(self) -> float:

@@ -62,7 +62,15 @@ class Moments:
         return moments
 
     def update(self, x: Tensor) -> None:
-        """Add (N, d) rows."""
+        """Add (N, d) rows.
+
+        Raises:
+            ValueError: they are not d wide, or an entry is not finite.
+        """
+        if x.ndim != 2 or x.shape[1] != len(self._sum):
+            raise ValueError(f"rows of {len(self._sum)} features are needed, not {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            raise ValueError("the rows have entries that are not finite")
         for part in torch.split(x, _BATCH):
             block = part.double().numpy()
             if self.n == 0:
@@ -73,9 +81,15 @@ class Moments:
             self.n += len(block)
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of rows."""
-        if other.n == 0 or self.n == 0:
-            return self if other.n == 0 else other
+        """Return the moments of both sets of rows.
+
+        Raises:
+            ValueError: they differ in the number of features.
+        """
+        if len(self._sum) != len(other._sum):
+            raise ValueError(f"moments of {len(self._sum)} and of {len(other._sum)} features cannot be added")
+        if self.n == 0:
+            self, other = other, self  # the origin of no rows is none
         merged = Moments(len(self._sum))
         delta = other._origin - self._origin
         cross = np.outer(other._sum, delta)
@@ -159,8 +173,12 @@ def _factor(covariance: Doubles) -> Doubles:
 
 
 def _distance(a: _Fit, b: _Fit) -> float:
-    between = float(np.square(a.mean - b.mean).sum())
-    return max(0.0, between + a.trace + b.trace - 2 * _nuclear(a.factor.T @ b.factor, a.trace + b.trace))
+    with np.errstate(over="ignore", invalid="ignore"):
+        between = float(np.square(a.mean - b.mean).sum())
+        value = between + a.trace + b.trace - 2 * _nuclear(a.factor.T @ b.factor, a.trace + b.trace)
+    if not math.isfinite(value):
+        raise ValueError("the Fréchet distance is not finite: squares of the features are beyond float64")
+    return max(0.0, value)
 
 
 def _nuclear(m: Doubles, scale: float) -> float:
@@ -211,8 +229,10 @@ def frechet_infinity(
         seed: of the subsets' random stream.
 
     Raises:
-        ValueError: as :func:`frechet`, or fewer than 20 rows.
+        ValueError: as :func:`frechet`, fewer than 20 rows, 2 points or 1 repeat.
     """
+    if points < 2 or repeats < 1:
+        raise ValueError(f"at least 2 points and 1 repeat are needed, not {points} and {repeats}")
     x, reference, rng = rows(generated, "generated", least=20), _Fit.of(real, "real"), generator(seed, "frechet")
     n = len(x)
     sizes = [round(1 / inverse) for inverse in np.linspace(2 / n, 1 / n, points)]

@@ -127,11 +127,13 @@ def enter(
     radii_y: Array,
     closed: Array,
     slack: float,
+    floor: float,
     counts: Array,
     covered: Array,
     recalled: Array,
 ) -> None:
-    """Enter a block's memberships: x, y its rows; radii squared; the rest as ``membership`` returns."""
+    """Enter a block's memberships: x, y its rows; radii squared; slack and floor bound the relative and the
+    absolute error of a distance, the latter where products underflow; the rest as ``membership`` returns."""
     largest = np.zeros(g.shape[1])  # of a point's balls, so that far pairs cost one comparison
     reach = np.zeros(g.shape[0])
     for b in range(closed.size):
@@ -141,7 +143,7 @@ def enter(
         square = p_norms[i] * p_norms[i]
         for j in range(g.shape[1]):
             distance = square + q_norms[j] * q_norms[j] - 2.0 * g[i, j]
-            error = slack * (p_norms[i] + q_norms[j]) * (p_norms[i] + q_norms[j])
+            error = slack * (p_norms[i] + q_norms[j]) * (p_norms[i] + q_norms[j]) + floor
             if distance - error > max(reach[i], largest[j]):
                 continue
             known = False

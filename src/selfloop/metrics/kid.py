@@ -68,9 +68,8 @@ def rbf(bandwidth: float) -> Kernel:
 
 def median_distance(x: ArrayLike) -> float:
     """Return the median distance between different rows among the first 1000, (N, *event)."""
-    some = rows(x, "x", least=2)[:_SOME].double()
-    above = torch.triu_indices(len(some), len(some), 1)
-    return float(squared_distances(some, some)[above[0], above[1]].median().sqrt())
+    # From differences, so that the distance of equal rows is 0.
+    return float(torch.pdist(rows(x, "x", least=2)[:_SOME].double()).median())
 
 
 def _total(k: Kernel, a: Tensor, b: Tensor) -> float:

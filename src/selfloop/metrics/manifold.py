@@ -58,6 +58,10 @@ class Balls:
     k: int
     closed: bool
 
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"a ball needs a neighbour to reach to, not number {self.k}")
+
     @classmethod
     def of(cls, k: int, convention: Convention) -> Balls:
         """Return what a convention makes of k.

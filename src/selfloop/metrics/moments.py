@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import Evidence, Metric, per_arm
 
 
@@ -28,14 +29,18 @@ def _trace_root(covariances: Tensor) -> Tensor:
     return torch.stack([torch.linalg.eigvalsh(c).clamp_min(0).sqrt().sum() for c in covariances])
 
 
-def leading_variance_ratio(train: Tensor, generated: Tensor, share: float = 0.9) -> float:
+def leading_variance_ratio(train: ArrayLike, generated: ArrayLike, share: float = 0.9) -> float:
     """Return the smallest ratio of variances along the leading principal directions of ``train``.
 
     Args:
         train: (n, d) real features.
         generated: (m, d) features.
         share: of the real variance that the directions hold together.
+
+    Raises:
+        ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
     """
+    train, generated = pair(train, generated, ("train", "generated"), least=2)
     values, vectors = torch.linalg.eigh(covariance(train[None])[0])
     values, vectors = values.flip(0), vectors.flip(1)
     leading = int((values.cumsum(0) < share * values.sum()).sum()) + 1

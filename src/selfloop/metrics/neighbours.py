@@ -34,8 +34,10 @@ def radii(x: ArrayLike, k: int) -> NDArray[np.float64]:
     """Return every point's distance to its k-th nearest other point, (N,), exact in float64.
 
     Raises:
-        ValueError: the set has no k-th neighbour, or an entry is not finite.
+        ValueError: the set has no k-th neighbour, k is below 1, or an entry is not finite.
     """
+    if k < 1:
+        raise ValueError(f"k = {k} is no neighbour's number")
     found = Distinct.of(rows(x, "x"))
     square = square_radii(found, [k], found.centre(), "x")[0]
     reach: NDArray[np.float64] = np.sqrt(square)[found.member]
@@ -156,6 +158,7 @@ def membership(
                 radii_b[:, to],
                 closed,
                 _slack(d, dtype),
+                2 * d * torch.finfo(dtype).tiny,
                 counts[:, to],
                 covered[:, at],
                 recalled[:, at],

@@ -80,8 +80,8 @@ def max_sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions
         with torch.enable_grad():
             unit = theta / theta.norm(dim=1, keepdim=True)
             costs = line_costs(x @ unit.T, y @ unit.T, p)
+            (theta.grad,) = torch.autograd.grad(-costs.sum(), theta)
         best = torch.maximum(best, costs.detach().max())
-        (theta.grad,) = torch.autograd.grad(-costs.sum(), theta)
         optimizer.step()
     return float(best ** (1 / p))
 
