@@ -25,7 +25,7 @@ from selfloop.streams import generator
 Doubles = NDArray[np.float64]
 
 _BATCH = 4096  # rows whose float64 copy is held at a time
-_SMALL = 1e-10  # error, relative to the traces, that the quick eigenvalues may have
+_EXACT = 1e-9  # relative error that the quick way may have
 
 
 class Moments:
@@ -69,15 +69,15 @@ class Moments:
         """
         if x.ndim != 2 or x.shape[1] != len(self._sum):
             raise ValueError(f"rows of {len(self._sum)} features are needed, not {tuple(x.shape)}")
-        if not torch.isfinite(x).all():
-            raise ValueError("the rows have entries that are not finite")
         for part in torch.split(x, _BATCH):
-            block = part.double().numpy()
             if self.n == 0:
-                self._origin = block.mean(0)
-            block = block - self._origin
-            self._sum += block.sum(0)
-            self._square = blas.dsyrk(1.0, block.T, beta=1.0, c=self._square, lower=1, overwrite_c=1)
+                self._origin = part.mean(0, dtype=torch.float64).numpy()
+            block = part.double() - torch.from_numpy(self._origin)
+            total = block.sum(0)
+            if not torch.isfinite(total).all():
+                raise ValueError("the rows have entries that are not finite")
+            self._sum += total.numpy()
+            self._square = blas.dsyrk(1.0, block.numpy().T, beta=1.0, c=self._square, lower=1, overwrite_c=1)
             self.n += len(block)
 
     def __add__(self, other: Moments) -> Moments:
@@ -173,27 +173,24 @@ def _factor(covariance: Doubles) -> Doubles:
 
 
 def _distance(a: _Fit, b: _Fit) -> float:
+    """Return the distance, by the eigenvalues of M Mᵀ where those are exact enough, else by M's singular values.
+
+    Eigenvalues take a third of the time. Each has an error of about ε λ_max, ε the unit of rounding, of either sign,
+    and its root λ_i^½ one of that over 2 λ_i^½: of small singular values little is left.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        between = float(np.square(a.mean - b.mean).sum())
-        value = between + a.trace + b.trace - 2 * _nuclear(a.factor.T @ b.factor, a.trace + b.trace)
+        apart = float(np.square(a.mean - b.mean).sum()) + a.trace + b.trace
+        m = a.factor.T @ b.factor
+        m = m if m.shape[0] <= m.shape[1] else m.T
+        values = np.linalg.eigvalsh(m @ m.T)
+        unit = np.finfo(float).eps * values.max(initial=0.0)
+        value = apart - 2 * float(np.sqrt(values.clip(0)).sum())
+        error = unit * math.sqrt((1 / values.clip(max(unit, 1e-300))).sum())  # of 2 Σ λ_i^½
+        if not error <= _EXACT * value:
+            value = apart - 2 * float(np.linalg.svd(m, compute_uv=False).sum())
     if not math.isfinite(value):
         raise ValueError("the Fréchet distance is not finite: squares of the features are beyond float64")
     return max(0.0, value)
-
-
-def _nuclear(m: Doubles, scale: float) -> float:
-    """Return the sum of the singular values of M, by the eigenvalues of M Mᵀ where those are exact enough.
-
-    An eigenvalue λ computed with error δ has a root with error min(δ / 2√λ, √δ): three times as fast as singular
-    values, but of small ones nothing is left.
-    """
-    m = m if m.shape[0] <= m.shape[1] else m.T
-    values = np.linalg.eigvalsh(m @ m.T).clip(0)
-    delta = 4 * np.finfo(float).eps * values.max(initial=0.0)
-    error = np.minimum(delta / (2 * np.sqrt(values.clip(1e-300))), math.sqrt(delta)).sum()
-    if error > _SMALL * scale:
-        values = np.square(np.linalg.svd(m, compute_uv=False))
-    return float(np.sqrt(values).sum())
 
 
 @dataclass(frozen=True)
