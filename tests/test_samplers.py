@@ -229,8 +229,8 @@ def test_ancestral_of_real_noise():
     """Monte Carlo over recorded streams agrees with the exact moments: 10⁵ rows, 5 standard errors."""
     schedule, streams, n = Schedule.linear(1e-3, 0.2, 30), Streams(seeds=(0, 1)), 50_000
 
-    def predict_noise(x: Tensor, t: Tensor) -> Tensor:
-        alpha_bar = float(schedule.alphas_bar[int(t[0])])
+    def predict_noise(x: Tensor, t: int) -> Tensor:
+        alpha_bar = float(schedule.alphas_bar[t])
         return math.sqrt(1 - alpha_bar) * (x - math.sqrt(alpha_bar) * 0.7) / (alpha_bar * 0.25 + 1 - alpha_bar)
 
     x = ancestral(
