@@ -185,8 +185,8 @@ def reached(schedule: Schedule, mean: float, std: float, variance: str) -> tuple
     timesteps = len(schedule.betas)
     unit = torch.eye(timesteps + 1, dtype=torch.float64)[1:].unsqueeze(-1)  # (T, T + 1, 1)
 
-    def predict_noise(x: Tensor, t: Tensor) -> Tensor:
-        alpha_bar = float(schedule.alphas_bar[int(t)])
+    def predict_noise(x: Tensor, t: int) -> Tensor:
+        alpha_bar = float(schedule.alphas_bar[t])
         total = alpha_bar * std**2 + 1 - alpha_bar
         return math.sqrt(1 - alpha_bar) * (x - math.sqrt(alpha_bar) * mean) / total
 
