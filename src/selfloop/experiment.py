@@ -17,8 +17,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from selfloop.config import Frozen
-from selfloop.data import Data, Digits
-from selfloop.data.toy import Toy
+from selfloop.data import Data
 from selfloop.errors import ConfigError
 from selfloop.generators import AnyGenerator, Density
 from selfloop.metrics import METRICS
@@ -103,9 +102,9 @@ class Experiment(Frozen):
         for name in self.metrics:
             if METRICS[name].density and not isinstance(self.generator, Density):
                 raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")
-            if METRICS[name].modes and not (isinstance(self.data, Toy) and self.data.modes()):
+            if METRICS[name].modes and self.data.modes() is None:
                 raise ValueError(f"metric {name} needs known modes, which data {self.data.name} does not have")
-        if self.features.images and not isinstance(self.data, Digits):
+        if self.features.images and not self.data.images:
             raise ValueError(f"features {self.features.name} look at images, which data {self.data.name} does not hold")
         return self
 

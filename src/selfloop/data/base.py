@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +53,13 @@ class Split:
 
 
 class Dataset(Frozen, ABC):
-    """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them."""
+    """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them.
+
+    Attributes:
+        images: whether its rows are flattened images.
+    """
+
+    images: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, seeds: Sequence[int]) -> Split:
@@ -61,6 +68,10 @@ class Dataset(Frozen, ABC):
         Raises:
             DataError: the data cannot be read, or has too few rows for the split asked for.
         """
+
+    def modes(self) -> tuple[Tensor, float] | None:
+        """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
+        return None
 
 
 def split_rows(

@@ -18,17 +18,32 @@ DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""
 
 
+class UnknownVersion(ValueError):
+    """The version of NumPy's format is not one that plain arrays have; its only argument is that version."""
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the shape, whether it is in Fortran's order, and the dtype; the file stands at its beginning.
+
+    Raises:
+        UnknownVersion: it is neither 1.0 nor 2.0; 3.0 has named fields.
+        ValueError: there is no such header.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise UnknownVersion(version)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    return shape, fortran, dtype
+
+
 def read_npy(file: IO[bytes], size: int) -> np.ndarray:
     """Read one array, of no Python objects, from a file of ``size`` bytes that stands at its beginning.
 
     Raises:
         ValueError, …: out of :data:`DAMAGE`; its header promises another size, or objects.
     """
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):  # (3, 0) has named fields
-        raise ValueError(f"NumPy format {version}")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(file)
+    shape, fortran, dtype = read_header(file)
     count = math.prod(shape)
     if dtype.hasobject or count * dtype.itemsize != size - file.tell():
         raise ValueError(f"{dtype} {shape} in {size} bytes")

@@ -50,10 +50,6 @@ class Toy(Dataset):
             modes=self.modes(),
         )
 
-    def modes(self) -> tuple[Tensor, float] | None:
-        """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
-        return None
-
 
 class Gaussian(Toy):
     """N(0, I) in ``dim`` dimensions, the data of Proposition 1 of Bertrand et al. 2024."""

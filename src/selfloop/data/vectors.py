@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from selfloop.data.base import Dataset, Split, quoted, split_rows
+from selfloop.data.npy import UnknownVersion, read_header
 from selfloop.errors import DataError
 
 LIMIT = 2**32
@@ -42,6 +43,7 @@ class Digits(Dataset):
     """
 
     name: Literal["digits"] = "digits"
+    images: ClassVar[bool] = True
     n: int | None = Field(default=None, ge=2)
     held_out: int = Field(default=360, ge=1)
 
@@ -217,11 +219,10 @@ def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int 
     """Read one NumPy array; its header is held against its ``size`` in bytes before anything is allocated."""
     size = file.seek(0, io.SEEK_END) if size is None else size
     file.seek(0)
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):  # (3, 0) has named fields
-        raise DataError(f"{source} has NumPy format {version}; save a plain 2-D array")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file)
+    try:
+        shape, _, dtype = read_header(file)
+    except UnknownVersion as error:
+        raise DataError(f"{source} has NumPy format {error.args[0]}; save a plain 2-D array") from error
     if dtype.kind not in "iuf":
         raise DataError(f"{source} holds {quoted(dtype)}, not numbers; save an integer or float array")
     if len(shape) != 2 or shape[1] < 1:

@@ -98,7 +98,7 @@ def modes(x: ArrayLike, centres: ArrayLike, width: float, weights: ArrayLike | N
     k = len(middle)
     reached = torch.bincount(nearest[close], minlength=k) > 0
     share = torch.bincount(nearest, minlength=k).double() / len(points)
-    truth = torch.full((k,), 1 / k, dtype=torch.float64) if weights is None else Tensor.double(torch.as_tensor(weights))
+    truth = torch.as_tensor(np.full(k, 1 / k) if weights is None else weights, dtype=torch.float64)
     some = share > 0
     kl = float((share[some] * (share[some] / truth[some]).log()).sum())
     return Modes(float(reached.double().mean()), float(close.double().mean()), max(kl, 0.0))

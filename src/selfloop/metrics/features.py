@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from platformdirs import user_cache_path
 from pydantic import Field, PositiveInt, PrivateAttr
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from selfloop.config import Frozen
 from selfloop.data.images import labelled_images
 from selfloop.errors import DataError
-from selfloop.files import write_bytes
+from selfloop.files import save_tensors
 from selfloop.optimizer import Adam
 from selfloop.streams import Streams
 from selfloop.threads import as_in_a_worker
@@ -47,6 +47,11 @@ def cache() -> Path:
     """Return where features and classifiers are kept: ``SELFLOOP_CACHE``, or the user's cache directory."""
     given = os.environ.get("SELFLOOP_CACHE")
     return Path(given) if given else user_cache_path("selfloop")
+
+
+def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, tensors)
 
 
 class Identity(Frozen):
@@ -245,8 +250,7 @@ class Classifier(_Network):
         if not path.is_file():
             with as_in_a_worker():
                 weights = _train_classifier(*self._data, self.width, self.epochs)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, save(weights))
+            _keep(path, weights)
         try:
             return load_file(path, device=self.device)
         except SafetensorError as error:
@@ -331,6 +335,5 @@ def cached(extractor: Identity | _Network, x: Tensor, progress: Progress | None 
         return _kept(path)
     features = extractor(x, progress)
     if features.nbytes >= _LARGE:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save({"features": features}))
+        _keep(path, {"features": features})
     return features

@@ -150,7 +150,8 @@ class _Fit:
             flat = rows(x, name, least=2)
             if len(flat) <= flat.shape[1]:
                 return cls.of_rows(flat.double().numpy())
-            x = Moments.of(flat)
+            x = Moments(flat.shape[1])
+            x.update(flat)
         covariance = x.covariance
         return cls(x.mean, float(np.trace(covariance)), _factor(covariance))
 
