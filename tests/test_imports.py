@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "files",
     "config",
+    "place",
     "threads",
     "replicas",
     "streams",

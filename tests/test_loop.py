@@ -118,7 +118,7 @@ def test_generation_0_may_have_a_budget_of_its_own() -> None:
 
 
 def test_an_average_of_the_weights_is_what_samples() -> None:
-    plan = experiment(generator={"name": "otcfm", "width": 8, "batch_size": 16, "ema_decay": 0.9})
+    plan = experiment(generator={"name": "otcfm", "width": 8, "batch_size": 16, "ema": {"decay": 0.9}})
     state = chain(plan.arms(), 1)[1].state
     assert not torch.equal(state["ema.net.0.weight"], state["net.0.weight"])
     alone = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}

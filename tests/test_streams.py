@@ -14,7 +14,7 @@ from selfloop.mixing import Augment
 from selfloop.optimizer import Adam
 from selfloop.samples import Samples
 from selfloop.streams import Streams, generator
-from selfloop.training import Batches, Blocks, Budget, fresh, train
+from selfloop.training import EMA, Batches, Blocks, Budget, fresh, train
 
 
 def test_equal_keys_give_equal_numbers_and_any_other_key_does_not() -> None:
@@ -150,7 +150,7 @@ class TestTrain:
         adam, decay = Adam(learning_rate=0.05), 0.9
         state, w, shadow = self.start(ema=True), [], torch.zeros(2, 2, dtype=torch.float64)
         for step in range(8):
-            state = train(state, self.bowl, steps=1, adam=adam, ema_decay=decay)
+            state = train(state, self.bowl, steps=1, adam=adam, ema=EMA(decay=decay, growing=True))
             w.append(state["w"])
             keep = min(decay, (1 + step) / (10 + step))
             shadow = keep * shadow + (1 - keep) * state["w"]

@@ -10,12 +10,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from selfloop.errors import RunError
 from selfloop.generators import DDPM, OTCFM
 from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.optimizer import Adam
+from selfloop.optimizer import Adam, Optimizer, Ramp
+from selfloop.place import Midway
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.training import (
+    EMA,
     Batches,
     Blocks,
     Budget,
@@ -40,7 +43,8 @@ pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 @pytest.mark.parametrize(
     "given",
     [{}, {"samples": 1, "steps": 1}, {"samples": 1, "epochs": 1.0, "steps": 1}]
-    + [{key: value} for key in ("samples", "epochs", "steps") for value in (0, -1)],
+    + [{key: value} for key in ("samples", "epochs") for value in (0, -1)]
+    + [{"steps": -1}],
 )
 def test_a_budget_is_exactly_one_positive_number(given):
     with pytest.raises(ValidationError):
@@ -165,6 +169,10 @@ def problem(
     return fresh(params, ema=ema), loss
 
 
+def average(decay: float | None) -> EMA | None:
+    return None if decay is None else EMA(decay=decay, growing=True)
+
+
 def plain(seed: int, dtype: torch.dtype, adam: Adam, ema_decay: float | None = None) -> dict[str, Tensor]:
     """Run the textbook loop on one copy: torch.optim.Adam (not fused), clip_grad_norm_, an average by hand."""
     state, loss = problem((seed,), dtype)
@@ -192,6 +200,7 @@ def plain(seed: int, dtype: torch.dtype, adam: Adam, ema_decay: float | None = N
     out = {k: v.detach() for k, v in params.items()}
     out |= {f"optimizer.{m}.{k}": optimizer.state[v][m] for k, v in params.items() for m in ("exp_avg", "exp_avg_sq")}
     out |= {f"ema.{k}": v for k, v in average.items()} if ema_decay is not None else {}
+    out |= {"failed": torch.tensor([-1])}
     return out | {"optimizer.step": torch.tensor([float(STEPS)]), "loss": torch.stack(losses[-(STEPS // 5) :]).mean(0)}
 
 
@@ -210,7 +219,7 @@ def plain(seed: int, dtype: torch.dtype, adam: Adam, ema_decay: float | None = N
 )
 def test_train_is_the_textbook_loop_on_every_copy(dtype, tolerance, adam, ema_decay):
     state, loss = problem(SEEDS, dtype, ema=ema_decay is not None)
-    trained = train(state, loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
+    trained = train(state, loss, steps=STEPS, adam=adam, ema=average(ema_decay))
     for r, seed in enumerate(SEEDS):
         expected = plain(seed, dtype, adam, ema_decay)
         assert trained.keys() == expected.keys()
@@ -236,8 +245,8 @@ def test_the_clipping_above_clips_some_steps_of_some_copies():
 
 def test_ema_ramps_over_all_steps_ever_taken():
     state, loss = problem(SEEDS, torch.float64, ema=True)
-    first = train(state, loss, steps=3, adam=Adam(), ema_decay=0.9999)
-    second = train(first, lambda p, step: loss(p, step + 3), steps=1, adam=Adam(), ema_decay=0.9999)
+    first = train(state, loss, steps=3, adam=Adam(), ema=average(0.9999))
+    second = train(first, lambda p, step: loss(p, step + 3), steps=1, adam=Adam(), ema=average(0.9999))
     for name in parameters(state):
         expected = (4 / 13) * first[f"ema.{name}"] + (9 / 13) * second[name]
         torch.testing.assert_close(second[f"ema.{name}"], expected, rtol=1e-12, atol=1e-14)
@@ -248,28 +257,28 @@ def test_ema_ramps_over_all_steps_ever_taken():
 def test_two_fits_are_one(ema_decay):
     state, loss = problem(SEEDS, ema=ema_decay is not None)
     adam = Adam(learning_rate=0.02, clip=7.0)
-    whole = train(state, loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
-    half = train(state, loss, steps=5, adam=adam, ema_decay=ema_decay)
-    rest = train(half, lambda p, step: loss(p, step + 5), steps=STEPS - 5, adam=adam, ema_decay=ema_decay)
+    whole = train(state, loss, steps=STEPS, adam=adam, ema=average(ema_decay))
+    half = train(state, loss, steps=5, adam=adam, ema=average(ema_decay))
+    rest = train(half, lambda p, step: loss(p, step + 5), steps=STEPS - 5, adam=adam, ema=average(ema_decay))
     assert all(torch.equal(whole[name], rest[name]) for name in whole if name != "loss")
     # A state that comes back from a file has its leaves in another order.
-    shuffled = train(dict(reversed(state.items())), loss, steps=STEPS, adam=adam, ema_decay=ema_decay)
+    shuffled = train(dict(reversed(state.items())), loss, steps=STEPS, adam=adam, ema=average(ema_decay))
     assert all(torch.equal(whole[name], shuffled[name]) for name in whole)
 
 
 def test_no_step_changes_nothing():
     state, loss = problem(SEEDS, ema=True)
-    state = train(state, loss, steps=2, adam=Adam(), ema_decay=0.9)
-    same = train(state, loss, steps=0, adam=Adam(), ema_decay=0.9)
+    state = train(state, loss, steps=2, adam=Adam(), ema=average(0.9))
+    same = train(state, loss, steps=0, adam=Adam(), ema=average(0.9))
     assert same.keys() == state.keys()
     assert all(torch.equal(same[name], state[name]) for name in state)
 
 
 def test_the_given_state_is_left_as_it_was():
     state, loss = problem(SEEDS, ema=True)
-    state = train(state, loss, steps=2, adam=Adam(), ema_decay=0.9)
+    state = train(state, loss, steps=2, adam=Adam(), ema=average(0.9))
     before = {name: value.clone() for name, value in state.items()}
-    trained = train(state, loss, steps=3, adam=Adam(clip=1.0), ema_decay=0.9)
+    trained = train(state, loss, steps=3, adam=Adam(clip=1.0), ema=average(0.9))
     assert all(torch.equal(state[name], before[name]) for name in state)
     assert not any(value.requires_grad for value in (state | trained).values())
     memory = {value.data_ptr() for value in state.values()}
@@ -278,7 +287,7 @@ def test_the_given_state_is_left_as_it_was():
 
 def test_reset_optimizer():
     state, loss = problem(SEEDS, ema=True)
-    trained = train(state, loss, steps=3, adam=Adam(), ema_decay=0.9)
+    trained = train(state, loss, steps=3, adam=Adam(), ema=average(0.9))
     again = reset_optimizer(trained)
     for name in trained:
         kept = torch.zeros_like(trained[name]) if name.startswith("optimizer.") else trained[name]
@@ -293,20 +302,21 @@ def test_a_nan_stays_in_its_copy(clip):
         return loss(params, step) * torch.tensor([1.0, torch.nan if step == 4 else 1.0, 1.0])
 
     sound, spoilt = (
-        train(state, f, steps=STEPS, adam=Adam(learning_rate=0.02, clip=clip), ema_decay=0.9) for f in (loss, ill)
+        train(state, f, steps=STEPS, adam=Adam(learning_rate=0.02, clip=clip), ema=average(0.9)) for f in (loss, ill)
     )
     for name in sound:
         assert torch.equal(sound[name][[0, 2]], spoilt[name][[0, 2]])
-        assert name == "optimizer.step" or spoilt[name][1].isnan().all()
+        assert name in ("optimizer.step", "failed") or spoilt[name][1].isnan().all()
+    assert spoilt["failed"].tolist() == [-1, 4, -1]
 
 
 # Whole fits
 
 GENERATORS = {
     "otcfm": OTCFM(),
-    "otcfm with noise, EMA and clipping": OTCFM(sigma=0.1, ema_decay=0.99, optimizer=Adam(clip=0.5), batch_size=100),
+    "otcfm with noise, EMA and clipping": OTCFM(sigma=0.1, ema=average(0.99), optimizer=Adam(clip=0.5), batch_size=100),
     "ddpm": DDPM(),
-    "ddpm with EMA and clipping": DDPM(ema_decay=0.99, optimizer=Adam(clip=0.5), batch_size=100, layers=1, width=32),
+    "ddpm with EMA and clipping": DDPM(ema=average(0.99), optimizer=Adam(clip=0.5), batch_size=100, layers=1, width=32),
 }
 
 
@@ -370,3 +380,141 @@ def test_a_fit_lowers_the_loss(name):
     first = generator.fit(generator.init((2,), streams), data, Budget(steps=1), streams)
     last = generator.fit(generator.init((2,), streams), data, Budget(steps=100), streams)
     assert (last["loss"] < first["loss"]).all()
+
+
+# Rises, windows, parts, lost copies, fits under way
+
+
+def test_rises_of_the_rate():
+    """The rates that the update lines of EDM and ddpm-torch use on batches of 4: the first steps of both."""
+    edm = Adam(learning_rate=1e-3, ramp=Ramp(samples=10, first="nothing", restart=True))
+    assert [edm.rate(taken=50 + step, step=step, batch_size=4) for step in range(4)] == [0.0, 4e-4, 8e-4, 1e-3]
+    ddpm = Adam(learning_rate=2e-4, ramp=Ramp(samples=8 * 4))
+    assert [ddpm.rate(taken=3 + step, step=step, batch_size=4) for step in range(6)] == pytest.approx(
+        [1e-4, 1.25e-4, 1.5e-4, 1.75e-4, 2e-4, 2e-4], rel=1e-15
+    )
+    assert Adam(learning_rate=0.1).rate(7, 3, 4) == 0.1
+
+
+def test_windows_of_the_average():
+    """EDM's half-life of 20 images in batches of 4, with and without growth, and a constant decay."""
+    assert EMA(half_life=20).keeps(3, 4) == pytest.approx(0.8705505632961241, rel=1e-15)
+    growing = EMA(half_life=20, growing=True)
+    assert [growing.keeps(taken, 4) for taken in range(3)] == [0.0, 2.0**-20, 2.0**-10]
+    assert growing.keeps(10**6, 4) == EMA(half_life=20).keeps(0, 4)
+    assert EMA(decay=0.9999).keeps(0, 128) == 0.9999
+    assert EMA(decay=0.9999, growing=True).keeps(0, 128) == 0.1
+    for neither in ({}, {"decay": 0.9, "half_life": 5.0}):
+        with pytest.raises(ValidationError, match="exactly one"):
+            EMA(**neither)
+
+
+def test_parts_of_a_batch_make_one_step():
+    """Three parts are a step of their mean loss, and ``span`` and ``Batches`` give them the rows of the whole."""
+    state, loss = problem(SEEDS, torch.float64)
+
+    def whole(params: State, step: int) -> Tensor:
+        return (loss(params, 3 * step) + loss(params, 3 * step + 1) + loss(params, 3 * step + 2)) / 3
+
+    once = train(state, whole, steps=4, adam=Adam(learning_rate=0.02))
+    split = train(state, loss, steps=4, adam=Adam(learning_rate=0.02), parts=3)
+    for name in once:
+        torch.testing.assert_close(split[name], once[name], rtol=1e-12, atol=1e-14)
+    data = Samples.full(torch.arange(2 * 20.0).view(2, 20, 1), born=0)
+    large, small = (Batches(data, size, Streams((1, 2))) for size in (12, 4))
+    for step in range(5):
+        assert torch.equal(large[step], torch.cat([small[3 * step + part] for part in range(3)], 1))
+    draws = Blocks(lambda shape, i: Streams((1, 2)).normal("noise", shape, i), (3,), size=21)
+    assert torch.equal(draws.span(3, 31), torch.stack([draws[step] for step in range(3, 31)], 1))
+
+
+def test_a_fit_ends_once_every_copy_is_lost():
+    state, loss = problem(SEEDS)
+    calls = []
+
+    def ill(params: State, step: int) -> Tensor:
+        calls.append(step)
+        return loss(params, min(step, STEPS - 1)) * (torch.nan if step >= 30 else 1.0)
+
+    lost = train(state, ill, steps=1000, adam=Adam())
+    assert len(calls) == 101
+    assert lost["failed"].tolist() == [30, 30, 30]
+    assert lost["loss"].isnan().all()
+    again = train(state, loss, steps=1, adam=Adam())
+    assert again["failed"].tolist() == [-1, -1, -1]
+
+
+def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path):
+    state, loss = problem(SEEDS, ema=True)
+    settings = {"steps": STEPS, "adam": Adam(learning_rate=0.02), "ema": average(0.9)}
+    whole = train(state, loss, **settings)
+    file = tmp_path / "fit.safetensors"
+    for kill in range(1, STEPS):
+
+        def dies(params: State, step: int, kill: int = kill) -> Tensor:
+            if step == kill:
+                raise KeyboardInterrupt
+            return loss(params, step)
+
+        with pytest.raises(KeyboardInterrupt):
+            train(state, dies, **settings, midway=Midway(file, every=0))
+        begun: list[int] = []
+
+        def goes_on(params: State, step: int, begun: list[int] = begun) -> Tensor:
+            begun.append(step)
+            return loss(params, step)
+
+        resumed = train(state, goes_on, **settings, midway=Midway(file, every=1e9))
+        assert begun[0] == kill
+        assert resumed.keys() == whole.keys()
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+        file.unlink()
+    assert train(state, loss, **settings, midway=Midway(file, every=1e9)).keys() == whole.keys()
+    assert not file.exists()
+
+
+def test_a_damaged_fit_is_refused(tmp_path):
+    file = tmp_path / "fit.safetensors"
+    Midway(file, 0).write({"a": torch.arange(5.0), "b": torch.tensor(3)})
+    found = Midway(file, 0).read()
+    assert found is not None
+    assert torch.equal(found["a"], torch.arange(5.0))
+    sound = file.read_bytes()
+    for damage in (sound[:-1], sound[:40], b"", sound[:-3] + b"\x01" + sound[-2:], sound.replace(b"sha256", b"sha257")):
+        file.write_bytes(damage)
+        with pytest.raises(RunError, match=r"'[^']*fit.safetensors' is damaged: delete it"):
+            Midway(file, 0).read()
+
+
+def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow():
+    state, loss = problem((5,))
+    plainly = train(state, loss, steps=STEPS, adam=Adam(clip=0.1))
+    scaled = train(state, loss, steps=STEPS, adam=Adam(clip=0.1), scaled=True)
+    assert all(torch.equal(plainly[name], scaled[name]) for name in plainly)  # a power of two loses no digit
+    assert scaled["optimizer.scale"].tolist() == [[2.0**16, STEPS]]
+
+    def overflows(params: State, step: int) -> Tensor:
+        return loss(params, step) * (2.0**120 if step == 2 else 1.0)  # finite, but not 2¹⁶ times it
+
+    left_out = train(state, overflows, steps=STEPS, adam=Adam(), scaled=True)
+    assert left_out["optimizer.scale"].tolist() == [[2.0**15, STEPS - 3]]
+    assert left_out["failed"].tolist() == [-1]
+    assert all(torch.isfinite(leaf).all() for leaf in parameters(left_out).values())
+    with pytest.raises(ValueError, match="one copy"):
+        train(*problem(SEEDS), steps=1, adam=Adam(), scaled=True)
+
+
+def test_torchs_kernel_for_other_devices_takes_the_same_steps(monkeypatch):
+    state, loss = problem(SEEDS, torch.float64)
+    adam = Adam(learning_rate=0.02, clip=1.0, ramp=Ramp(samples=5))
+    ours = train(train(state, loss, steps=3, adam=adam), loss, steps=4, adam=adam)
+    start = Optimizer.__init__
+
+    def elsewhere(self, *args):
+        start(self, *args)
+        self._vectors = None
+
+    monkeypatch.setattr(Optimizer, "__init__", elsewhere)
+    theirs = train(train(state, loss, steps=3, adam=adam), loss, steps=4, adam=adam)
+    for name in ours:
+        torch.testing.assert_close(theirs[name], ours[name], rtol=1e-11, atol=1e-13)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from torch import Tensor
+from torch.optim.adam import adam as fused_adam
 
 from selfloop.config import Frozen
 from selfloop.replicas import add
@@ -17,18 +19,43 @@ from selfloop.replicas import add
 Vector = NDArray[Any]
 
 
+class Ramp(Frozen):
+    """A linear rise of the learning rate from the first step on.
+
+    Attributes:
+        samples: seen until the rate is reached.
+        first: what the first step counts as seen, "nothing", so that its rate is 0 (EDM), or "its batch" (ddpm-torch).
+        restart: whether every retraining starts the rise anew, as the paper's EDM runs do, or only a new optimiser.
+    """
+
+    samples: PositiveFloat
+    first: Literal["nothing", "its batch"] = "its batch"
+    restart: bool = False
+
+    def factor(self, step: int, batch_size: int) -> float:
+        """Return what the rate is multiplied by after ``step`` steps."""
+        return min((step + (self.first == "its batch")) * batch_size / self.samples, 1.0)
+
+
 class Adam(Frozen):
-    """Adam's hyperparameters, with optional clipping of each copy's gradient norm."""
+    """Adam's hyperparameters, with optional clipping of each copy's gradient norm and a rise of the rate."""
 
     learning_rate: PositiveFloat = 1e-3
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: PositiveFloat = 1e-8
     clip: PositiveFloat | None = None
+    ramp: Ramp | None = None
+
+    def rate(self, taken: int, step: int, batch_size: int) -> float:
+        """Return the learning rate of a fit's step number ``step``, ``taken`` steps after the optimiser was new."""
+        if self.ramp is None:
+            return self.learning_rate
+        return self.learning_rate * self.ramp.factor(step if self.ramp.restart else taken, batch_size)
 
 
 class Optimizer:
-    """Adam on a model's leaves: contiguous tensors on the CPU, which it changes in place.
+    """Adam on a model's contiguous leaves, which it changes in place: on the CPU by a kernel of ours, else by torch's.
 
     Args:
         adam: hyperparameters.
@@ -37,15 +64,22 @@ class Optimizer:
     """
 
     def __init__(self, adam: Adam, params: Sequence[Tensor], moments: Sequence[tuple[Tensor, Tensor]]) -> None:
-        self._adam = adam
-        self._vectors = [[_vector(x) for x in (p, *pair)] for p, pair in zip(params, moments, strict=True)]
+        self._adam, self._params, self._moments = adam, list(params), list(zip(*moments, strict=True))
+        self._steps: list[Tensor] = []
+        self._vectors = (
+            [[_vector(x) for x in (p, *pair)] for p, pair in zip(params, moments, strict=True)]
+            if params[0].device.type == "cpu"
+            else None
+        )
 
-    def step(self, gradients: Sequence[Tensor], taken: int) -> None:
-        """Take the step after the first ``taken`` ones; clipping changes the gradients."""
+    def step(self, gradients: Sequence[Tensor], taken: int, rate: float) -> None:
+        """Take the step after the first ``taken`` ones at a learning rate; clipping changes the gradients."""
         adam = self._adam
         if adam.clip is not None:
             _clip(gradients, adam.clip)
-        rate, root = adam.learning_rate / (1 - adam.beta1 ** (taken + 1)), (1 - adam.beta2 ** (taken + 1)) ** 0.5
+        if self._vectors is None:
+            return self._step_on_device(gradients, taken, rate)
+        rate, root = rate / (1 - adam.beta1 ** (taken + 1)), (1 - adam.beta2 ** (taken + 1)) ** 0.5
         for (theta, m, v), gradient in zip(self._vectors, gradients, strict=True):
             number = theta.dtype.type
             _step(
@@ -59,6 +93,29 @@ class Optimizer:
                 number(1 - adam.beta2),
                 number(adam.epsilon),
                 number(root),
+            )
+        return None
+
+    def _step_on_device(self, gradients: Sequence[Tensor], taken: int, rate: float) -> None:
+        # torch counts the steps of every leaf itself, from where this fit begins.
+        self._steps = self._steps or [torch.full((), float(taken), device=p.device) for p in self._params]
+        first, second = map(list, self._moments)
+        with torch.no_grad():
+            fused_adam(
+                self._params,
+                [g.contiguous() for g in gradients],
+                first,
+                second,
+                [],
+                self._steps,
+                fused=True,
+                amsgrad=False,
+                beta1=self._adam.beta1,
+                beta2=self._adam.beta2,
+                lr=rate,
+                weight_decay=0.0,
+                eps=self._adam.epsilon,
+                maximize=False,
             )
 
 

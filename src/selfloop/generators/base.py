@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from selfloop.place import HERE, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.training import Budget, State
@@ -33,11 +34,11 @@ class Generator(Protocol):
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return the state of R untrained models of events of the given shape."""
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Return the state after fitting each model to its own data, going on from ``state``."""
 
-    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
-        """Draw (R, n, *event) samples."""
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+        """Draw (R, n, *event) samples; of an arm that has diverged, NaN, and floats where ``dtype`` has no NaN."""
 
 
 @runtime_checkable

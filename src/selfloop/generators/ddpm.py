@@ -14,10 +14,11 @@ from torch import Tensor
 from selfloop.config import Frozen
 from selfloop.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.optimizer import Adam
+from selfloop.place import HERE, Place
 from selfloop.samplers import Schedule, ancestral
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
 
 
 class DDPM(Frozen):
@@ -35,7 +36,7 @@ class DDPM(Frozen):
         variance: of a reverse step, "fixed-large" (β_t) or "fixed-small" (β̃_t).
         batch_size: rows per step and arm.
         optimizer: Adam's hyperparameters.
-        ema_decay: decay of the averaged weights that sample; None samples with the last ones.
+        ema: the averaged weights that sample; None samples with the last ones.
     """
 
     name: Literal["ddpm"] = "ddpm"
@@ -47,9 +48,10 @@ class DDPM(Frozen):
     variance: Literal["fixed-large", "fixed-small"] = "fixed-large"
     batch_size: PositiveInt = 1000
     optimizer: Adam = Adam(beta1=0.5)
-    ema_decay: PositiveFloat | None = None
+    ema: EMA | None = None
 
     trained: ClassVar[bool] = True
+    events: ClassVar[Literal["vectors", "images"]] = "vectors"
     dtype: ClassVar[torch.dtype] = torch.float32
     stack: ClassVar[int] = 8
 
@@ -61,7 +63,7 @@ class DDPM(Frozen):
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""
         (d,) = event
-        return fresh(decoder_init(streams, d, self.width), ema=self.ema_decay is not None)
+        return fresh(decoder_init(streams, d, self.width), ema=self.ema is not None)
 
     def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return ‖ε − ε_θ(x_t, t)‖²/d per row, (R, B), of (R, B, d) data at times t (R, B) (Ho et al., Eq. 14)."""
@@ -78,7 +80,7 @@ class DDPM(Frozen):
         table = decoder_shift(params, torch.arange(self.timesteps).expand(len(t), -1))
         return table.gather(1, t.unsqueeze(-1).expand(-1, -1, table.shape[2]))
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Minimise the simplified DDPM loss."""
         b, d = self.batch_size, data.x.shape[2]
         batches = Batches(data, b, streams)
@@ -88,10 +90,12 @@ class DDPM(Frozen):
         def loss(params: State, step: int) -> Tensor:
             return self.loss(params, batches[step], times[step], noise[step]).mean(1)
 
-        return train(state, loss, steps=budget.count(b), adam=self.optimizer, ema_decay=self.ema_decay)
+        return train(
+            state, loss, steps=budget.count(b), adam=self.optimizer, batch_size=b, ema=self.ema, midway=place.fit(0)
+        )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
         """Run the ancestral chain from N(0, I)."""
         params = averaged(state)
         shape = (n, params["out_fc.bias"].shape[1])

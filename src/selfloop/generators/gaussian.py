@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selfloop.config import Frozen
+from selfloop.place import HERE, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.training import Budget, State
@@ -24,6 +25,7 @@ class Gaussian(Frozen):
 
     name: Literal["gaussian"] = "gaussian"
     trained: ClassVar[bool] = False
+    events: ClassVar[Literal["vectors", "images"]] = "vectors"
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
 
@@ -36,7 +38,7 @@ class Gaussian(Frozen):
             "covariance": torch.eye(d, dtype=self.dtype).repeat(r, 1, 1),
         }
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Return the closed-form fit (Eq. 5); neither ``state`` nor ``budget`` plays a part."""
         x = data.x.to(self.dtype)
         used = (torch.arange(x.shape[1]) < data.count.unsqueeze(1)).to(self.dtype).unsqueeze(-1)
@@ -46,7 +48,7 @@ class Gaussian(Frozen):
         covariance = centred.transpose(1, 2) @ centred / (n - 1).unsqueeze(-1)
         return {"mean": mean, "covariance": covariance}
 
-    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
         """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
         d = state["mean"].shape[1]
         z = streams.normal("latents", (n, d), dtype=self.dtype)

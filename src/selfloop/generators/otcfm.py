@@ -13,10 +13,11 @@ from selfloop.config import Frozen
 from selfloop.coupling import optimal_pairs
 from selfloop.nets.mlp import time_mlp, time_mlp_init
 from selfloop.optimizer import Adam
+from selfloop.place import HERE, Place
 from selfloop.samplers import dopri5, euler
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
 
 
 def conditional_path(x0: Tensor, x1: Tensor, t: Tensor, sigma: float, noise: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ class OTCFM(Frozen):
         batch_size: pairs per step and arm.
         sigma: standard deviation of the conditional path.
         optimizer: Adam's hyperparameters.
-        ema_decay: decay of the averaged weights that sample; None samples with the last ones.
+        ema: the averaged weights that sample; None samples with the last ones.
         solver: "dopri5" (adaptive) or "euler" (``solver_steps`` equal steps).
         tolerance: rtol = atol of dopri5.
         solver_steps: steps of Euler.
@@ -47,21 +48,22 @@ class OTCFM(Frozen):
     batch_size: PositiveInt = 256
     sigma: NonNegativeFloat = 0.0
     optimizer: Adam = Adam()
-    ema_decay: PositiveFloat | None = None
+    ema: EMA | None = None
     solver: Literal["dopri5", "euler"] = "dopri5"
     tolerance: PositiveFloat = 1e-5
     solver_steps: PositiveInt = 100
 
     trained: ClassVar[bool] = True
+    events: ClassVar[Literal["vectors", "images"]] = "vectors"
     dtype: ClassVar[torch.dtype] = torch.float32
     stack: ClassVar[int] = 16
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""
         (d,) = event
-        return fresh(time_mlp_init(streams, d, self.width), ema=self.ema_decay is not None)
+        return fresh(time_mlp_init(streams, d, self.width), ema=self.ema is not None)
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Minimise E‖v_θ(x_t, t) − (x1 − x0)‖²/d over optimally coupled pairs."""
         b, d = self.batch_size, data.x.shape[2]
         batches = Batches(data, b, streams)
@@ -77,10 +79,10 @@ class OTCFM(Frozen):
             return (time_mlp(params, xt, t.squeeze(-1)) - ut).square().mean((1, 2))
 
         steps = budget.count(b)
-        return train(state, loss, steps=steps, adam=self.optimizer, ema_decay=self.ema_decay)
+        return train(state, loss, steps=steps, adam=self.optimizer, batch_size=b, ema=self.ema, midway=place.fit(0))
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
         """Integrate the flow from N(0, I) at t = 0 to t = 1."""
         params = averaged(state)
         x = streams.normal("latents", (n, params["net.6.bias"].shape[1]))

@@ -1,0 +1,289 @@
+"""What the generators of images have in common: one U-Net each, trained image batch by image batch, sampled in chunks.
+
+Events are uint8 (C, H, W), levels 0 … 255; networks see them on [−1, 1]. Arms are fitted one after the other: a network
+of the size that images need keeps a device busy alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from selfloop.config import Frozen
+from selfloop.nets import unet as network
+from selfloop.nets.architecture import UNet
+from selfloop.optimizer import Adam
+from selfloop.place import HERE, Midway, Place
+from selfloop.samples import Samples
+from selfloop.streams import Streams, generator
+from selfloop.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, parameters, train
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Size(Frozen):
+    """The size of a U-Net; what else it is made of is its family's.
+
+    Attributes:
+        channels: that the multipliers multiply.
+        multipliers: of the levels, from the finest to the coarsest.
+        blocks: residual blocks of a level on the way down.
+        attention: heights of the levels that attend.
+        dropout: probability of dropping a unit in training.
+    """
+
+    channels: int = Field(ge=4)
+    multipliers: tuple[PositiveInt, ...] = Field(min_length=1, strict=False)
+    blocks: PositiveInt
+    attention: tuple[PositiveInt, ...] = Field(strict=False)
+    dropout: float = Field(ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for single images, by how many images came before: a batch's do not depend on how it is split.
+
+    Attributes:
+        streams: of one arm.
+        rows: the images.
+    """
+
+    streams: Streams
+    rows: range = range(0)
+    _blocks: dict[str, Blocks] = field(default_factory=dict)
+
+    def at(self, rows: range) -> Draws:
+        """Return the draws for other images."""
+        return replace(self, rows=rows)
+
+    def _span(self, purpose: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...], int], Tensor]) -> Tensor:
+        blocks = self._blocks.setdefault(purpose, Blocks(draw, shape))
+        return blocks.span(self.rows.start, self.rows.stop)
+
+    def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Draw standard normals, (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.normal(purpose, sizes, i))
+
+    def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draw uniforms on [0, 1), (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.uniform(purpose, sizes, i))
+
+    def integers(self, purpose: str, high: int, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draw integers from 0 … high − 1, (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.integers(purpose, high, sizes, i))
+
+
+Noise = Callable[[], Tensor]
+Evaluate = Callable[..., Tensor]
+
+
+def image_noise(streams: Streams, rows: range, event: Sequence[int]) -> Noise:
+    """Return what draws, call after call, standard normals (1, B, *event), for each image from a stream of its own.
+
+    So an image does not depend on those drawn beside it: neither on how many, nor on the process.
+    """
+    (seed,) = streams.seeds
+    own = [generator(seed, streams.generation, "latents", row) for row in rows]
+    shape = tuple(event)
+
+    def draw() -> Tensor:
+        return torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in own])).unsqueeze(0)
+
+    return draw
+
+
+@dataclass(frozen=True)
+class Net:
+    """One arm's network with its parameters filled in.
+
+    Attributes:
+        evaluate: maps parameters, images, times and what :func:`selfloop.nets.unet.evaluate` takes by name to images.
+        params: leaves (1, …).
+        device: of the parameters.
+        dtype: of matrix products and convolutions; None computes in float32.
+        channels_last: whether images lie in memory pixel by pixel.
+        dropout: draws what is dropped; None drops nothing.
+    """
+
+    evaluate: Evaluate
+    params: State
+    device: torch.device
+    dtype: torch.dtype | None = None
+    channels_last: bool = False
+    dropout: torch.Generator | None = None
+
+    def __call__(self, x: Tensor, t: Tensor, **told: Tensor | None) -> Tensor:
+        """Map images (1, B, C, H, W) at times (1, B) or (1, 1) to float32 (1, B, C, H, W)."""
+        if self.channels_last:
+            x = x.squeeze(0).contiguous(memory_format=torch.channels_last).unsqueeze(0)
+        dropout = None if self.dropout is None else [self.dropout]
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            return self.evaluate(self.params, x, t, dropout=dropout, **told).float()
+
+
+class ImageModel(Frozen, ABC):
+    """A generator of images.
+
+    Attributes:
+        net: the size of the network.
+        batch_size: images of a step.
+        optimizer: Adam's hyperparameters.
+        ema: the averaged weights that sample; None samples with the last ones.
+        resume: what a retraining goes on from, the "last" weights or the "average", which then also is the average's
+            beginning, as in EDM's ``--transfer``.
+        flip: whether images are mirrored with probability ½ in training.
+        precision: of matrix products and convolutions; sums, norms and the optimiser stay in float32.
+        compile: whether the network goes through ``torch.compile``.
+        channels_last: whether images lie in memory pixel by pixel, which suits GPUs.
+        accumulate: parts in which a batch is worked off, for less memory.
+        sample_batch: images that are drawn at once.
+        checkpoint: a file of the original project, whose weights generation 0 begins with.
+    """
+
+    net: Size
+    batch_size: PositiveInt
+    optimizer: Adam
+    ema: EMA | None
+    resume: Literal["last", "average"] = "last"
+    flip: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    accumulate: PositiveInt = 1
+    sample_batch: PositiveInt = 128
+    checkpoint: str | None = None
+
+    trained: ClassVar[bool] = True
+    events: ClassVar[Literal["vectors", "images"]] = "images"
+    dtype: ClassVar[torch.dtype] = torch.uint8
+    stack: ClassVar[int] = 1
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> ImageModel:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+        return self
+
+    @abstractmethod
+    def unet(self, event: Sequence[int]) -> UNet:
+        """Return the settings of the network for events (C, H, W)."""
+
+    @abstractmethod
+    def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
+        """Return the state, R = 1, that a checkpoint of the original project holds.
+
+        Raises:
+            DataError: the file is not one, or holds another network.
+        """
+
+    @abstractmethod
+    def loss(self, net: Net, x: Tensor, draws: Draws) -> Tensor:
+        """Return the loss of each of (1, B, C, H, W) images on [−1, 1], on the CPU; (1, B) on the net's device."""
+
+    @abstractmethod
+    def generate(self, net: Net, noise: Noise) -> Tensor:
+        """Return (1, B, C, H, W) images on [−1, 1] made of ``noise()``, that shape and on the CPU."""
+
+    @abstractmethod
+    def levels(self, x: Tensor) -> Tensor:
+        """Return images on [−1, 1] as uint8, rounded as the original does."""
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Draw the networks, or read them from the checkpoint; events are images (C, H, W)."""
+        unet, copies = self.unet(event), len(streams.seeds)
+        if self.checkpoint is None:
+            state = fresh(network.init(streams, unet), ema=self.ema is not None)
+        else:
+            one = self.pretrained(Path(self.checkpoint), unet, event)
+            state = {name: leaf.expand(copies, *leaf.shape[1:]).clone() for name, leaf in one.items()}
+        return state | {EVENT: torch.tensor([tuple(event)] * copies)}
+
+    @functools.cached_property
+    def _evaluate(self) -> Evaluate:
+        return torch.compile(network.evaluate) if self.compile else network.evaluate
+
+    def _network(self, params: State, unet: UNet, dropout: torch.Generator | None = None) -> Net:
+        device = next(iter(params.values())).device
+        evaluate = functools.partial(_with_settings, self._evaluate, unet)
+        return Net(evaluate, params, device, _DTYPES.get(self.precision), self.channels_last, dropout)
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+        """Minimise the loss over each arm's images."""
+        fits = []
+        for r, seed in enumerate(streams.seeds):
+            one = {name: leaf[r : r + 1].to(place.device) for name, leaf in state.items()}
+            own = Samples(x=data.x[r : r + 1], born=data.born[r : r + 1], count=data.count[r : r + 1])
+            fitted = self._fit(one, own, budget, Streams((seed,), streams.generation), place.fit(r))
+            fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
+        return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
+
+    def _fit(self, state: State, data: Samples, budget: Budget, streams: Streams, midway: Midway | None) -> State:
+        unet, device = self.unet(data.x.shape[2:]), state[EVENT].device
+        size = self.batch_size // self.accumulate
+        batches, draws = Batches(data, size, streams), Draws(streams)
+        dropout = torch.Generator(device) if unet.style.dropout else None
+        if self.resume == "average":
+            state = state | averaged(state)
+
+        def loss(params: State, part: int) -> Tensor:
+            x = batches[part].float() / 127.5 - 1
+            now = draws.at(range(part * size, (part + 1) * size))
+            if self.flip:
+                x = torch.where(now.integers("flip", 2).bool()[..., None, None, None], x.flip(-1), x)
+            if dropout is not None:
+                dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
+            return self.loss(self._network(params, unet, dropout), x, now).mean(1)
+
+        return train(
+            state,
+            loss,
+            steps=budget.count(self.batch_size),
+            adam=self.optimizer,
+            batch_size=self.batch_size,
+            ema=self.ema,
+            parts=self.accumulate,
+            scaled=self.precision == "float16",
+            midway=midway,
+        )
+
+    @torch.no_grad()
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+        """Draw (R, n, C, H, W) uint8 images; NaN, and floats therefore, where an arm's are not finite."""
+        drawn = [
+            self._sample(
+                {k: v[r : r + 1].to(place.device) for k, v in state.items()}, n, Streams((seed,), streams.generation)
+            )
+            for r, seed in enumerate(streams.seeds)
+        ]
+        return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
+
+    def _sample(self, state: State, n: int, streams: Streams) -> Tensor:
+        event = tuple(state[EVENT][0].tolist())
+        net = self._network(averaged(state), self.unet(event))
+        images = torch.empty(1, n, *event, dtype=torch.uint8)
+        for start in range(0, n, self.sample_batch):
+            rows = range(start, min(start + self.sample_batch, n))
+            x = self.generate(net, image_noise(streams, rows, event))
+            if not torch.isfinite(x).all():
+                return torch.full((), torch.nan).expand(1, n, *event)
+            images[:, rows.start : rows.stop] = self.levels(x).cpu()
+        return images
+
+
+def _with_settings(evaluate: Evaluate, unet: UNet, params: State, x: Tensor, t: Tensor, **told: Any) -> Tensor:
+    return evaluate(params, unet, x, t, **told)
+
+
+def starting_from(params: State, average: State | None) -> State:
+    """Return the state of a network whose training is over: its weights, R = 1, and their average if it has one."""
+    state = fresh(parameters(params), ema=average is not None)
+    return state | {f"ema.{name}": leaf.clone() for name, leaf in (average or {}).items()}
