@@ -68,14 +68,20 @@ def run_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
+    device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
+    save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
     experiment = Experiment.load(source).override(*(settings or []))
+    if workers is None:
+        workers = cores() if device == "cpu" else 0
     folder = Path("runs") / experiment.name if out is None else out
     with _interruptible() as stopped:
         ran = False
         with _display(experiment) as (tick, show):
-            for generation in run(experiment, folder, workers=cores() if workers is None else workers, progress=tick):
+            for generation in run(
+                experiment, folder, workers=workers, device=device, save_every=60 * save_every, progress=tick
+            ):
                 ran = True
                 show(generation)
                 if stopped():

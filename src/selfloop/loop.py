@@ -17,9 +17,10 @@ from selfloop.experiment import Arm
 from selfloop.metrics import METRICS, Evidence
 from selfloop.metrics.features import AnyFeatures, cached
 from selfloop.mixing import History
+from selfloop.place import HERE, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import Budget, State, parameters, reset_optimizer
+from selfloop.training import FAILED, Budget, State, parameters, reset_optimizer
 
 Record = dict[str, Any]
 
@@ -42,12 +43,18 @@ def load(arms: Sequence[Arm]) -> Split:
 
 
 def advance(
-    arms: Sequence[Arm], split: Split, t: int, state: State | None, history: History, first: State | None
+    arms: Sequence[Arm],
+    split: Split,
+    t: int,
+    state: State | None,
+    history: History,
+    first: State | None,
+    place: Place = HERE,
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and λ only.
 
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
-    its neighbours go on.
+    its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite.
 
     Args:
         arms: R arms of one stack.
@@ -56,6 +63,7 @@ def advance(
         state: after generation t − 1; None at t = 0.
         history: maps a generation before t to its samples.
         first: after generation 0; None at t = 0.
+        place: where to fit and sample.
 
     Returns:
         The state, max(n, ⌊λ·n⌋) samples per arm, and one record per arm.
@@ -67,16 +75,21 @@ def advance(
     living = [arms[r] for r in alive]
     real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
     then = None if state is None else rows.narrow(state)
-    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)))
+    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)), place)
     origin = fitted if first is None else rows.narrow(first)
     records = _measure(living, real, t, fitted, origin, samples)
+    for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
+        if step >= 0:
+            record["failed_step"] = step
     if rows.all:
         return Outcome(fitted, samples, records)
     every = {arm.index: _record(arm, t, split, None) for arm in arms} | {r["arm"]: r for r in records}
     return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
 
 
-def _step(arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History) -> tuple[State, Samples]:
+def _step(
+    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History, place: Place
+) -> tuple[State, Samples]:
     """Mix, fit and sample: the three lines of Algorithm 1."""
     experiment = arms[0].experiment
     generator, n = experiment.generator, train.shape[1]
@@ -94,22 +107,22 @@ def _step(arms: Sequence[Arm], train: Tensor, t: int, state: State | None, histo
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
     budget = (experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)
-    state = generator.fit(state, data, budget.resolve(n), streams)
+    state = generator.fit(state, data, budget.resolve(n), streams, place)
     latents = streams if experiment.latents == "fresh" else streams.at(0)
-    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents)
-    return state, _freeze(Samples.full(x, born=t + 1), state)
+    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents, place)
+    return state, _freeze(Samples.full(x, born=t + 1), state, generator.dtype)
 
 
 def _of(history: History, r: int) -> History:
     return lambda t: history(t).select([r])
 
 
-def _freeze(samples: Samples, state: State) -> Samples:
-    """Empty the sample sets of arms that have diverged."""
+def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
+    """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
     finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
     keep = finite.view(-1, *[1] * (samples.x.ndim - 1))
     return Samples(
-        x=torch.where(keep, samples.x, torch.zeros_like(samples.x)),
+        x=torch.where(keep, samples.x, torch.zeros_like(samples.x)).to(dtype),
         born=samples.born,
         count=torch.where(finite, samples.count, torch.zeros_like(samples.count)),
     )

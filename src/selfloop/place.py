@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selfloop.errors import RunError
+from selfloop.errors import ConfigError, RunError
 from selfloop.files import write_bytes
 
 Tensors = dict[str, Tensor]
@@ -92,3 +92,17 @@ class Place:
 
 HERE = Place()
 """The CPU; a killed fit begins again."""
+
+
+def available(device: str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ConfigError: torch knows none of that name, or this machine has none.
+    """
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return found

@@ -12,11 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from selfloop.engines.workers import engine
 from selfloop.experiment import Experiment, stacks
 from selfloop.files import disk_errors, save_tensors
 from selfloop.loop import Record, advance, load
 from selfloop.metrics import METRICS
+from selfloop.place import Place, available
 from selfloop.store import Run, Writer, fingerprint
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
@@ -38,7 +41,13 @@ class Generation:
 
 
 def run(
-    experiment: Experiment, out: str | Path, *, workers: int = 0, progress: Progress | None = None
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    workers: int = 0,
+    device: str = "cpu",
+    save_every: float = 600.0,
+    progress: Progress | None = None,
 ) -> Iterator[Generation]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
@@ -46,14 +55,16 @@ def run(
         experiment: what to run.
         out: the run directory; made if it is not there, resumed if it holds this experiment.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
+        device: of networks of images, as torch names it; all else runs on the CPU.
+        save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
 
     Raises:
-        ConfigError, DataError: the experiment cannot be run; nothing is written.
+        ConfigError, DataError: the experiment cannot be run, or there is no such device; nothing is written.
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
     """
-    out = Path(out)
+    out, place = Path(out), available(device)
     members = stacks(experiment)
     with Writer.lock(out, experiment, environment(experiment)) as writer:
         begin = writer.last + 1
@@ -63,7 +74,7 @@ def run(
         with engine(workers, len(members)) as pool, disk_errors(out):
             for t in range(begin, experiment.generations + 1):
                 started = time.monotonic()
-                work = functools.partial(advance_stack, str(out), str(writer.begin(t)), identity, t)
+                work = functools.partial(advance_stack, str(out), str(writer.begin(t)), identity, t, place, save_every)
                 files: dict[str, Any] = {}
                 records: list[Record] = []
                 for done, (notes, rows) in enumerate(pool.map(work, range(len(members))), 1):
@@ -78,7 +89,9 @@ def run(
                 yield Generation(t, records, seconds)
 
 
-def advance_stack(out: str, folder: str, identity: str, t: int, stack: int) -> tuple[dict[str, Any], list[Record]]:
+def advance_stack(
+    out: str, folder: str, identity: str, t: int, device: torch.device, save_every: float, stack: int
+) -> tuple[dict[str, Any], list[Record]]:
     """Run generation t of one stack from the run directory ``out`` and write its files into ``folder``."""
     source, members, split = _opened(out, identity, stack)
     outcome = advance(
@@ -88,6 +101,7 @@ def advance_stack(out: str, folder: str, identity: str, t: int, stack: int) -> t
         source.state(t - 1, stack) if t else None,
         functools.cache(lambda g: source.stack_samples(g, stack)),
         source.state(0, stack) if t else None,
+        Place(device, source.midway(t, stack), save_every),
     )
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {

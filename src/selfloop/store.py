@@ -77,6 +77,10 @@ class Run:
         """Return the directory of generation t."""
         return self.path / f"generation-{t:04d}"
 
+    def midway(self, t: int, stack: int) -> Path:
+        """Return how the names of files begin that keep one stack's fits of generation t while they are under way."""
+        return self.path / f".fit-{t:04d}-{stack:03d}"
+
     @property
     def last(self) -> int:
         """The last committed generation, −1 where there is none.
@@ -218,6 +222,8 @@ class Writer(Run):
     def _recover(self) -> None:
         for leftover in self.path.glob(".generation-*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.path.glob("..fit-*.tmp"):
+            leftover.unlink()
         expected = b"".join(map(_line, self.records()))
         if self._metrics() != expected:
             write_bytes(self.path / "metrics.jsonl", expected)
@@ -259,6 +265,9 @@ class Writer(Run):
 
     def _prune(self) -> None:
         last = self.last
+        for path in self.path.glob(".fit-*"):
+            if int(path.name.split("-")[1]) <= last:
+                path.unlink()
         for t in range(1, last - 1):
             if not self.keeps_state(t):
                 for path in self.folder(t).glob("state-*.safetensors"):
