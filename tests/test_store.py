@@ -18,7 +18,9 @@ import torch
 from helpers import small, snapshot, tiny, tree
 
 from selfloop import Experiment, Run, RunError, StorageFull, run
+from selfloop.errors import ConfigError
 from selfloop.files import read_sealed, write_bytes, write_sealed
+from selfloop.place import Midway
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,36 @@ class TestPromises:
         for workers in (0, 1, 2):
             list(run(plan, tmp_path / str(workers), workers=workers))
         assert snapshot(tmp_path / "0") == snapshot(tmp_path / "1") == snapshot(tmp_path / "2")
+
+    def test_a_fit_that_is_killed_goes_on_where_it_was_saved(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Interrupted after every seventh save, the run takes few steps twice and ends with the same bytes."""
+        undisturbed = tmp_path / "undisturbed"
+        list(run(small(), undisturbed))
+        out, saves, write = tmp_path / "run", 0, Midway.write
+
+        def dies(self: Midway, tensors: dict[str, torch.Tensor]) -> None:
+            nonlocal saves
+            write(self, tensors)
+            saves += 1
+            if saves % 7 == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Midway, "write", dies)
+        for _ in range(100):
+            try:
+                list(run(small(), out, save_every=0.0))
+                break
+            except KeyboardInterrupt:
+                assert list(out.glob(".fit-*"))
+        assert saves == 90  # 5 fits of 2 stacks, saved after each of 10 steps but the last, and none of them twice
+        assert snapshot(out) == snapshot(undisturbed)
+
+    def test_a_device_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="device 'nowhere' cannot be used here"):
+            list(run(small(), tmp_path / "run", device="nowhere"))
+        assert not (tmp_path / "run").exists()
 
     def test_the_callers_settings_and_random_state_are_left_alone(self, tmp_path: Path) -> None:
         def state() -> list[object]:
