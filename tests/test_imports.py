@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "files",
     "config",
+    "team",
     "place",
     "threads",
     "replicas",

@@ -28,8 +28,9 @@ from selfloop.errors import DataError, SelfloopError, StorageFull
 from selfloop.experiment import Experiment, recipes, stacks
 from selfloop.files import disk_errors, save_tensors
 from selfloop.metrics import METRICS
-from selfloop.runner import Generation, run
+from selfloop.runner import Generation, assist, run
 from selfloop.store import Run
+from selfloop.team import Team
 from selfloop.threads import as_in_a_worker
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -69,18 +70,22 @@ def run_command(
     out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
     experiment = Experiment.load(source).override(*(settings or []))
-    if workers is None:
-        workers = cores() if device == "cpu" else 0
+    team = Team.start(device, devices)
     folder = Path("runs") / experiment.name if out is None else out
+    if team.rank > 0:
+        return _assist(experiment, folder, team)
+    if workers is None:
+        workers = cores() if device == "cpu" and team.size == 1 else 0
     with _interruptible() as stopped:
         ran = False
         with _display(experiment) as (tick, show):
             for generation in run(
-                experiment, folder, workers=workers, device=device, save_every=60 * save_every, progress=tick
+                experiment, folder, workers=workers, team=team, save_every=60 * save_every, progress=tick
             ):
                 ran = True
                 show(generation)
@@ -101,6 +106,13 @@ def run_command(
             page = _report(finished)
         _out.print(f"Report: {page}", soft_wrap=True)
         return 0
+
+
+def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
+    """Take part in the fits of another process, which alone says when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assist(experiment, folder, team)
+    return 0
 
 
 @app.command("report")

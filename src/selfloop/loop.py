@@ -20,6 +20,7 @@ from selfloop.mixing import History
 from selfloop.place import HERE, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams
+from selfloop.team import Team
 from selfloop.training import FAILED, Budget, State, parameters, reset_optimizer
 
 Record = dict[str, Any]
@@ -77,7 +78,7 @@ def advance(
     then = None if state is None else rows.narrow(state)
     fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)), place)
     origin = fitted if first is None else rows.narrow(first)
-    records = _measure(living, real, t, fitted, origin, samples)
+    records = _measure(living, real, t, fitted, origin, samples, place.team)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
@@ -128,8 +129,13 @@ def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     )
 
 
-def _measure(arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples) -> list[Record]:
-    """Compute the metrics of the arms that are finite, and their floors at generation 0."""
+def _measure(
+    arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples, team: Team
+) -> list[Record]:
+    """Compute the metrics of the arms that are finite, and their floors at generation 0.
+
+    The processes of a team share the features of the generated images; the first alone goes on to the metrics.
+    """
     experiment, n = arms[0].experiment, split.train.shape[1]
     sound = [r for r in range(len(arms)) if int(samples.count[r])]
     names, records = experiment.metrics, [_record(arm, t, split, None) for arm in arms]
@@ -148,6 +154,11 @@ def _measure(arms: Sequence[Arm], split: Split, t: int, state: State, first: Sta
         features=functools.partial(_features, experiment.features, split),
         modes=split.modes,
     )
+    if team.size > 1 and experiment.features.images:
+        together = [_features_together(experiment.features, split.pixels(x), team) for x in evidence.generated]
+        evidence.shared("generated", lambda: together)
+    if team.rank > 0:
+        return records
     values = {name: METRICS[name].compute(evidence).tolist() for name in names}
     floor = replace(evidence, generated=evidence.train)
     floors = {name: METRICS[name].compute(floor).tolist() for name in names if t == 0 and METRICS[name].floor}
@@ -162,6 +173,16 @@ def _features(extractor: AnyFeatures, split: Split, x: Tensor, real: bool) -> Te
     """Return the features (N, k) of (N, *event) rows in model units."""
     seen = split.pixels(x) if extractor.images else x
     return cached(extractor, seen) if real else extractor(seen)
+
+
+def _features_together(extractor: AnyFeatures, images: Tensor, team: Team) -> Tensor:
+    """Return the features of (N, C, H, W) images, of which every process computes its share."""
+    own = extractor(images[team.rank :: team.size])
+    every = own.new_zeros(len(images), own.shape[1])
+    every[team.rank :: team.size] = own
+    every = every.to(team.device)
+    team.add([every])
+    return every.cpu()
 
 
 def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) -> Record:

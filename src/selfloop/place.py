@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from selfloop.errors import ConfigError, RunError
+from selfloop.errors import RunError
 from selfloop.files import write_bytes
+from selfloop.team import Team
 
 Tensors = dict[str, Tensor]
 
@@ -74,12 +76,13 @@ class Place:
     """Where a fit runs.
 
     Attributes:
-        device: of networks of images; all else is computed on the CPU.
-        midway: where fits under way are kept, in one file an arm; None keeps none.
+        team: this process and those that share its fits; its device is that of networks of images, and all else is
+            computed on the CPU.
+        midway: how the names of files begin in which fits under way are kept, one an arm; None keeps none.
         every: seconds between two writes of such a file.
     """
 
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    team: Team = field(default_factory=Team)
     midway: Path | None = None
     every: float = 600.0
 
@@ -87,22 +90,10 @@ class Place:
         """Return the file of one arm's fit, by its row in the stack."""
         if self.midway is None:
             return None
-        return Midway(self.midway.with_name(f"{self.midway.name}-{arm:03d}.safetensors"), self.every)
+        # Only one process of a team writes; all read, and none writes before all have taken a step.
+        every = self.every if self.team.rank == 0 else math.inf
+        return Midway(self.midway.with_name(f"{self.midway.name}-{arm:03d}.safetensors"), every)
 
 
 HERE = Place()
-"""The CPU; a killed fit begins again."""
-
-
-def available(device: str) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        ConfigError: torch knows none of that name, or this machine has none.
-    """
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return found
+"""This process alone, on the CPU; a killed fit begins again."""

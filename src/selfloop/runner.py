@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from selfloop.engines.workers import engine
+from selfloop.errors import ConfigError
 from selfloop.experiment import Experiment, stacks
 from selfloop.files import disk_errors, save_tensors
-from selfloop.loop import Record, advance, load
+from selfloop.loop import Outcome, Record, advance, load
 from selfloop.metrics import METRICS
-from selfloop.place import Place, available
+from selfloop.place import Place
 from selfloop.store import Run, Writer, fingerprint
+from selfloop.team import Team
+from selfloop.threads import as_in_a_worker
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 
@@ -45,7 +47,7 @@ def run(
     out: str | Path,
     *,
     workers: int = 0,
-    device: str = "cpu",
+    team: Team | None = None,
     save_every: float = 600.0,
     progress: Progress | None = None,
 ) -> Iterator[Generation]:
@@ -55,60 +57,79 @@ def run(
         experiment: what to run.
         out: the run directory; made if it is not there, resumed if it holds this experiment.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
-        device: of networks of images, as torch names it; all else runs on the CPU.
+        team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
 
     Raises:
-        ConfigError, DataError: the experiment cannot be run, or there is no such device; nothing is written.
+        ConfigError, DataError: the experiment cannot be run, or not by several devices; nothing is written.
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
     """
-    out, place = Path(out), available(device)
+    out, team = Path(out), team or Team()
     members = stacks(experiment)
-    with Writer.lock(out, experiment, environment(experiment)) as writer:
-        begin = writer.last + 1
-        if begin > experiment.generations:
-            return
-        identity = writer.environment["experiment"] + writer.environment["data"]
-        with engine(workers, len(members)) as pool, disk_errors(out):
-            for t in range(begin, experiment.generations + 1):
-                started = time.monotonic()
-                work = functools.partial(advance_stack, str(out), str(writer.begin(t)), identity, t, place, save_every)
-                files: dict[str, Any] = {}
-                records: list[Record] = []
-                for done, (notes, rows) in enumerate(pool.map(work, range(len(members))), 1):
-                    files |= notes
-                    records += rows
-                    if progress is not None:
-                        progress(t, done, len(members))
-                records.sort(key=lambda record: int(record["arm"]))
-                writer.commit(t, files, records)
-                seconds = time.monotonic() - started
-                writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
-                yield Generation(t, records, seconds)
+    try:
+        if team.size > 1 and (workers > 0 or experiment.generator.events != "images"):
+            what = "fits of images, one after the other (workers 0)"
+            raise ConfigError(f"several devices share {what}, not those of generator {experiment.generator.name}")
+        with Writer.lock(out, experiment, environment(experiment)) as writer:
+            identity = writer.environment["experiment"] + writer.environment["data"]
+            with engine(workers, len(members)) as pool, disk_errors(out):
+                for t in range(writer.last + 1, experiment.generations + 1):
+                    team.hear((t, identity))
+                    started = time.monotonic()
+                    work = functools.partial(
+                        advance_stack, str(out), str(writer.begin(t)), identity, t, team, save_every
+                    )
+                    files: dict[str, Any] = {}
+                    records: list[Record] = []
+                    for done, (notes, rows) in enumerate(pool.map(work, range(len(members))), 1):
+                        files |= notes
+                        records += rows
+                        if progress is not None:
+                            progress(t, done, len(members))
+                    records.sort(key=lambda record: int(record["arm"]))
+                    writer.commit(t, files, records)
+                    seconds = time.monotonic() - started
+                    writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
+                    yield Generation(t, records, seconds)
+    finally:
+        team.hear(None)
+
+
+def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
+    """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
+    while (said := team.hear(None)) is not None:
+        t, identity = said
+        for stack in range(len(stacks(experiment))):
+            with as_in_a_worker():
+                _outcome(str(out), identity, t, team, math.inf, stack)
 
 
 def advance_stack(
-    out: str, folder: str, identity: str, t: int, device: torch.device, save_every: float, stack: int
+    out: str, folder: str, identity: str, t: int, team: Team, save_every: float, stack: int
 ) -> tuple[dict[str, Any], list[Record]]:
     """Run generation t of one stack from the run directory ``out`` and write its files into ``folder``."""
-    source, members, split = _opened(out, identity, stack)
-    outcome = advance(
-        members,
-        split,
-        t,
-        source.state(t - 1, stack) if t else None,
-        functools.cache(lambda g: source.stack_samples(g, stack)),
-        source.state(0, stack) if t else None,
-        Place(device, source.midway(t, stack), save_every),
-    )
+    outcome = _outcome(out, identity, t, team, save_every, stack)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
         f"{kind}-{stack:03d}.safetensors": save_tensors(Path(folder) / f"{kind}-{stack:03d}.safetensors", tensors)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
     return notes, outcome.records
+
+
+def _outcome(out: str, identity: str, t: int, team: Team, save_every: float, stack: int) -> Outcome:
+    source, members, split = _opened(out, identity, stack)
+    return advance(
+        members,
+        split,
+        t,
+        source.state(t - 1, stack) if t else None,
+        functools.cache(lambda g: source.stack_samples(g, stack)),
+        source.state(0, stack) if t else None,
+        Place(team, source.midway(t, stack), save_every),
+    )
 
 
 @functools.lru_cache(maxsize=64)

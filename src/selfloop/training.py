@@ -19,6 +19,7 @@ from selfloop.optimizer import Adam, Optimizer
 from selfloop.place import Midway
 from selfloop.samples import Samples
 from selfloop.streams import Streams
+from selfloop.team import Team
 
 State = dict[str, Tensor]
 
@@ -198,6 +199,7 @@ def train(
     parts: int = 1,
     scaled: bool = False,
     midway: Midway | None = None,
+    team: Team | None = None,
 ) -> State:
     """Take ``steps`` Adam steps from ``state`` and return the new one; the given tensors are left as they are.
 
@@ -205,16 +207,17 @@ def train(
 
     Args:
         state: as :func:`fresh` makes it, leaves leading with R.
-        loss: maps parameters and the number of a part of a batch to the R copies' losses over it, (R,); part p of
-            step s has the number s · parts + p.
+        loss: maps parameters and the number of a part of a batch to the R copies' losses over it, (R,); the parts of
+            step s have the numbers s · n to (s + 1) · n − 1, n being ``parts`` times the processes of the team.
         steps: gradient steps; 0 returns the state as it is.
         adam: hyperparameters.
         batch_size: rows of a step and copy, by which rises and windows given in samples are counted.
         ema: of the average, if there is one.
-        parts: of a batch, whose gradients are averaged before a step: less memory for the same step.
+        parts: of this process's share of a batch, whose gradients are averaged: less memory for the same step.
         scaled: whether losses are multiplied by a factor that keeps 16-bit gradients from vanishing: halved, and the
             step left out, where a gradient is not finite, doubled after 2000 steps without. For a single copy.
         midway: where the fit is kept while it is under way, and goes on from if it was.
+        team: processes that take every step together, each with its share of the batch; None is this one alone.
 
     Returns:
         The trained state; ``loss`` (R,) is the mean over the last fifth of the steps.
@@ -226,7 +229,7 @@ def train(
     saved = midway.read() if midway is not None else None
     if saved is not None:
         state = {name: tensor.to(state[LOSS].device) for name, tensor in saved.items()}
-    fit = _Fit(state, adam, scaled)
+    fit = _Fit(state, adam, scaled, team or Team())
     tail = max(1, steps // 5)
     for step in range(int(state[_DONE]) if saved is not None else 0, steps):
         losses = fit.step(loss, step, parts, adam.rate(fit.taken, step, batch_size))
@@ -245,8 +248,8 @@ def train(
 class _Fit:
     """A fit under way: tensors of its own, changed in place."""
 
-    def __init__(self, state: State, adam: Adam, scaled: bool) -> None:
-        self._rest = state
+    def __init__(self, state: State, adam: Adam, scaled: bool, team: Team) -> None:
+        self._rest, self._team = state, team
         self._params = {k: _own(v).requires_grad_() for k, v in parameters(state).items()}
         self._leaves = list(self._params.values())
         self._moments = [[_own(state[f"{OPTIMIZER}{moment}.{k}"]) for k in self._params] for moment in MOMENTS]
@@ -259,15 +262,18 @@ class _Fit:
 
     def step(self, loss: Callable[[State, int], Tensor], step: int, parts: int, rate: float) -> Tensor:
         """Take a step and return the losses before it, (R,)."""
-        losses, gradients = self._gradients(loss, step * parts)
+        team, shares = self._team, parts * self._team.size
+        first = step * shares + team.rank
+        losses, gradients = self._gradients(loss, first)
         for part in range(1, parts):
-            more, others = self._gradients(loss, step * parts + part)
+            more, others = self._gradients(loss, first + part * team.size)
             losses += more
             for gradient, other in zip(gradients, others, strict=True):
                 gradient += other
-        if parts > 1:
+        if shares > 1:
+            team.add([losses, *gradients])
             for tensor in (losses, *gradients):
-                tensor /= parts
+                tensor /= shares
         if self._scale is None or self._scale.finite(gradients):
             self._optimizer.step(gradients, self.taken, rate)
         self.taken += 1

@@ -19,13 +19,15 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.config import Frozen
+from selfloop.errors import ConfigError
 from selfloop.nets import unet as network
 from selfloop.nets.architecture import UNet
 from selfloop.optimizer import Adam
 from selfloop.place import HERE, Midway, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams, generator
-from selfloop.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, parameters, train
+from selfloop.team import Team
+from selfloop.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, train
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -185,9 +187,13 @@ class ImageModel(Frozen, ABC):
             DataError: the file is not one, or holds another network.
         """
 
+    def prepare(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+        """Return what the loss needs of a whole batch x (1, B, C, H, W) on [−1, 1]: tensors (1, B, …) on the CPU."""
+        return (x,)
+
     @abstractmethod
-    def loss(self, net: Net, x: Tensor, draws: Draws) -> Tensor:
-        """Return the loss of each of (1, B, C, H, W) images on [−1, 1], on the CPU; (1, B) on the net's device."""
+    def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
+        """Return the loss of each image of a share of what :meth:`prepare` returned; (1, B) on the net's device."""
 
     @abstractmethod
     def generate(self, net: Net, noise: Noise) -> Tensor:
@@ -220,28 +226,38 @@ class ImageModel(Frozen, ABC):
         """Minimise the loss over each arm's images."""
         fits = []
         for r, seed in enumerate(streams.seeds):
-            one = {name: leaf[r : r + 1].to(place.device) for name, leaf in state.items()}
+            one = {name: leaf[r : r + 1].to(place.team.device) for name, leaf in state.items()}
             own = Samples(x=data.x[r : r + 1], born=data.born[r : r + 1], count=data.count[r : r + 1])
-            fitted = self._fit(one, own, budget, Streams((seed,), streams.generation), place.fit(r))
+            fitted = self._fit(one, own, budget, Streams((seed,), streams.generation), place.team, place.fit(r))
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
         return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
 
-    def _fit(self, state: State, data: Samples, budget: Budget, streams: Streams, midway: Midway | None) -> State:
+    def _fit(
+        self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, midway: Midway | None
+    ) -> State:
         unet, device = self.unet(data.x.shape[2:]), state[EVENT].device
-        size = self.batch_size // self.accumulate
-        batches, draws = Batches(data, size, streams), Draws(streams)
+        size = self._share(team)
+        batches, draws = Batches(data, self.batch_size, streams), Draws(streams)
         dropout = torch.Generator(device) if unet.style.dropout else None
         if self.resume == "average":
             state = state | averaged(state)
 
-        def loss(params: State, part: int) -> Tensor:
-            x = batches[part].float() / 127.5 - 1
-            now = draws.at(range(part * size, (part + 1) * size))
+        @functools.lru_cache(maxsize=1)  # the shares of a step follow each other
+        def prepared(step: int) -> tuple[Tensor, ...]:
+            x = batches[step].float() / 127.5 - 1
+            whole = draws.at(range(step * self.batch_size, (step + 1) * self.batch_size))
             if self.flip:
-                x = torch.where(now.integers("flip", 2).bool()[..., None, None, None], x.flip(-1), x)
+                x = torch.where(whole.integers("flip", 2).bool()[..., None, None, None], x.flip(-1), x)
+            return self.prepare(x, whole)
+
+        def loss(params: State, part: int) -> Tensor:
+            first = part * size
+            step, offset = divmod(first, self.batch_size)
+            share = [tensor[:, offset : offset + size] for tensor in prepared(step)]
             if dropout is not None:
                 dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
-            return self.loss(self._network(params, unet, dropout), x, now).mean(1)
+            net = self._network(params, unet, dropout)
+            return self.loss(net, share, draws.at(range(first, first + size))).mean(1)
 
         return train(
             state,
@@ -253,37 +269,45 @@ class ImageModel(Frozen, ABC):
             parts=self.accumulate,
             scaled=self.precision == "float16",
             midway=midway,
+            team=team,
         )
+
+    def _share(self, team: Team) -> int:
+        """Return how many images of a batch are worked off at once by one process.
+
+        Raises:
+            ConfigError: a batch cannot be split evenly.
+        """
+        if self.batch_size % (self.accumulate * team.size):
+            parts = f"{self.accumulate} parts of {team.size} devices"
+            raise ConfigError(f"generator.batch_size {self.batch_size} cannot be split evenly into {parts}")
+        return self.batch_size // (self.accumulate * team.size)
 
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
         """Draw (R, n, C, H, W) uint8 images; NaN, and floats therefore, where an arm's are not finite."""
-        drawn = [
-            self._sample(
-                {k: v[r : r + 1].to(place.device) for k, v in state.items()}, n, Streams((seed,), streams.generation)
-            )
-            for r, seed in enumerate(streams.seeds)
-        ]
+        drawn = []
+        for r, seed in enumerate(streams.seeds):
+            one = {name: leaf[r : r + 1].to(place.team.device) for name, leaf in state.items()}
+            drawn.append(self._sample(one, n, Streams((seed,), streams.generation), place.team))
         return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
-    def _sample(self, state: State, n: int, streams: Streams) -> Tensor:
+    def _sample(self, state: State, n: int, streams: Streams, team: Team) -> Tensor:
         event = tuple(state[EVENT][0].tolist())
         net = self._network(averaged(state), self.unet(event))
-        images = torch.empty(1, n, *event, dtype=torch.uint8)
-        for start in range(0, n, self.sample_batch):
+        images = torch.zeros(1, n, *event, dtype=torch.uint8, device=team.device)
+        lost = torch.zeros(1, device=team.device)
+        for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
             rows = range(start, min(start + self.sample_batch, n))
             x = self.generate(net, image_noise(streams, rows, event))
-            if not torch.isfinite(x).all():
-                return torch.full((), torch.nan).expand(1, n, *event)
-            images[:, rows.start : rows.stop] = self.levels(x).cpu()
-        return images
+            lost += ~torch.isfinite(x).all()
+            images[:, rows.start : rows.stop] = self.levels(x)
+        team.add([lost])
+        if lost.any():
+            return torch.full((), torch.nan).expand(1, n, *event)
+        team.add([images])  # where one process has an image, the others have zeros
+        return images.cpu()
 
 
 def _with_settings(evaluate: Evaluate, unet: UNet, params: State, x: Tensor, t: Tensor, **told: Any) -> Tensor:
     return evaluate(params, unet, x, t, **told)
-
-
-def starting_from(params: State, average: State | None) -> State:
-    """Return the state of a network whose training is over: its weights, R = 1, and their average if it has one."""
-    state = fresh(parameters(params), ema=average is not None)
-    return state | {f"ema.{name}": leaf.clone() for name, leaf in (average or {}).items()}

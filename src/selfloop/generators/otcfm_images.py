@@ -25,9 +25,9 @@ class OTCFMImages(ImageModel):
     """Conditional flow matching with exact minibatch optimal transport on pixels.
 
     The defaults are the paper's driver's: batch 128, Adam 2e-4 at a constant rate, gradients clipped to norm 1, an
-    average of decay 0.9999, no mirrored images, σ = 0, dopri5 with rtol = atol = 1e-5. Pairs are drawn within what is
-    worked off at once: with ``accumulate`` each part of a batch has its own plan, as each process has in torchcfm.
-    The solver chooses its steps for each image alone; torchdiffeq's error norm spans the batch.
+    average of decay 0.9999, no mirrored images, σ = 0, dopri5 with rtol = atol = 1e-5. The plan is that of the whole
+    batch, however it is split. The solver chooses its steps for each image alone; torchdiffeq's error norm spans the
+    batch.
 
     Attributes:
         sigma: standard deviation of the conditional path.
@@ -61,13 +61,16 @@ class OTCFMImages(ImageModel):
         """Read a checkpoint of torchcfm."""
         return pretrained(path, "torchcfm", names.TORCHCFM, unet, self.ema is not None)
 
-    def loss(self, net: Net, x: Tensor, draws: Draws) -> Tensor:
+    def prepare(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+        """Draw pairs from the exact plan between a batch and noise."""
+        pairs = draws.integers("pairs", self.batch_size)
+        return optimal_pairs(draws.normal("noise", tuple(x.shape[2:])), x, pairs)
+
+    def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square of v_θ(x_t, t) − (x1 − x0) per image."""
-        event, device = tuple(x.shape[2:]), net.device
-        draw = draws.uniform("pairs").mul(x.shape[1]).long()
-        x0, x1 = (z.to(device) for z in optimal_pairs(draws.normal("noise", event), x, draw))
-        t = draws.uniform("times").to(device)
-        jitter = draws.normal("jitter", event).to(device) if self.sigma else None
+        x0, x1 = (tensor.to(net.device) for tensor in batch)
+        t = draws.uniform("times").to(net.device)
+        jitter = draws.normal("jitter", tuple(x0.shape[2:])).to(net.device) if self.sigma else None
         xt, ut = conditional_path(x0, x1, t[..., None, None, None], self.sigma, jitter)
         return (net(xt, t) - ut).square().flatten(2).mean(2)
 
