@@ -19,3 +19,9 @@ class RunError(SelfloopError):
 
 class StorageFull(SelfloopError):
     """The disk is full; what was committed is safe and the run resumes when there is space."""
+
+
+def quoted(text: object, limit: int = 80) -> str:
+    """Return text as one quoted, escaped line, so that no name or value can break a message."""
+    line = repr(str(text))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

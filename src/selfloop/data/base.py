@@ -100,9 +100,3 @@ def split_rows(
     train = np.stack([rows[order[:n]] for order in orders])
     rest = np.stack([rows[order[n : n + held_out]] for order in orders])
     return torch.from_numpy(train), torch.from_numpy(rest)
-
-
-def quoted(text: object, limit: int = 80) -> str:
-    """Return text as one quoted, escaped line, so that no name or value can break a message."""
-    line = repr(str(text))
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"

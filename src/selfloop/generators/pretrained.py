@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from selfloop.data.base import quoted
-from selfloop.errors import DataError
+from selfloop.errors import DataError, quoted
 from selfloop.interop import read_checkpoint
 from selfloop.interop.formats import KINDS, Imported
 from selfloop.nets.architecture import UNet
