@@ -99,6 +99,9 @@ class Experiment(Frozen):
     def _complete(self) -> Experiment:
         if self.generator.trained and self.budget is None:
             raise ValueError(f"generator {self.generator.name} is trained by gradient steps: give a budget")
+        if self.generator.events != self.data.events:
+            makes, holds = self.generator.events, self.data.events
+            raise ValueError(f"generator {self.generator.name} makes {makes}, and data {self.data.name} holds {holds}")
         for name in self.metrics:
             if METRICS[name].density and not isinstance(self.generator, Density):
                 raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")

@@ -1,10 +1,11 @@
-"""Real data: toys, digits and tables, each a frozen set of settings with ``load(seeds) -> Split``."""
+"""Real data: toys, digits, tables and images, each a frozen set of settings with ``load(seeds) -> Split``."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from selfloop.data.base import Dataset, Split, split_rows
+from selfloop.data.image_sets import CIFAR10, DigitImages, ImageFiles
 from selfloop.data.toy import (
     Checkerboard,
     Circles,
@@ -30,6 +31,9 @@ ALL: tuple[type[Dataset], ...] = (
     SwissRoll,
     Digits,
     Table,
+    DigitImages,
+    CIFAR10,
+    ImageFiles,
 )
 
 Data = Annotated[
@@ -43,19 +47,25 @@ Data = Annotated[
     | Circles
     | SwissRoll
     | Digits
-    | Table,
+    | Table
+    | DigitImages
+    | CIFAR10
+    | ImageFiles,
     Field(discriminator="name"),
 ]
 
 __all__ = [
     "ALL",
+    "CIFAR10",
     "Checkerboard",
     "Circles",
     "Data",
     "Dataset",
+    "DigitImages",
     "Digits",
     "EightGaussians",
     "Gaussian",
+    "ImageFiles",
     "Pinwheel",
     "Rings",
     "Split",

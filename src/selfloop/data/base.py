@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,13 +20,15 @@ from selfloop.streams import Streams
 class Split:
     """Real data of R arms in model units; user units are ``x * scale + shift``.
 
+    Images are uint8 (C, H, W), their levels 0 … 255 both units; all else is float64.
+
     Attributes:
-        train: (R, n, *event) float64.
-        held_out: (R, m, *event) float64, rows that no model trains on.
+        train: (R, n, *event).
+        held_out: (R, m, *event), rows that no model trains on.
         shift: float64, broadcasts against an event.
         scale: float64, broadcasts against an event, positive.
         columns: names of the coordinates, in order.
-        image_shape: (height, width) where an event is a flattened image.
+        image_shape: (height, width) where an event is an image or a flattened one.
         image_range: the user units of black and white.
         modes: centres (K, *event) of the distribution and their standard deviation, where they are known.
     """
@@ -45,8 +47,10 @@ class Split:
         return x.detach().to("cpu", torch.float64) * self.scale + self.shift
 
     def pixels(self, x: Tensor) -> Tensor:
-        """Return (N, *event) rows of flattened images as uint8 (N, 1, height, width), rounded and clipped."""
+        """Return images as they are, and rows of flattened ones as uint8 (N, 1, height, width), rounded and clipped."""
         assert self.image_shape is not None
+        if x.dtype == torch.uint8:
+            return x
         black, white = self.image_range
         levels = (self.restore(x) - black) * (255 / (white - black))
         return levels.round().clamp(0, 255).to(torch.uint8).view(len(x), 1, *self.image_shape)
@@ -56,9 +60,11 @@ class Dataset(Frozen, ABC):
     """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them.
 
     Attributes:
-        images: whether its rows are flattened images.
+        events: what it holds, vectors (d,) or uint8 images (C, H, W).
+        images: whether its events are images, be they flattened.
     """
 
+    events: ClassVar[Literal["vectors", "images"]] = "vectors"
     images: ClassVar[bool] = False
 
     @abstractmethod

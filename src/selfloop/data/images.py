@@ -41,7 +41,7 @@ def read_pictures(path: Path) -> Tensor:
     pictures: list[np.ndarray] = []
     total = 0
     for name, content in members:
-        picture = _decode(content, f"picture {quoted(name)} in {quoted(path)}")
+        picture = decode(content, f"picture {quoted(name)} in {quoted(path)}")
         if pictures and picture.shape != pictures[0].shape:
             raise DataError(
                 f"picture {quoted(name)} in {quoted(path)} has shape {picture.shape} (channels, height, width), "
@@ -82,7 +82,7 @@ def _of_zip(path: Path) -> Iterator[Member]:
         raise DataError(f"{quoted(path)} is not a zip that can be read: {quoted(error)}") from error
 
 
-def _decode(content: bytes, what: str) -> np.ndarray:
+def decode(content: bytes, what: str) -> np.ndarray:
     """Return one picture, (C, H, W) uint8; its header's size is checked before its pixels are unpacked."""
     try:
         with _opened(content) as image:

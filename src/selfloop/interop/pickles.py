@@ -228,6 +228,8 @@ class _Machine:
         match self.top(), state:
             case Record() as target, dict():
                 target.state = state
+            case Record(name="numpy.ndarray") as target, tuple():
+                target.state = {"state": state}
             case dict(), dict():
                 pass
             case Number(), (3, "<" | "|", None, None, None, -1, -1, 0):  # nothing but the order of bytes
@@ -256,6 +258,7 @@ _STEPS: dict[str, _Step] = {
     "NEWFALSE": lambda machine, _: machine.push(False),
     **_all("BININT BININT1 BININT2 LONG1 BINFLOAT", lambda machine, number: machine.push(number)),
     **_all("BINUNICODE SHORT_BINUNICODE BINUNICODE8", lambda machine, text: machine.push(text)),
+    **_all("BINSTRING SHORT_BINSTRING", lambda machine, text: machine.push(text)),  # of Python 2, as Latin-1
     **_all("BINBYTES SHORT_BINBYTES BINBYTES8", lambda machine, content: machine.push(content)),
     "EMPTY_TUPLE": lambda machine, _: machine.push(()),
     "TUPLE1": lambda machine, _: machine.push(tuple(machine.last(1))),

@@ -106,7 +106,7 @@ def _encode(budget: Budget, arguments: tuple[Any, ...]) -> bytes:
     raise unsafe("encodes text that is not the bytes of one number")
 
 
-def _number_type(budget: Budget, arguments: tuple[Any, ...]) -> Number:
+def number_type(budget: Budget, arguments: tuple[Any, ...]) -> Number:
     """Return the stand-in for ``numpy.dtype(name, align, copy)``."""
     codes = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "f2": "e", "f4": "f", "f8": "d"}
     match arguments:
@@ -148,7 +148,7 @@ TENSORS: Vocabulary = {
     ("__builtin__", "set"): Function(_set),
     ("builtins", "set"): Function(_set),
     ("_codecs", "encode"): Function(_encode),
-    ("numpy", "dtype"): Function(_number_type),
+    ("numpy", "dtype"): Function(number_type),
     ("numpy.core.multiarray", "scalar"): Function(_number),
     ("numpy._core.multiarray", "scalar"): Function(_number),
     ("torch.nn.modules.container", "ModuleDict"): Class("ModuleDict"),

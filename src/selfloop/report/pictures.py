@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +25,12 @@ PIXELS = 96
 
 _ROWS = 20_000
 """Rows that a picture shows at most."""
+
+_PALETTE = 256
+"""Colours that all pictures but photographs have at most."""
+
+_TILES = 64
+"""Images that a picture shows at most."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Canvas:
     Attributes:
         split: the real data, R = 1.
         kind: "images", "density" of the first two coordinates, or "histogram" of the only one.
-        low, high: the frame, (1 or 2,) per coordinate; for images the range of pixel values.
+        low, high: the frame, (1 or 2,) per coordinate; (0,) for images.
         peak: the density that is drawn at full colour or height, unless a picture has a higher one.
     """
 
@@ -54,10 +61,9 @@ class Canvas:
     @classmethod
     def of(cls, split: Split) -> Canvas:
         """Frame the real rows: their range and 15 % more on each side."""
-        rows = _rows(split, split.train[0])
         if split.image_shape is not None:
-            low, high = np.array([rows.min()]), np.array([rows.max()])
-            return cls(split=split, kind="images", low=low, high=high, peak=1.0)
+            return cls(split=split, kind="images", low=np.empty(0), high=np.empty(0), peak=1.0)
+        rows = _rows(split, split.train[0])
         shown = rows[:, :2]
         low, high = shown.min(0), shown.max(0)
         margin = np.where(high > low, 0.15 * (high - low), 0.5)
@@ -69,10 +75,11 @@ class Canvas:
 
     def draw(self, x: Tensor) -> Picture:
         """Draw (N, *event) rows given in model units."""
+        if self.kind == "images":
+            sound = x[torch.isfinite(x).flatten(1).all(1)]
+            return Picture(_grid(self.split.pixels(sound[:_TILES])), 1 - len(sound) / max(len(x), 1))
         rows = _rows(self.split, x)
         finite = rows[np.isfinite(rows).all(1)]
-        if self.kind == "images":
-            return Picture(self._grid(finite), 1 - len(finite) / max(len(rows), 1))
         density, inside = self._density(finite)
         outside = 1 - inside / max(len(rows), 1)
         if self.kind == "histogram":
@@ -92,25 +99,22 @@ class Canvas:
         smooth = gaussian_filter(counts, width) if width else counts
         return smooth / max(len(rows), 1), int(counts.sum())
 
-    def _grid(self, rows: Array) -> NDArray[np.uint8]:
-        """Tile the first images, as many as fit about 200 pixels square, one grey pixel apart."""
-        assert self.split.image_shape is not None
-        height, width = self.split.image_shape
-        side = max(2, min(8, 200 // max(height, width)))
-        tiles = np.full((side, height + 1, side, width + 1), 0.5)
-        span = float(self.high[0] - self.low[0]) or 1.0
-        for k, row in enumerate(rows[: side * side]):
-            image = (row.reshape(height, width) - self.low[0]) / span
-            tiles[k // side, :height, k % side, :width] = np.clip(image, 0, 1)
-        grid = tiles.reshape(side * (height + 1), side * (width + 1))[:-1, :-1]
-        return np.repeat((grid * 255).round().astype(np.uint8)[..., None], 3, axis=2)
-
     def frame(self) -> str:
         """Return the axes in words, "" for images."""
         if self.kind == "images":
             return ""
         parts = zip(self.split.columns, self.low, self.high, strict=False)
         return ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, low, high in parts)
+
+
+def _grid(images: Tensor) -> NDArray[np.uint8]:
+    """Tile (N, 1 or 3, height, width) images, as many as fit about 200 pixels square, one grey pixel apart."""
+    height, width = images.shape[2:]
+    side = max(2, min(8, 200 // max(height, width)))
+    tiles = np.full((side, height + 1, side, width + 1, 3), 128, dtype=np.uint8)
+    for k, image in enumerate(images[: side * side].permute(0, 2, 3, 1).numpy()):
+        tiles[k // side, :height, k % side, :width] = image
+    return tiles.reshape(side * (height + 1), side * (width + 1), 3)[:-1, :-1]
 
 
 def _rows(split: Split, x: Tensor) -> Array:
@@ -132,9 +136,11 @@ def _bars(heights: Array) -> NDArray[np.uint8]:
 
 
 def png(pixels: NDArray[np.uint8], colours: int = 64) -> bytes:
-    """Return a PNG with a palette: these pictures have few colours, and a third of the size counts."""
+    """Return a PNG, of all but photographs with a palette: a third of the size counts."""
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels).quantize(colours, dither=Image.Dither.NONE)
+    image = Image.fromarray(pixels)
+    if len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _PALETTE:
+        image = image.quantize(colours, dither=Image.Dither.NONE)
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 

@@ -1,0 +1,23 @@
+"""From noise to samples, as free functions: flows, DDPM's chains, and EDM's solver.
+
+All states are (R, N, *event). Whatever is evaluated is given the whole stack; what is added to a copy depends on that
+copy alone.
+"""
+
+from selfloop.samplers.chain import ancestral, ddim
+from selfloop.samplers.heun import Churn, heun, noise_levels
+from selfloop.samplers.ode import Velocity, dopri5, euler
+from selfloop.schedule import Schedule, quadratic_steps
+
+__all__ = [
+    "Churn",
+    "Schedule",
+    "Velocity",
+    "ancestral",
+    "ddim",
+    "dopri5",
+    "euler",
+    "heun",
+    "noise_levels",
+    "quadratic_steps",
+]
