@@ -1,7 +1,7 @@
 """EDM's sampler: Heun's method on the probability-flow ODE, with or without fresh noise (Karras et al. 2022).
 
-Symbols: t_i noise levels, γ_i by which share fresh noise raises a level, d = dx/dt. Levels are numbers that all copies and
-images share, so every step is the same for each.
+Symbols: t_i noise levels, γ_i by which share fresh noise raises a level, d = dx/dt. Levels are numbers that all copies
+and images share, so every step is the same for each.
 """
 
 from __future__ import annotations
