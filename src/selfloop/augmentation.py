@@ -44,7 +44,7 @@ _BORDER = len(_H) // 4  # pixels that the filter reaches
 
 @dataclass(frozen=True, kw_only=True)
 class Multiples:
-    """Multiples of p that the operations' probabilities are; the names are EDM's settings and the defaults its values."""
+    """What p is multiplied with for the probability of each operation; names and defaults are EDM's."""
 
     xflip: float = 1e8  # certain, so that every image is mirrored with probability ½
     yflip: float = 1.0
