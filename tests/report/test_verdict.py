@@ -50,6 +50,8 @@ def word(c: Curves) -> str:
         (np.ones(11), np.maximum(1 - T / 6, 0.7), "drifting"),
         (1 + T / 4, None, "collapsed"),
         (None, np.exp(-T / 8), "collapsed"),
+        (None, np.exp(-T / 30), "drifting"),
+        (None, np.ones(11), "not judged"),
         (np.ones(4), np.ones(4), "too short"),
         (np.ones(5), np.ones(5), "stable"),
         ([1, 3], None, "collapsed"),

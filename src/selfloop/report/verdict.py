@@ -28,7 +28,8 @@ off by as much; or over the second half of the generations the least-squares slo
 errors, and takes the distance up by more than 10 % of its value at generation 0, or the variance more than 10 % further
 away from its value at generation 0.
 
-Stable: neither of these. Too short: not collapsed, and fewer than 4 retrainings.
+Stable: neither of these. Too short: not collapsed, and fewer than 4 retrainings. Not judged: neither of these, but no
+distance was recorded: samples can dissolve into noise of the right variance.
 
 A setting is judged by the same rule on the median over its seeds; it is collapsed too if at least half of its arms are.
 """
@@ -116,6 +117,8 @@ def _judge(distance: Array | None, spread: Array | None, diverged: int, floor: f
     if max(map(len, known)) - 1 < ENOUGH:
         return Verdict(word="too short", reason=reason)
     drifting = _off(far, wide, MOVED) or _worsens(far, wide)
+    if far is None and not drifting:
+        return Verdict(word="not judged", reason=f"{reason}, which holds, and no distance was recorded")
     return Verdict(word="drifting" if drifting else "stable", reason=reason)
 
 
