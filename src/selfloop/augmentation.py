@@ -113,8 +113,9 @@ def draw(uniform: Tensor, normal: Tensor, p: float, multiples: Multiples | None 
 def apply(images: Tensor, augmentation: Augmentation) -> Tensor:
     """Return augmented images, float32, on their device; (B, C, H, W) of one copy.
 
-    An image that is at most mirrored keeps its values exactly. Beyond its edges an image goes on as its reflection, as
-    far as the batch's widest map needs, once around at most.
+    An image that is at most mirrored keeps its values exactly. Beyond its edges an image goes on as its reflection,
+    once on every side, and is zero behind that. EDM reflects as few pixels as its batch needs, which makes no
+    difference but in rounding; here an image does not depend on its batch.
     """
     x = images.float()
     for flip, dim in ((augmentation.xflip, 3), (augmentation.yflip, 2)):
@@ -123,9 +124,8 @@ def apply(images: Tensor, augmentation: Augmentation) -> Tensor:
     inverse = _inverse(augmentation, width, height)
     moved = (inverse != torch.eye(3, dtype=inverse.dtype)).flatten(1).any(1)
     if moved.any():
-        margins = _margins(inverse, width, height)
-        rows = moved.nonzero().squeeze(1)
-        x = x.index_copy(0, rows.to(x.device), _resample(x[rows.to(x.device)], inverse[rows], margins))
+        rows = moved.nonzero().squeeze(1).to(x.device)
+        x = x.index_copy(0, rows, _resample(x[rows], inverse[moved]))
     return x
 
 
@@ -153,30 +153,18 @@ def _translation(shift: Tensor) -> Tensor:
     return matrix
 
 
-def _margins(inverse: Tensor, width: int, height: int) -> tuple[list[int], list[int]]:
-    """Return how many pixels are needed before and beyond the image, in x and in y."""
-    half = torch.tensor([width - 1, height - 1], dtype=inverse.dtype) / 2
-    corners = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=inverse.dtype) * half
-    reached = inverse[:, :2, :2] @ corners.T + inverse[:, :2, 2:]  # (B, xy, corner)
-    needed = torch.stack([(-reached).amax((0, 2)), reached.amax((0, 2))], dim=1) + (2 * _BORDER - half).unsqueeze(1)
-    most = torch.tensor([[width - 1], [height - 1]])
-    x, y = needed.ceil().clamp_min(0).minimum(most).int().tolist()
-    return x, y
-
-
-def _resample(images: Tensor, inverse: Tensor, margins: tuple[list[int], list[int]]) -> Tensor:
+def _resample(images: Tensor, inverse: Tensor) -> Tensor:
     """Return images (B, C, H, W) under affine maps; filters along x and y are matrices that hold the reflections."""
     height, width = images.shape[2:]
-    up_x, up_y = (_up(size, *margin).to(images) for size, margin in zip((width, height), margins, strict=True))
-    down_x, down_y = (_down(size).to(images) for size in (width, height))
+    up_x, up_y, down_x, down_y = (make(size).to(images) for make in (_up, _down) for size in (width, height))
     fine = up_y @ (images @ up_x.T)
-    moved = F.grid_sample(fine, _grid(inverse, width, height, margins, images), align_corners=True)
+    moved = F.grid_sample(fine, _grid(inverse, width, height, images), align_corners=True)
     return down_y @ (moved @ down_x.T)
 
 
-def _up(size: int, before: int, beyond: int) -> Tensor:
-    """Return what takes pixels, reflected at both ends, to samples half a pixel apart: sample k is at pixel k/2."""
-    pixels = torch.arange(-before, size + beyond)
+def _up(size: int) -> Tensor:
+    """Return what takes pixels to samples half a pixel apart: sample k is at pixel k/2 of the reflected image."""
+    pixels = torch.arange(1 - size, 2 * size - 1)
     reflected = (size - 1) - ((size - 1) - pixels.abs()).abs()
     taps = torch.arange(2 * len(pixels)).unsqueeze(1) - 2 * torch.arange(len(pixels)) + len(_H) // 2 - 1
     matrix = torch.zeros(2 * len(pixels), size, dtype=torch.float64)
@@ -194,15 +182,14 @@ def _filter(taps: Tensor) -> Tensor:
     return torch.tensor(_H, dtype=torch.float64)[taps.clamp(0, len(_H) - 1)] * inside
 
 
-def _grid(inverse: Tensor, width: int, height: int, margins: tuple[list[int], list[int]], images: Tensor) -> Tensor:
+def _grid(inverse: Tensor, width: int, height: int, images: Tensor) -> Tensor:
     """Return where each sample of the moved images comes from, (B, 2 (H + 6), 2 (W + 6), 2), −1 … 1 being the ends."""
     sizes = torch.tensor([width, height], dtype=torch.float64)
-    before, beyond = torch.tensor(margins, dtype=torch.float64).unbind(1)
-    centre, last = (sizes - 1) / 2, 2 * (sizes + before + beyond) - 1
-    # From the fine sample's number to its pixel's place about the centre, to where that was, to the sample there.
-    steps, start = inverse[:, :2, :2] / 2, inverse[:, :2, 2] - inverse[:, :2, :2] @ (centre + _BORDER)
-    steps = (steps * (4 / last).unsqueeze(1)).to(images)
-    start = ((start + centre + before) * 4 / last - 1).to(images)
+    centre, last = (sizes - 1) / 2, 2 * (3 * sizes - 2) - 1
+    # From a sample's number to its place about the centre, to where that was, to the number of the fine sample there.
+    per_sample = inverse[:, :2, :2] / 2
+    first = inverse[:, :2, 2] - inverse[:, :2, :2] @ (centre + _BORDER) + centre + sizes - 1
+    steps, start = (per_sample * (4 / last).unsqueeze(1)).to(images), (first * 4 / last - 1).to(images)
     x = torch.arange(2 * (width + 2 * _BORDER), device=images.device).view(1, 1, -1, 1)
     y = torch.arange(2 * (height + 2 * _BORDER), device=images.device).view(1, -1, 1, 1)
     return x * steps[:, None, None, :, 0] + y * steps[:, None, None, :, 1] + start[:, None, None]

@@ -6,97 +6,28 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from recorded import NETWORK, OF, Network, check, files, networks, number
 from torch import Tensor
 
 from selfloop.nets import names, presets
 from selfloop.nets.architecture import Step, UNet
 from selfloop.nets.blocks import attention, embed, take
-from selfloop.nets.names import Original, from_original, table, to_original
-from selfloop.nets.unet import Params, evaluate
+from selfloop.nets.names import Original, table, to_original
+from selfloop.nets.unet import evaluate
 from selfloop.samplers import dopri5, euler
 
-NETWORK = 1e-5  # of the largest output
 DOPRI5 = 1e-3
-ELSEWHERE = {"class_name", "use_fp16", "constructor"}  # of a configuration, settings that are not the network's
-
-
-@dataclass(frozen=True)
-class Network:
-    """A recorded network and everything recorded with it."""
-
-    record: Any
-    unet: UNet
-    original: Original
-
-    @property
-    def params(self) -> Params:
-        return from_original(self.original, self.unet, self.record.parameters())
-
-    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-        """Evaluate the one copy: (B, C, H, W) images, times (B,) or one for all of them."""
-        more = {name: value.unsqueeze(0) for name, value in labels.items()}
-        return evaluate(self.params, self.unet, x.unsqueeze(0), t.reshape(1, -1), **more)[0]
-
-
-def settings(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in ELSEWHERE}
-
-
-def edm_of(config: dict[str, Any]) -> tuple[UNet, Original]:
-    return presets.ddpmpp(**settings(config)), names.edm(config["img_resolution"])
-
-
-def torchcfm_of(config: dict[str, Any]) -> tuple[UNet, Original]:
-    return presets.guided(**settings(config)), names.TORCHCFM
-
-
-def ddpm_of(config: dict[str, Any]) -> tuple[UNet, Original]:
-    return presets.ddpm(**settings(config)), names.DDPM_TORCH
-
-
-OF = {"edm": edm_of, "torchcfm": torchcfm_of, "ddpm": ddpm_of}
-NETWORKS = {"edm": "edm_net_", "torchcfm": "cfm_unet", "ddpm": "ddpm_unet"}
-
-
-def files(golden, family: str, pattern: str) -> list[str]:
-    """Return the names of a family's files that match, at least one."""
-    manifest = json.loads((golden.directory / f"manifest_{family}.json").read_text(encoding="utf-8"))
-    found = [name for name in manifest["files"] if re.fullmatch(pattern, name)]
-    assert found, f"no file of {family} is called {pattern}"
-    return found
-
-
-def networks(golden, family: str) -> Iterator[Network]:
-    for name in files(golden, family, rf"{NETWORKS[family]}\w*\.safetensors"):
-        record = golden.record(family, name.removesuffix(".safetensors"))
-        # EDM's files hold one network under two preconditionings.
-        config = record.config["edm"] if family == "edm" else record.config
-        yield Network(record, *OF[family](config))
 
 
 def full_size(golden, family: str) -> Iterator[tuple[UNet, Original, dict[str, Any]]]:
     for name in files(golden, family, r"\w+_fullsize_params\.json"):
         for described in json.loads(golden._checked(family, name)[1]).values():
             yield (*OF[family](described["config"]), described)
-
-
-def check(ours: Tensor, theirs: Tensor, share: float = NETWORK) -> None:
-    """The largest difference is at most a share of the largest value."""
-    assert ours.shape == theirs.shape
-    assert float((ours.double() - theirs.double()).abs().max()) <= share * float(theirs.abs().max())
-
-
-def number(record, key: str, pattern: str) -> float:
-    """Return the number that the manifest's words on a tensor give."""
-    found = re.search(pattern, record.meaning(key))
-    assert found, f"{key}: {record.meaning(key)}"
-    return float(found[1])
 
 
 def count(unet: UNet) -> int:
@@ -162,33 +93,6 @@ def test_outputs_of_edm(golden):
         record = network.record
         check(network(record["F_x_in"], record["F_noise_labels"]), record["F_out"])
         check(network(record["F_x_in"], record["F_noise_labels_vp"]), record["F_out_vp"])
-
-
-def edm_preconditioned(network: Network, x: Tensor, sigma: Tensor, **labels: Tensor) -> Tensor:
-    """Denoise as EDM does (Karras et al. 2022, Table 1) with σ_data = 1/2."""
-    variance = sigma.square() + 0.25
-    out = network(x / variance.sqrt(), sigma.log().flatten() / 4, **labels)
-    return 0.25 / variance * x + 0.5 * sigma / variance.sqrt() * out
-
-
-def vp_preconditioned(network: Network, x: Tensor, sigma: Tensor, **labels: Tensor) -> Tensor:
-    """Denoise as DDPM++ was trained to (Karras et al. 2022, Table 1, "VP")."""
-    slope, start, times = 19.9, 0.1, 1000
-    t = ((start**2 + 2 * slope * (1 + sigma.square()).log()).sqrt() - start) / slope
-    return x - sigma * network(x / (sigma.square() + 1).sqrt(), (times - 1) * t.flatten(), **labels)
-
-
-@pytest.mark.parametrize(("key", "denoise"), [("edm", edm_preconditioned), ("vp", vp_preconditioned)])
-def test_denoising_of_edm(golden, key, denoise):
-    for network in networks(golden, "edm"):
-        record = network.record
-        x, sigma = record["x"], record["sigma"].view(-1, 1, 1, 1)
-        check(denoise(network, x, sigma), record[f"D_{key}"])
-        one = number(record, f"D_{key}_scalar_sigma", r"tensor (\d+(?:\.\d+)?)")
-        check(denoise(network, x, torch.full((1, 1, 1, 1), one)), record[f"D_{key}_scalar_sigma"])
-        assert (f"D_{key}_aug" in record.tensors) == (network.unet.augment > 0)
-        if network.unet.augment:
-            check(denoise(network, x, sigma, augment=record["augment_labels"]), record[f"D_{key}_aug"])
 
 
 @pytest.mark.parametrize("family", ["torchcfm", "ddpm"])
