@@ -6,12 +6,35 @@ from pydantic import Field
 
 from selfloop.generators.base import Density, Generator
 from selfloop.generators.ddpm import DDPM
+from selfloop.generators.ddpm_images import DDPMImages
+from selfloop.generators.edm import EDM
 from selfloop.generators.gaussian import Gaussian
 from selfloop.generators.otcfm import OTCFM
 from selfloop.generators.otcfm_images import OTCFMImages
 
-AnyGenerator = Annotated[Gaussian | OTCFM | DDPM | OTCFMImages, Field(discriminator="name")]
+AnyGenerator = Annotated[
+    Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
+    Field(discriminator="name"),
+]
 
-ALL: tuple[type[Gaussian | OTCFM | DDPM | OTCFMImages], ...] = (Gaussian, OTCFM, DDPM, OTCFMImages)
+ALL: tuple[type[Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
+    Gaussian,
+    OTCFM,
+    DDPM,
+    OTCFMImages,
+    DDPMImages,
+    EDM,
+)
 
-__all__ = ["ALL", "DDPM", "OTCFM", "AnyGenerator", "Density", "Gaussian", "Generator", "OTCFMImages"]
+__all__ = [
+    "ALL",
+    "DDPM",
+    "EDM",
+    "OTCFM",
+    "AnyGenerator",
+    "DDPMImages",
+    "Density",
+    "Gaussian",
+    "Generator",
+    "OTCFMImages",
+]

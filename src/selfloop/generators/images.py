@@ -23,6 +23,7 @@ from selfloop.errors import ConfigError
 from selfloop.nets import unet as network
 from selfloop.nets.architecture import UNet
 from selfloop.optimizer import Adam
+from selfloop.pixels import to_interval
 from selfloop.place import HERE, Midway, Place
 from selfloop.samples import Samples
 from selfloop.streams import Streams, generator
@@ -244,7 +245,7 @@ class ImageModel(Frozen, ABC):
 
         @functools.lru_cache(maxsize=1)  # the shares of a step follow each other
         def prepared(step: int) -> tuple[Tensor, ...]:
-            x = batches[step].float() / 127.5 - 1
+            x = to_interval(batches[step])
             whole = draws.at(range(step * self.batch_size, (step + 1) * self.batch_size))
             if self.flip:
                 x = torch.where(whole.integers("flip", 2).bool()[..., None, None, None], x.flip(-1), x)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from selfloop.generators.pretrained import pretrained
 from selfloop.nets import names, presets
 from selfloop.nets.architecture import UNet
 from selfloop.optimizer import Adam
+from selfloop.pixels import saved_levels
 from selfloop.samplers import dopri5
 from selfloop.training import EMA, State
 
@@ -85,5 +85,5 @@ class OTCFMImages(ImageModel):
         return dopri5(velocity, latents, self.tolerance, self.tolerance).transpose(0, 1)
 
     def levels(self, x: Tensor) -> Tensor:
-        """Return levels of images clipped to [−1, 1], as torchvision writes them."""
-        return ((x.clamp(-1, 1) / 2 + 0.5) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+        """Return levels as torchcfm's training saves them."""
+        return saved_levels(x)
