@@ -1,21 +1,17 @@
-"""Solvers against closed forms, and the adaptive one copy by copy."""
+"""Solvers of flows against closed forms, and the adaptive one copy by copy."""
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from torch import Tensor
 from torchdiffeq import odeint
 
 from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.samplers import Schedule, Velocity, ancestral, dopri5, euler
+from selfloop.samplers import Velocity, dopri5, euler
 from selfloop.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
@@ -142,100 +138,3 @@ def test_dopri5_agrees_with_torchdiffeq(seed):
     )[1]
     ours = dopri5(lambda x, t: time_mlp(params, x, t), x, 1e-8, 1e-8)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
-
-
-betas = arrays.arrays(np.float64, st.integers(2, 60), elements=st.floats(1e-4, 0.9))
-
-
-@settings(deadline=None, max_examples=50)
-@given(betas)
-def test_schedule_identities(betas):
-    s = Schedule.from_betas(betas)
-    before = np.append(1.0, s.alphas_bar[:-1])
-    np.testing.assert_allclose(s.alphas_bar, [np.prod(1 - betas[: t + 1]) for t in range(len(betas))], rtol=1e-12)
-    assert (np.diff(s.alphas_bar) < 0).all()
-    # Averaged over x_t given x_0, the posterior of x_{t−1} is its own marginal: N(√ᾱ_{t−1} x_0, 1 − ᾱ_{t−1}).
-    mean = s.posterior_mean_x0 + s.posterior_mean_xt * np.sqrt(s.alphas_bar)
-    np.testing.assert_allclose(mean, np.sqrt(before), rtol=1e-10)
-    variance = s.posterior_mean_xt**2 * (1 - s.alphas_bar) + s.posterior_variance
-    np.testing.assert_allclose(variance, 1 - before, rtol=1e-9, atol=1e-12)
-    assert s.posterior_variance[0] == 0
-    assert (s.posterior_variance <= betas).all()
-    np.testing.assert_allclose(np.exp(s.posterior_log_variance[1:]), s.posterior_variance[1:], rtol=1e-12)
-    assert s.posterior_log_variance[0] == s.posterior_log_variance[1]
-    assert np.array_equal(s.log_variance("fixed-small"), s.posterior_log_variance)
-    np.testing.assert_allclose(np.exp(s.log_variance("fixed-large"))[1:], betas[1:], rtol=1e-12)
-    assert s.log_variance("fixed-large")[0] == s.posterior_log_variance[0]
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.floats(1e-5, 1e-2), st.floats(2e-2, 0.5), st.integers(2, 300))
-def test_linear_schedule(first, last, timesteps):
-    betas = Schedule.linear(first, last, timesteps).betas
-    assert (betas[0], betas[-1], len(betas)) == (first, last, timesteps)
-    np.testing.assert_allclose(np.diff(betas), (last - first) / (timesteps - 1), rtol=1e-9)
-
-
-def reached(schedule: Schedule, mean: float, std: float, variance: str) -> tuple[float, float]:
-    """Return mean and variance of x_0 for N(mean, std²) data and the exact noise predictor, to rounding.
-
-    All of the chain is affine in its T independent normals, x_T and the T − 1 noises that are used. So row 0
-    sets them all to zero, and row k only the k-th to one: the variance is the sum of the squared responses.
-    """
-    timesteps = len(schedule.betas)
-    unit = torch.eye(timesteps + 1, dtype=torch.float64)[1:].unsqueeze(-1)  # (T, T + 1, 1)
-
-    def predict_noise(x: Tensor, t: int) -> Tensor:
-        alpha_bar = float(schedule.alphas_bar[t])
-        total = alpha_bar * std**2 + 1 - alpha_bar
-        return math.sqrt(1 - alpha_bar) * (x - math.sqrt(alpha_bar) * mean) / total
-
-    noise = [unit[i + 1].unsqueeze(0) for i in range(timesteps - 1)]
-    x = ancestral(predict_noise, unit[0].unsqueeze(0), schedule, lambda i: noise[i], variance).flatten()
-    return float(x[0]), float((x[1:] - x[0]).square().sum())
-
-
-@pytest.mark.parametrize("variance", ["fixed-large", "fixed-small"])
-def test_ancestral_returns_to_a_point(variance):
-    mean, spread = reached(Schedule.linear(1e-3, 0.2, 100), 3.0, 0.0, variance)
-    assert mean == pytest.approx(3, rel=1e-12)
-    assert spread <= 1e-24
-
-
-def test_ancestral_keeps_the_unit_gaussian():
-    """β_t is the exact reverse variance for N(0, 1) data; only the last step's noise is left out."""
-    schedule = Schedule.linear(1e-3, 0.2, 100)
-    mean, spread = reached(schedule, 0.0, 1.0, "fixed-large")
-    assert mean == 0
-    assert spread == pytest.approx(1 - schedule.betas[0], rel=1e-12)
-    _, less = reached(schedule, 0.0, 1.0, "fixed-small")
-    assert less < spread
-
-
-@pytest.mark.parametrize("variance", ["fixed-large", "fixed-small"])
-@pytest.mark.parametrize(("mean", "std"), [(2.0, 0.5), (-1.0, 1.5)])
-def test_ancestral_converges_to_a_gaussian(mean, std, variance):
-    """Both variances are right as β → 0: T = 1000 leaves 2 % of the standard deviation, less than T = 100 does."""
-    errors = []
-    for timesteps in (100, 1000):
-        m, v = reached(Schedule.linear(0.1 / timesteps, 20 / timesteps, timesteps), mean, std, variance)
-        assert m == pytest.approx(mean, abs=0.02)
-        errors.append(abs(math.sqrt(v) / std - 1))
-    assert errors[1] < 0.02
-    assert errors[1] < errors[0]
-
-
-def test_ancestral_of_real_noise():
-    """Monte Carlo over recorded streams agrees with the exact moments: 10⁵ rows, 5 standard errors."""
-    schedule, streams, n = Schedule.linear(1e-3, 0.2, 30), Streams(seeds=(0, 1)), 50_000
-
-    def predict_noise(x: Tensor, t: int) -> Tensor:
-        alpha_bar = float(schedule.alphas_bar[t])
-        return math.sqrt(1 - alpha_bar) * (x - math.sqrt(alpha_bar) * 0.7) / (alpha_bar * 0.25 + 1 - alpha_bar)
-
-    x = ancestral(
-        predict_noise, streams.normal("x", (n, 1)), schedule, lambda i: streams.normal("noise", (n, 1), i)
-    ).flatten()
-    mean, spread = reached(schedule, 0.7, 0.5, "fixed-large")
-    assert abs(float(x.mean()) - mean) < 5 * math.sqrt(spread / len(x))
-    assert abs(float(x.var()) / spread - 1) < 5 * math.sqrt(2 / len(x))
