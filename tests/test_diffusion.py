@@ -95,7 +95,8 @@ def test_the_loss_of_the_best_denoiser_is_the_posterior_variance():
     for column in COLUMNS.values():
         for level in (0.05, 0.5, 5.0):
             sigma = torch.full((1, 1), level)
-            loss = denoising_loss(column, best(column, std, sigma), y, sigma, noise)
+            net = best(column, std, sigma)
+            loss = denoising_loss(column, net, y, sigma, noise)
             assert loss.shape == y.shape
             expected = float(column.weight(sigma)) * std**2 * level**2 / (std**2 + level**2)
             assert abs(float(loss.mean()) / expected - 1) < 5 * math.sqrt(2 / n)
