@@ -151,5 +151,9 @@ def plot(found: Sequence[Growth], path: Path) -> None:
         axes.set_title(f"{row.work}\nexponent {row.exponent:.2f}", fontsize=9)
         axes.set_xlabel(row.variable)
         axes.set_ylabel("seconds")
-        axes.grid(alpha=0.25, which="both")
+        axes.set_xticks(x[:: 1 if len(x) < 6 else 2], labels=[f"{value:g}" for value in x[:: 1 if len(x) < 6 else 2]])
+        axes.minorticks_off()
+        middle = np.sqrt(y.min() * y.max())  # at least a factor of ten, so that noise looks like noise
+        axes.set_ylim(min(0.8 * y.min(), middle / 3.2), max(1.25 * y.max(), middle * 3.2))
+        axes.grid(alpha=0.25)
     figure.savefig(path, dpi=110, metadata={"Software": None})
