@@ -71,8 +71,9 @@ def test_the_filter_is_an_orthogonal_wavelets():
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 32), (7, 5)])
 def test_nothing_done_returns_the_images_exactly(height, width):
     x = images(3, height, width)
-    assert torch.equal(apply(x, none(3)), x)
-    assert torch.equal(none(3).labels, torch.zeros(3, LABELS))
+    for nothing in (none(3), done(3, axis=2.0)):  # along which nothing is stretched
+        assert torch.equal(apply(x, nothing), x)
+        assert torch.equal(nothing.labels, torch.zeros(3, LABELS))
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 32), (7, 5)])

@@ -77,6 +77,11 @@ class Augmentation:
     shift: Tensor
 
     @property
+    def moved(self) -> Tensor:
+        """Whether more is done to an image than mirroring it, (B,) bool; an axis alone does nothing."""
+        return (self.scale != 0) | (self.angle != 0) | (self.stretch != 0) | (self.shift != 0).any(1)
+
+    @property
     def labels(self) -> Tensor:
         """What the network is told, (B, 9) float32, zero for an image to which nothing is done."""
         turn = [self.angle.cos() - 1, self.angle.sin()]
@@ -121,11 +126,10 @@ def apply(images: Tensor, augmentation: Augmentation) -> Tensor:
     for flip, dim in ((augmentation.xflip, 3), (augmentation.yflip, 2)):
         x = torch.where((flip == 1).view(-1, 1, 1, 1).to(x.device), x.flip(dim), x)
     height, width = x.shape[2:]
-    inverse = _inverse(augmentation, width, height)
-    moved = (inverse != torch.eye(3, dtype=inverse.dtype)).flatten(1).any(1)
+    moved = augmentation.moved
     if moved.any():
         rows = moved.nonzero().squeeze(1).to(x.device)
-        x = x.index_copy(0, rows, _resample(x[rows], inverse[moved]))
+        x = x.index_copy(0, rows, _resample(x[rows], _inverse(augmentation, width, height)[moved]))
     return x
 
 
