@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
@@ -126,7 +125,7 @@ class EDM(ImageModel):
             noise_levels(self.steps, least, greatest, self.rho),
             churn=churn,
             noise=lambda step: noise(),
-        ).to(torch.float32)
+        )
 
     def levels(self, x: Tensor) -> Tensor:
         """Return levels as EDM's ``generate.py`` does."""

@@ -154,22 +154,27 @@ def maximise(log_prob: LogProb, theta: Tensor, data: Measure, steps: int = 100) 
         ValueError: it has not arrived after ``steps``.
     """
     points, weights = data
+    return ascend(lambda parameters: weights @ log_prob(parameters, points), theta, steps)
 
-    def expected(parameters: Tensor) -> Tensor:
-        return weights @ log_prob(parameters, points)
 
-    value = expected(theta)
+def ascend(function: Callable[[Tensor], Tensor], theta: Tensor, steps: int = 100) -> Tensor:
+    """Climb from a start (p,) to a local maximum of a twice differentiable function, by damped Newton steps.
+
+    Raises:
+        ValueError: it has not arrived after ``steps``.
+    """
+    value = function(theta)
     for _ in range(steps):
-        slope, hessian = torch.func.grad(expected)(theta), _hessian(expected)(theta)
+        slope, hessian = torch.func.grad(function)(theta), _hessian(function)(theta)
         values, vectors = torch.linalg.eigh(hessian)
         # Every eigenvalue counts as downward: away from a saddle, and never too far along what is flat.
         step = vectors @ ((vectors.T @ slope) / values.abs().clamp_min(1e-8 * float(values.abs().max())))
         if float(slope @ step) < 1e-24:
             return theta.detach()
         size = 1.0
-        while size > 1e-12 and not (trial := expected(theta + size * step)) > value:
+        while size > 1e-12 and not (trial := function(theta + size * step)) > value:
             size /= 2
         if size <= 1e-12:  # nothing to gain but rounding
             return theta.detach()
         theta, value = theta + size * step, trial
-    raise ValueError(f"no maximum of the expected log-likelihood was reached in {steps} steps")
+    raise ValueError(f"no maximum was reached in {steps} Newton steps")
