@@ -163,14 +163,20 @@ def ascend(function: Callable[[Tensor], Tensor], theta: Tensor, steps: int = 100
     Raises:
         ValueError: it has not arrived after ``steps``.
     """
-    value = function(theta)
+    value, before = function(theta), float("inf")
     for _ in range(steps):
         slope, hessian = torch.func.grad(function)(theta), _hessian(function)(theta)
         values, vectors = torch.linalg.eigh(hessian)
         # Every eigenvalue counts as downward: away from a saddle, and never too far along what is flat.
         step = vectors @ ((vectors.T @ slope) / values.abs().clamp_min(1e-8 * float(values.abs().max())))
-        if float(slope @ step) < 1e-24:
+        gain = float(slope @ step)
+        # Values do not resolve the last steps, so that these are taken unseen, as long as they get shorter.
+        unseen = gain < 1e-12 * (1 + abs(float(value)))
+        if gain < 1e-24 or (unseen and gain >= before):
             return theta.detach()
+        if unseen:
+            theta, before = theta + step, gain
+            continue
         size = 1.0
         while size > 1e-12 and not (trial := function(theta + size * step)) > value:
             size /= 2
