@@ -74,6 +74,7 @@ class DDPMImages(ImageModel):
             num_res_blocks=size.blocks,
             apply_attn=[event[1] >> level in size.attention for level in range(len(size.multipliers))],
             drop_rate=size.dropout,
+            group_channels=size.group_channels,
         )
 
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:

@@ -89,6 +89,7 @@ class EDM(ImageModel):
             num_blocks=self.net.blocks,
             attn_resolutions=self.net.attention,
             dropout=self.net.dropout,
+            group_channels=self.net.group_channels,
         )
 
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:

@@ -42,6 +42,8 @@ class Size(Frozen):
         blocks: residual blocks of a level on the way down.
         attention: heights of the levels that attend.
         dropout: probability of dropping a unit in training.
+        group_channels: the fewest channels of a normalisation's group; None is the original's, and where that is 1 a
+            network of 32 channels normalises each alone and so loses what a block is told of the time.
     """
 
     channels: int = Field(ge=4)
@@ -49,6 +51,7 @@ class Size(Frozen):
     blocks: PositiveInt
     attention: tuple[PositiveInt, ...] = Field(strict=False)
     dropout: float = Field(ge=0, lt=1)
+    group_channels: PositiveInt | None = None
 
 
 @dataclass(frozen=True)

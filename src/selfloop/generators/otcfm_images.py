@@ -55,6 +55,7 @@ class OTCFMImages(ImageModel):
             attention_resolutions=",".join(map(str, size.attention)),
             num_head_channels=64 if all(width % 64 == 0 for width in widths) else -1,
             dropout=size.dropout,
+            group_channels=size.group_channels,
         )
 
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
