@@ -12,7 +12,7 @@ from torch import Tensor
 from selfloop.samplers import ancestral, euler
 from selfloop.schedule import Schedule
 from selfloop.theory.contraction import contraction, maximise
-from selfloop.theory.implicit import Retraining, student_interval
+from selfloop.theory.implicit import Retraining
 
 ROWS, STEPS, SCALE = 400, 7, 0.6
 
@@ -166,5 +166,3 @@ def test_refusals() -> None:
         bad.jacobian(torch.zeros(2, dtype=torch.float64), 1.0)
     with pytest.raises(ValueError, match="2 parameters"):
         bad.leading(torch.zeros(2, dtype=torch.float64), 1.0)
-    with pytest.raises(ValueError, match="at least two"):
-        student_interval([1.0])

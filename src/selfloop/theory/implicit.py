@@ -20,13 +20,12 @@ row, weights (1, λ), or (0, 1) for λ = inf.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
-from scipy.stats import t as student
 from torch import Tensor
 
 from selfloop.theory.contraction import Doubles, ascend
@@ -182,34 +181,6 @@ class Modes:
     def rate(self) -> float:
         """ρ, the largest modulus."""
         return float(np.abs(self.values[0]))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence interval.
-
-    Attributes:
-        value: the estimate.
-        low: of the interval.
-        high: of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean of independent values and Student's interval about it.
-
-    Raises:
-        ValueError: there are fewer than two.
-    """
-    if len(values) < 2:
-        raise ValueError("an interval needs at least two independent values")
-    middle, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(student.ppf(0.5 + level / 2, len(values) - 1)) * spread
-    return Interval(middle, middle - half, middle + half)
 
 
 def _square(function: Callable[[Tensor], Tensor], at: Tensor) -> Doubles:

@@ -1,0 +1,189 @@
+"""The local rate of a loop as it is measured: from two loops that start close together, or from one that has run.
+
+The first works for every generator, and is the rate of the loop as it is trained, budget and all: a retraining of the
+perturbed and of the unperturbed model with the same random numbers shows what is left of the perturbation.
+
+The second needs no run of its own: near its fixed point a loop is y_{t+1} = ρ y_t + noise, whatever y is seen of it,
+and regression finds ρ.
+
+Legend: θ parameters, p of them; R replicas; ρ the local rate; S arms that differ in seed; T generations; k features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from torch import Tensor
+
+from selfloop.generators.base import Generator
+from selfloop.mixing import Augment
+from selfloop.samples import Samples
+from selfloop.streams import Streams, generator
+from selfloop.training import SHADOW, Budget, State, averaged, parameters, reset_optimizer
+
+Doubles = NDArray[np.float64]
+Map = Callable[[Tensor, int], Tensor]  # θ (R, p) and the retraining's number → θ′ (R, p)
+
+FEWEST_ARMS = 3
+FEWEST_RETRAININGS = 8
+_DRAWS = 1000  # of a bootstrap
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Return the mean of independent values and Student's interval about it.
+
+    Raises:
+        ValueError: there are fewer than two.
+    """
+    if len(values) < 2:
+        raise ValueError("an interval needs at least two independent values")
+    middle, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(student.ppf(0.5 + level / 2, len(values) - 1)) * error
+    return Interval(middle, middle - half, middle + half)
+
+
+def perturbed(
+    retrain: Map,
+    theta: Tensor,
+    *,
+    size: float = 1e-3,
+    rounds: int = 10,
+    skip: int = 4,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Measure the dominant rate of a retraining map by what it does to a small difference of its argument.
+
+    Each replica starts from a random direction. After every retraining the difference is brought back to its size, so
+    that it turns into the slowest direction, and its growth is ρ; the geometric mean over the rounds after ``skip`` is
+    one replica's estimate. Directions of nearly the same rate are told apart slowly, and the estimate is between them
+    meanwhile. With finitely many samples the map differs from round to round, and what is measured is the mean rate of
+    the products of their Jacobians.
+
+    Args:
+        retrain: gives equal random numbers to equal retrainings, whatever θ.
+        theta: (R, p) R ≥ 2 models near the fixed point, floating point.
+        size: of the difference, against ‖θ‖: small for a linear map, but well above the rounding of a fit.
+        rounds: retrainings.
+        skip: rounds in which the difference turns.
+        level: of Student's interval over the replicas, which is taken of ln ρ.
+        seed: of the directions.
+
+    Raises:
+        ValueError: there is one replica only, no round is left, or a retraining diverged.
+    """
+    if len(theta) < 2 or rounds <= skip:
+        raise ValueError("perturbed() needs at least two replicas and more rounds than it skips")
+    drawn = [generator(seed, "perturbation", r).standard_normal(theta.shape[1]) for r in range(len(theta))]
+    direction = torch.from_numpy(np.stack(drawn)).to(theta)
+    logs = []
+    for k in range(rounds):
+        direction = direction / direction.norm(dim=1, keepdim=True)
+        step = size * theta.norm(dim=1, keepdim=True).clamp_min(1.0)
+        base, moved = retrain(theta, k), retrain(theta + step * direction, k)
+        direction = (moved - base) / step
+        growth = direction.double().norm(dim=1)
+        if not torch.isfinite(growth).all():
+            raise ValueError(f"retraining {k} diverged")
+        if not growth.all():  # nothing is left: λ = 0, or a closed form that forgets
+            return Interval(0.0, 0.0, 0.0)
+        logs.append(growth.log())
+        theta = base
+    found = student_interval(torch.stack(logs[skip:]).mean(0).tolist(), level)
+    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+
+
+def retraining(
+    family: Generator, state: State, real: Tensor, lam: float, budget: Budget, streams: Streams
+) -> tuple[Tensor, Map]:
+    """Return the parameters of fitted models, and one retraining of Algorithm 1 as a map of them.
+
+    The parameters are those that sample: averages, where a generator keeps some. Every retraining starts a fresh
+    optimiser, as with ``optimizer: reset``; a closed-form generator has none.
+
+    Args:
+        family: of the models.
+        state: R of them, fitted.
+        real: (R, n, *event) real rows.
+        lam: λ.
+        budget: of one retraining.
+        streams: of R seeds; retraining k draws from generation k + 1, sampling from generation k.
+
+    Returns:
+        θ (R, p), and the map.
+    """
+    mix, rows = Augment(lam=lam), Samples.full(real, born=0)
+    shapes = {name: leaf.shape for name, leaf in averaged(state).items()}
+
+    def vector(params: State) -> Tensor:
+        return torch.cat([params[name].flatten(1) for name in shapes], 1)
+
+    def filled(theta: Tensor) -> State:
+        pieces = torch.split(theta, [shape[1:].numel() for shape in shapes.values()], 1)
+        params = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+        shadow = {f"{SHADOW}{name}": piece.clone() for name, piece in params.items() if f"{SHADOW}{name}" in state}
+        return reset_optimizer(state) | params | shadow
+
+    def retrain(theta: Tensor, k: int) -> Tensor:
+        before = filled(theta)
+        drawn = family.sample(before, max(1, mix.synthetic(real.shape[1])), streams.at(k))
+        data = mix(k + 1, rows, lambda t: Samples.full(drawn, born=t + 1), streams.at(k + 1))
+        return vector(averaged(family.fit(before, data, budget.resolve(real.shape[1]), streams.at(k + 1))))
+
+    return vector(averaged(state) or parameters(state)), retrain
+
+
+def memory(paths: Doubles, *, level: float = 0.95, seed: int = 0) -> Interval | None:
+    """Estimate ρ from what is seen of S arms of one setting at T generations, by regression of each on the one before.
+
+    What all arms share at a generation is taken away, and so is what an arm keeps for ever: its own fixed point. The
+    second makes a regression over few generations too low (Nickell 1981), which the half-panel jackknife mends: twice
+    the estimate less the mean of those of both halves (Dhaene & Jochmans 2015). From 10 retrainings ρ = 0.9 comes
+    out about 0.06 too low still, from 20 about 0.015.
+
+    Args:
+        paths: (S, T, k) features of one scale, such as means of samples less those of the arm's own real rows.
+        level: of the bootstrap interval over arms.
+        seed: of the bootstrap.
+
+    Returns:
+        None where there are fewer than 3 arms or 8 retrainings, or nothing moves.
+    """
+    arms, generations, _ = paths.shape
+    if arms < FEWEST_ARMS or generations <= FEWEST_RETRAININGS or not np.isfinite(paths).all():
+        return None
+    value = _jackknifed(paths)
+    if not math.isfinite(value):
+        return None
+    rng = generator(seed, "memory")
+    drawn = np.array([_jackknifed(paths[rng.integers(arms, size=arms)]) for _ in range(_DRAWS)])
+    low, high = np.nanquantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _jackknifed(paths: Doubles) -> float:
+    half = paths.shape[1] // 2
+    return 2 * _slope(paths) - (_slope(paths[:, : half + 1]) + _slope(paths[:, -half - 1 :])) / 2
+
+
+def _slope(paths: Doubles) -> float:
+    """Return the regression of each generation on the one before, with effects of arms and of generations."""
+    before, after = (part - part.mean(0) for part in (paths[:, :-1], paths[:, 1:]))
+    before = before - before.mean(1, keepdims=True)
+    square = float((before**2).sum())
+    return float((before * after).sum()) / square if square > 0 else math.nan
