@@ -14,17 +14,18 @@ ArrayLike = Tensor | NDArray[Any]
 _SHORT = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 
 
-def rows(x: ArrayLike, name: str, least: int = 1) -> Tensor:
+def rows(x: ArrayLike, name: str, least: int = 1, finite: bool = True) -> Tensor:
     """Return (N, *event) events as (N, d) rows on the CPU, in float32 where that holds every value, else float64.
 
     Raises:
-        ValueError: fewer than ``least`` rows, no event axis, or an entry that is not finite; the message has ``name``.
+        ValueError: fewer than ``least`` rows, no event axis or, unless ``finite`` says not to look, an entry that is not
+            finite; the message has ``name``.
     """
     x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x.detach().cpu()
     if x.ndim < 2 or len(x) < least:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be (N, …) with N at least {least}")
     flat = x.flatten(1).to(torch.float32 if x.dtype in _SHORT else torch.float64)
-    if not torch.isfinite(flat).all():
+    if finite and not torch.isfinite(flat).all():
         raise ValueError(f"{name} has entries that are not finite")
     return flat.contiguous()
 

@@ -24,7 +24,7 @@ from selfloop.streams import generator
 
 Doubles = NDArray[np.float64]
 
-_BATCH = 2048  # rows whose float64 copy is held at a time
+_BATCH = 4096  # rows whose float64 copy is held at a time
 _EXACT = 1e-9  # relative error that the quick way may have
 _LARGE = 512  # singular values up to which there is no need for it
 
@@ -55,7 +55,7 @@ class Moments:
         batches = [x] if isinstance(x, (Tensor, np.ndarray)) else x
         moments = None
         for batch in batches:
-            flat = rows(batch, "features")
+            flat = rows(batch, "features", finite=False)  # sums that are not finite say so, too
             moments = cls(flat.shape[1]) if moments is None else moments
             moments.update(flat)
         if moments is None:
@@ -76,10 +76,10 @@ class Moments:
         for part in torch.split(x, _BATCH):
             if self.n == 0:
                 self._origin = part.mean(0, dtype=torch.float64).numpy()
-            block = torch.sub(part, torch.from_numpy(self._origin), out=buffer[: len(part)])
+            block = buffer[: len(part)].copy_(part).sub_(torch.from_numpy(self._origin))
             total = block.sum(0)
             if not torch.isfinite(total).all():
-                raise ValueError("the rows have entries that are not finite")
+                raise ValueError("features has entries that are not finite")
             self._sum += total.numpy()
             self._square = blas.dsyrk(1.0, block.numpy().T, beta=1.0, c=self._square, lower=1, overwrite_c=1)
             self.n += len(block)
@@ -147,11 +147,12 @@ def frechet(real: ArrayLike | Moments, generated: ArrayLike | Moments) -> float:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A fitted Gaussian: its mean (d,), the trace of its covariance, and a factor (d, r) of it."""
+    """A fitted Gaussian: its mean (d,), the trace of its covariance, and a factor (d, r) of it, triangular or not."""
 
     mean: Doubles
     trace: float
     factor: Doubles
+    triangular: bool = False
 
     @classmethod
     def of(cls, x: ArrayLike | Moments, name: str) -> _Fit:
@@ -162,7 +163,7 @@ class _Fit:
             x = Moments(flat.shape[1])
             x.update(flat)
         lower = x._lower()
-        return cls(x.mean, float(np.trace(lower)), _factor(lower))
+        return cls(x.mean, float(np.trace(lower)), *_factor(lower))
 
     @classmethod
     def of_rows(cls, x: Doubles) -> _Fit:
@@ -172,21 +173,25 @@ class _Fit:
         return cls(mean, float(np.square(factor).sum()), factor)
 
 
-def _factor(lower: Doubles) -> Doubles:
-    """Return F (d, r) with F Fᵀ = C, whose lower triangle is given: Cholesky's, or the pivoted one up to its rank."""
+def _factor(lower: Doubles) -> tuple[Doubles, bool]:
+    """Return F (d, r) with F Fᵀ = C, whose lower triangle is given, and whether F is a triangle.
+
+    It is Cholesky's, or where C is singular the pivoted one's up to its rank.
+    """
     low, info = lapack.dpotrf(lower, lower=1, clean=1)
     if info == 0 and np.diag(low).min() ** 2 > 1e-12 * np.diag(lower).max():
-        return np.asarray(low)
+        return np.asarray(low), True
     low, pivots, rank, _ = lapack.dpstrf(lower, lower=1, tol=-1.0)
     factor = np.zeros((len(lower), rank))
     factor[pivots - 1] = np.tril(low)[:, :rank]
-    return factor
+    return factor, False
 
 
 def _distance(a: _Fit, b: _Fit) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         apart = float(np.square(a.mean - b.mean).sum()) + a.trace + b.trace
-        m = a.factor.T @ b.factor
+        # A product with a triangle takes half the time.
+        m = blas.dtrmm(1.0, a.factor, b.factor, lower=1, trans_a=1) if a.triangular else a.factor.T @ b.factor
         nuclear, error = _nuclear(m) if min(m.shape) > _LARGE else (0.0, math.inf)
         value = apart - 2 * nuclear
         if not 2 * error <= _EXACT * value:
