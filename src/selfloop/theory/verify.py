@@ -5,67 +5,31 @@ Seeds are fixed. A row is wrong by chance with |z| ≥ 4 once in 16,000 times, s
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from selfloop.theory.contraction import Contraction, Measure, contraction, maximise
+from selfloop.theory import verify_local
+from selfloop.theory.check import LIMIT, Check
 from selfloop.theory.gaussian import alpha, log_variance_walk, mean_drift, mixed_errors
 from selfloop.theory.gaussian_loop import Fits, gaussian_loop
 
 Doubles = NDArray[np.float64]
 
-LIMIT = 4.0
-"""|z| at which a row fails."""
+__all__ = ["LIMIT", "Check", "checks"]
 
 _REPLICAS = 20_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One prediction.
-
-    Attributes:
-        statement: what is predicted, with its parameters.
-        source: where it is stated.
-        predicted: the value; an upper bound where ``bound`` says so.
-        measured: the simulation's.
-        error: its standard error, and the prediction's if that is estimated too.
-        bound: whether only more than predicted counts against it.
-    """
-
-    statement: str
-    source: str
-    predicted: float
-    measured: float
-    error: float
-    bound: bool = False
-
-    @property
-    def z(self) -> float:
-        """How many standard errors the measurement is off; below a bound, 0."""
-        off = self.measured - self.predicted
-        return max(off, 0.0) / self.error if self.bound else off / self.error
-
-    @property
-    def holds(self) -> bool:
-        """Whether |z| is below the limit."""
-        return abs(self.z) < LIMIT
-
-
 def checks() -> Iterator[Check]:
-    """Run every check, about a minute on one core."""
+    """Run every check, about two minutes on one core."""
     yield from _walks()
     yield from _roots()
     yield from _mixtures()
     yield from _memory()
-    yield from _misspecified()
+    yield from verify_local.checks()
 
 
 def _mean(x: Doubles) -> tuple[float, float]:
@@ -177,56 +141,3 @@ def _memory() -> Iterator[Check]:
             measured=measured,
             error=spread,
         )
-
-
-def _misspecified() -> Iterator[Check]:
-    """Three normals fitted by two: the loop with exact expectations shrinks a small error at the predicted rate."""
-    x = torch.linspace(-14, 14, 2001, dtype=torch.float64)
-    parts = ((0.35, -2.0, 0.6), (0.25, 0.3, 0.5), (0.40, 2.5, 0.8))
-    density = torch.stack([w * torch.exp(-0.5 * ((x - m) / s) ** 2) / s for w, m, s in parts]).sum(0)
-    data = (x, density / density.sum())
-    star = maximise(_two_normals, torch.tensor([-0.5, -2.0, 2.0, 0.0, 0.0], dtype=torch.float64), data)
-    found = contraction(_two_normals, star, data, _on(x, star))
-    for lam in (0.5, 1.0, 10.0):
-        rates = _rates(found, star, data, lam)
-        # The ratio still moves a little from step to step: that is its error, with a floor for rounding.
-        yield Check(
-            statement=f"ρ of three normals fitted by two, λ = {lam:g}",
-            source="local rate",
-            predicted=found.rate(lam),
-            measured=rates[-1],
-            error=max(abs(rates[-1] - rates[-2]), 2e-4),
-        )
-    lam = 0.9 * found.critical_lam
-    yield Check(
-        statement=f"‖J‖ ≤ λ(α+εL)/(α−λ(α+εL)), λ = {lam:.3f}",
-        source="Theorem 1, Eq. 11",
-        predicted=found.bound(lam),
-        measured=found.operator_norm(lam),
-        error=1e-9,
-        bound=True,
-    )
-
-
-def _two_normals(theta: Tensor, x: Tensor) -> Tensor:
-    """Log density of two normals: a logit, two means, two log standard deviations."""
-    logs = -0.5 * ((x[:, None] - theta[1:3]) / theta[3:].exp()).square() - theta[3:] - 0.5 * math.log(2 * math.pi)
-    weights = torch.log_softmax(torch.stack([theta[0], torch.zeros_like(theta[0])]), 0)
-    return (logs + weights).logsumexp(1)
-
-
-def _on(x: Tensor, theta: Tensor) -> Measure:
-    weights = _two_normals(theta, x).exp()
-    return x, weights / weights.sum()
-
-
-def _rates(found: Contraction, star: Tensor, data: Measure, lam: float) -> list[float]:
-    """Return the ratios of successive errors of the exact loop, started along the slowest direction."""
-    values, vectors = np.linalg.eig(found.jacobian(lam))
-    slowest = torch.from_numpy(vectors[:, int(np.argmax(values.real))].real)
-    theta, errors = star + 1e-3 * slowest, [1e-3]
-    for _ in range(4):
-        x, weights = _on(data[0], theta)
-        theta = maximise(_two_normals, theta, (x, (data[1] + lam * weights) / (1 + lam)))
-        errors.append(float((theta - star).norm()))
-    return [b / a for a, b in itertools.pairwise(errors)]
