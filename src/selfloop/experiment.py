@@ -248,11 +248,7 @@ def stacks(experiment: Experiment) -> list[list[Arm]]:
     """
     groups: dict[str, list[Arm]] = {}
     for arm in experiment.arms():
-        plain = arm.experiment.model_dump()
-        lam = plain["mixing"].pop("lam")
-        # λ > 1 needs more than n samples; only then does it set an arm apart.
-        extra = 1.0 if math.isinf(lam) else max(lam, 1.0)
-        groups.setdefault(json.dumps([plain, extra], sort_keys=True), []).append(arm)
+        groups.setdefault(_but_for_lam(arm), []).append(arm)
     out: list[list[Arm]] = []
     for arms in groups.values():
         parts = math.ceil(len(arms) / experiment.generator.stack)
@@ -261,6 +257,22 @@ def stacks(experiment: Experiment) -> list[list[Arm]]:
         edges = [round(i * len(arms) / parts) for i in range(parts + 1)]
         out += [arms[a:b] for a, b in itertools.pairwise(edges)]
     return out
+
+
+def first_alike(groups: list[list[Arm]]) -> list[int]:
+    """Return for every stack the first one whose arms differ from its own in λ alone.
+
+    Generation 0 knows no λ: theirs is its own, to the bit.
+    """
+    first: dict[tuple[tuple[str, int], ...], int] = {}
+    return [first.setdefault(tuple((_but_for_lam(arm), arm.seed) for arm in arms), i) for i, arms in enumerate(groups)]
+
+
+def _but_for_lam(arm: Arm) -> str:
+    """Return an arm's settings without λ as text, but for how many samples λ > 1 needs."""
+    plain = arm.experiment.model_dump()
+    lam = plain["mixing"].pop("lam")
+    return json.dumps([plain, 1.0 if math.isinf(lam) else max(lam, 1.0)], sort_keys=True)
 
 
 def _from_yaml(text: str, what: str) -> Any:

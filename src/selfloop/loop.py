@@ -185,6 +185,15 @@ def _features_together(extractor: AnyFeatures, images: Tensor, team: Team) -> Te
     return every.cpu()
 
 
+def named(record: Record, arm: Arm) -> Record:
+    """Return an arm's record of generation 0 as that of another arm that differs from it in λ."""
+    return record | {"arm": arm.index, "seed": arm.seed, "settings": _settings(arm)}
+
+
+def _settings(arm: Arm) -> dict[str, Any]:
+    return {k: "inf" if v == math.inf else v for k, v in arm.settings.items()}
+
+
 def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) -> Record:
     """Return a JSON-ready record; a number that is not finite becomes null, λ = inf the word "inf"."""
     n = split.train.shape[1]
@@ -195,7 +204,7 @@ def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) ->
         "generation": t,
         "arm": arm.index,
         "seed": arm.seed,
-        "settings": {k: "inf" if v == math.inf else v for k, v in arm.settings.items()},
+        "settings": _settings(arm),
         "status": "diverged" if metrics is None else "ok",
         "n_real": 0 if t > 0 and math.isinf(lam.lam) else n,
         "n_synthetic": synthetic,

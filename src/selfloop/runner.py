@@ -15,9 +15,9 @@ from typing import Any
 
 from selfloop.engines.workers import engine
 from selfloop.errors import ConfigError
-from selfloop.experiment import Experiment, stacks
-from selfloop.files import disk_errors, save_tensors
-from selfloop.loop import Outcome, Record, advance, load
+from selfloop.experiment import Experiment, first_alike, stacks
+from selfloop.files import disk_errors, save_tensors, write_bytes
+from selfloop.loop import Outcome, Record, advance, load, named
 from selfloop.metrics import METRICS
 from selfloop.place import Place
 from selfloop.store import Run, Writer, fingerprint
@@ -78,16 +78,18 @@ def run(
                 for t in range(writer.last + 1, experiment.generations + 1):
                     team.hear((t, identity))
                     started = time.monotonic()
-                    work = functools.partial(
-                        advance_stack, str(out), str(writer.begin(t)), identity, t, team, save_every
-                    )
+                    folder = writer.begin(t)
+                    work = functools.partial(advance_stack, str(out), str(folder), identity, t, team, save_every)
+                    alike = first_alike(members) if t == 0 else list(range(len(members)))
                     files: dict[str, Any] = {}
                     records: list[Record] = []
-                    for done, (notes, rows) in enumerate(pool.map(work, range(len(members))), 1):
-                        files |= notes
-                        records += rows
+                    todo = sorted(set(alike))
+                    for done, (stack, notes, rows) in enumerate(pool.map(work, todo), 1):
+                        for twin in (i for i, one in enumerate(alike) if one == stack):
+                            files |= _copied(folder, notes, stack, twin)
+                            records += [named(record, arm) for record, arm in zip(rows, members[twin], strict=True)]
                         if progress is not None:
-                            progress(t, done, len(members))
+                            progress(t, done, len(todo))
                     records.sort(key=lambda record: int(record["arm"]))
                     writer.commit(t, files, records)
                     seconds = time.monotonic() - started
@@ -101,22 +103,34 @@ def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
     """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
     while (said := team.hear(None)) is not None:
         t, identity = said
-        for stack in range(len(stacks(experiment))):
+        members = stacks(experiment)
+        for stack in sorted(set(first_alike(members))) if t == 0 else range(len(members)):
             with as_in_a_worker():
                 _outcome(str(out), identity, t, team, math.inf, stack)
 
 
 def advance_stack(
     out: str, folder: str, identity: str, t: int, team: Team, save_every: float, stack: int
-) -> tuple[dict[str, Any], list[Record]]:
+) -> tuple[int, dict[str, Any], list[Record]]:
     """Run generation t of one stack from the run directory ``out`` and write its files into ``folder``."""
     outcome = _outcome(out, identity, t, team, save_every, stack)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
-        f"{kind}-{stack:03d}.safetensors": save_tensors(Path(folder) / f"{kind}-{stack:03d}.safetensors", tensors)
+        kind: save_tensors(Path(folder) / _file(kind, stack), tensors)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
-    return notes, outcome.records
+    return stack, notes, outcome.records
+
+
+def _file(kind: str, stack: int) -> str:
+    return f"{kind}-{stack:03d}.safetensors"
+
+
+def _copied(folder: Path, notes: dict[str, Any], stack: int, twin: int) -> dict[str, Any]:
+    """Give a stack the files of another one, and return the notes on them by name."""
+    for kind in notes if twin != stack else ():
+        write_bytes(folder / _file(kind, twin), (folder / _file(kind, stack)).read_bytes())
+    return {_file(kind, twin): note for kind, note in notes.items()}
 
 
 def _outcome(out: str, identity: str, t: int, team: Team, save_every: float, stack: int) -> Outcome:
