@@ -1,11 +1,15 @@
-"""Where a set of events comes from on the command line: pictures, arrays, tables, or a run's data and samples."""
+"""Where a set of events comes from on the command line, and where images go: pictures, arrays, tables, a run."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from selfloop.data.images import read_images, read_pictures
@@ -60,3 +64,26 @@ def _of_run(path: Path, what: str, arm: int) -> Tensor:
     else:
         x = (split.train if what == "train" else split.held_out)[0]
     return x if split.image_shape is None else split.pixels(x)
+
+
+def write_pictures(images: Tensor, folder: Path, progress: Callable[[int], None] = lambda done: None) -> None:
+    """Write uint8 (N, 1 or 3, H, W) images as 000000.png, 000001.png, … into a new folder, which is there at the end.
+
+    Raises:
+        DataError: these are no images, or the folder is not new.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(f"{str(folder)!r}: there are no pictures to write, this run's events are vectors")
+    if folder.exists():
+        raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for i, image in enumerate(images.numpy()):
+            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(hidden / f"{i:06d}.png")
+            progress(i + 1)
+        hidden.chmod(0o755)
+        hidden.rename(folder)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise

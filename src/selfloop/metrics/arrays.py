@@ -18,8 +18,8 @@ def rows(x: ArrayLike, name: str, least: int = 1, finite: bool = True) -> Tensor
     """Return (N, *event) events as (N, d) rows on the CPU, in float32 where that holds every value, else float64.
 
     Raises:
-        ValueError: fewer than ``least`` rows, no event axis or, unless ``finite`` says not to look, an entry that is not
-            finite; the message has ``name``.
+        ValueError: fewer than ``least`` rows, no event axis or, unless ``finite`` is false, an entry that is
+            not finite; the message has ``name``.
     """
     x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x.detach().cpu()
     if x.ndim < 2 or len(x) < least:
