@@ -49,6 +49,7 @@ LAYERS = (
     "sources",
     "scores",
     "report",
+    "stability",
     "cli",
     "__main__",
 )

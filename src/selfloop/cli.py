@@ -1,4 +1,4 @@
-"""The command line: run, ls, report, metrics, import, verify, recipes.
+"""The command line: run, ls, report, stability, metrics, import, verify, recipes.
 
 Exit codes: 0 done, 1 the disk is full or a check failed, 2 a user error, 130 interrupted. After a full disk or an
 interruption the same command resumes.
@@ -148,6 +148,32 @@ def ls_command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a direc
     return 0
 
 
+@app.command("stability")
+def stability_command(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not")],
+    metric: Annotated[str | None, typer.Option(help="to compare with λ = 0; default: what the verdict is of")] = None,
+    tolerance: Annotated[float, typer.Option(help="by what share of λ = 0's a metric may be worse")] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
+    from selfloop import stability
+
+    found = stability.stability(Run.open(path), metric=metric, tolerance=tolerance)
+    if as_json:
+        print(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
+        return 0
+    title = "metric" if found.metric is None else METRICS[found.metric].title
+    table = Table("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×", box=None)
+    for name in (title, "worse than λ = 0", "verdict"):
+        table.add_column(name, overflow="fold")
+    for cells in stability.cells(found):
+        table.add_row(*map(escape, cells))
+    _out.print(table)
+    for line in stability.sentences(found):
+        _out.print(escape(line), soft_wrap=True)
+    return 0
+
+
 @app.command("metrics")
 def metrics_command(
     real: Annotated[str, typer.Argument(metavar="REAL", help="pictures, an array, a table, or RUN@train")],
@@ -213,6 +239,26 @@ def import_command(
             for name in found.networks:
                 save_tensors(out / f"{name}.safetensors", interop.export(found, name))
                 _out.print(f"Wrote {escape(str(out / name))}.safetensors", soft_wrap=True)
+    return 0
+
+
+@app.command("export")
+def export_command(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
+    png: Annotated[Path, typer.Option(metavar="DIR", help="a new directory for the pictures")],
+    generation: Annotated[str, typer.Option(metavar="N|train|held_out", help="which; default: the last")] = "",
+    arm: Annotated[int, typer.Option(min=0, help="of which arm")] = 0,
+) -> int:
+    """Write one arm's images of a generation, or its real ones, as PNG files."""
+    from selfloop import sources
+
+    which = generation or str(Run.open(path).last)
+    images = sources.read_events(f"{path}@{which}/{arm}")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar, disk_errors(png):
+        task = bar.add_task("pictures", total=len(images))
+        sources.write_pictures(images, png, lambda done: bar.update(task, completed=done))
+    _out.print(f"Wrote {len(images)} pictures to {escape(str(png))}", soft_wrap=True)
     return 0
 
 

@@ -30,8 +30,12 @@ from selfloop.training import SHADOW, Budget, State, averaged, parameters, reset
 Doubles = NDArray[np.float64]
 Map = Callable[[Tensor, int], Tensor]  # θ (R, p) and the retraining's number → θ′ (R, p)
 
-FEWEST_ARMS = 3
+FEWEST_ARMS = 5
+"""Seeds from which a bootstrap over them says anything."""
+
 FEWEST_RETRAININGS = 8
+"""From which the memory of a loop can be told from an arm's own fixed point."""
+
 _DRAWS = 1000  # of a bootstrap
 
 
@@ -162,28 +166,49 @@ def memory(paths: Doubles, *, level: float = 0.95, seed: int = 0) -> Interval | 
         seed: of the bootstrap.
 
     Returns:
-        None where there are fewer than 3 arms or 8 retrainings, or nothing moves.
+        The estimate; its interval is NaN for fewer than 5 arms. None for fewer than 2 arms or 8 retrainings, and where
+        nothing moves.
     """
     arms, generations, _ = paths.shape
-    if arms < FEWEST_ARMS or generations <= FEWEST_RETRAININGS or not np.isfinite(paths).all():
+    if arms < 2 or generations <= FEWEST_RETRAININGS or not np.isfinite(paths).all():
         return None
-    value = _jackknifed(paths)
+    paths = paths - paths.mean(0)
+    value = float(_jackknifed(paths, np.ones((1, arms)))[0])
     if not math.isfinite(value):
         return None
-    rng = generator(seed, "memory")
-    drawn = np.array([_jackknifed(paths[rng.integers(arms, size=arms)]) for _ in range(_DRAWS)])
-    low, high = np.nanquantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    if arms < FEWEST_ARMS:
+        return Interval(value, math.nan, math.nan)
+    # How often each draw of the bootstrap takes each arm.
+    taken = generator(seed, "memory").multinomial(arms, np.full(arms, 1 / arms), _DRAWS).astype(np.float64)
+    low, high = np.nanquantile(_jackknifed(paths, taken), [0.5 - level / 2, 0.5 + level / 2])
     return Interval(value, float(low), float(high))
 
 
-def _jackknifed(paths: Doubles) -> float:
+def _jackknifed(paths: Doubles, taken: Doubles) -> Doubles:
     half = paths.shape[1] // 2
-    return 2 * _slope(paths) - (_slope(paths[:, : half + 1]) + _slope(paths[:, -half - 1 :])) / 2
+    halves = _slope(paths[:, : half + 1], taken), _slope(paths[:, -half - 1 :], taken)
+    return 2 * _slope(paths, taken) - (halves[0] + halves[1]) / 2
 
 
-def _slope(paths: Doubles) -> float:
-    """Return the regression of each generation on the one before, with effects of arms and of generations."""
-    before, after = (part - part.mean(0) for part in (paths[:, :-1], paths[:, 1:]))
-    before = before - before.mean(1, keepdims=True)
-    square = float((before**2).sum())
-    return float((before * after).sum()) / square if square > 0 else math.nan
+def _slope(paths: Doubles, taken: Doubles) -> Doubles:
+    """Return the regression of each generation on the one before, with effects of arms and of generations, (D,).
+
+    Args:
+        paths: (S, T, k).
+        taken: (D, S) how often each arm counts, S in all.
+    """
+    arms = len(paths)
+    before, after = (part.reshape(arms, -1) for part in (_centred(paths[:, :-1]), paths[:, 1:]))
+
+    def covariance(other: Doubles) -> Doubles:
+        # Products of arms with arms are all that is needed to take a weighted mean over the arms away.
+        products = before @ other.T
+        return np.asarray(taken @ products.diagonal() - ((taken @ products) * taken).sum(1) / arms)
+
+    square = covariance(before)
+    moves = square > 1e-12 * (before**2).sum()
+    return np.asarray(np.divide(covariance(after), square, out=np.full(len(taken), np.nan), where=moves))
+
+
+def _centred(x: Doubles) -> Doubles:
+    return np.asarray(x - x.mean(1, keepdims=True))

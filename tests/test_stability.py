@@ -1,0 +1,153 @@
+"""``selfloop stability`` on runs whose rates are known, and on runs too small to say anything."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selfloop import Experiment, run
+from selfloop.cli import main
+from selfloop.errors import ConfigError
+from selfloop.stability import cells, sentences, stability
+from selfloop.store import Run
+
+SETTINGS = {
+    "name": "known",
+    "data": {"name": "gaussian", "n": 40, "dim": 2},
+    "generator": {"name": "gaussian"},
+    "generations": 16,
+    "seeds": 24,
+    "grid": {"mixing.lam": [0, 0.5, 2, math.inf]},
+    "metrics": ["w2_held_out", "variance_ratio", "mean_error"],
+}
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stability") / "known"
+    list(run(Experiment.build(SETTINGS), folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stability") / "small"
+    grid = {"mixing.lam": [0, 1], "data.n": [20, 30]}
+    list(run(Experiment.build(SETTINGS | {"grid": grid, "seeds": 2, "generations": 3}), folder))
+    return folder
+
+
+def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
+    """Each at four standard errors of its bootstrap interval, and the bias of a short panel."""
+    found = stability(Run.open(known))
+    assert [row.lam for row in found.rows] == [0, 0.5, 2, math.inf]
+    assert [row.predicted for row in found.rows] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    for row in found.rows:
+        for seen in (row.centre, row.spread):
+            assert seen is not None
+            assert seen.low < seen.value < seen.high
+            assert abs(seen.value - row.predicted) < seen.high - seen.low + 0.03
+    assert [row.amplification for row in found.rows][1:] == pytest.approx([1.0607, 1.3416, math.inf], abs=1e-3)
+
+
+def test_the_largest_lam_within_tolerance(known: Path) -> None:
+    found = stability(Run.open(known))
+    assert found.metric == "w2_held_out"
+    (answer,) = found.bearable
+    assert answer.lam == 2
+    assert answer.low is not None
+    assert answer.high is not None
+    assert 0 < answer.low <= 2 <= answer.high < math.inf
+    assert not answer.top
+    assert answer.notes == ()
+    control, *_, synthetic = found.rows
+    assert control.excess is not None
+    assert (control.excess.value, control.excess.low, control.excess.high) == (0, 0, 0)
+    assert synthetic.excess is not None
+    assert synthetic.excess.low > 0.1
+    assert synthetic.verdict == "collapsed"
+    (all_,) = stability(Run.open(known), tolerance=1000).bearable
+    assert all_.top
+    assert all_.lam == math.inf
+
+
+def test_a_ratio_is_worse_both_above_and_below(known: Path) -> None:
+    found = stability(Run.open(known), metric="variance_ratio")
+    assert all(row.excess is not None and row.excess.value >= 0 for row in found.rows)
+
+
+def test_too_little_says_so(small: Path) -> None:
+    found = stability(Run.open(small))
+    assert [answer.among for answer in found.bearable] == ["data.n = 20", "data.n = 30"]
+    for answer in found.bearable:
+        assert answer.lam is None
+        assert any("not enough generations" in note for note in answer.notes)
+        assert any("not enough seeds" in note for note in answer.notes)
+    for row in found.rows:
+        assert row.centre is None
+        assert row.excess is not None
+        assert math.isnan(row.excess.low)
+    assert "data.n = 20: Not enough generations: 3 retrainings of the 4 that it takes." in sentences(found)
+
+
+def test_no_control_no_answer(tmp_path: Path) -> None:
+    grid = {"mixing.lam": [0.5, 1]}
+    list(run(Experiment.build(SETTINGS | {"grid": grid, "seeds": 2, "generations": 5}), tmp_path / "run"))
+    (answer,) = (found := stability(Run.open(tmp_path / "run"))).bearable
+    assert "there is no λ = 0 to compare with" in answer.notes
+    assert all(row.excess is None for row in found.rows)
+
+
+def test_an_unfinished_run_and_a_diverged_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = run(Experiment.build(SETTINGS | {"seeds": 2}), tmp_path / "run")
+    for _ in range(3):
+        next(loop)
+    loop.close()
+    found = stability(Run.open(tmp_path / "run"))
+    assert (found.retrainings, found.planned) == (2, 16)
+    original = Run.records
+
+    def diverged(self: Run) -> list:
+        records = original(self)
+        for record in records:
+            if record["arm"] == 2 and record["generation"] == 2:
+                record |= {"status": "diverged", "metrics": dict.fromkeys(record["metrics"])}
+        return records
+
+    monkeypatch.setattr(Run, "records", diverged)
+    row = stability(Run.open(tmp_path / "run")).rows[1]
+    assert row.excess is not None
+    assert math.isinf(row.excess.value)
+    assert math.isnan(row.value)
+    assert "∞" in cells(stability(Run.open(tmp_path / "run")))[1]
+
+
+def test_a_mistyped_metric_and_a_senseless_tolerance(small: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'w2_held_out'"):
+        stability(Run.open(small), metric="w2_heldout")
+    with pytest.raises(ConfigError, match="share above 0"):
+        stability(Run.open(small), tolerance=math.nan)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command(
+    known: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", "stability", str(known), *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    if as_json:
+        found = json.loads(out)
+        assert found["rows"][3]["lam"] == "inf"
+        assert found["rows"][1]["predicted"] == pytest.approx(1 / 3)
+        assert found["bearable"][0]["lam"] == 2
+        assert np.isfinite(found["rows"][2]["centre"]["low"])
+    else:
+        assert "Within 10 % of λ = 0 up to λ = 2" in out
