@@ -61,23 +61,26 @@ def test_perturbed_on_the_gaussian_generator(lam: float) -> None:
     streams, family = Streams(tuple(range(20))), Gaussian()
     real = streams.normal("real", (4000, 2), dtype=torch.float64)
     state = family.fit(family.init((2,), streams), Samples.full(real, born=0), Budget(epochs=1), streams)
-    theta, retrain = retraining(family, state, real, lam, Budget(epochs=1), streams)
-    assert theta.shape == (20, 6)
-    found = perturbed(retrain, theta, rounds=12)
+    loop = retraining(family, state, real, lam, Budget(epochs=1), streams)
+    assert loop.start.shape == (20, 6)
+    found = perturbed(loop.retrain, loop.start, rounds=12)
     assert found.value == pytest.approx(lam / (1 + lam), abs=2 * (found.high - found.low) + 0.02)
     assert found.high - found.low < 0.02
-    _, forgets = retraining(family, state, real, 0.0, Budget(epochs=1), streams)
-    assert perturbed(forgets, theta).value == 0
+    seen = perturbed(loop.retrain, loop.start, rounds=12, seen=loop.sample)
+    assert seen.value == pytest.approx(found.value, abs=0.02)
+    forgets = retraining(family, state, real, 0.0, Budget(epochs=1), streams)
+    assert perturbed(forgets.retrain, forgets.start).value == 0
 
 
 @pytest.mark.parametrize("family", [OTCFM(width=8, batch_size=64, ema=EMA(decay=0.9)), DDPM(width=8, batch_size=64)])
 def test_perturbed_on_networks_starts_where_the_state_is(family: OTCFM | DDPM) -> None:
     streams = Streams((0, 1))
     real = streams.normal("real", (100, 2))
-    theta, retrain = retraining(family, family.init((2,), streams), real, 1.0, Budget(steps=3), streams)
-    found = perturbed(retrain, theta, rounds=3, skip=1, size=1e-2)
+    loop = retraining(family, family.init((2,), streams), real, 1.0, Budget(steps=3), streams)
+    found = perturbed(loop.retrain, loop.start, rounds=3, skip=1, size=1e-2)
     assert 0.5 < found.value < 2  # three steps from a random start hardly contract
-    assert torch.equal(retrain(theta, 0), retrain(theta, 0))
+    assert torch.equal(loop.retrain(loop.start, 0), loop.retrain(loop.start, 0))
+    assert loop.sample(loop.start).shape == (2, 200)
 
 
 def autoregressive(rho: float, arms: int, generations: int, seed: int) -> np.ndarray:

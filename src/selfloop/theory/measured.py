@@ -25,7 +25,7 @@ from selfloop.generators.base import Generator
 from selfloop.mixing import Augment
 from selfloop.samples import Samples
 from selfloop.streams import Streams, generator
-from selfloop.training import SHADOW, Budget, State, averaged, parameters, reset_optimizer
+from selfloop.training import SHADOW, Budget, State, averaged, reset_optimizer
 
 Doubles = NDArray[np.float64]
 Map = Callable[[Tensor, int], Tensor]  # θ (R, p) and the retraining's number → θ′ (R, p)
@@ -68,6 +68,7 @@ def perturbed(
     size: float = 1e-3,
     rounds: int = 10,
     skip: int = 4,
+    seen: Callable[[Tensor], Tensor] = lambda theta: theta,
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
@@ -85,6 +86,9 @@ def perturbed(
         size: of the difference, against ‖θ‖: small for a linear map, but well above the rounding of a fit.
         rounds: retrainings.
         skip: rounds in which the difference turns.
+        seen: maps models (R, p) to what of them counts, (R, k), such as samples from fixed latents. In the long run ρ
+            is the same in everything; over few rounds what is seen of a network forgets faster than its parameters,
+            many of which hardly matter.
         level: of Student's interval over the replicas, which is taken of ln ρ.
         seed: of the directions.
 
@@ -99,9 +103,10 @@ def perturbed(
     for k in range(rounds):
         direction = direction / direction.norm(dim=1, keepdim=True)
         step = size * theta.norm(dim=1, keepdim=True).clamp_min(1.0)
-        base, moved = retrain(theta, k), retrain(theta + step * direction, k)
+        before = theta + step * direction
+        base, moved = retrain(theta, k), retrain(before, k)
         direction = (moved - base) / step
-        growth = direction.double().norm(dim=1)
+        growth = _apart(seen(moved), seen(base)) / _apart(seen(before), seen(theta))
         if not torch.isfinite(growth).all():
             raise ValueError(f"retraining {k} diverged")
         if not growth.all():  # nothing is left: λ = 0, or a closed form that forgets
@@ -112,9 +117,29 @@ def perturbed(
     return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 
 
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    apart: Tensor = (a - b).double().flatten(1).norm(dim=1)
+    return apart
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """Algorithm 1 with fixed random numbers, as functions of parameters.
+
+    Attributes:
+        start: (R, p) parameters of the models it was made of.
+        retrain: θ (R, p) and the retraining's number ↦ θ′ (R, p).
+        sample: θ (R, p) ↦ as many rows as are real, from the same latents every time, (R, n · d).
+    """
+
+    start: Tensor
+    retrain: Map
+    sample: Callable[[Tensor], Tensor]
+
+
 def retraining(
     family: Generator, state: State, real: Tensor, lam: float, budget: Budget, streams: Streams
-) -> tuple[Tensor, Map]:
+) -> Retraining:
     """Return the parameters of fitted models, and one retraining of Algorithm 1 as a map of them.
 
     The parameters are those that sample: averages, where a generator keeps some. Every retraining starts a fresh
@@ -127,9 +152,6 @@ def retraining(
         lam: λ.
         budget: of one retraining.
         streams: of R seeds; retraining k draws from generation k + 1, sampling from generation k.
-
-    Returns:
-        θ (R, p), and the map.
     """
     mix, rows = Augment(lam=lam), Samples.full(real, born=0)
     shapes = {name: leaf.shape for name, leaf in averaged(state).items()}
@@ -149,7 +171,10 @@ def retraining(
         data = mix(k + 1, rows, lambda t: Samples.full(drawn, born=t + 1), streams.at(k + 1))
         return vector(averaged(family.fit(before, data, budget.resolve(real.shape[1]), streams.at(k + 1))))
 
-    return vector(averaged(state) or parameters(state)), retrain
+    def sample(theta: Tensor) -> Tensor:
+        return family.sample(filled(theta), real.shape[1], streams.at(0)).flatten(1)
+
+    return Retraining(vector(averaged(state)), retrain, sample)
 
 
 def memory(paths: Doubles, *, level: float = 0.95, seed: int = 0) -> Interval | None:
