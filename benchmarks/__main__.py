@@ -17,7 +17,7 @@ from rich.table import Table
 from selfloop.engines.workers import cores
 
 COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics")
-OTHERS = ("growth", "memory")
+OTHERS = ("growth", "memory", "curvature")
 
 
 def machine() -> str:
