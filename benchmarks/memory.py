@@ -66,6 +66,8 @@ def rows() -> Iterator[Peak]:
     """Yield one row per recipe, then the same recipe for longer and longer."""
     for name in recipes():
         experiment = Experiment.load(name)
+        if hasattr(experiment.data, "path"):  # a file of the user's
+            continue
         short = [s for s in _SHORT if experiment.generator.trained or not s.startswith("budget")]
         short += ["pretrain.epochs=1"] if experiment.pretrain else []
         yield measure(name, tuple(short), workers=2)

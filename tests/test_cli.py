@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from selfloop.cli import main
 from selfloop.experiment import Experiment, recipes
+from selfloop.sources import read_events
 
 TINY = """
 name: tiny
@@ -102,8 +104,42 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
         experiment = Experiment.load(name)
         assert experiment.name == name
         assert experiment.description
-    named = {"demo", "fig3", "fig4", "fig8", "fig9-toy", "prop1"}
-    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}}
+    named = {"demo", "fig3", "fig4", "fig8", "fig9-toy", "prop1", "digits-edm", "digits-ddpm", "digits-otcfm"}
+    large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
+    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fig1", "image_files 'ffhq-64x64.zip' does not exist: set data.path"),
+        ("fig5", "cifar10 'cifar-10-python.tar.gz' does not exist: set data.path"),
+    ],
+)
+def test_a_recipe_of_full_size_fails_at_once_with_what_is_missing(tmp_path: Path, name: str, words: str) -> None:
+    result = selfloop("run", name, cwd=tmp_path)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
+    result = selfloop("run", "digits-edm-small", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "generator.checkpoint 'no.pkl' cannot be read (No such file or directory): fetch it" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_says_what_a_run_takes_and_what_is_missing(tmp_path: Path) -> None:
+    result = selfloop("run", "digits-edm-small", "--plan", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = {" ".join(line.split()) for line in result.stdout.splitlines()}
+    assert "arms 2" in lines
+    assert "fits 7: generation 0 once a seed, then 3 of each arm" in lines
+    assert "gradient steps 510: 282 in generation 0, 38 in a later fit" in lines
+    assert any(line.startswith("missing generator.checkpoint 'no.pkl' cannot be read") for line in lines)
+    assert any(line.startswith("time about ") for line in lines)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -182,3 +218,37 @@ def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bit
     a, b = ({k: v for k, v in tree(tmp_path / d).items() if k != "log.txt"} for d in ("whole", "cut"))
     assert a.keys() == b.keys()
     assert [k for k in a if a[k] != b[k]] == []
+
+
+IMAGES = """
+name: images
+data: {name: digit_images, n: 20, held_out: 20}
+generator:
+  name: edm
+  net: {channels: 8, multipliers: [1], blocks: 1, attention: [], dropout: 0.0, group_channels: 4}
+  batch_size: 10
+  steps: 2
+generations: 1
+budget: {steps: 2}
+metrics: [variance_ratio]
+"""
+
+
+def test_images_go_out_as_png_and_come_back_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "images.yaml").write_text(IMAGES)
+    assert selfloop("run", "images.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
+    for which in ("1", "train"):
+        result = selfloop("export", "runs/images", "--png", which, "--generation", which, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert sorted(file.name for file in (tmp_path / which).iterdir()) == [f"{i:06d}.png" for i in range(20)]
+        again = read_events(str(tmp_path / which))
+        assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}"))
+    again = selfloop("export", "runs/images", "--png", "1", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "'1' is there already: give the name of a new directory" in again.stderr
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert selfloop("run", "tiny.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
+    vectors = selfloop("export", "runs/tiny", "--png", "new", cwd=tmp_path)
+    assert vectors.returncode == 2
+    assert "there are no pictures to write" in vectors.stderr
+    assert not (tmp_path / "new").exists()

@@ -46,6 +46,7 @@ LAYERS = (
     "engines",
     "runner",
     "theory",
+    "plan",
     "sources",
     "scores",
     "report",

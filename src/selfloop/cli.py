@@ -72,9 +72,12 @@ def run_command(
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
+    plan: Annotated[bool, typer.Option("--plan", help="only say what it would take; for images")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
     experiment = Experiment.load(source).override(*(settings or []))
+    if plan:
+        return _plan(experiment, device, devices)
     team = Team.start(device, devices)
     folder = Path("runs") / experiment.name if out is None else out
     if team.rank > 0:
@@ -106,6 +109,18 @@ def run_command(
             page = _report(finished)
         _out.print(f"Report: {page}", soft_wrap=True)
         return 0
+
+
+def _plan(experiment: Experiment, device: str, devices: int) -> int:
+    from selfloop.plan import plan
+
+    team = Team.start(device, 1)
+    team.size = devices
+    table = Table("what", "how much", box=None, show_header=False)
+    for row in plan(experiment, team):
+        table.add_row(*map(escape, row))
+    _out.print(table)
+    return 0
 
 
 def _assist(experiment: Experiment, folder: Path, team: Team) -> int:

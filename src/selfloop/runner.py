@@ -13,11 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfloop.data import Split
 from selfloop.engines.workers import engine
-from selfloop.errors import ConfigError
-from selfloop.experiment import Experiment, first_alike, stacks
+from selfloop.errors import ConfigError, DataError, quoted
+from selfloop.experiment import Arm, Experiment, first_alike, stacks
 from selfloop.files import disk_errors, save_tensors, write_bytes
-from selfloop.loop import Outcome, Record, advance, load, named
+from selfloop.generators.images import ImageModel
+from selfloop.loop import Outcome, Record, advance, load, named, source
 from selfloop.metrics import METRICS
 from selfloop.place import Place
 from selfloop.store import Run, Writer, fingerprint
@@ -134,27 +136,35 @@ def _copied(folder: Path, notes: dict[str, Any], stack: int, twin: int) -> dict[
 
 
 def _outcome(out: str, identity: str, t: int, team: Team, save_every: float, stack: int) -> Outcome:
-    source, members, split = _opened(out, identity, stack)
+    opened, members, split = _opened(out, identity, stack)
     return advance(
         members,
         split,
         t,
-        source.state(t - 1, stack) if t else None,
-        functools.cache(lambda g: source.stack_samples(g, stack)),
-        source.state(0, stack) if t else None,
-        Place(team, source.midway(t, stack), save_every),
+        opened.state(t - 1, stack) if t else None,
+        functools.cache(lambda g: opened.stack_samples(g, stack)),
+        opened.state(0, stack) if t else None,
+        Place(team, opened.midway(t, stack), save_every),
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Any], Any]:
+def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Arm], Split]:
     """Open the run and load one stack's data once per process; both are the same in every generation.
 
     ``identity`` tells apart runs that follow each other in the same directory.
     """
-    source = Run.open(out)
-    members = source.stacks[stack]
-    return source, members, load(members)
+    opened = Run.open(out)
+    members, loaded = opened.stacks[stack], _loaded(out, identity)
+    if source(members) not in loaded:
+        loaded[source(members)] = load(members)
+    return opened, members, loaded[source(members)]
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(out: str, identity: str) -> dict[str, Split]:
+    """Return the real data that this process has loaded for a run, by its source; images may be large."""
+    return {}
 
 
 def environment(experiment: Experiment) -> dict[str, Any]:
@@ -163,7 +173,13 @@ def environment(experiment: Experiment) -> dict[str, Any]:
     Raises:
         DataError: the data, or what the feature extractor needs, cannot be loaded.
     """
-    digest = hashlib.sha256("".join(fingerprint(load(members)) for members in stacks(experiment)).encode())
+    seen: dict[str, str] = {}  # arms share their data, which may be large
+    prints = []
+    for members in stacks(experiment):
+        if source(members) not in seen:
+            seen[source(members)] = fingerprint(load(members))
+        prints.append(seen[source(members)])
+    digest = hashlib.sha256("".join(prints).encode())
     libraries = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
     return {
         "python": platform.python_version(),
@@ -173,4 +189,41 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "data": digest.hexdigest(),
         "metrics": {name: METRICS[name].version for name in experiment.metrics},
         "features": experiment.features.key(),
+        "checkpoint": _checkpoint(experiment),
     }
+
+
+def missing(experiment: Experiment) -> list[str]:
+    """Return, a line each, what a run of an experiment would refuse to begin without."""
+
+    def data() -> None:
+        load(stacks(experiment)[0])
+
+    def checkpoint() -> None:
+        _checkpoint(experiment)
+
+    found = []
+    for needed in (data, experiment.features.key, checkpoint):
+        try:
+            needed()
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+def _checkpoint(experiment: Experiment) -> str | None:
+    """Return the SHA-256 of the file that generation 0 begins with.
+
+    Raises:
+        DataError: it is not there.
+    """
+    path = experiment.generator.checkpoint if isinstance(experiment.generator, ImageModel) else None
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"generator.checkpoint {quoted(path)} cannot be read ({error.strerror}): fetch it, or set it to null"
+        ) from error

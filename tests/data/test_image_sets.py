@@ -148,7 +148,7 @@ def test_cifar_that_is_broken_is_refused_by_name(tmp_path: Path, batches) -> Non
     (tmp_path / "cifar.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"is not a tar archive that can be read"):
         CIFAR10(path=str(tmp_path / "cifar.tar.gz")).load([0])
-    with pytest.raises(DataError, match=r"does not exist: give the path of cifar-10-python.tar.gz"):
+    with pytest.raises(DataError, match=r"does not exist: set data.path to cifar-10-python.tar.gz"):
         CIFAR10(path=str(tmp_path / "nowhere")).load([0])
 
 

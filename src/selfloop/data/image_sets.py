@@ -25,6 +25,14 @@ class ImageSet(Dataset):
     images: ClassVar[bool] = True
 
     @abstractmethod
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return an event's shape and how many images there are to train on, from the settings if they tell.
+
+        Raises:
+            DataError: they do not, and the files cannot be read.
+        """
+
+    @abstractmethod
     def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the training and held-out images, (R, n, C, H, W) and (R, m, C, H, W)."""
 
@@ -52,6 +60,10 @@ class DigitImages(ImageSet):
     n: int | None = Field(default=None, ge=2)
     held_out: int = Field(default=360, ge=1)
 
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return (1, 8, 8) and how many are not held out."""
+        return (1, 8, 8), self.n or 1797 - self.held_out
+
     def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         return split_rows(labelled_images("digits")[0].numpy(), self.n, self.held_out, seeds, "digit_images")
 
@@ -68,6 +80,10 @@ class CIFAR10(ImageSet):
     path: str
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
+
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return (3, 32, 32) and 50,000, or n."""
+        return (3, 32, 32), self.n or 50_000
 
     def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         train, test = read_cifar10(Path(self.path))
@@ -87,6 +103,14 @@ class ImageFiles(ImageSet):
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
 
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return the shape and the number of the images; those of colour where ``side`` and ``n`` are given."""
+        if self.side is not None and self.n is not None:
+            return (3, self.side, self.side), self.n
+        train, _ = self._sets([0])
+        channels, height, width = train.shape[2:]
+        return (channels, height, width), train.shape[1]
+
     def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         images, source = self._read(), f"image_files {quoted(self.path)}"
         if self.side is not None and tuple(images.shape[2:]) != (self.side, self.side):
@@ -97,10 +121,10 @@ class ImageFiles(ImageSet):
 
     def _read(self) -> Tensor:
         path = Path(self.path)
+        if not path.exists():
+            raise DataError(f"image_files {quoted(self.path)} does not exist: set data.path to the file or folder")
         if path.is_dir() or path.suffix.lower() == ".zip":
             return read_pictures(path)
-        if not path.is_file():
-            raise DataError(f"image_files {quoted(self.path)} does not exist")
         images = read_images(path) if path.suffix.lower() in (".npy", ".npz") else None
         if images is None:
             what = "no folder, zip, NPY or NPZ of uint8 images (N, H, W) or (N, H, W, 3)"
