@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from selfloop.errors import RunError, StorageFull
+
+Found = TypeVar("Found")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -56,8 +59,13 @@ def read_bytes(path: Path, hint: str = "") -> bytes:
     Raises:
         RunError: it is missing or cannot be read; the message ends in ``hint``.
     """
+    return _read(path, lambda file: file.read(), hint)
+
+
+def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> Found:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return read(file)
     except FileNotFoundError as error:
         raise RunError(f"{str(path)!r} is missing{hint}") from error
     except OSError as error:
@@ -119,15 +127,22 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
 def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     """Read safetensors after checking them against the manifest's note.
 
+    The tensors are mapped from the file, not copied: what is not looked at takes no memory, and writing into one
+    changes a copy of the page, never the file.
+
     Raises:
         RunError: the file is missing, truncated or changed.
     """
-    content = read_bytes(path, _advice(path))
-    if len(content) != expected["bytes"]:
-        raise RunError(f"{str(path)!r} has {len(content)} bytes instead of {expected['bytes']}{_advice(path)}")
-    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+    size, digest = _read(path, _size_and_digest, _advice(path))
+    if size != expected["bytes"]:
+        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{_advice(path)}")
+    if digest != expected["sha256"]:
         raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
     try:
-        return dict(safetensors.torch.load(content))
+        return dict(safetensors.torch.load_file(path))
     except SafetensorError as error:
         raise RunError(f"{str(path)!r} is not a safetensors file") from error
+
+
+def _size_and_digest(file: io.BufferedReader) -> tuple[int, str]:
+    return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

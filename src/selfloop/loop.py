@@ -43,6 +43,12 @@ def load(arms: Sequence[Arm]) -> Split:
     return replace(split, train=split.train.to(dtype), held_out=split.held_out.to(dtype))
 
 
+def source(arms: Sequence[Arm]) -> str:
+    """Return what :func:`load` depends on: stacks of which this is the same share their real data."""
+    experiment = arms[0].experiment
+    return f"{experiment.data.model_dump_json()} {[arm.seed for arm in arms]} {experiment.generator.dtype}"
+
+
 def advance(
     arms: Sequence[Arm],
     split: Split,
@@ -121,12 +127,11 @@ def _of(history: History, r: int) -> History:
 def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
     finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
-    keep = finite.view(-1, *[1] * (samples.x.ndim - 1))
-    return Samples(
-        x=torch.where(keep, samples.x, torch.zeros_like(samples.x)).to(dtype),
-        born=samples.born,
-        count=torch.where(finite, samples.count, torch.zeros_like(samples.count)),
-    )
+    if finite.all():
+        return replace(samples, x=samples.x.to(dtype))
+    x = torch.zeros(samples.x.shape, dtype=dtype)
+    x[finite] = samples.x[finite].to(dtype)
+    return Samples(x=x, born=samples.born, count=samples.count * finite)
 
 
 def _measure(
@@ -142,15 +147,16 @@ def _measure(
     if not sound:
         return records
     rows = Rows(sound, len(arms))
+    real = split if rows.all else replace(split, train=split.train[sound], held_out=split.held_out[sound])
     streams = Streams(seeds=tuple(arms[r].seed for r in sound))
     evidence = Evidence(
         generator=experiment.generator,
         state=rows.narrow(state),
         first=rows.narrow(first),
         untrained=experiment.generator.init(split.train.shape[2:], streams),
-        train=split.train[sound],
-        held_out=split.held_out[sound],
-        generated=samples.x[sound, :n],
+        train=real.train,
+        held_out=real.held_out,
+        generated=samples.x if rows.all and samples.x.shape[1] == n else samples.x[sound, :n],
         features=functools.partial(_features, experiment.features, split),
         modes=split.modes,
     )

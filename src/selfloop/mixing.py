@@ -71,7 +71,9 @@ def _union(a: Samples, b: Samples) -> Samples:
 
 
 def stack(parts: list[Samples]) -> Samples:
-    """Stack arms whose training sets differ in size, padding the shorter ones with zeros."""
+    """Stack arms whose training sets differ in size, padding the shorter ones with zeros; one alone is not copied."""
+    if len(parts) == 1:
+        return parts[0]
     longest = max(part.x.shape[1] for part in parts)
 
     def pad(x: Tensor) -> Tensor:

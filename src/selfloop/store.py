@@ -45,6 +45,7 @@ class Run:
 
     def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
         self.path, self.experiment, self.environment = path, experiment, environment
+        self._splits: dict[str, Split] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -168,9 +169,12 @@ class Run:
         return self.stack_samples(t, stack).arm(row)
 
     def split(self, arm: int) -> Split:
-        """Return one arm's real data, R = 1."""
+        """Return one arm's real data, R = 1; the last is kept, as arms share it and images take long to read."""
         chosen = self.arms[arm]
-        return chosen.experiment.data.load([chosen.seed])
+        key = f"{chosen.experiment.data.model_dump_json()} {chosen.seed}"
+        if key not in self._splits:
+            self._splits = {key: chosen.experiment.data.load([chosen.seed])}
+        return self._splits[key]
 
     def verify(self) -> None:
         """Check every file of the run.
@@ -324,5 +328,6 @@ def fingerprint(split: Split) -> str:
     digest = hashlib.sha256()
     for x in (split.train, split.held_out):
         digest.update(str(tuple(x.shape)).encode())
-        digest.update(x.contiguous().view(torch.uint8).numpy().tobytes())
+        for arm in x:
+            digest.update(arm.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -103,6 +103,10 @@ def split_rows(
             "lower n or held_out"
         )
     orders = Streams(seeds=tuple(seeds)).permutations("data", [total] * len(seeds))
-    train = np.stack([rows[order[:n]] for order in orders])
-    rest = np.stack([rows[order[n : n + held_out]] for order in orders])
-    return torch.from_numpy(train), torch.from_numpy(rest)
+    return _taken(rows, [order[:n] for order in orders]), _taken(rows, [order[n : n + held_out] for order in orders])
+
+
+def _taken(rows: np.ndarray, orders: list[np.ndarray]) -> Tensor:
+    """Return rows in each order, (R, n, *event); one order costs one copy."""
+    taken = [rows[order] for order in orders]
+    return torch.from_numpy(taken[0][None] if len(taken) == 1 else np.stack(taken))

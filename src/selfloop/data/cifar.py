@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +26,13 @@ _LARGEST = 2**26
 """Bytes of the largest batch read; one has 31 million."""
 
 _UNPACKED = 2**30
-"""Bytes that a Parquet file may unpack to."""
+"""Bytes that an archive or a Parquet file may unpack to."""
+
+_MEMBERS = 1000
+"""Files of an archive that are looked at; there are eight."""
+
+_MOST = 2**17
+"""Images that are read from one Parquet file."""
 
 _ARRAY = "numpy.ndarray"
 _NAMES: Vocabulary = {
@@ -39,17 +48,27 @@ def read_cifar10(path: Path) -> tuple[Tensor, Tensor]:
 
     Args:
         path: ``cifar-10-python.tar.gz``, its folder ``cifar-10-batches-py`` or the one above it, or a folder of Parquet
-            files whose names begin with ``train`` and ``test``.
+            files whose names begin with ``train`` and ``test`` (the hub's ``plain_text``) or the one above it.
 
     Raises:
         DataError: there is nothing of the kind, or a part is missing or damaged; the message names it.
     """
     source = f"cifar10 {quoted(path)}"
+    try:
+        return _read(path, source)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or quoted(error)}") from error
+
+
+def _read(path: Path, source: str) -> tuple[Tensor, Tensor]:
+    if path.suffix == ".parquet":
+        raise DataError(f"{source}: set data.path to the folder that holds both train-*.parquet and test-*.parquet")
     if path.is_file():
         return _of_batches(_archived(path, source), source)
     if not path.is_dir():
-        raise DataError(f"{source} does not exist: give the path of cifar-10-python.tar.gz or of its folder")
-    folder = path / "cifar-10-batches-py" if (path / "cifar-10-batches-py").is_dir() else path
+        raise DataError(f"{source} does not exist: set data.path to cifar-10-python.tar.gz or its folder")
+    inner = [path / name for name in ("cifar-10-batches-py", "plain_text") if (path / name).is_dir()]
+    folder = inner[0] if inner else path
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
     if any(file.suffix == ".parquet" for file in files.values()):
         return _of_parquet(list(files.values()), source)
@@ -63,12 +82,41 @@ def _bounded(file: Path, source: str) -> bytes:
     return file.read_bytes()
 
 
+class _Bounded:
+    """A file that ends in an error where tarfile asks for more than CIFAR-10 takes, at once or in all."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.tell, self.close = file, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes."""
+        if not 0 <= size <= _LARGEST:
+            raise ValueError("it has a member or header larger than a batch of CIFAR-10")
+        return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        """Go, and where the file is packed unpack, to ``offset``."""
+        if not 0 <= offset <= _UNPACKED:
+            raise ValueError("it unpacks to more than CIFAR-10")
+        return self._file.seek(offset)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open an archive, packed by gzip or not packed; the methods that tarfile needs to read it are there."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    opened = cast("IO[bytes]", gzip.GzipFile(path)) if packed else path.open("rb")
+    return cast("IO[bytes]", _Bounded(opened))
+
+
 def _archived(path: Path, source: str) -> dict[str, bytes]:
     """Return the batches in an archive by name; members are read in memory, and nothing is written anywhere."""
     wanted, found = {name for names in _BATCHES.values() for name in names}, {}
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+        with contextlib.closing(_opened(path)) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for count, member in enumerate(archive):
+                if member.size < 0 or count == _MEMBERS:  # tarfile would go back and read the same for ever
+                    raise ValueError("it has a member of negative size, or too many")
                 name = member.name.rsplit("/", 1)[-1]
                 if name not in wanted or not member.isfile():
                     continue
@@ -76,7 +124,7 @@ def _archived(path: Path, source: str) -> dict[str, bytes]:
                     raise DataError(f"{source}: {name} is there twice, or larger than a batch of CIFAR-10")
                 file = archive.extractfile(member)
                 found[name] = file.read() if file is not None else b""
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise DataError(f"{source} is not a tar archive that can be read: {quoted(error)}") from error
     return found
 
@@ -136,6 +184,8 @@ def _pictures(file: Path, source: str) -> Iterator[Tensor]:
                 what = f"{source}: picture {row} in {file.name}"
                 if not isinstance(encoded, bytes):
                     raise DataError(f"{what} is not there")
+                if row == _MOST:
+                    raise DataError(f"{source}: {file.name} holds more images than CIFAR-10")
                 picture = torch.from_numpy(decode(encoded, what))
                 if tuple(picture.shape) != (3, 32, 32):
                     raise DataError(f"{what} has shape {tuple(picture.shape)}, not (3, 32, 32)")

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import Evidence, Metric, per_arm
 
+_COLUMNS = 1024
+"""Values of an event that are float64 at once."""
+
+
+def _by_columns(x: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what ``reduce`` makes of (R, N, *event) as float64 (R, N, d), (R, d), some columns at a time.
+
+    So many images are never all in float64, which is eight times their size.
+    """
+    return torch.cat([reduce(columns.double()) for columns in torch.split(x.flatten(2), _COLUMNS, 2)], 1)
+
 
 def _mean(x: Tensor) -> Tensor:
-    return x.double().flatten(2).mean(1)
+    return _by_columns(x, lambda columns: columns.mean(1))
 
 
 def covariance(x: Tensor) -> Tensor:
@@ -21,7 +34,7 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def _total_variance(x: Tensor) -> Tensor:
-    return x.double().flatten(2).var(1).sum(1)
+    return _by_columns(x, lambda columns: columns.var(1)).sum(1)
 
 
 def _trace_root(covariances: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Canvas:
     def draw(self, x: Tensor) -> Picture:
         """Draw (N, *event) rows given in model units."""
         if self.kind == "images":
-            sound = x[torch.isfinite(x).flatten(1).all(1)]
+            sound = x if x.dtype == torch.uint8 else x[torch.isfinite(x).flatten(1).all(1)]
             return Picture(_grid(self.split.pixels(sound[:_TILES])), 1 - len(sound) / max(len(x), 1))
         rows = _rows(self.split, x)
         finite = rows[np.isfinite(rows).all(1)]
