@@ -31,6 +31,7 @@ Doubles = NDArray[np.float64]
 
 _DRAWS = 2000  # of the bootstrap over seeds
 _LEVEL = 0.95
+_LATEST = 100  # retrainings in which the arms' rates are looked for: more make a long run slow to read, for little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,25 +188,29 @@ def _plain(value: Any) -> str:
 def _paths(run: Run) -> dict[int, Doubles]:
     """Return by arm what is seen of it, (T, d + 1): means of the rows that train the next, and their log variance.
 
-    Both are against the arm's own real rows, in their standard deviations; NaN from a divergence on.
+    Both are against the arm's own real rows, in their standard deviations, over the latest generations; NaN from a
+    divergence on.
     """
-    paths: dict[int, list[Doubles]] = {}
+    paths: dict[int, Doubles] = {}
+    generations = range(max(0, run.last - _LATEST), run.last + 1)
     for s, members in enumerate(run.stacks):
         train = load(members).train.flatten(2).double().numpy()
-        centre, scale = train.mean(1), train.std(1)
+        centre, scale = train.mean(1, keepdims=True), train.std(1, keepdims=True)
         scale = np.where(scale > 0, scale, 1.0)
-        for t in range(run.last + 1):
+        n = train.shape[1]
+        used = np.array([arm.experiment.mixing.synthetic(n) or n for arm in members])
+        path = np.full((len(members), len(generations), train.shape[2] + 1), np.nan)
+        for k, t in enumerate(generations):
             samples = run.stack_samples(t, s)
-            for r, arm in enumerate(members):
-                lam = arm.experiment.mixing
-                rows = samples.arm(r)[: lam.synthetic(train.shape[1]) or train.shape[1]]
-                seen = np.full(train.shape[2] + 1, np.nan)
-                if len(rows) > 1:
-                    x = (rows.flatten(1).double().numpy() - centre[r]) / scale[r]
+            for m in np.unique(used):
+                rows = np.flatnonzero((used == m) & (samples.count.numpy() >= m))
+                if len(rows) and m > 1:
+                    x = (samples.x[rows, :m].flatten(2).double().numpy() - centre[rows]) / scale[rows]
+                    path[rows, k, :-1] = x.mean(1)
                     with np.errstate(divide="ignore"):
-                        seen = np.append(x.mean(0), np.log(x.var(0).sum()))
-                paths.setdefault(arm.index, []).append(seen)
-    return {arm: np.array(path) for arm, path in paths.items()}
+                        path[rows, k, -1] = np.log(x.var(1).sum(1))
+        paths |= {arm.index: path[r] for r, arm in enumerate(members)}
+    return paths
 
 
 def _row(
