@@ -100,24 +100,39 @@ def _work(experiment: Experiment, model: ImageModel, n: int) -> _Work:
 
 
 def _measured(model: ImageModel, event: tuple[int, ...], team: Team, seconds: float) -> tuple[float, float, int]:
-    """Return the seconds of a step and of an image, after a first one of each, and the network's parameters."""
+    """Return the seconds of a step and of an image drawn, and the network's parameters.
+
+    Where a whole batch would take too long it is timed on as many images as fit, and its time is proportional.
+    """
     streams, place = Streams(seeds=(0,)), Place(Team(team.device))
     state = model.init(event, streams)
-    images = torch.randint(0, 256, (1, 2 * model.batch_size, *event), dtype=torch.uint8, generator=torch.Generator())
+    images = torch.randint(0, 256, (1, model.batch_size, *event), dtype=torch.uint8, generator=torch.Generator())
     data = Samples.full(images, born=0)
 
-    def timed(count: int) -> float:
+    def step(batch: int) -> float:
+        """Return the seconds of a step on a batch, without what a fit takes once."""
+        smaller = model.model_copy(update={"batch_size": batch, "accumulate": 1})
+        times = []
+        for count in (1, 2):
+            begun = time.perf_counter()
+            smaller.fit(state, data, Budget(steps=count), streams, place)
+            times.append(time.perf_counter() - begun)
+        return max(times[1] - times[0], 1e-9)
+
+    def sample(count: int) -> float:
         begun = time.perf_counter()
-        model.fit(state, data, Budget(steps=count), streams, place)
+        model.sample(state, count, streams, place)
         return time.perf_counter() - begun
 
-    once = timed(1)
-    more = max(2, min(50, round(seconds / 2 / max(once, 1e-3))))
-    step = max(timed(more) - once, 1e-9) / (more - 1)
-    begun = time.perf_counter()
-    model.sample(state, model.sample_batch, streams, place)
-    image = (time.perf_counter() - begun) / model.sample_batch
-    return step, image, sum(math.prod(shape) for shape in model.unet(event).shapes.values())
+    step(1)  # compiles and allocates
+    batch = _as_many_as_fit(step(1), model.batch_size, seconds / 6)
+    count = _as_many_as_fit(sample(1), model.sample_batch, seconds / 3)
+    parameters = sum(math.prod(shape) for shape in model.unet(event).shapes.values())
+    return step(batch) * model.batch_size / batch, sample(count) / count, parameters
+
+
+def _as_many_as_fit(one: float, most: int, seconds: float) -> int:
+    return max(1, min(most, int(seconds / one)))
 
 
 def _memory(model: ImageModel, state: int, n: int, event: tuple[int, ...]) -> float:
