@@ -234,6 +234,36 @@ class TestMetrics:
             assert torch.equal(value, torch.zeros(3, dtype=torch.float64))
 
 
+def of_images(dtype: torch.dtype) -> Evidence:
+    """Two arms of small colour images at levels that sums, differences and squares in uint8 would carry past 255."""
+    streams = Streams(SEEDS[:2])
+
+    def images(what: str, n: int) -> Tensor:
+        levels = 160 + 60 * streams.normal(what, (n, 3, 4, 4), dtype=torch.float64)
+        return levels.clamp(0, 255).round().to(torch.uint8).to(dtype)
+
+    centres = streams.uniform("centres", (2, 3, 4, 4))[0].double() * 255
+    state = {"weight": torch.ones(2, 3)}
+    return Evidence(
+        generator=generators.Gaussian(),
+        state=state,
+        first=state,
+        untrained=state,
+        train=images("real", 30),
+        held_out=images("held out", 20),
+        generated=images("generated", 30),
+        modes=(centres, 400.0),
+    )
+
+
+@pytest.mark.parametrize("metric", [pytest.param(m, id=name) for name, m in METRICS.items() if not m.density])
+def test_metrics_of_images_are_those_of_the_same_numbers(metric) -> None:
+    values = metric.compute(of_images(torch.uint8))
+    assert torch.isfinite(values).all()
+    assert torch.equal(values, metric.compute(of_images(torch.float32)))
+    assert torch.allclose(values, metric.compute(of_images(torch.float64)), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.model_fields["name"].default) for cls in generators.ALL])
 def test_the_loop_keeps_arms_apart(cls: type[generators.AnyGenerator]) -> None:
     """A stack of arms of different λ and seed gives each arm what it gets alone, over three generations."""

@@ -260,15 +260,14 @@ def import_command(
 @app.command("export")
 def export_command(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
-    png: Annotated[Path, typer.Option(metavar="DIR", help="a new directory for the pictures")],
+    png: Annotated[Path, typer.Option(metavar="DIR", help="a new or empty directory for the pictures")],
     generation: Annotated[str, typer.Option(metavar="N|train|held_out", help="which; default: the last")] = "",
     arm: Annotated[int, typer.Option(min=0, help="of which arm")] = 0,
 ) -> int:
     """Write one arm's images of a generation, or its real ones, as PNG files."""
     from selfloop import sources
 
-    which = generation or str(Run.open(path).last)
-    images = sources.read_events(f"{path}@{which}/{arm}")
+    images = sources.of_run(path, generation or str(max(Run.open(path).last, 0)), arm)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar, disk_errors(png):
         task = bar.add_task("pictures", total=len(images))

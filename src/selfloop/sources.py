@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfloop.data.images import read_images, read_pictures
 from selfloop.data.vectors import read_table
-from selfloop.errors import DataError, RunError
+from selfloop.errors import DataError, RunError, quoted
 from selfloop.store import Run
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
@@ -35,7 +35,7 @@ def read_events(source: str) -> Tensor:
     """
     path = Path(source)
     if (match := _RUN.fullmatch(source)) and not path.exists():
-        return _of_run(Path(match["path"]), match["what"], int(match["arm"] or 0))
+        return of_run(Path(match["path"]), match["what"], int(match["arm"] or 0))
     if path.is_dir() and (path / "experiment.yaml").is_file():
         raise RunError(
             f"{source!r} is a run: say which generation, as {source}@{Run.open(path).last}, or {source}@train"
@@ -50,31 +50,50 @@ def read_events(source: str) -> Tensor:
     return torch.from_numpy(read_table(source)) if images is None else images
 
 
-def _of_run(path: Path, what: str, arm: int) -> Tensor:
+def of_run(path: Path, what: str, arm: int) -> Tensor:
+    """Read one arm's samples of generation ``what``, or its real data, "train" or "held_out".
+
+    Returns:
+        uint8 images (N, C, H, W), flattened ones among them, or rows (N, d).
+
+    Raises:
+        RunError: there is no such run, generation or arm, it is damaged, or the arm has diverged by then.
+    """
     run = Run.open(path)
     if arm >= len(run.arms):
         raise RunError(f"{str(path)!r} has the arms 0 to {len(run.arms) - 1}, no {arm}")
-    split = run.split(arm)
-    if what.isdigit():
-        if int(what) > run.last:
-            raise RunError(f"{str(path)!r} has the generations 0 to {run.last}, no {what}")
-        x = run.samples(int(what), arm)
-        if not len(x):
-            raise RunError(f"arm {arm} of {str(path)!r} has diverged by generation {what}: it has no samples")
-    else:
+    if what in ("train", "held_out"):
+        split = run.split(arm)
         x = (split.train if what == "train" else split.held_out)[0]
+    else:
+        x = _samples(run, what, arm)
+        if x.dtype == torch.uint8:  # images as they are, for which the real data need not be read
+            return x
+        split = run.split(arm)
     return x if split.image_shape is None else split.pixels(x)
 
 
+def _samples(run: Run, what: str, arm: int) -> Tensor:
+    if not re.fullmatch("[0-9]{1,6}", what):
+        raise RunError(f"{quoted(what, 40)} is no generation of {str(run.path)!r}: give a number, train or held_out")
+    if int(what) > run.last:
+        there = f"the generations 0 to {run.last}, no {what}" if run.last >= 0 else "no generation yet"
+        raise RunError(f"{str(run.path)!r} has {there}")
+    x = run.samples(int(what), arm)
+    if not len(x):
+        raise RunError(f"arm {arm} of {str(run.path)!r} has diverged by generation {what}: it has no samples")
+    return x
+
+
 def write_pictures(images: Tensor, folder: Path, progress: Callable[[int], None] = lambda done: None) -> None:
-    """Write uint8 (N, 1 or 3, H, W) images as 000000.png, 000001.png, … into a new folder, which is there at the end.
+    """Write uint8 (N, 1 or 3, H, W) images as 000000.png, 000001.png, … into a folder, there whole at the end.
 
     Raises:
-        DataError: these are no images, or the folder is not new.
+        DataError: these are no images, or there is something in the folder.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(f"{str(folder)!r}: there are no pictures to write, this run's events are vectors")
-    if folder.exists():
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
