@@ -208,4 +208,4 @@ def test_settings_are_frozen() -> None:
 
 def test_every_data_set_has_its_own_name() -> None:
     names = [kind.model_fields["name"].default for kind in ALL]
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 14
