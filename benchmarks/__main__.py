@@ -47,7 +47,10 @@ def main() -> None:
     rows = []
     for name in options.name or COMPARISONS:
         module = importlib.import_module(f"benchmarks.{name}")
-        found = list(module.rows())
+        found = []
+        for row in module.rows():  # some take minutes each
+            print(row, file=sys.stderr)
+            found.append(row)
         rows += [dataclasses.asdict(row) for row in found]
         if name == "growth" and options.plot is not None:
             module.plot(found, options.plot)

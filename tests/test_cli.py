@@ -146,6 +146,7 @@ def test_a_plan_says_what_a_run_takes_and_what_is_missing(tmp_path: Path) -> Non
     ("arguments", "words"),
     [
         (["run", "dmo"], ["'dmo'", "did you mean 'demo'"]),
+        (["run", "fig6"], ["fig2-cifar10-edm, fig2-cifar10-otcfm, fig2-ffhq64-edm"]),
         (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
         (["run", "demo", "--set", "generator.widht=3"], ["generator.widht", "did you mean 'width'"]),
         (["run", "demo", "--set", "generations=0"], ["generations", "greater than 0"]),

@@ -279,8 +279,10 @@ def export_command(
 @app.command("verify")
 def verify_command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print a page, as in the documentation")] = False,
 ) -> int:
     """Check every prediction of the theory against a simulation; exit with 1 where one fails."""
+    from selfloop.theory.check import HEADINGS, cells, page
     from selfloop.theory.verify import checks
 
     found = []
@@ -294,13 +296,12 @@ def verify_command(
     if as_json:
         rows = [dataclasses.asdict(check) | {"z": check.z, "holds": check.holds} for check in found]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif markdown:
+        print(page(found), end="")
     else:
-        table = Table("statement", "source", "predicted", "measured ± s.e.", "z", "", box=None)
+        table = Table(*HEADINGS, box=None)
         for check in found:
-            measured = f"{check.measured:.6g} ± {check.error:.2g}"
-            predicted = f"{'≤ ' if check.bound else ''}{check.predicted:.6g}"
-            cells = (check.statement, check.source, predicted, measured, f"{check.z:+.2f}")
-            table.add_row(*map(escape, cells), "" if check.holds else "FAILED")
+            table.add_row(*map(escape, cells(check)))
         _out.print(table)
     return 0 if all(check.holds for check in found) else _FAILED
 

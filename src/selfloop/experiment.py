@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import itertools
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -128,7 +130,7 @@ class Experiment(Frozen):
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 raise ConfigError(f"cannot read {str(path)!r}: {reason}") from error
         else:
-            raise ConfigError(f"no recipe or file is called {str(source)!r}{_nearest(str(source), recipes())}")
+            raise ConfigError(f"no recipe or file is called {str(source)!r}{_instead(str(source))}")
         return cls.parse(text, str(source))
 
     @classmethod
@@ -233,11 +235,30 @@ class Arm:
         """The settings in short, without the seed: "λ = 0.5", "λ = inf, n = 10"."""
         return ", ".join(f"{_short(k)} = {v}" for k, v in self.settings.items()) or f"λ = {self.experiment.mixing.lam}"
 
+    @functools.cached_property
+    def but_for_lam(self) -> str:
+        """The settings without λ, the seed not among them, but for how many samples λ > 1 needs; as text."""
+        plain = self.experiment.model_dump()
+        lam = plain["mixing"].pop("lam")
+        return json.dumps([plain, 1.0 if math.isinf(lam) else max(lam, 1.0)], sort_keys=True)
+
 
 def recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
     folder = resources.files("selfloop") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _instead(name: str) -> str:
+    """Return what to run instead of a recipe that there is not: figures 2, 6 and 9 of the paper share their runs."""
+    if re.fullmatch(r"fig\d+", name):
+        made = {recipe: re.match(r"Figures? ([\d, and]+)", Experiment.load(recipe).description) for recipe in recipes()}
+        number = name.removeprefix("fig")
+        if found := [
+            recipe for recipe, figures in made.items() if figures and number in re.findall(r"\d+", figures[1])
+        ]:
+            return f": that figure is made by {', '.join(found)}"
+    return _nearest(name, recipes())
 
 
 def stacks(experiment: Experiment) -> list[list[Arm]]:
@@ -248,7 +269,7 @@ def stacks(experiment: Experiment) -> list[list[Arm]]:
     """
     groups: dict[str, list[Arm]] = {}
     for arm in experiment.arms():
-        groups.setdefault(_but_for_lam(arm), []).append(arm)
+        groups.setdefault(arm.but_for_lam, []).append(arm)
     out: list[list[Arm]] = []
     for arms in groups.values():
         parts = math.ceil(len(arms) / experiment.generator.stack)
@@ -265,14 +286,7 @@ def first_alike(groups: list[list[Arm]]) -> list[int]:
     Generation 0 knows no λ: theirs is its own, to the bit.
     """
     first: dict[tuple[tuple[str, int], ...], int] = {}
-    return [first.setdefault(tuple((_but_for_lam(arm), arm.seed) for arm in arms), i) for i, arms in enumerate(groups)]
-
-
-def _but_for_lam(arm: Arm) -> str:
-    """Return an arm's settings without λ as text, but for how many samples λ > 1 needs."""
-    plain = arm.experiment.model_dump()
-    lam = plain["mixing"].pop("lam")
-    return json.dumps([plain, 1.0 if math.isinf(lam) else max(lam, 1.0)], sort_keys=True)
+    return [first.setdefault(tuple((arm.but_for_lam, arm.seed) for arm in arms), i) for i, arms in enumerate(groups)]
 
 
 def _from_yaml(text: str, what: str) -> Any:

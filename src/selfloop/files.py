@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,19 +39,32 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> str:
-    """Write a file so that it is there whole or not at all, also after a power cut; return its SHA-256."""
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[io.BufferedWriter]:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write a file, whole or not at all; return its SHA-256."""
+    with _whole(path) as file:
+        file.write(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def copy(source: Path, path: Path) -> None:
+    """Write a copy of a file, whole or not at all."""
+    with source.open("rb") as content, _whole(path) as file:
+        shutil.copyfileobj(content, file)
 
 
 def read_bytes(path: Path, hint: str = "") -> bytes:

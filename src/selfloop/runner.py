@@ -17,7 +17,7 @@ from selfloop.data import Split
 from selfloop.engines.workers import engine
 from selfloop.errors import ConfigError, DataError, quoted
 from selfloop.experiment import Arm, Experiment, first_alike, stacks
-from selfloop.files import disk_errors, save_tensors, write_bytes
+from selfloop.files import copy, disk_errors, save_tensors
 from selfloop.generators.images import ImageModel
 from selfloop.loop import Outcome, Record, advance, load, named, source
 from selfloop.metrics import METRICS
@@ -131,7 +131,7 @@ def _file(kind: str, stack: int) -> str:
 def _copied(folder: Path, notes: dict[str, Any], stack: int, twin: int) -> dict[str, Any]:
     """Give a stack the files of another one, and return the notes on them by name."""
     for kind in notes if twin != stack else ():
-        write_bytes(folder / _file(kind, twin), (folder / _file(kind, stack)).read_bytes())
+        copy(folder / _file(kind, stack), folder / _file(kind, twin))
     return {_file(kind, twin): note for kind, note in notes.items()}
 
 

@@ -41,7 +41,7 @@ class Samples:
         return self.x[r, : int(self.count[r])]
 
     def select(self, rows: list[int]) -> Samples:
-        """Return the stack of the arms ``rows``; all of them in order are the same stack, not a copy."""
-        if rows == list(range(len(self.x))):
-            return self
-        return Samples(x=self.x[rows], born=self.born[rows], count=self.count[rows])
+        """Return the stack of the arms ``rows``; those that follow each other are a view, not a copy."""
+        follow = rows == list(range(rows[0], rows[-1] + 1))
+        of = slice(rows[0], rows[-1] + 1) if follow else rows
+        return Samples(x=self.x[of], born=self.born[of], count=self.count[of])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from selfloop.theory.check import cells, page
 from selfloop.theory.verify import LIMIT, Check, checks
 
 
@@ -23,3 +24,13 @@ def test_a_wrong_prediction_fails_and_a_bound_only_from_above() -> None:
     assert Check(predicted=1.5, bound=True, **row).holds
     assert not Check(predicted=0.5, bound=True, **row).holds
     assert Check(predicted=1.0 + 0.1 * (LIMIT - 0.01), **row).holds
+
+
+def test_the_page_has_a_row_for_every_check_and_marks_failures() -> None:
+    good = Check(statement="E |x|", source="Eq. 1", predicted=1.0, measured=1.1, error=0.1)
+    bad = Check(statement="y", source="Eq. 2", predicted=1.0, measured=2.0, error=0.1, bound=True)
+    assert cells(bad) == ("y", "Eq. 2", "≤ 1", "2 ± 0.1", "+10.00", "FAILED")
+    text = page([good, bad])
+    assert "checks 2 predictions of the theory, 1 of them bounds" in text
+    assert "1 hold; the largest |z| is 10.00" in text
+    assert "| E \\|x\\| | Eq. 1 | 1 | 1.1 ± 0.1 | +1.00 |\n| y | Eq. 2 | ≤ 1 | 2 ± 0.1 | +10.00 **FAILED** |\n" in text

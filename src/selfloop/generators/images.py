@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -89,7 +89,6 @@ class Draws:
 
 
 Noise = Callable[[], Tensor]
-Evaluate = Callable[..., Tensor]
 
 
 def image_noise(streams: Streams, rows: range, event: Sequence[int]) -> Noise:
@@ -112,16 +111,18 @@ class Net:
     """One arm's network with its parameters filled in.
 
     Attributes:
-        evaluate: maps parameters, images, times and what :func:`selfloop.nets.unet.evaluate` takes by name to images.
+        unet: its settings.
         params: leaves (1, …).
+        evaluate: :func:`selfloop.nets.unet.evaluate`, or that compiled.
         device: of the parameters.
         dtype: of matrix products and convolutions; None computes in float32.
         channels_last: whether images lie in memory pixel by pixel.
         dropout: draws what is dropped; None drops nothing.
     """
 
-    evaluate: Evaluate
+    unet: UNet
     params: State
+    evaluate: Callable[..., Tensor]
     device: torch.device
     dtype: torch.dtype | None = None
     channels_last: bool = False
@@ -133,7 +134,7 @@ class Net:
             x = x.squeeze(0).contiguous(memory_format=torch.channels_last).unsqueeze(0)
         dropout = None if self.dropout is None else [self.dropout]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            return self.evaluate(self.params, x, t, dropout=dropout, **told).float()
+            return self.evaluate(self.params, self.unet, x, t, dropout=dropout, **told).float()
 
 
 class ImageModel(Frozen, ABC):
@@ -218,21 +219,21 @@ class ImageModel(Frozen, ABC):
         return state | {EVENT: torch.tensor([tuple(event)] * copies)}
 
     @functools.cached_property
-    def _evaluate(self) -> Evaluate:
+    def _evaluate(self) -> Callable[..., Tensor]:
         return torch.compile(network.evaluate) if self.compile else network.evaluate
 
     def _network(self, params: State, unet: UNet, dropout: torch.Generator | None = None) -> Net:
         device = next(iter(params.values())).device
-        evaluate = functools.partial(_with_settings, self._evaluate, unet)
-        return Net(evaluate, params, device, _DTYPES.get(self.precision), self.channels_last, dropout)
+        return Net(unet, params, self._evaluate, device, _DTYPES.get(self.precision), self.channels_last, dropout)
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Minimise the loss over each arm's images."""
         fits = []
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(place.team.device) for name, leaf in state.items()}
-            own = Samples(x=data.x[r : r + 1], born=data.born[r : r + 1], count=data.count[r : r + 1])
-            fitted = self._fit(one, own, budget, Streams((seed,), streams.generation), place.team, place.fit(r))
+            fitted = self._fit(
+                one, data.select([r]), budget, Streams((seed,), streams.generation), place.team, place.fit(r)
+            )
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
         return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
 
@@ -311,7 +312,3 @@ class ImageModel(Frozen, ABC):
             return torch.full((), torch.nan).expand(1, n, *event)
         team.add([images])  # where one process has an image, the others have zeros
         return images.cpu()
-
-
-def _with_settings(evaluate: Evaluate, unet: UNet, params: State, x: Tensor, t: Tensor, **told: Any) -> Tensor:
-    return evaluate(params, unet, x, t, **told)

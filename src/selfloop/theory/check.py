@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LIMIT = 4.0
@@ -38,3 +39,36 @@ class Check:
     def holds(self) -> bool:
         """Whether |z| is below the limit."""
         return abs(self.z) < LIMIT
+
+
+HEADINGS = ("statement", "source", "predicted", "measured ± s.e.", "z", "")
+"""Of the columns that :func:`cells` fills."""
+
+
+def cells(check: Check) -> tuple[str, ...]:
+    """Return a check as a row of a table, in words."""
+    predicted = f"{'≤ ' if check.bound else ''}{check.predicted:.6g}"
+    measured = f"{check.measured:.6g} ± {check.error:.2g}"
+    return check.statement, check.source, predicted, measured, f"{check.z:+.2f}", "" if check.holds else "FAILED"
+
+
+def page(checks: Sequence[Check]) -> str:
+    """Return checks as a page of Markdown."""
+    kept = sum(check.holds for check in checks)
+    worst = max(abs(check.z) for check in checks)
+    bounds = sum(check.bound for check in checks)
+    lines = [
+        "# Predictions, checked",
+        "",
+        f"`selfloop verify` checks {len(checks)} predictions of the theory, {bounds} of them bounds, against",
+        f"simulations with seeds fixed beforehand. {kept} hold; the largest |z| is {worst:.2f}, and a row fails at",
+        f"{LIMIT:g}. z is the distance between measurement and prediction in standard errors (of a calculation: in",
+        "tolerances); below a bound it is 0.",
+        "",
+        "| " + " | ".join(HEADINGS[:-1]) + " |",
+        "|" + "---|" * (len(HEADINGS) - 1),
+    ]
+    for check in checks:
+        *row, failed = (cell.replace("|", "\\|") for cell in cells(check))
+        lines.append("| " + " | ".join(row) + (f" **{failed}**" if failed else "") + " |")
+    return "\n".join([*lines, "", "This page is the output of `selfloop verify --markdown`.", ""])
