@@ -8,19 +8,21 @@ from selfloop.generators.base import Density, Generator
 from selfloop.generators.ddpm import DDPM
 from selfloop.generators.ddpm_images import DDPMImages
 from selfloop.generators.edm import EDM
+from selfloop.generators.estimator import Estimator
 from selfloop.generators.gaussian import Gaussian
 from selfloop.generators.otcfm import OTCFM
 from selfloop.generators.otcfm_images import OTCFMImages
 
 AnyGenerator = Annotated[
-    Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
+    Gaussian | OTCFM | DDPM | Estimator | OTCFMImages | DDPMImages | EDM,
     Field(discriminator="name"),
 ]
 
-ALL: tuple[type[Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
+ALL: tuple[type[Gaussian | OTCFM | DDPM | Estimator | OTCFMImages | DDPMImages | EDM], ...] = (
     Gaussian,
     OTCFM,
     DDPM,
+    Estimator,
     OTCFMImages,
     DDPMImages,
     EDM,
@@ -34,6 +36,7 @@ __all__ = [
     "AnyGenerator",
     "DDPMImages",
     "Density",
+    "Estimator",
     "Gaussian",
     "Generator",
     "OTCFMImages",
