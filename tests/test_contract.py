@@ -31,6 +31,10 @@ def settings(cls: type[generators.AnyGenerator]) -> dict[str, Any]:
     name = cls.model_fields["name"].default
     if cls is generators.Estimator:
         return {"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}
+    if cls is generators.Diffusers:
+        blocks = {"down_block_types": ["AttnDownBlock2D"], "up_block_types": ["UpBlock2D"], "block_out_channels": [16]}
+        unet = blocks | {"layers_per_block": 1, "norm_num_groups": 4}
+        return {"unet": unet, "batch_size": 8, "sample_batch": 8, "steps": 3}
     return {"net": NET, "batch_size": 8, "sample_batch": 8} | more[name] if name in more else {}
 
 
