@@ -4,11 +4,11 @@ BIN := $(VENV)/bin
 # -qq hides pip's notices; errors are still printed.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench gpu-check docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(VENV)/.installed  ## install, run the main job on the handwritten digits into runs/demo, print where its report is
 	$(BIN)/selfloop run demo --out runs/demo
@@ -25,6 +25,9 @@ check: $(VENV)/.installed-test  ## lint, formatting, types, and the documentatio
 bench: $(VENV)/.installed-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
 	@$(PIP) -e ".[bench]"
 	$(BIN)/python -m benchmarks
+
+gpu-check: $(VENV)/.installed-test  ## on a machine with a GPU: conformance, short runs, throughput and memory on it, as one table
+	$(BIN)/python -m benchmarks.gpu
 
 docs: $(VENV)/.installed-test  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

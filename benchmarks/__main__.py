@@ -16,7 +16,7 @@ from rich.table import Table
 
 from selfloop.engines.workers import cores
 
-COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics")
+COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
 OTHERS = ("growth", "memory", "curvature")
 
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("name", nargs="*", choices=[*COMPARISONS, *OTHERS, []], help="default: all comparisons")
     parser.add_argument("--json", action="store_true", help="print one JSON list of rows")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="where growth draws its curves")
+    parser.add_argument("--full", action="store_true", help="images: also CIFAR-10's network and torch.compile")
     options = parser.parse_args()
     console = Console(file=sys.stderr if options.json else sys.stdout, width=160)
     console.print(machine())
@@ -48,8 +49,8 @@ def main() -> None:
     for name in options.name or COMPARISONS:
         module = importlib.import_module(f"benchmarks.{name}")
         found = []
-        for row in module.rows():  # some take minutes each
-            print(row, file=sys.stderr)
+        for row in module.rows(full=True) if options.full and name == "images" else module.rows():
+            print(row, file=sys.stderr)  # some take minutes each
             found.append(row)
         rows += [dataclasses.asdict(row) for row in found]
         if name == "growth" and options.plot is not None:

@@ -16,7 +16,7 @@ from selfloop.loop import advance, load
 from selfloop.metrics import METRICS, Evidence
 from selfloop.samples import Samples
 from selfloop.streams import Streams
-from selfloop.training import SHADOW, Budget, State, parameters
+from selfloop.training import ROWS, SHADOW, Budget, State, parameters
 
 SEEDS = (3, 1, 4)
 EVENT = (2,)
@@ -29,6 +29,12 @@ def settings(cls: type[generators.AnyGenerator]) -> dict[str, Any]:
     """Return what makes a generator small enough for a test, and its draws as many as they can be."""
     more = {"edm": {"augment": 0.5, "steps": 3}, "ddpm_images": {"steps": 3}, "otcfm_images": {"tolerance": 0.1}}
     name = cls.model_fields["name"].default
+    if cls is generators.Estimator:
+        return {"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}
+    if cls is generators.Diffusers:
+        blocks = {"down_block_types": ["AttnDownBlock2D"], "up_block_types": ["UpBlock2D"], "block_out_channels": [16]}
+        unet = blocks | {"layers_per_block": 1, "norm_num_groups": 4}
+        return {"unet": unet, "batch_size": 8, "sample_batch": 8, "steps": 3}
     return {"net": NET, "batch_size": 8, "sample_batch": 8} | more[name] if name in more else {}
 
 
@@ -43,7 +49,9 @@ pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 
 
 def rows(state: State, r: int) -> State:
-    return {k: v[r : r + 1] for k, v in state.items()}
+    """Return one arm's part of a state; rows that it keeps without the padding, which is as long as its neighbours'."""
+    own = {k: v[r : r + 1] for k, v in state.items()}
+    return own | ({f"{ROWS}x": own[f"{ROWS}x"][:, : int(own[f"{ROWS}count"])]} if f"{ROWS}x" in own else {})
 
 
 def equal(a: State, b: State) -> bool:

@@ -1,5 +1,8 @@
 """The errors that selfloop raises on purpose: one line each that says what is wrong, where, and what to do."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class SelfloopError(Exception):
     """Something the user can put right; the command line prints the message and exits with 2."""
@@ -25,3 +28,9 @@ def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
     line = repr(str(text))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Return how a message about an unknown name ends: with the valid one that is most like it, or with all."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else f": there are {', '.join(valid)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import itertools
@@ -20,8 +19,8 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from selfloop.config import Frozen
 from selfloop.data import Data
-from selfloop.errors import ConfigError
-from selfloop.generators import AnyGenerator, Density
+from selfloop.errors import ConfigError, nearest
+from selfloop.generators import AnyGenerator, Density, Estimator
 from selfloop.metrics import METRICS
 from selfloop.metrics.features import AnyFeatures, Identity
 from selfloop.mixing import Augment
@@ -75,7 +74,7 @@ class Experiment(Frozen):
     def _known_metrics(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in METRICS:
-                raise ValueError(f"no metric is called {name!r}{_nearest(name, list(METRICS))}")
+                raise ValueError(f"no metric is called {name!r}{nearest(name, list(METRICS))}")
         if not names or len(set(names)) < len(names):
             raise ValueError("name at least one metric, and each only once")
         return names
@@ -107,6 +106,8 @@ class Experiment(Frozen):
         for name in self.metrics:
             if METRICS[name].density and not isinstance(self.generator, Density):
                 raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")
+            if METRICS[name].parameters and isinstance(self.generator, Estimator):
+                raise ValueError(f"metric {name} needs parameters, which generator {self.generator.name} does not have")
             if METRICS[name].modes and self.data.modes() is None:
                 raise ValueError(f"metric {name} needs known modes, which data {self.data.name} does not have")
         if self.features.images and not self.data.images:
@@ -258,7 +259,7 @@ def _instead(name: str) -> str:
             recipe for recipe, figures in made.items() if figures and number in re.findall(r"\d+", figures[1])
         ]:
             return f": that figure is made by {', '.join(found)}"
-    return _nearest(name, recipes())
+    return nearest(name, recipes())
 
 
 def stacks(experiment: Experiment) -> list[list[Arm]]:
@@ -309,11 +310,6 @@ def _short(key: str) -> str:
     return {"mixing.lam": "λ"}.get(key, key.rsplit(".", 1)[-1])
 
 
-def _nearest(name: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else f": there are {', '.join(valid)}"
-
-
 def _get(experiment: Experiment, key: str) -> Any:
     value: Any = experiment.model_dump()
     for part in key.split("."):
@@ -332,14 +328,14 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(inner, dict):
             known = [k for k, v in place.items() if isinstance(v, dict)] or list(place)
             at = ".".join(path[: i + 1])
-            raise ConfigError(f"no setting is called {at!r} (in {key!r}){_nearest(part, known)}")
+            raise ConfigError(f"no setting is called {at!r} (in {key!r}){nearest(part, known)}")
         place[part] = place = dict(inner)
     if path and path[0] in ("budget", "pretrain"):
         place.clear()  # a budget is one number: the new one replaces the old
     elif last == "name" and path and place.get("name") != value:
         place.clear()
     elif last not in place and path != ["grid"] and "name" in place:
-        raise ConfigError(f"no setting is called {key!r}{_nearest(last, list(place))}")
+        raise ConfigError(f"no setting is called {key!r}{nearest(last, list(place))}")
     place[last] = value
 
 
@@ -354,10 +350,10 @@ def _one_line(error: ValidationError) -> str:
     key = ".".join(location)
     message = str(complaint["msg"]).removeprefix("Value error, ")
     if complaint["type"] == "extra_forbidden":
-        return f"no setting is called {key!r}{_nearest(location[-1], _siblings(complaint['loc']))}"
+        return f"no setting is called {key!r}{nearest(location[-1], _siblings(complaint['loc']))}"
     if complaint["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in complaint["ctx"]["expected_tags"].split(",")]
-        return f"{key}: nothing is called {complaint['ctx']['tag']!r}{_nearest(complaint['ctx']['tag'], tags)}"
+        return f"{key}: nothing is called {complaint['ctx']['tag']!r}{nearest(complaint['ctx']['tag'], tags)}"
     if complaint["type"] == "union_tag_not_found":
         return f"{key}.name is missing"
     if complaint["type"] == "missing":

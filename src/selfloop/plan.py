@@ -11,14 +11,14 @@ import torch
 from selfloop.data.image_sets import ImageSet
 from selfloop.errors import ConfigError
 from selfloop.experiment import Experiment, first_alike, stacks
-from selfloop.generators.images import ImageModel
+from selfloop.generators.images import ImageModel, UNetModel
 from selfloop.place import Place
 from selfloop.runner import missing
 from selfloop.samples import Samples
 from selfloop.streams import Streams
 from selfloop.team import Team
 from selfloop.threads import as_in_a_worker
-from selfloop.training import Budget
+from selfloop.training import Budget, parameters
 
 Rows = list[tuple[str, str]]
 
@@ -59,7 +59,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     event, n = data.extent()
     work = _work(experiment, model, n)
     # Weights do not change how long a step takes; the checkpoint may not even be there.
-    fresh = model.model_copy(update={"checkpoint": None})
+    fresh = model.model_copy(update={"checkpoint": None}) if isinstance(model, UNetModel) else model
     with as_in_a_worker():  # as fits are
         step, image, count = _measured(fresh, event, team, seconds)
     hours = (work.steps * step + work.drawn * image) / 3600 / team.size
@@ -127,8 +127,8 @@ def _measured(model: ImageModel, event: tuple[int, ...], team: Team, seconds: fl
     step(1)  # compiles and allocates
     batch = _as_many_as_fit(step(1), model.batch_size, seconds / 6)
     count = _as_many_as_fit(sample(1), model.sample_batch, seconds / 3)
-    parameters = sum(math.prod(shape) for shape in model.unet(event).shapes.values())
-    return step(batch) * model.batch_size / batch, sample(count) / count, parameters
+    numbers = sum(leaf.numel() for leaf in parameters(state).values())
+    return step(batch) * model.batch_size / batch, sample(count) / count, numbers
 
 
 def _as_many_as_fit(one: float, most: int, seconds: float) -> int:

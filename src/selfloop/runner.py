@@ -18,7 +18,8 @@ from selfloop.engines.workers import engine
 from selfloop.errors import ConfigError, DataError, quoted
 from selfloop.experiment import Arm, Experiment, first_alike, stacks
 from selfloop.files import copy, disk_errors, save_tensors
-from selfloop.generators.images import ImageModel
+from selfloop.generators import Diffusers, diffusers
+from selfloop.generators.images import UNetModel
 from selfloop.loop import Outcome, Record, advance, load, named, source
 from selfloop.metrics import METRICS
 from selfloop.place import Place
@@ -172,6 +173,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         DataError: the data, or what the feature extractor needs, cannot be loaded.
+        ConfigError: a library that the generator needs is not installed.
     """
     seen: dict[str, str] = {}  # arms share their data, which may be large
     prints = []
@@ -180,7 +182,9 @@ def environment(experiment: Experiment) -> dict[str, Any]:
             seen[source(members)] = fingerprint(load(members))
         prints.append(seen[source(members)])
     digest = hashlib.sha256("".join(prints).encode())
-    libraries = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
+    libraries = ["selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors"]
+    if isinstance(experiment.generator, Diffusers):
+        libraries.append(diffusers.library().__name__)
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -217,7 +221,7 @@ def _checkpoint(experiment: Experiment) -> str | None:
     Raises:
         DataError: it is not there.
     """
-    path = experiment.generator.checkpoint if isinstance(experiment.generator, ImageModel) else None
+    path = experiment.generator.checkpoint if isinstance(experiment.generator, UNetModel) else None
     if path is None:
         return None
     try:

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor
 
 from selfloop.diffusion import prediction_loss
-from selfloop.generators.images import Draws, ImageModel, Net, Noise, Size
+from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
 from selfloop.nets import names, presets
 from selfloop.nets.architecture import UNet
@@ -23,7 +23,7 @@ from selfloop.schedule import Schedule, quadratic_steps
 from selfloop.training import EMA, State
 
 
-class DDPMImages(ImageModel):
+class DDPMImages(UNetModel):
     """Denoising diffusion that predicts the noise (Ho et al. 2020).
 
     The defaults are those of ddpm-torch on CIFAR-10, and DDIM over 100 quadratic steps, as in the paper's driver. The

@@ -14,7 +14,7 @@ from selfloop import augmentation, diffusion
 from selfloop.augmentation import LABELS, NORMALS, UNIFORMS
 from selfloop.config import Frozen, Real
 from selfloop.diffusion import denoise, denoising_loss
-from selfloop.generators.images import Draws, ImageModel, Net, Noise, Size
+from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
 from selfloop.nets import names, presets
 from selfloop.nets.architecture import UNet
@@ -40,7 +40,7 @@ class Stochastic(Frozen):
     deviation: PositiveFloat = 1.0
 
 
-class EDM(ImageModel):
+class EDM(UNetModel):
     """The denoiser of Karras et al. 2022; the defaults are those with which the paper's driver runs EDM on CIFAR-10.
 
     That driver calls EDM's ``train.py --transfer`` for every retraining: weights and average both go on from the last

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfloop.config import Frozen
 from selfloop.errors import ConfigError
@@ -111,17 +111,17 @@ class Net:
     """One arm's network with its parameters filled in.
 
     Attributes:
-        unet: its settings.
         params: leaves (1, …).
-        evaluate: :func:`selfloop.nets.unet.evaluate`, or that compiled.
+        made_of: what else there is to the network: the settings of a U-Net, or a module.
+        evaluate: maps parameters, that, images, times and what a network is told by name to images.
         device: of the parameters.
         dtype: of matrix products and convolutions; None computes in float32.
         channels_last: whether images lie in memory pixel by pixel.
         dropout: draws what is dropped; None drops nothing.
     """
 
-    unet: UNet
     params: State
+    made_of: UNet | nn.Module
     evaluate: Callable[..., Tensor]
     device: torch.device
     dtype: torch.dtype | None = None
@@ -134,14 +134,13 @@ class Net:
             x = x.squeeze(0).contiguous(memory_format=torch.channels_last).unsqueeze(0)
         dropout = None if self.dropout is None else [self.dropout]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            return self.evaluate(self.params, self.unet, x, t, dropout=dropout, **told).float()
+            return self.evaluate(self.params, self.made_of, x, t, dropout=dropout, **told).float()
 
 
 class ImageModel(Frozen, ABC):
     """A generator of images.
 
     Attributes:
-        net: the size of the network.
         batch_size: images of a step.
         optimizer: Adam's hyperparameters.
         ema: the averaged weights that sample; None samples with the last ones.
@@ -153,10 +152,8 @@ class ImageModel(Frozen, ABC):
         channels_last: whether images lie in memory pixel by pixel, which suits GPUs.
         accumulate: parts in which a batch is worked off, for less memory.
         sample_batch: images that are drawn at once.
-        checkpoint: a file of the original project, whose weights generation 0 begins with.
     """
 
-    net: Size
     batch_size: PositiveInt
     optimizer: Adam
     ema: EMA | None
@@ -167,12 +164,16 @@ class ImageModel(Frozen, ABC):
     channels_last: bool = False
     accumulate: PositiveInt = 1
     sample_batch: PositiveInt = 128
-    checkpoint: str | None = None
 
     trained: ClassVar[bool] = True
     events: ClassVar[Literal["vectors", "images"]] = "images"
     dtype: ClassVar[torch.dtype] = torch.uint8
     stack: ClassVar[int] = 1
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Of matrix products and convolutions, where it is not float32."""
+        return _DTYPES.get(self.precision)
 
     @model_validator(mode="after")
     def _whole_parts(self) -> ImageModel:
@@ -181,16 +182,17 @@ class ImageModel(Frozen, ABC):
         return self
 
     @abstractmethod
-    def unet(self, event: Sequence[int]) -> UNet:
-        """Return the settings of the network for events (C, H, W)."""
+    def untrained(self, event: Sequence[int], streams: Streams) -> State:
+        """Return the states with which fits of images (C, H, W) begin, as :func:`selfloop.training.fresh` has them."""
 
     @abstractmethod
-    def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
-        """Return the state, R = 1, that a checkpoint of the original project holds.
+    def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:
+        """Return one arm's network for images (C, H, W)."""
 
-        Raises:
-            DataError: the file is not one, or holds another network.
-        """
+    @property
+    def drops(self) -> bool:
+        """Whether units are dropped in training."""
+        return False
 
     def prepare(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Return what the loss needs of a whole batch x (1, B, C, H, W) on [−1, 1]: tensors (1, B, …) on the CPU."""
@@ -209,22 +211,8 @@ class ImageModel(Frozen, ABC):
         """Return images on [−1, 1] as uint8, rounded as the original does."""
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
-        """Draw the networks, or read them from the checkpoint; events are images (C, H, W)."""
-        unet, copies = self.unet(event), len(streams.seeds)
-        if self.checkpoint is None:
-            state = fresh(network.init(streams, unet), ema=self.ema is not None)
-        else:
-            one = self.pretrained(Path(self.checkpoint), unet, event)
-            state = {name: leaf.expand(copies, *leaf.shape[1:]).clone() for name, leaf in one.items()}
-        return state | {EVENT: torch.tensor([tuple(event)] * copies)}
-
-    @functools.cached_property
-    def _evaluate(self) -> Callable[..., Tensor]:
-        return torch.compile(network.evaluate) if self.compile else network.evaluate
-
-    def _network(self, params: State, unet: UNet, dropout: torch.Generator | None = None) -> Net:
-        device = next(iter(params.values())).device
-        return Net(unet, params, self._evaluate, device, _DTYPES.get(self.precision), self.channels_last, dropout)
+        """Draw the networks, or read them from a checkpoint; events are images (C, H, W)."""
+        return self.untrained(event, streams) | {EVENT: torch.tensor([tuple(event)] * len(streams.seeds))}
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
         """Minimise the loss over each arm's images."""
@@ -240,10 +228,10 @@ class ImageModel(Frozen, ABC):
     def _fit(
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, midway: Midway | None
     ) -> State:
-        unet, device = self.unet(data.x.shape[2:]), state[EVENT].device
+        event, device = tuple(data.x.shape[2:]), state[EVENT].device
         size = self._share(team)
         batches, draws = Batches(data, self.batch_size, streams), Draws(streams)
-        dropout = torch.Generator(device) if unet.style.dropout else None
+        dropout = torch.Generator(device) if self.drops else None
         if self.resume == "average":
             state = state | averaged(state)
 
@@ -261,7 +249,7 @@ class ImageModel(Frozen, ABC):
             share = [tensor[:, offset : offset + size] for tensor in prepared(step)]
             if dropout is not None:
                 dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
-            net = self._network(params, unet, dropout)
+            net = self.network(params, event, dropout)
             return self.loss(net, share, draws.at(range(first, first + size))).mean(1)
 
         return train(
@@ -299,7 +287,7 @@ class ImageModel(Frozen, ABC):
 
     def _sample(self, state: State, n: int, streams: Streams, team: Team) -> Tensor:
         event = tuple(state[EVENT][0].tolist())
-        net = self._network(averaged(state), self.unet(event))
+        net = self.network(averaged(state), event)
         images = torch.zeros(1, n, *event, dtype=torch.uint8, device=team.device)
         lost = torch.zeros(1, device=team.device)
         for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
@@ -312,3 +300,49 @@ class ImageModel(Frozen, ABC):
             return torch.full((), torch.nan).expand(1, n, *event)
         team.add([images])  # where one process has an image, the others have zeros
         return images.cpu()
+
+
+class UNetModel(ImageModel):
+    """A generator of images with our own U-Net.
+
+    Attributes:
+        net: the size of the network.
+        checkpoint: a file of the original project, whose weights generation 0 begins with.
+    """
+
+    net: Size
+    checkpoint: str | None = None
+
+    @abstractmethod
+    def unet(self, event: Sequence[int]) -> UNet:
+        """Return the settings of the network for events (C, H, W)."""
+
+    @abstractmethod
+    def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
+        """Return the state, R = 1, that a checkpoint of the original project holds.
+
+        Raises:
+            DataError: the file is not one, or holds another network.
+        """
+
+    def untrained(self, event: Sequence[int], streams: Streams) -> State:
+        """Draw the networks, or read them from the checkpoint."""
+        unet, copies = self.unet(event), len(streams.seeds)
+        if self.checkpoint is None:
+            return fresh(network.init(streams, unet), ema=self.ema is not None)
+        one = self.pretrained(Path(self.checkpoint), unet, event)
+        return {name: leaf.expand(copies, *leaf.shape[1:]).clone() for name, leaf in one.items()}
+
+    @property
+    def drops(self) -> bool:
+        """Whether units are dropped in training."""
+        return self.net.dropout > 0
+
+    @functools.cached_property
+    def _evaluate(self) -> Callable[..., Tensor]:
+        return torch.compile(network.evaluate) if self.compile else network.evaluate
+
+    def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:
+        """Return one arm's U-Net."""
+        device = next(iter(params.values())).device
+        return Net(params, self.unet(event), self._evaluate, device, self.autocast, self.channels_last, dropout)

@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from selfloop.coupling import optimal_pairs
-from selfloop.generators.images import Draws, ImageModel, Net, Noise, Size
+from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.otcfm import conditional_path
 from selfloop.generators.pretrained import pretrained
 from selfloop.nets import names, presets
@@ -21,7 +21,7 @@ from selfloop.samplers import dopri5
 from selfloop.training import EMA, State
 
 
-class OTCFMImages(ImageModel):
+class OTCFMImages(UNetModel):
     """Conditional flow matching with exact minibatch optimal transport on pixels.
 
     The defaults are the paper's driver's: batch 128, Adam 2e-4 at a constant rate, gradients clipped to norm 1, an

@@ -71,6 +71,7 @@ class Metric:
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         density: whether the generator must have ``log_prob``.
         modes: whether the modes of the real distribution must be known.
+        parameters: whether the generator must have parameters.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Metric:
     floor: bool = False
     density: bool = False
     modes: bool = False
+    parameters: bool = False
 
 
 def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:

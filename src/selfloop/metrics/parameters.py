@@ -32,6 +32,7 @@ METRICS = (
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.first),
+        parameters=True,
     ),
     Metric(
         name="parameter_distance_random",
@@ -41,6 +42,7 @@ METRICS = (
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.untrained),
+        parameters=True,
     ),
     Metric(
         name="nll",
