@@ -9,16 +9,18 @@ from selfloop.generators.ddpm import DDPM
 from selfloop.generators.ddpm_images import DDPMImages
 from selfloop.generators.edm import EDM
 from selfloop.generators.gaussian import Gaussian
+from selfloop.generators.mixture import GaussianMixture
 from selfloop.generators.otcfm import OTCFM
 from selfloop.generators.otcfm_images import OTCFMImages
 
 AnyGenerator = Annotated[
-    Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
+    Gaussian | GaussianMixture | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
     Field(discriminator="name"),
 ]
 
-ALL: tuple[type[Gaussian | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
+ALL: tuple[type[Gaussian | GaussianMixture | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
     Gaussian,
+    GaussianMixture,
     OTCFM,
     DDPM,
     OTCFMImages,
@@ -35,6 +37,7 @@ __all__ = [
     "DDPMImages",
     "Density",
     "Gaussian",
+    "GaussianMixture",
     "Generator",
     "OTCFMImages",
 ]
