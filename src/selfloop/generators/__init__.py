@@ -8,19 +8,23 @@ from selfloop.generators.base import Density, Generator
 from selfloop.generators.ddpm import DDPM
 from selfloop.generators.ddpm_images import DDPMImages
 from selfloop.generators.edm import EDM
+from selfloop.generators.flow import Flow
 from selfloop.generators.gaussian import Gaussian
 from selfloop.generators.mixture import GaussianMixture
 from selfloop.generators.otcfm import OTCFM
 from selfloop.generators.otcfm_images import OTCFMImages
+from selfloop.generators.vae import VAE
 
 AnyGenerator = Annotated[
-    Gaussian | GaussianMixture | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
+    Gaussian | GaussianMixture | Flow | VAE | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM,
     Field(discriminator="name"),
 ]
 
-ALL: tuple[type[Gaussian | GaussianMixture | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
+ALL: tuple[type[Gaussian | GaussianMixture | Flow | VAE | OTCFM | DDPM | OTCFMImages | DDPMImages | EDM], ...] = (
     Gaussian,
     GaussianMixture,
+    Flow,
+    VAE,
     OTCFM,
     DDPM,
     OTCFMImages,
@@ -33,9 +37,11 @@ __all__ = [
     "DDPM",
     "EDM",
     "OTCFM",
+    "VAE",
     "AnyGenerator",
     "DDPMImages",
     "Density",
+    "Flow",
     "Gaussian",
     "GaussianMixture",
     "Generator",
