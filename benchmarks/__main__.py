@@ -17,7 +17,7 @@ from rich.table import Table
 from selfloop.engines.workers import cores
 
 COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
-OTHERS = ("growth", "memory", "curvature")
+OTHERS = ("growth", "memory", "curvature", "rates")
 
 
 def machine() -> str:
@@ -65,7 +65,7 @@ def _table(name: str, rows: list) -> Table:
     fields = [field.name for field in dataclasses.fields(rows[0])] if rows else []
     table = Table(title=name, title_justify="left")
     for field in fields:
-        table.add_column(field.removesuffix("_s"), overflow="fold")
+        table.add_column(field.removesuffix("_s").removesuffix("_rate"), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(field, getattr(row, field)) for field in fields))
     return table
@@ -74,6 +74,8 @@ def _table(name: str, rows: list) -> Table:
 def _cell(field: str, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}: {seconds(v)}" for k, v in value.items())
+    if field.endswith("_rate"):
+        return f"{value:.4f}"
     if isinstance(value, float):
         return seconds(value) if field.endswith("_s") else f"{value:.2f}"
     return str(value)

@@ -91,7 +91,6 @@ def test_override_replaces_nested_settings_and_whole_parts() -> None:
         ("grid.mixing.lam=[]", "grid: mixing.lam needs at least one value, and each only once"),
         ("grid.mixing.lam=[1, 1]", "grid: mixing.lam needs at least one value, and each only once"),
         ("seeds=[1, 1]", "seeds: name at least one seed, and each only once"),
-        ("metrics=[nll]", "metric nll needs log_prob, which generator otcfm does not have"),
         ("metrics=[w2_heldout]", "metrics: no metric is called 'w2_heldout', did you mean 'w2_held_out'?"),
         ("name=../x", "name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', not '../x'"),
     ],
@@ -100,6 +99,13 @@ def test_each_mistake_gets_one_line(assignment: str, line: str) -> None:
     with pytest.raises(ConfigError) as error:
         build().override(assignment)
     assert str(error.value) == line
+
+
+@pytest.mark.parametrize("name", ["ddpm", "vae"])
+def test_a_likelihood_needs_a_generator_that_has_one(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"metric nll needs log_prob, which generator {name} does not have"):
+        build().override(f"generator.name={name}", "metrics=[nll]")
+    assert build().override("metrics=[nll]").generator.name == "otcfm"
 
 
 def test_a_trained_generator_needs_a_budget() -> None:

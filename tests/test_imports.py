@@ -129,7 +129,7 @@ def outcome(code: str) -> str:
 
 
 def test_import_loads_nothing_heavy_that_a_run_may_not_need() -> None:
-    heavy = ["sklearn", "pyarrow", "bokeh", "matplotlib", "ot", "torchdiffeq", "selenium"]
+    heavy = ["sklearn", "pyarrow", "bokeh", "matplotlib", "ot", "torchdiffeq", "selenium", "zuko"]
     assert outcome(f"import sys, selfloop; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 

@@ -151,3 +151,13 @@ def test_the_command(
         assert np.isfinite(found["rows"][2]["centre"]["low"])
     else:
         assert "Within 10 % of λ = 0 up to λ = 2" in out
+
+
+def test_a_mixture_has_an_estimate(tmp_path: Path) -> None:
+    """One component is the Gaussian: λ/(1 + λ), to what 20,000 rows say of a Fisher information."""
+    more = {"generator": {"name": "mixture", "components": 1}, "seeds": 1, "generations": 1}
+    list(run(Experiment.build(SETTINGS | more), tmp_path / "run"))
+    found = stability(Run.open(tmp_path / "run"))
+    assert [row.predicted for row in found.rows] == pytest.approx([0, 1 / 3, 2 / 3, 1], rel=0.03)
+    assert all(row.estimated for row in found.rows)
+    assert cells(found)[1][1].startswith("≈ 0.3")

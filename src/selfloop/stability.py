@@ -17,20 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.errors import ConfigError
-from selfloop.generators import Gaussian
+from selfloop.generators import Gaussian, GaussianMixture
 from selfloop.loop import load
 from selfloop.metrics import METRICS
 from selfloop.report import verdict
 from selfloop.report.curves import Curves, Setting, mean, read
 from selfloop.store import Run
-from selfloop.streams import generator
+from selfloop.streams import Streams, generator
+from selfloop.theory import mixture
 from selfloop.theory.bounds import amplification, times
+from selfloop.theory.contraction import Contraction
 from selfloop.theory.measured import FEWEST_ARMS, FEWEST_RETRAININGS, Interval, memory
 
 Doubles = NDArray[np.float64]
 
 _DRAWS = 2000  # of the bootstrap over seeds
 _LEVEL = 0.95
+_MOST_PARAMETERS = 200  # of a mixture whose Hessians are formed
 _LATEST = 100  # retrainings in which the arms' rates are looked for: more make a long run slow to read, for little
 
 
@@ -42,7 +45,8 @@ class Row:
         setting: what distinguishes it, for people.
         lam: λ.
         arms: how many seeds.
-        predicted: ρ from theory; None where the generator has no closed form.
+        predicted: ρ from theory; None where it says nothing of the generator.
+        estimated: whether that is an estimate from rows, not a closed form.
         centre: ρ seen in the means of the samples that the next generation trains on; None where it cannot be.
         spread: ρ seen in the logarithm of their total variance.
         amplification: 1/√(1 − ρ²) of the predicted ρ, or else of the larger seen one; None where neither is known.
@@ -56,6 +60,7 @@ class Row:
     lam: float
     arms: int
     predicted: float | None
+    estimated: bool
     centre: Interval | None
     spread: Interval | None
     amplification: float | None
@@ -141,8 +146,9 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         excesses = (
             {i: _excess(ends[i], ends[control], direction, draws) for i in members} if control is not None else {}
         )
+        found = linearised(run, curves.settings[members[0]].arms[0])
         for i in members:
-            rows[i] = _row(run, curves, i, by, paths, ends[i], excesses.get(i))
+            rows[i] = _row(run, curves, i, by, paths, ends[i], excesses.get(i), found)
         bearable.append(_bearable(among, curves, members, excesses, run.last, tolerance))
     return Stability(
         name=run.experiment.name,
@@ -155,20 +161,39 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
     )
 
 
-def predicted_rate(run: Run, arm: int) -> float | None:
-    """Return ρ of one arm's loop from theory, None where there is no closed form.
+def predicted_rate(run: Run, arm: int, found: Contraction | None = None) -> float | None:
+    """Return ρ of one arm's loop from theory, None where there is none.
 
     A Gaussian's Hessian is affine in x, so that A = B for whatever data: ρ = m/(n + m) for m synthetic rows beside n
-    real ones.
+    real ones. Of a mixture ``found`` says it, with m/n for λ.
     """
     experiment = run.arms[arm].experiment
-    if not isinstance(experiment.generator, Gaussian):
+    if not isinstance(experiment.generator, Gaussian) and found is None:
         return None
     if math.isinf(experiment.mixing.lam):
         return 1.0
     n = int(run.manifest(0)["records"][0]["n_real"]) if run.last >= 0 else 0
     m = experiment.mixing.synthetic(n)
-    return m / (n + m) if n else None
+    if not n:
+        return None
+    return m / (n + m) if found is None else found.rate(m / n)
+
+
+def linearised(run: Run, arm: int) -> Contraction | None:
+    """Estimate A and B of a mixture at generation 0's fit, which arms that differ in λ share.
+
+    None for other generators, where that fit is no strict maximum, and for more than 200 parameters.
+    """
+    if not isinstance(run.arms[arm].experiment.generator, GaussianMixture) or run.last < 0:
+        return None
+    stack, row = run.place(arm)
+    state = {name: leaf[row : row + 1] for name, leaf in run.state(0, stack).items()}
+    if mixture.Mixtures(*state["means"].shape[1:]).parameters > _MOST_PARAMETERS:
+        return None
+    try:
+        return mixture.plug_in(state, run.split(arm).train[0].double(), Streams((run.arms[arm].seed,)))
+    except ValueError:
+        return None
 
 
 def _families(run: Run, curves: Curves) -> dict[str, list[int]]:
@@ -221,13 +246,14 @@ def _row(
     paths: dict[int, Doubles],
     ends: Doubles,
     excess: Doubles | None,
+    found: Contraction | None,
 ) -> Row:
     setting = curves.settings[i]
     indices = [run.arms[arm].index for arm in setting.arms]
     seen = [paths[k] for k in indices if k in paths and np.isfinite(paths[k]).all()]
     stack = np.stack(seen) if seen else np.empty((0, 0, 2))
     centre, spread = memory(stack[..., :-1]), memory(stack[..., -1:])
-    predicted = predicted_rate(run, setting.arms[0])
+    predicted = predicted_rate(run, setting.arms[0], found)
     rates = [predicted] if predicted is not None else [max(0.0, m.value) for m in (centre, spread) if m is not None]
     judged = verdict.of_setting(setting, curves, by)
     return Row(
@@ -235,6 +261,7 @@ def _row(
         lam=setting.lam,
         arms=len(setting.arms),
         predicted=predicted,
+        estimated=found is not None,
         centre=centre,
         spread=spread,
         amplification=amplification(max(rates)) if rates else None,
@@ -335,7 +362,7 @@ def cells(found: Stability) -> list[list[str]]:
     return [
         [
             row.setting,
-            "–" if row.predicted is None else f"{row.predicted:.3f}",
+            "–" if row.predicted is None else f"{'≈ ' if row.estimated else ''}{row.predicted:.3f}",
             _between(row.centre, "{:.2f}"),
             _between(row.spread, "{:.2f}"),
             "–" if row.amplification is None else times(row.amplification),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -119,19 +120,24 @@ def _uniform(streams: Streams, name: str, shape: tuple[int, ...], bound: float) 
     return (2 * streams.uniform(f"init/{name}", shape) - 1) * bound
 
 
-def time_mlp_init(streams: Streams, dim: int, width: int) -> Params:
-    """Draw the parameters of :func:`time_mlp`: weights and biases uniform on ±1/√fan_in, PyTorch's Linear default.
+def mlp_init(streams: Streams, name: str, widths: Sequence[int]) -> Params:
+    """Draw weights and biases uniform on ±1/√fan_in, PyTorch's Linear default.
 
     Returns:
-        Leaves ``net.{0,2,4,6}.weight`` (R, out, in) and ``.bias`` (R, out), torchcfm's own names.
+        Leaves ``name.{0,2,4,…}.weight`` (R, out, in) and ``.bias`` (R, out): the numbers in a torch.nn.Sequential that
+        has an activation after each but the last.
     """
     params: Params = {}
-    for i, (fan_in, fan_out) in enumerate([(dim + 1, width), (width, width), (width, width), (width, dim)]):
-        name = f"net.{2 * i}"
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
         bound = 1 / math.sqrt(fan_in)
-        params[f"{name}.weight"] = _uniform(streams, f"{name}.weight", (fan_out, fan_in), bound)
-        params[f"{name}.bias"] = _uniform(streams, f"{name}.bias", (fan_out,), bound)
+        for leaf, shape in (("weight", (fan_out, fan_in)), ("bias", (fan_out,))):
+            params[f"{name}.{2 * i}.{leaf}"] = _uniform(streams, f"{name}.{2 * i}.{leaf}", shape, bound)
     return params
+
+
+def time_mlp_init(streams: Streams, dim: int, width: int) -> Params:
+    """Draw the parameters of :func:`time_mlp`: leaves ``net.{0,2,4,6}.weight`` and ``.bias``, torchcfm's own names."""
+    return mlp_init(streams, "net", (dim + 1, width, width, width, dim))
 
 
 def time_mlp(params: Params, x: Tensor, t: Tensor) -> Tensor:

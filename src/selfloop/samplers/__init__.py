@@ -5,19 +5,24 @@ copy alone.
 """
 
 from selfloop.samplers.chain import ancestral, ddim
+from selfloop.samplers.density import PulledBack, exact, pull_back, rademacher
 from selfloop.samplers.heun import Churn, heun, noise_levels
 from selfloop.samplers.ode import Velocity, dopri5, euler
 from selfloop.schedule import Schedule, quadratic_steps
 
 __all__ = [
     "Churn",
+    "PulledBack",
     "Schedule",
     "Velocity",
     "ancestral",
     "ddim",
     "dopri5",
     "euler",
+    "exact",
     "heun",
     "noise_levels",
+    "pull_back",
     "quadratic_steps",
+    "rademacher",
 ]

@@ -138,7 +138,8 @@ def contraction(log_prob: LogProb, theta: Tensor, data: Measure, model: Measure)
 
 def _hessian(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     # Reverse over reverse: torch.func.hessian's forward mode compiles with what torch itself calls deprecated.
-    return torch.func.jacrev(torch.func.grad(function))
+    # So many rows of it at a time: memory grows with them and with the points.
+    return torch.func.jacrev(torch.func.grad(function), chunk_size=8)
 
 
 def maximise(log_prob: LogProb, theta: Tensor, data: Measure, steps: int = 100) -> Tensor:

@@ -1,0 +1,151 @@
+"""A mixture of Gaussians with full covariances, fitted by expectation–maximisation (Dempster, Laird & Rubin 1977)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from selfloop.config import Frozen
+from selfloop.generators.gaussian import Gaussian, symmetric_root
+from selfloop.place import HERE, Place
+from selfloop.samples import Samples
+from selfloop.streams import Streams
+from selfloop.training import Budget, State
+
+
+class GaussianMixture(Frozen):
+    """Σ_j w_j N(μ_j, Σ_j), a local maximum of the likelihood near the state that the fit goes on from.
+
+    State: ``weights`` (R, k), ``means`` (R, k, d) and ``covariances`` (R, k, d, d), float64. Untrained components
+    coincide, which is a saddle of the likelihood that expectation–maximisation never leaves; from there a fit starts at
+    centres drawn by k-means++, and from everywhere else at the state itself.
+
+    The likelihood is maximised under Σ_j ⪰ ``floor`` I: without it a component on a single row makes it infinite.
+    Weights have no floor. A component to which no row belongs is gone: it keeps its place with weight 0.
+
+    Attributes:
+        components: k.
+        floor: least eigenvalue of a covariance, in squared units of the data.
+        tolerance: nats per row; the fit ends once an iteration gains less.
+        iterations: at most, whether or not the tolerance is reached.
+    """
+
+    name: Literal["mixture"] = "mixture"
+    components: PositiveInt = 2
+    floor: PositiveFloat = 1e-6
+    tolerance: PositiveFloat = 1e-9
+    iterations: PositiveInt = 1000
+
+    trained: ClassVar[bool] = False
+    events: ClassVar[Literal["vectors", "images"]] = "vectors"
+    dtype: ClassVar[torch.dtype] = torch.float64
+    stack: ClassVar[int] = 16
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Return k times N(0, I), with equal weights."""
+        (d,) = event
+        r, k = len(streams.seeds), self.components
+        return {
+            "weights": torch.full((r, k), 1 / k, dtype=self.dtype),
+            "means": torch.zeros(r, k, d, dtype=self.dtype),
+            "covariances": torch.eye(d, dtype=self.dtype).repeat(r, k, 1, 1),
+        }
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+        """Return a maximum of the likelihood near ``state``; ``budget`` plays no part."""
+        # One arm at a time: they need different numbers of iterations, and get the bits that they have alone.
+        fitted = [
+            self._fit(_arm(state, r), data.arm(r).to(self.dtype).clone(), rng)
+            for r, rng in enumerate(streams.numpy("k-means++"))
+        ]
+        return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
+
+    def _fit(self, arm: State, x: Tensor, rng: np.random.Generator) -> State:
+        if not torch.isfinite(x).all():
+            return {name: torch.full_like(leaf, math.nan) for name, leaf in arm.items()}
+        if all(torch.equal(leaf, leaf[:1].expand_as(leaf)) for leaf in arm.values()):
+            arm = self._start(x, rng)
+        before = -math.inf
+        for _ in range(self.iterations):
+            joint = log_joint(arm, x)
+            total = joint.logsumexp(0)
+            if not float(total.mean()) - before >= self.tolerance:
+                break
+            arm, before = self._maximised(arm, (joint - total).exp(), x), float(total.mean())
+        return arm
+
+    def _start(self, x: Tensor, rng: np.random.Generator) -> State:
+        """Choose rows as centres by k-means++ (Arthur & Vassilvitskii 2007), with the spread that is left about them.
+
+        One covariance for all: those of the single clusters may be of too few rows, and lead to a spike.
+        """
+        chosen = [int(rng.integers(len(x)))]
+        for _ in range(1, self.components):
+            away = (x[:, None] - x[chosen]).square().sum(2).min(1).values.numpy()
+            share = away / away.sum() if away.sum() > 0 else None
+            chosen.append(int(rng.choice(len(x), p=share)))
+        nearest = (x[:, None] - x[chosen]).square().sum(2).min(1).indices
+        left = x - x[chosen][nearest]
+        k = self.components
+        return {
+            "weights": torch.full((k,), 1 / k, dtype=self.dtype),
+            "means": x[chosen],
+            "covariances": self._floored((left.T @ left / len(x)).repeat(k, 1, 1)),
+        }
+
+    def _maximised(self, arm: State, belongs: Tensor, x: Tensor) -> State:
+        """Return the mixture that is most likely if a row is of component j with probability ``belongs`` (k, N)."""
+        rows = belongs.sum(1)
+        alive = rows > torch.finfo(self.dtype).eps
+        share = belongs / rows.clamp_min(torch.finfo(self.dtype).eps).unsqueeze(1)
+        means = share @ x
+        centred = x - means.unsqueeze(1)
+        covariances = self._floored((share.unsqueeze(2) * centred).transpose(1, 2) @ centred)
+        return {
+            "weights": torch.where(alive, rows, torch.zeros_like(rows)) / rows[alive].sum(),
+            "means": torch.where(alive.view(-1, 1), means, arm["means"]),
+            "covariances": torch.where(alive.view(-1, 1, 1), covariances, arm["covariances"]),
+        }
+
+    def _floored(self, covariances: Tensor) -> Tensor:
+        """Raise eigenvalues to the floor, which is what maximises the likelihood under it."""
+        least = self.floor * torch.eye(covariances.shape[-1], dtype=self.dtype)
+        if not torch.linalg.cholesky_ex(covariances - least).info.any():
+            return covariances
+        values, vectors = torch.linalg.eigh(covariances)
+        raised: Tensor = (vectors * values.clamp_min(self.floor).unsqueeze(1)) @ vectors.mT
+        return raised
+
+    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+        """Draw a component for each row, and x = μ + √Σ z with the symmetric root."""
+        k, d = state["means"].shape[1:]
+        z = streams.normal("latents", (n, d), dtype=self.dtype)
+        edges = state["weights"].cumsum(1)
+        drawn = streams.uniform("components", (n,)).to(self.dtype) * edges[:, -1:]
+        component = torch.searchsorted(edges, drawn, right=True).clamp_max(k - 1).unsqueeze(2)
+        x = torch.full_like(z, math.nan)
+        for j in range(k):
+            of_j = state["means"][:, j].unsqueeze(1) + z @ symmetric_root(state["covariances"][:, j])
+            x = torch.where(component == j, of_j, x)
+        return x
+
+    def log_prob(self, state: State, x: Tensor) -> Tensor:
+        """Return log Σ_j w_j N(x; μ_j, Σ_j)."""
+        rows = x.to(self.dtype)
+        return torch.stack([log_joint(_arm(state, r), own.clone()).logsumexp(0) for r, own in enumerate(rows)])
+
+
+def log_joint(arm: State, x: Tensor) -> Tensor:
+    """Return log w_j + log N(x_i; μ_j, Σ_j), (k, N), of one arm's leaves (k, …) and rows (N, d)."""
+    component = {"mean": arm["means"], "covariance": arm["covariances"]}
+    return arm["weights"].log().unsqueeze(1) + Gaussian().log_prob(component, x.unsqueeze(0))
+
+
+def _arm(state: State, r: int) -> State:
+    return {name: leaf[r].clone() for name, leaf in state.items()}
