@@ -75,7 +75,7 @@ def run(
         if team.size > 1 and (workers > 0 or experiment.generator.events != "images"):
             what = "fits of images, one after the other (workers 0)"
             raise ConfigError(f"several devices share {what}, not those of generator {experiment.generator.name}")
-        with Writer.lock(out, experiment, environment(experiment)) as writer:
+        with Writer.lock(out, experiment, _complete_environment(experiment)) as writer:
             identity = writer.environment["experiment"] + writer.environment["data"]
             with engine(workers, len(members)) as pool, disk_errors(out):
                 for t in range(writer.last + 1, experiment.generations + 1):
@@ -195,6 +195,14 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "features": experiment.features.key(),
         "checkpoint": _checkpoint(experiment),
     }
+
+
+def _complete_environment(experiment: Experiment) -> dict[str, Any]:
+    """Return the environment, or name in one error all that it lacks: files are fetched together."""
+    try:
+        return environment(experiment)
+    except DataError as error:
+        raise DataError("; ".join(missing(experiment)) or str(error)) from error
 
 
 def missing(experiment: Experiment) -> list[str]:
