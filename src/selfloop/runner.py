@@ -18,7 +18,7 @@ from selfloop.engines.workers import engine
 from selfloop.errors import ConfigError, DataError, quoted
 from selfloop.experiment import Arm, Experiment, first_alike, stacks
 from selfloop.files import copy, disk_errors, save_tensors
-from selfloop.generators import Diffusers, diffusers
+from selfloop.generators import Diffusers, Flow, diffusers, flow
 from selfloop.generators.images import UNetModel
 from selfloop.loop import Outcome, Record, advance, load, named, source
 from selfloop.metrics import METRICS
@@ -185,6 +185,8 @@ def environment(experiment: Experiment) -> dict[str, Any]:
     libraries = ["selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors"]
     if isinstance(experiment.generator, Diffusers):
         libraries.append(diffusers.library().__name__)
+    if isinstance(experiment.generator, Flow):
+        libraries.append(flow.library().__name__)
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 
+from selfloop import Experiment, run
 from selfloop.errors import ConfigError
 from selfloop.generators import Flow
 from selfloop.samples import Samples
@@ -64,6 +68,18 @@ def test_without_zuko_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "zuko", None)
     with pytest.raises(ConfigError, match=r"selfloop\[flows\]"):
         SMALL.init((2,), STREAMS)
+
+
+def test_a_run_records_zuko_and_begins_nothing_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {"name": "flow", "width": 8, "transforms": 1}
+    built = Experiment.load("fig4-small").override("generations=1", "seeds=1", f"generator={plain}", "budget.steps=2")
+    next(run(built, tmp_path / "run"))
+    recorded = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert recorded["libraries"]["zuko"] == version("zuko")
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    with pytest.raises(ConfigError, match=r"selfloop\[flows\]"):
+        next(run(built, tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_callers_torch_is_left_as_it_was() -> None:

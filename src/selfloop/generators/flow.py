@@ -55,7 +55,7 @@ class Flow(Frozen):
         Raises:
             ConfigError: zuko is not installed.
         """
-        zuko = _zuko()
+        zuko = library()
         with torch.random.fork_rng(devices=[]):  # zuko draws from torch's global generator
             flow = zuko.flows.NSF(d, transforms=self.transforms, bins=self.bins, hidden_features=(self.width,) * 2)
         return _Map(flow.transform)
@@ -125,7 +125,12 @@ def _arms(params: State, x: Tensor) -> list[tuple[State, Tensor]]:
     return [({name: arms[r].clone() for name, arms in leaves.items()}, own.clone()) for r, own in enumerate(x.unbind())]
 
 
-def _zuko() -> Any:
+def library() -> Any:
+    """Return zuko.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     checks = Distribution._validate_args
     try:
         import zuko
