@@ -37,10 +37,10 @@ def nest() -> Iterator[Nursery]:
 
 
 def _whole(nest: Nursery, experiment: Experiment, out: Path) -> tuple[dict[str, bytes], float]:
-    """Run without disturbance and return the files and the seconds it took."""
-    outcome = nest.run(experiment, out)
-    assert ended(outcome), outcome
-    return snapshot(out), outcome["seconds"]
+    """Run without disturbance and return the files and the seconds it took, the less of two times."""
+    outcomes = [nest.run(experiment, path) for path in (out, out.with_name(f"{out.name}-again"))]
+    assert all(map(ended, outcomes)), outcomes
+    return snapshot(out), min(outcome["seconds"] for outcome in outcomes)
 
 
 def _finish(nest: Nursery, experiment: Experiment, out: Path) -> dict[str, bytes]:
@@ -54,10 +54,12 @@ def test_killed_at_random_moments(nest: Nursery, tmp_path: Path) -> None:
     experiment, rng = small(), random.Random(20240)
     expected, life = _whole(nest, experiment, tmp_path / "whole")
     kills, found = 0, Counter[int]()
-    for i in range(26):
+    for i in rng.sample(range(26), 26):
         out = tmp_path / f"run-{i}"
         # One moment in each twenty-sixth of the life, so that none of it is left out.
         outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 26)
+        if ended(outcome):  # the machine was busier when the life was taken
+            life = min(life, outcome["seconds"])
         if outcome["status"] == "killed":
             kills += 1
             found[len(list(out.glob("generation-*"))) if out.exists() else -1] += 1
@@ -73,11 +75,12 @@ def test_killed_again_and_again(nest: Nursery, tmp_path: Path) -> None:
     kills = 0
     for i in range(4):
         out = tmp_path / f"run-{i}"
-        for _ in range(200):
+        for attempt in range(200):
             # Long enough for a generation now and then, too short for the run.
             outcome = nest.run(experiment, out, kill_after=life * rng.uniform(0.05, 0.6))
             kills += outcome["status"] == "killed"
             if ended(outcome):
+                life = life if attempt else min(life, outcome["seconds"])
                 break
         assert snapshot(out) == expected
     assert kills >= 12, f"only {kills}"

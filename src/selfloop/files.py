@@ -44,7 +44,7 @@ def _whole(path: Path) -> Iterator[io.BufferedWriter]:
     """Write a file so that it is there whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -63,7 +63,7 @@ def write_bytes(path: Path, content: bytes) -> str:
 
 def copy(source: Path, path: Path) -> None:
     """Write a copy of a file, whole or not at all."""
-    with source.open("rb") as content, _whole(path) as file:
+    with open(source, "rb") as content, _whole(path) as file:
         shutil.copyfileobj(content, file)
 
 
