@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Load
-from selfloop.theory.contraction import Measure, contraction
+from selfloop.theory.contraction import contraction, equal
 from selfloop.theory.matrix_free import leading
 from selfloop.threads import as_in_a_worker
 
@@ -75,11 +75,6 @@ class Precision:
     def sample(self, theta: Tensor, z: Tensor) -> Tensor:
         factor = z.new_zeros(self.d, self.d).index_put(tuple(self.rows), theta[self.d :])
         return theta[: self.d] + torch.linalg.solve_triangular(factor.T, z.T, upper=True).T
-
-
-def equal(x: Tensor) -> Measure:
-    """Return rows with equal weights."""
-    return x, torch.full((len(x),), 1 / len(x), dtype=x.dtype)
 
 
 def timed(call, rounds: int) -> tuple[float, object]:

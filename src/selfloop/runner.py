@@ -175,24 +175,17 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         DataError: the data, or what the feature extractor needs, cannot be loaded.
         ConfigError: a library that the generator needs is not installed.
     """
-    seen: dict[str, str] = {}  # arms share their data, which may be large
-    prints = []
-    for members in stacks(experiment):
-        if source(members) not in seen:
-            seen[source(members)] = fingerprint(load(members))
-        prints.append(seen[source(members)])
-    digest = hashlib.sha256("".join(prints).encode())
+    data = _data(experiment)
     libraries = ["selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors"]
-    if isinstance(experiment.generator, Diffusers):
-        libraries.append(diffusers.library().__name__)
-    if isinstance(experiment.generator, Flow):
-        libraries.append(flow.library().__name__)
+    for family, library in ((Diffusers, diffusers.library), (Flow, flow.library)):
+        if isinstance(experiment.generator, family):
+            libraries.append(library().__name__)
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
         "libraries": {name: version(name) for name in libraries},
-        "data": digest.hexdigest(),
+        "data": data,
         "metrics": {name: METRICS[name].version for name in experiment.metrics},
         "features": experiment.features.key(),
         "checkpoint": _checkpoint(experiment),
@@ -209,20 +202,29 @@ def _complete_environment(experiment: Experiment) -> dict[str, Any]:
 
 def missing(experiment: Experiment) -> list[str]:
     """Return, a line each, what a run of an experiment would refuse to begin without."""
-
-    def data() -> None:
-        load(stacks(experiment)[0])
-
-    def checkpoint() -> None:
-        _checkpoint(experiment)
-
+    needs: tuple[Callable[[Experiment], object], ...] = (_data, lambda e: e.features.key(), _checkpoint)
     found = []
-    for needed in (data, experiment.features.key, checkpoint):
+    for need in needs:
         try:
-            needed()
+            need(experiment)
         except DataError as error:
             found.append(str(error))
     return found
+
+
+def _data(experiment: Experiment) -> str:
+    """Return the SHA-256 of the real rows of all stacks.
+
+    Raises:
+        DataError: some cannot be loaded.
+    """
+    seen: dict[str, str] = {}  # arms share their data, which may be large
+    prints = []
+    for members in stacks(experiment):
+        if source(members) not in seen:
+            seen[source(members)] = fingerprint(load(members))
+        prints.append(seen[source(members)])
+    return hashlib.sha256("".join(prints).encode()).hexdigest()
 
 
 def _checkpoint(experiment: Experiment) -> str | None:

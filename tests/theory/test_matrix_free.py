@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfloop.theory.contraction import contraction, maximise
+from selfloop.theory.contraction import contraction, equal, maximise
 from selfloop.theory.matrix_free import flatten, leading, rayleigh
 
 X = torch.linspace(-14, 14, 3_001, dtype=torch.float64)
@@ -36,10 +36,6 @@ def independent(theta: Tensor, x: Tensor) -> Tensor:
     location, log_scale = theta.chunk(2)
     z = (x - location) / log_scale.exp()
     return (-z - log_scale - 2 * torch.nn.functional.softplus(-z)).sum(1)
-
-
-def equal(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x, torch.full((len(x),), 1 / len(x), dtype=x.dtype)
 
 
 def logistic(n: int, theta: Tensor, seed: int) -> Tensor:

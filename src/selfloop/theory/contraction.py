@@ -107,6 +107,11 @@ class Contraction:
         return float(1 / np.sqrt(1 - self.rate(lam) ** 2)) if np.isfinite(lam) else float("inf")
 
 
+def equal(x: Tensor) -> Measure:
+    """Return rows with equal weights."""
+    return x, torch.full((len(x),), 1 / len(x), dtype=x.dtype)
+
+
 def contraction(log_prob: LogProb, theta: Tensor, data: Measure, model: Measure) -> Contraction:
     """Linearise the loop of a small model at θ*, by exact Hessians.
 

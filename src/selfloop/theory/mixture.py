@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfloop.generators import GaussianMixture
 from selfloop.streams import Streams
-from selfloop.theory.contraction import Contraction, Measure, contraction, maximise
+from selfloop.theory.contraction import Contraction, contraction, equal, maximise
 from selfloop.training import State
 
 _DRAWN = 20_000  # rows of the model that stand for its expectation
@@ -89,8 +89,3 @@ def plug_in(state: State, data: Tensor, streams: Streams) -> Contraction:
     theta = maximise(family.log_prob, family.theta(state), equal(data))
     drawn = GaussianMixture(components=family.k).sample(family.state(theta), _DRAWN, streams)[0]
     return contraction(family.log_prob, theta, equal(data), equal(drawn))
-
-
-def equal(x: Tensor) -> Measure:
-    """Return rows with equal weights."""
-    return x, torch.full((len(x),), 1 / len(x), dtype=x.dtype)
