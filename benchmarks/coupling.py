@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import make_moons
 
 from benchmarks.timing import Row, compare
-from selfloop.coupling import assignment, squared_distances
+from selfloop.engines.threads import as_in_a_worker
+from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.transport import wasserstein
-from selfloop.threads import as_in_a_worker
 
 _LAPX = ("lapjv", "lapjvx", "lapjvc", "lapjvs")
 

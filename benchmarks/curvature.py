@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Load
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.theory.contraction import contraction, equal
 from selfloop.theory.matrix_free import leading
-from selfloop.threads import as_in_a_worker
 
 DIMENSIONS = (4, 13, 44, 140, 446)
 _DENSE = 200  # parameters up to which Hessians are formed

@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 
 from benchmarks.timing import Load, repeats, seconds_per_call
 from selfloop import Experiment, run
-from selfloop.coupling import assignment, squared_distances
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.generators import OTCFM
+from selfloop.learning.training import Budget
+from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics import wasserstein
-from selfloop.samples import Samples
-from selfloop.streams import Streams
 from selfloop.theory import gaussian_loop
-from selfloop.threads import as_in_a_worker
-from selfloop.training import Budget
 
 STEPS, ROUNDS = 20, 5
 

@@ -21,15 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, compare, seconds_per_call
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import Midway
 from selfloop.generators import EDM
 from selfloop.generators.images import Draws, Net, Size
-from selfloop.nets.architecture import Step, UNet
-from selfloop.nets.blocks import embed
-from selfloop.optimizer import Adam
-from selfloop.place import Midway
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, State, averaged, parameters
+from selfloop.learning.nets.architecture import Step, UNet
+from selfloop.learning.nets.blocks import embed
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import Budget, State, averaged, parameters
 
 _SAVE_EVERY = 600.0
 _CURVE_STEPS = 30

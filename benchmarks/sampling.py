@@ -11,11 +11,11 @@ from torchdiffeq import odeint
 
 from benchmarks.timing import Row, compare
 from benchmarks.training import Plain, moons
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.generators import OTCFM
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.threads import as_in_a_worker
-from selfloop.training import Budget, parameters
+from selfloop.learning.training import Budget, parameters
 
 REPLICAS, POINTS = 8, 1000
 

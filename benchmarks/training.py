@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import Row, compare
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.engines.workers import Workers, cores
 from selfloop.generators import OTCFM
-from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.optimizer import Adam
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.threads import as_in_a_worker
-from selfloop.training import Budget, State, fresh, train
+from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import Budget, State, fresh, train
 
 BATCH, WIDTH, STEPS, REPLICAS = 256, 64, 100, 50
 # Multiplications and additions of the products of a step: three of each layer's, but the first needs none for x.

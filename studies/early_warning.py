@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from selfloop import Run
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.engines.workers import cores
 from selfloop.generators import Gaussian
 from selfloop.metrics import METRICS, Evidence
-from selfloop.threads import as_in_a_worker
 
 STATISTICS = (
     "w2_held_out",

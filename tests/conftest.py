@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selfloop.threads import as_in_a_worker as settings_of_a_worker
+from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -117,7 +117,8 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
     A change is what Python's audit events call open for writing, mkdir, rename, remove, rmdir; with ``torn`` it is a
     write instead, of which half the bytes get through.
     """
-    from selfloop import files, store
+    from selfloop import store
+    from selfloop.core import files
 
     seen = 0
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from selfloop.assignment import assign_points, assignment
+from selfloop.learning.transport.assignment import assign_points, assignment
 
 Doubles = NDArray[np.float64]
 Family = Callable[[np.random.Generator, int], NDArray[Any]]

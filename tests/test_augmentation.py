@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from selfloop.augmentation import (
+from selfloop.core.streams import Streams
+from selfloop.learning.augmentation import (
     _H,
     LABELS,
     NORMALS,
@@ -22,7 +23,6 @@ from selfloop.augmentation import (
     apply,
     draw,
 )
-from selfloop.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 

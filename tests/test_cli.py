@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfloop.cli import main
+from selfloop.analysis.sources import read_events
+from selfloop.cli.main import main
 from selfloop.experiment import Experiment, recipes
-from selfloop.sources import read_events
 
 TINY = """
 name: tiny

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from selfloop import generators, mixing
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.experiment import Experiment
 from selfloop.generators import Density
+from selfloop.learning.training import ROWS, SHADOW, Budget, State, parameters
 from selfloop.loop import advance, load
 from selfloop.metrics import METRICS, Evidence
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import ROWS, SHADOW, Budget, State, parameters
 
 SEEDS = (3, 1, 4)
 EVENT = (2,)

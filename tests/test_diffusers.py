@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from selfloop import ConfigError, Experiment, run
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import Diffusers
 from selfloop.generators.images import Draws, image_noise
-from selfloop.pixels import to_interval
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, averaged, parameters
+from selfloop.learning.pixels import to_interval
+from selfloop.learning.training import Budget, averaged, parameters
 
 diffusers = pytest.importorskip("diffusers")
 

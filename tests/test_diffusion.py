@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from selfloop.diffusion import EDM, VP, Preconditioning, denoise, denoising_loss, prediction_loss, wide
-from selfloop.schedule import Schedule
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.diffusion import EDM, VP, Preconditioning, denoise, denoising_loss, prediction_loss, wide
+from selfloop.learning.schedule import Schedule
 
 COLUMNS: dict[str, Preconditioning] = {"edm": EDM(), "vp": VP()}
 LEVELS = torch.tensor([[0.01, 0.3, 1.0], [0.002, 7.0, 80.0]])

@@ -13,10 +13,10 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from selfloop import ConfigError, Experiment, Run, generators, run
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import Estimator
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget
+from selfloop.learning.training import Budget
 
 BUDGET = Budget(steps=1)
 STREAMS = Streams((5, 6))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfloop.errors import ConfigError
+from selfloop.core.errors import ConfigError
 from selfloop.experiment import Experiment, recipes, stacks
 
 PLAIN: dict[str, Any] = {

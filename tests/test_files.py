@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfloop.errors import RunError
-from selfloop.files import load_tensors, save_tensors
+from selfloop.core.errors import RunError
+from selfloop.core.files import load_tensors, save_tensors
 
 MEBIBYTES = 200
 
 READER = """
 import json, sys
 from pathlib import Path
-from selfloop.files import load_tensors
+from selfloop.core.files import load_tensors
 
 def held():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -7,8 +7,8 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.images import STREAMS, Case
+from selfloop.engines.team import Team
 from selfloop.generators.images import Size
-from selfloop.team import Team
 
 TINY = Case(8, Size(channels=16, multipliers=(1,), blocks=1, attention=(8,), dropout=0.0), batch=2, steps=1, rounds=1)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from selfloop import mixing
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.experiment import Arm, Experiment
 from selfloop.generators import OTCFM
+from selfloop.learning.training import Budget, parameters
 from selfloop.loop import Outcome, advance, load
 from selfloop.metrics import covariance
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, parameters
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfloop.nets.mlp import (
+from selfloop.core.streams import Streams
+from selfloop.learning.nets.mlp import (
     Params,
     decoder,
     decoder_init,
@@ -20,7 +21,6 @@ from selfloop.nets.mlp import (
     time_mlp,
     time_mlp_init,
 )
-from selfloop.streams import Streams
 
 SEEDS = (0, 5, 9)
 LAYERS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfloop.pixels import rounded_levels, saved_levels, to_interval, truncated_levels
+from selfloop.learning.pixels import rounded_levels, saved_levels, to_interval, truncated_levels
 
 WAYS = [truncated_levels, rounded_levels, saved_levels]
 

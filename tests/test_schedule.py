@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from selfloop.schedule import Schedule, quadratic_steps
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.schedule import Schedule, quadratic_steps
 
 betas = arrays.arrays(np.float64, st.integers(2, 60), elements=st.floats(1e-4, 0.9))
 

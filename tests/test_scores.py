@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop import ConfigError, Run, run
-from selfloop.cli import main
+from selfloop.analysis.scores import DEFAULT, SCORES, Score, extractor, plain, scores
+from selfloop.cli.main import main
+from selfloop.core.streams import Streams
 from selfloop.data.images import labelled_images
+from selfloop.features.networks import Classifier
 from selfloop.metrics import METRICS, frechet, sliced_wasserstein, wasserstein
-from selfloop.metrics.features import Classifier
-from selfloop.scores import DEFAULT, SCORES, Score, extractor, plain, scores
-from selfloop.streams import Streams
 
 QUICK = "{name: classifier, width: 8, epochs: 1}"
 
@@ -142,7 +142,7 @@ def test_folders_of_pictures_by_their_features(
     assert found["frechet"]["value"] == pytest.approx(frechet(a, b), rel=1e-6)
     for score in found.values():
         assert (score["real"], score["generated"], score["features"]) == (60, 50, classifier.key())
-    monkeypatch.setattr("selfloop.metrics.features._train_classifier", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("selfloop.features.networks._train_classifier", lambda *_: pytest.fail("trained again"))
     assert as_json("real.npz", "fakes", "--features", "classifier")["kid"]["value"] == found["kid"]["value"]
 
 

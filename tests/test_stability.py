@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from selfloop import Experiment, run
-from selfloop.cli import main
-from selfloop.errors import ConfigError
-from selfloop.stability import cells, sentences, stability
+from selfloop.analysis.stability import cells, sentences, stability
+from selfloop.cli.main import main
+from selfloop.core.errors import ConfigError
 from selfloop.store import Run
 
 SETTINGS = {

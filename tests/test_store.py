@@ -18,10 +18,10 @@ import torch
 from helpers import small, snapshot, tiny, tree
 
 from selfloop import Experiment, Run, RunError, StorageFull, run
-from selfloop.errors import ConfigError
-from selfloop.files import read_sealed, write_bytes, write_sealed
-from selfloop.place import Midway
-from selfloop.team import Team
+from selfloop.core.errors import ConfigError
+from selfloop.core.files import read_sealed, write_bytes, write_sealed
+from selfloop.engines.device import Midway
+from selfloop.engines.team import Team
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfloop.mixing import Augment
-from selfloop.optimizer import Adam
-from selfloop.samples import Samples
-from selfloop.streams import Streams, generator
-from selfloop.training import EMA, Batches, Blocks, Budget, fresh, train
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams, generator
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, fresh, train
+from selfloop.mixing.augment import Augment
 
 
 def test_equal_keys_give_equal_numbers_and_any_other_key_does_not() -> None:

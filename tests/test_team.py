@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from selfloop import Run
-from selfloop.errors import ConfigError
-from selfloop.team import Team
+from selfloop.core.errors import ConfigError
+from selfloop.engines.team import Team
 
 EXPERIMENT = """
 name: shared

@@ -10,14 +10,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from selfloop.errors import RunError
+from selfloop.core.errors import RunError
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import Midway
 from selfloop.generators import DDPM, OTCFM
-from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.optimizer import Adam, Optimizer, Ramp
-from selfloop.place import Midway
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import (
+from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
+from selfloop.learning.optimizer import Adam, Optimizer, Ramp
+from selfloop.learning.training import (
     EMA,
     Batches,
     Blocks,

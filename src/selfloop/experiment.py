@@ -17,14 +17,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from selfloop.config import Frozen
+from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError, nearest
 from selfloop.data import Data
-from selfloop.errors import ConfigError, nearest
+from selfloop.features.networks import AnyFeatures, Identity
 from selfloop.generators import AnyGenerator, Density, Estimator
+from selfloop.learning.training import Budget
 from selfloop.metrics import METRICS
-from selfloop.metrics.features import AnyFeatures, Identity
-from selfloop.mixing import Augment
-from selfloop.training import Budget
+from selfloop.mixing.augment import Augment
 
 _MOST_ARMS = 10_000
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
@@ -371,7 +371,7 @@ def _quoted(value: Any) -> str:
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     """Return the valid names beside the one at ``location``."""
     from selfloop import data, generators
-    from selfloop.metrics import features
+    from selfloop.features import networks as features
 
     model: Any = Experiment
     families = {"data": data.ALL, "generator": generators.ALL, "features": features.ALL}

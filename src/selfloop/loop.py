@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from selfloop import mixing
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.data import Split
+from selfloop.engines.device import HERE, Place
+from selfloop.engines.team import Team
 from selfloop.experiment import Arm
+from selfloop.features.networks import AnyFeatures, cached
+from selfloop.learning.training import FAILED, Budget, State, parameters, reset_optimizer
 from selfloop.metrics import METRICS, Evidence
-from selfloop.metrics.features import AnyFeatures, cached
-from selfloop.mixing import History
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.team import Team
-from selfloop.training import FAILED, Budget, State, parameters, reset_optimizer
+from selfloop.mixing.augment import History
 
 Record = dict[str, Any]
 

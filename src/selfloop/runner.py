@@ -13,19 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from selfloop.core.errors import ConfigError, DataError, quoted
+from selfloop.core.files import copy, disk_errors, save_tensors
 from selfloop.data import Split
+from selfloop.engines.device import Place
+from selfloop.engines.team import Team
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.engines.workers import engine
-from selfloop.errors import ConfigError, DataError, quoted
 from selfloop.experiment import Arm, Experiment, first_alike, stacks
-from selfloop.files import copy, disk_errors, save_tensors
 from selfloop.generators import Diffusers, Flow, diffusers, flow
 from selfloop.generators.images import UNetModel
 from selfloop.loop import Outcome, Record, advance, load, named, source
 from selfloop.metrics import METRICS
-from selfloop.place import Place
 from selfloop.store import Run, Writer, fingerprint
-from selfloop.team import Team
-from selfloop.threads import as_in_a_worker
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 

@@ -27,13 +27,13 @@ import filelock
 import torch
 from torch import Tensor
 
+from selfloop.core.errors import RunError
+from selfloop.core.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.core.samples import Samples
 from selfloop.data import Split
-from selfloop.errors import RunError
 from selfloop.experiment import Arm, Experiment, stacks
-from selfloop.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.learning.training import State
 from selfloop.loop import Record
-from selfloop.samples import Samples
-from selfloop.training import State
 
 
 def _line(record: Record) -> bytes:

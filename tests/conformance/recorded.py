@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import UNet
-from selfloop.nets.names import Original, from_original
-from selfloop.nets.unet import Params, evaluate
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.nets.names import Original, from_original
+from selfloop.learning.nets.unet import Params, evaluate
 
 NETWORK = 1e-5  # of the largest output
 ELSEWHERE = {"class_name", "use_fp16", "constructor"}  # of a configuration, settings that are not the network's

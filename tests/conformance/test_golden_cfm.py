@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfloop.coupling import assignment, optimal_pairs, squared_distances
 from selfloop.generators.otcfm import conditional_path
-from selfloop.nets.mlp import time_mlp
-from selfloop.samplers import Velocity, dopri5, euler
+from selfloop.learning.nets.mlp import time_mlp
+from selfloop.learning.samplers import Velocity, dopri5, euler
+from selfloop.learning.transport.coupling import assignment, optimal_pairs, squared_distances
 
 NETWORK = 1e-5  # of the largest output
 DOPRI5 = 1e-3  # torchdiffeq steps past t = 1 and interpolates; SELU's kink costs both solvers accuracy

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from selfloop.core.streams import Streams
 from selfloop.data.toy import EightGaussians
 from selfloop.generators import DDPM
-from selfloop.nets.mlp import decoder, decoder_shift
-from selfloop.samplers import Schedule, ancestral
-from selfloop.streams import Streams
+from selfloop.learning.nets.mlp import decoder, decoder_shift
+from selfloop.learning.samplers import Schedule, ancestral
 
 NETWORK = 1e-5  # of the largest output
 CHAIN = 1e-4

@@ -11,13 +11,13 @@ import torch
 from recorded import NETWORK, OF, Network, check, number
 from torch import Tensor
 
-from selfloop.diffusion import prediction_loss
-from selfloop.nets.names import table
-from selfloop.nets.unet import Params, evaluate
-from selfloop.pixels import rounded_levels
-from selfloop.samplers import ancestral, ddim
-from selfloop.samplers.chain import ancestral_step, predicted_data
-from selfloop.schedule import Schedule, at, quadratic_steps
+from selfloop.learning.diffusion import prediction_loss
+from selfloop.learning.nets.names import table
+from selfloop.learning.nets.unet import Params, evaluate
+from selfloop.learning.pixels import rounded_levels
+from selfloop.learning.samplers import ancestral, ddim
+from selfloop.learning.samplers.chain import ancestral_step, predicted_data
+from selfloop.learning.schedule import Schedule, at, quadratic_steps
 
 CHAIN = 1e-4
 

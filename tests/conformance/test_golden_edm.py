@@ -13,13 +13,13 @@ import torch
 from recorded import NETWORK, OF, Network, check, networks, number
 from torch import Tensor
 
-from selfloop import augmentation
-from selfloop.augmentation import LABELS, NORMALS, UNIFORMS, Augmentation, Multiples
-from selfloop.diffusion import EDM, VP, Preconditioning, denoise, denoising_loss
-from selfloop.nets.names import table
-from selfloop.nets.unet import Params, evaluate
-from selfloop.pixels import truncated_levels
-from selfloop.samplers import Churn, heun, noise_levels
+from selfloop.learning import augmentation
+from selfloop.learning.augmentation import LABELS, NORMALS, UNIFORMS, Augmentation, Multiples
+from selfloop.learning.diffusion import EDM, VP, Preconditioning, denoise, denoising_loss
+from selfloop.learning.nets.names import table
+from selfloop.learning.nets.unet import Params, evaluate
+from selfloop.learning.pixels import truncated_levels
+from selfloop.learning.samplers import Churn, heun, noise_levels
 
 SAMPLER = 1e-5  # of the largest value
 COLUMNS = {"edm": EDM, "vp": VP}

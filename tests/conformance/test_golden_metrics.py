@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfloop.coupling import assignment, squared_distances
+from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.transport import wasserstein
 
 

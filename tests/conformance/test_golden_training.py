@@ -9,16 +9,16 @@ import pytest
 from recorded import edm_of, files, settings
 from torch import Tensor
 
-from selfloop.diffusion import EDM, denoising_loss, prediction_loss
 from selfloop.generators.pretrained import pretrained
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import UNet
-from selfloop.nets.names import Original, table
-from selfloop.nets.unet import evaluate
-from selfloop.optimizer import Adam, Ramp
-from selfloop.pixels import to_interval
-from selfloop.schedule import Schedule
-from selfloop.training import EMA, SHADOW, State, train
+from selfloop.learning.diffusion import EDM, denoising_loss, prediction_loss
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.nets.names import Original, table
+from selfloop.learning.nets.unet import evaluate
+from selfloop.learning.optimizer import Adam, Ramp
+from selfloop.learning.pixels import to_interval
+from selfloop.learning.schedule import Schedule
+from selfloop.learning.training import EMA, SHADOW, State, train
 
 LOSS = 1e-5  # relative
 EACH = 2e-3  # of the sum of the rates

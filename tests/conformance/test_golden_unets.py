@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from recorded import NETWORK, OF, Network, check, files, networks, number
 from torch import Tensor
 
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import Step, UNet
-from selfloop.nets.blocks import attention, embed, take
-from selfloop.nets.names import Original, table, to_original
-from selfloop.nets.unet import evaluate
-from selfloop.samplers import dopri5, euler
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import Step, UNet
+from selfloop.learning.nets.blocks import attention, embed, take
+from selfloop.learning.nets.names import Original, table, to_original
+from selfloop.learning.nets.unet import evaluate
+from selfloop.learning.samplers import dopri5, euler
 
 DOPRI5 = 1e-3
 

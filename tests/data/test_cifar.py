@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from selfloop.core.errors import DataError
 from selfloop.data.cifar import read_cifar10
-from selfloop.errors import DataError
 
 Pack = Callable[[bytes], bytes]
 

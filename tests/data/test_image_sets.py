@@ -17,8 +17,8 @@ from PIL import Image
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
+from selfloop.core.errors import DataError
 from selfloop.data import CIFAR10, DigitImages, ImageFiles
-from selfloop.errors import DataError
 from selfloop.experiment import Experiment
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]

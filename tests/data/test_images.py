@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from selfloop.core.errors import DataError
 from selfloop.data import Digits, images
 from selfloop.data.images import channels_first, labelled_images, read_pictures
-from selfloop.errors import DataError
 
 Files = dict[str, bytes]
 

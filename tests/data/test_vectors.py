@@ -19,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
+from selfloop.core.errors import DataError
 from selfloop.data import Data, Digits, Table, split_rows, vectors
-from selfloop.errors import DataError
 
 Write = Callable[[Path, np.ndarray], Path]
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from selfloop import Experiment, run
-from selfloop.errors import ConfigError
+from selfloop.core.errors import ConfigError
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import Flow
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, State, parameters
+from selfloop.learning.training import Budget, State, parameters
 
 SMALL = Flow(transforms=2, bins=4, width=16, batch_size=64)
 STREAMS = Streams((0,))
@@ -85,7 +85,7 @@ def test_a_run_records_zuko_and_begins_nothing_without_it(tmp_path: Path, monkey
 def test_the_callers_torch_is_left_as_it_was() -> None:
     """In a process of its own: zuko changes torch's settings when it is first imported."""
     program = (
-        "import torch; from selfloop.generators import Flow; from selfloop.streams import Streams;"
+        "import torch; from selfloop.generators import Flow; from selfloop.core.streams import Streams;"
         "before = torch.get_rng_state(); Flow().init((2,), Streams((0,)));"
         "assert torch.equal(before, torch.get_rng_state());"
         "torch.distributions.Normal(0.0, -1.0)"

@@ -10,12 +10,12 @@ import torch
 from sklearn.mixture import GaussianMixture as Peer
 from torch import Tensor
 
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import Gaussian, GaussianMixture
-from selfloop.samples import Samples
-from selfloop.streams import Streams
+from selfloop.learning.training import Budget, State
 from selfloop.theory.contraction import contraction, maximise
 from selfloop.theory.mixture import Mixtures, plug_in
-from selfloop.training import Budget, State
 
 BUDGET = Budget(steps=0)
 STREAMS = Streams((5,))

@@ -18,7 +18,7 @@ import torch
 from hostile import quiet, running
 from spelling import archive, checkpoint, identity, mapping, module, name, snapshot, storage, stream, tensor, text
 
-from selfloop.errors import DataError
+from selfloop.core.errors import DataError
 from selfloop.interop import read_checkpoint
 
 SECONDS = 20
@@ -152,7 +152,7 @@ def test_memory_stays_bounded(tmp_path):
         import json, resource, sys, torch
         from pathlib import Path
         torch.set_num_threads(1)
-        from selfloop.errors import DataError
+        from selfloop.core.errors import DataError
         from selfloop.interop import read_checkpoint
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + {MEMORY}

@@ -15,7 +15,7 @@ import torch
 from spelling import archive, checkpoint, snapshot
 from torch import Tensor, nn
 
-from selfloop.errors import DataError
+from selfloop.core.errors import DataError
 from selfloop.interop import Imported, describe, export, read_checkpoint
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)

@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import digamma, gamma
 
+from selfloop.core.streams import Streams
 from selfloop.metrics import diversity, modes, neighbour_entropy, vendi
 from selfloop.metrics.arrays import ArrayLike
-from selfloop.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")  # threads only slow down sets this small
 

@@ -16,11 +16,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from selfloop.core.errors import DataError
 from selfloop.data.images import labelled_images
-from selfloop.errors import DataError
-from selfloop.metrics import features
-from selfloop.metrics.features import AnyFeatures, Classifier, Identity, TorchFidelity, TorchScript, cached
-from selfloop.threads import as_in_a_worker
+from selfloop.engines.threads import as_in_a_worker
+from selfloop.features import networks as features
+from selfloop.features.networks import AnyFeatures, Classifier, Identity, TorchFidelity, TorchScript, cached
 
 
 def quick() -> Classifier:

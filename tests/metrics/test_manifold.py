@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from selfloop.core.streams import Streams, generator
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.metrics import density_coverage, neighbours, precision_recall
 from selfloop.metrics.manifold import Balls, Convention, Manifolds
 from selfloop.metrics.neighbours import radii
-from selfloop.streams import Streams, generator
-from selfloop.threads import as_in_a_worker
 
 Doubles = NDArray[np.float64]
 

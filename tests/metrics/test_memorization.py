@@ -11,8 +11,8 @@ from scipy.spatial.distance import cdist
 from scipy.special import betainc
 from scipy.stats import norm
 
+from selfloop.core.streams import Streams
 from selfloop.metrics import authenticity, likelihood_gap, memorization
-from selfloop.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")  # threads only slow down sets this small
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
+from selfloop.core.streams import Streams
 from selfloop.metrics import max_sliced_wasserstein, sliced, sliced_wasserstein, wasserstein
 from selfloop.metrics.sliced import line_costs
-from selfloop.streams import Streams
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")  # threads only slow down sets this small
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
+from selfloop.core.streams import Streams
 from selfloop.metrics import wasserstein
-from selfloop.streams import Streams
 
 
 def cloud(n: int, d: int, seed: int = 0) -> torch.Tensor:

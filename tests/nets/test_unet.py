@@ -10,12 +10,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import Step, Style, UNet, layers_of
-from selfloop.nets.blocks import attention, take
-from selfloop.nets.names import Original, from_original, table, to_original
-from selfloop.nets.unet import Params, evaluate, init
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import Step, Style, UNet, layers_of
+from selfloop.learning.nets.blocks import attention, take
+from selfloop.learning.nets.names import Original, from_original, table, to_original
+from selfloop.learning.nets.unet import Params, evaluate, init
 
 SEEDS = (0, 5)
 SIZE = 8

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes import LINE, MOONS, FakeRun, experiment
 
-from selfloop.report.curves import band, mean, median, read, std
+from selfloop.analysis.curves import band, mean, median, read, std
 from selfloop.report.tables import arms_csv, spread, summary_csv
 
 

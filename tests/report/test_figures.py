@@ -11,8 +11,8 @@ import pytest
 import torch
 from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
 
+from selfloop.analysis.curves import Setting
 from selfloop.data.base import Split
-from selfloop.report.curves import Setting
 from selfloop.report.figures import FIGURES, collapse, encode, metrics, parameters, plain, samples
 from selfloop.report.pictures import Canvas, png, spaced
 from selfloop.report.style import styles

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from selfloop import Experiment, Run, RunError, run
-from selfloop.cli import main
+from selfloop.analysis.sources import of_run, read_events
+from selfloop.cli.main import main
 from selfloop.report import read, write_report
 from selfloop.report.page import _pictures
-from selfloop.sources import of_run, read_events
 
 GREY, COLOUR = "grey", "colour"
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from selfloop.analysis.curves import Curves, Setting
+from selfloop.analysis.verdict import RULE, Judged, judged, of_arm, of_setting, rise
 from selfloop.metrics import METRICS
-from selfloop.report.curves import Curves, Setting
-from selfloop.report.verdict import RULE, Judged, judged, of_arm, of_setting, rise
 
 T = np.arange(11.0)
 

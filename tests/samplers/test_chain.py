@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfloop.samplers import Schedule, ancestral, ddim, quadratic_steps
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.samplers import Schedule, ancestral, ddim, quadratic_steps
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 

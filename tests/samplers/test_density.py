@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import OTCFM
-from selfloop.nets.mlp import time_mlp
-from selfloop.samplers import Velocity, dopri5, exact, pull_back, rademacher
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget
+from selfloop.learning.nets.mlp import time_mlp
+from selfloop.learning.samplers import Velocity, dopri5, exact, pull_back, rademacher
+from selfloop.learning.training import Budget
 
 STREAMS = Streams((0, 1))
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfloop.samplers import Churn, heun, noise_levels
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.samplers import Churn, heun, noise_levels
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.samplers import Velocity, dopri5, euler
-from selfloop.streams import Streams
+from selfloop.core.streams import Streams
+from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
+from selfloop.learning.samplers import Velocity, dopri5, euler
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfloop.samplers import ancestral, euler
-from selfloop.schedule import Schedule
+from selfloop.learning.samplers import ancestral, euler
+from selfloop.learning.schedule import Schedule
 from selfloop.theory.contraction import contraction, maximise
 from selfloop.theory.implicit import Retraining
 

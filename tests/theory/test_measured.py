@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators import DDPM, OTCFM, Gaussian
-from selfloop.samples import Samples
-from selfloop.streams import Streams
+from selfloop.learning.training import EMA, Budget
 from selfloop.theory.contraction import contraction, maximise
 from selfloop.theory.gaussian_loop import gaussian_loop
 from selfloop.theory.measured import memory, perturbed, retraining, student_interval
-from selfloop.training import EMA, Budget
 
 
 def test_perturbed_finds_the_spectral_radius_of_a_linear_map() -> None:

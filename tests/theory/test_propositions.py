@@ -9,8 +9,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from selfloop.theory.contraction import contraction, maximise
-from selfloop.theory.propositions import (
+from selfloop.theory.checks.propositions import (
     PrecisionGaussian,
     hessians,
     lemma_misfit,
@@ -19,6 +18,7 @@ from selfloop.theory.propositions import (
     proposition_3,
     proposition_4,
 )
+from selfloop.theory.contraction import contraction, maximise
 
 X = torch.linspace(-16, 16, 1201, dtype=torch.float64)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfloop.theory.check import cells, page
-from selfloop.theory.verify import LIMIT, Check, checks
+from selfloop.theory.checks.check import cells, page
+from selfloop.theory.checks.verify import LIMIT, Check, checks
 
 
 @pytest.mark.usefixtures("as_in_a_worker")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.errors import DataError
-from selfloop.streams import Streams
+from selfloop.core.config import Frozen
+from selfloop.core.errors import DataError
+from selfloop.core.streams import Streams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
+from selfloop.core.errors import DataError, quoted
 from selfloop.data.images import decode
-from selfloop.errors import DataError, quoted
 from selfloop.interop.limits import Budget, Refusal
 from selfloop.interop.pickles import Class, Function, Record, Vocabulary, load
 from selfloop.interop.tensors import number_type

@@ -11,11 +11,11 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from selfloop.core.errors import DataError, quoted
+from selfloop.core.streams import Streams
 from selfloop.data.base import Dataset, Split, split_rows
 from selfloop.data.cifar import read_cifar10
 from selfloop.data.images import labelled_images, read_images, read_pictures
-from selfloop.errors import DataError, quoted
-from selfloop.streams import Streams
 
 
 class ImageSet(Dataset):

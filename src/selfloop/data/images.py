@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from selfloop.core.errors import DataError, quoted
 from selfloop.data.npy import DAMAGE, read_arrays
-from selfloop.errors import DataError, quoted
 
 LIMIT = 2**33
 """The most pixels' bytes that are read into memory (8 GiB)."""

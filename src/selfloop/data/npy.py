@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from selfloop.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted
 
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""

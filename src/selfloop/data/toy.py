@@ -17,8 +17,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from selfloop.core.streams import Streams
 from selfloop.data.base import Dataset, Split
-from selfloop.streams import Streams
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

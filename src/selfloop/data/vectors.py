@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from selfloop.core.errors import DataError, quoted
 from selfloop.data.base import Dataset, Split, split_rows
 from selfloop.data.npy import UnknownVersion, read_header
-from selfloop.errors import DataError, quoted
 
 LIMIT = 2**32
 """The largest table read, in bytes of float64 (4 GiB)."""

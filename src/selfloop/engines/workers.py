@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from typing import Any, Protocol, TypeVar
 
-from selfloop.errors import RunError
-from selfloop.threads import as_in_a_worker
+from selfloop.core.errors import RunError
+from selfloop.engines.threads import as_in_a_worker
 
 Result = TypeVar("Result")
 

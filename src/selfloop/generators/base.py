@@ -8,10 +8,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, State
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.training import Budget, State
 
 
 class Generator(Protocol):

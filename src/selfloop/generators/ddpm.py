@@ -11,14 +11,14 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.nets.mlp import decoder, decoder_init, decoder_shift
-from selfloop.optimizer import Adam
-from selfloop.place import HERE, Place
-from selfloop.samplers import Schedule, ancestral
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.core.config import Frozen
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.samplers import Schedule, ancestral
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
 
 
 class DDPM(Frozen):

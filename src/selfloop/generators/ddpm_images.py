@@ -11,16 +11,16 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from selfloop.diffusion import prediction_loss
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import UNet
-from selfloop.optimizer import Adam, Ramp
-from selfloop.pixels import rounded_levels
-from selfloop.samplers import ancestral, ddim
-from selfloop.schedule import Schedule, quadratic_steps
-from selfloop.training import EMA, State
+from selfloop.learning.diffusion import prediction_loss
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.optimizer import Adam, Ramp
+from selfloop.learning.pixels import rounded_levels
+from selfloop.learning.samplers import ancestral, ddim
+from selfloop.learning.schedule import Schedule, quadratic_steps
+from selfloop.learning.training import EMA, State
 
 
 class DDPMImages(UNetModel):

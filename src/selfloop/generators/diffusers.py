@@ -13,13 +13,13 @@ import torch
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from selfloop.config import Frozen
-from selfloop.errors import ConfigError, nearest
+from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.streams import Streams
 from selfloop.generators.images import Draws, ImageModel, Net, Noise
-from selfloop.optimizer import Adam
-from selfloop.pixels import rounded_levels
-from selfloop.streams import Streams
-from selfloop.training import EMA, State, fresh
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.pixels import rounded_levels
+from selfloop.learning.training import EMA, State, fresh
 
 _FROM_DATA = ("sample_size", "in_channels", "out_channels")
 _NO_CLASSES = ("class_embed_type", "num_class_embeds")

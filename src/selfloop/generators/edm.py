@@ -10,18 +10,18 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop import augmentation, diffusion
-from selfloop.augmentation import LABELS, NORMALS, UNIFORMS
-from selfloop.config import Frozen, Real
-from selfloop.diffusion import denoise, denoising_loss
+from selfloop.core.config import Frozen, Real
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import UNet
-from selfloop.optimizer import Adam, Ramp
-from selfloop.pixels import truncated_levels
-from selfloop.samplers import Churn, heun, noise_levels
-from selfloop.training import EMA, State
+from selfloop.learning import augmentation, diffusion
+from selfloop.learning.augmentation import LABELS, NORMALS, UNIFORMS
+from selfloop.learning.diffusion import denoise, denoising_loss
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.optimizer import Adam, Ramp
+from selfloop.learning.pixels import truncated_levels
+from selfloop.learning.samplers import Churn, heun, noise_levels
+from selfloop.learning.training import EMA, State
 
 
 class Stochastic(Frozen):

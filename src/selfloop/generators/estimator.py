@@ -17,12 +17,12 @@ from pydantic import Field, JsonValue, model_validator
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.errors import ConfigError, nearest
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import ROWS, Budget, State
+from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.training import ROWS, Budget, State
 
 SKLEARN = {
     "GaussianMixture": "sklearn.mixture",

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from selfloop.config import Frozen
-from selfloop.errors import ConfigError
-from selfloop.optimizer import Adam
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import EMA, EVENT, Batches, Budget, State, averaged, fresh, train
+from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import EMA, EVENT, Batches, Budget, State, averaged, fresh, train
 
 
 class Flow(Frozen):

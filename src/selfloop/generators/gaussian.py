@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, State
+from selfloop.core.config import Frozen
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.training import Budget, State
 
 
 class Gaussian(Frozen):

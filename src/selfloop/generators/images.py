@@ -18,17 +18,17 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from selfloop.config import Frozen
-from selfloop.errors import ConfigError
-from selfloop.nets import unet as network
-from selfloop.nets.architecture import UNet
-from selfloop.optimizer import Adam
-from selfloop.pixels import to_interval
-from selfloop.place import HERE, Midway, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams, generator
-from selfloop.team import Team
-from selfloop.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams, generator
+from selfloop.engines.device import HERE, Midway, Place
+from selfloop.engines.team import Team
+from selfloop.learning.nets import unet as network
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.pixels import to_interval
+from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, train
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -183,7 +183,7 @@ class ImageModel(Frozen, ABC):
 
     @abstractmethod
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
-        """Return the states with which fits of images (C, H, W) begin, as :func:`selfloop.training.fresh` has them."""
+        """Return the states with which fits of images (C, H, W) begin, as ``training.fresh`` has them."""
 
     @abstractmethod
     def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:

@@ -11,12 +11,12 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.config import Frozen
+from selfloop.core.config import Frozen
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
 from selfloop.generators.gaussian import Gaussian, symmetric_root
-from selfloop.place import HERE, Place
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import Budget, State
+from selfloop.learning.training import Budget, State
 
 
 class GaussianMixture(Frozen):

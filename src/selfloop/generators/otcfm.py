@@ -9,15 +9,15 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.coupling import optimal_pairs
-from selfloop.nets.mlp import time_mlp, time_mlp_init
-from selfloop.optimizer import Adam
-from selfloop.place import HERE, Place
-from selfloop.samplers import dopri5, euler, exact, pull_back, rademacher
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.core.config import Frozen
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.samplers import dopri5, euler, exact, pull_back, rademacher
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.learning.transport.coupling import optimal_pairs
 
 _EXACT = 32  # dimensions up to which the divergence is the exact trace
 _PROBES = 16  # of Hutchinson's estimate beyond

@@ -9,16 +9,16 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from selfloop.coupling import optimal_pairs
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.otcfm import conditional_path
 from selfloop.generators.pretrained import pretrained
-from selfloop.nets import names, presets
-from selfloop.nets.architecture import UNet
-from selfloop.optimizer import Adam
-from selfloop.pixels import saved_levels
-from selfloop.samplers import dopri5
-from selfloop.training import EMA, State
+from selfloop.learning.nets import names, presets
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.pixels import saved_levels
+from selfloop.learning.samplers import dopri5
+from selfloop.learning.training import EMA, State
+from selfloop.learning.transport.coupling import optimal_pairs
 
 
 class OTCFMImages(UNetModel):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from selfloop.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted
 from selfloop.interop import read_checkpoint
 from selfloop.interop.formats import KINDS, Imported
-from selfloop.nets.architecture import UNet
-from selfloop.nets.names import Original, from_original, table
-from selfloop.training import MOMENTS, OPTIMIZER, SHADOW, State, fresh
+from selfloop.learning.nets.architecture import UNet
+from selfloop.learning.nets.names import Original, from_original, table
+from selfloop.learning.training import MOMENTS, OPTIMIZER, SHADOW, State, fresh
 
 _LAST_AND_AVERAGE = {
     # EDM's --transfer takes a snapshot's average for both.

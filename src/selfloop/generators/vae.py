@@ -10,14 +10,14 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from selfloop.config import Frozen
-from selfloop.nets.mlp import mlp, mlp_init
-from selfloop.optimizer import Adam
-from selfloop.place import HERE, Place
-from selfloop.replicas import add
-from selfloop.samples import Samples
-from selfloop.streams import Streams
-from selfloop.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.core.config import Frozen
+from selfloop.core.replicas import add
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Place
+from selfloop.learning.nets.mlp import mlp, mlp_init
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
 
 _ENCODER = ("encoder.0", "encoder.2", "encoder.4")
 _DECODER = ("decoder.0", "decoder.2", "decoder.4")

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from selfloop.errors import quoted
+from selfloop.core.errors import quoted
 from selfloop.interop.limits import STORED, Budget, Refusal, damaged, unsafe
 from selfloop.interop.pickles import load
 from selfloop.interop.streams import CHECKPOINTS, read_object

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from selfloop.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted
 from selfloop.interop.archives import read_file
 from selfloop.interop.limits import Budget, Refusal
 from selfloop.interop.modules import named_tensors, optimizer_tensors, plain, state_dict

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfloop.errors import quoted
+from selfloop.core.errors import quoted
 from selfloop.interop.limits import Budget, Refusal, damaged, unsafe
 from selfloop.interop.pickles import Record
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfloop.errors import quoted
+from selfloop.core.errors import quoted
 from selfloop.interop.limits import Budget, Refusal, damaged, unsafe
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfloop.errors import quoted
+from selfloop.core.errors import quoted
 from selfloop.interop.limits import Budget, damaged, unsafe
 from selfloop.interop.pickles import Function, Record, Vocabulary, load, size_of
 from selfloop.interop.tensors import STORAGES, TENSORS, Storage, StorageType, filled

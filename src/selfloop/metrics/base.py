@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfloop.generators.base import Generator
-from selfloop.training import State
+from selfloop.learning.training import State
 
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]

@@ -11,10 +11,10 @@ import torch
 from scipy.special import digamma, gammaln
 from torch import Tensor
 
-from selfloop.coupling import squared_distances
+from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair, rows
 from selfloop.metrics.base import Evidence, Metric, per_arm
-from selfloop.metrics.kid import median_distance, rbf
+from selfloop.metrics.mmd import median_distance, rbf
 from selfloop.metrics.neighbours import radii
 
 _MOST = 2000  # rows whose kernel matrix is decomposed

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from selfloop.coupling import squared_distances
+from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import Metric, per_arm
 from selfloop.metrics.neighbours import radii

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from selfloop.core.replicas import add
 from selfloop.generators.base import Density
+from selfloop.learning.training import State, parameters
 from selfloop.metrics.base import Evidence, Metric
-from selfloop.replicas import add
-from selfloop.training import State, parameters
 
 
 def parameter_distance(a: State, b: State) -> Tensor:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.core.streams import generator
 from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import compared
-from selfloop.streams import generator
 
 _CHUNK = 1 << 22  # projected numbers held at a time
 _STARTS, _STEPS, _RATE = 8, 60, 0.1  # of the ascent to the worst direction

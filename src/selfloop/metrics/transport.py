@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.coupling import assignment, squared_distances
+from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
 

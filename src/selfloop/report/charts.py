@@ -10,7 +10,7 @@ from bokeh.embed import json_item
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
 from bokeh.plotting import figure
 
-from selfloop.report.curves import Curves, band, mean, std
+from selfloop.analysis.curves import Curves, band, mean, std
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.pictures import spaced
 from selfloop.report.style import Style, styles

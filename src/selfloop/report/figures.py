@@ -14,8 +14,8 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from selfloop.analysis.curves import Curves, Setting, band, mean, read
 from selfloop.metrics import METRICS, Metric
-from selfloop.report.curves import Curves, Setting, band, mean, read
 from selfloop.report.pictures import Canvas, spaced
 from selfloop.report.style import Style, styles
 from selfloop.store import Run

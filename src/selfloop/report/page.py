@@ -15,11 +15,11 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from selfloop.files import disk_errors, write_bytes
+from selfloop.analysis import verdict
+from selfloop.analysis.curves import Curves, read
+from selfloop.core.files import disk_errors, write_bytes
 from selfloop.metrics import METRICS, Metric
-from selfloop.report import verdict
 from selfloop.report.charts import chart, seeds_shown
-from selfloop.report.curves import Curves, read
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png, spaced
 from selfloop.report.style import styles

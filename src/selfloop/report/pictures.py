@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from selfloop.analysis.curves import Array
 from selfloop.data.base import Split
-from selfloop.report.curves import Array
 
 PIXELS = 96
 """Bins a side of a density; image grids take about twice as many pixels."""

@@ -10,7 +10,7 @@ from typing import Literal
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from selfloop.report.curves import Setting
+from selfloop.analysis.curves import Setting
 
 
 @dataclass(frozen=True, kw_only=True)

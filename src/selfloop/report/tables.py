@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from selfloop.report.curves import Curves, mean, std
+from selfloop.analysis.curves import Curves, mean, std
 
 
 def arms_csv(curves: Curves, metric: str) -> str:

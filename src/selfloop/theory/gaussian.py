@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, polygamma, psi
 
-from selfloop.streams import generator
+from selfloop.core.streams import generator
 
 _DRAWS = 20_000  # of a Wishart matrix, for α(n) in more than one dimension
 

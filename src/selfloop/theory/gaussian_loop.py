@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfloop.streams import generator
+from selfloop.core.streams import generator
 
 Doubles = NDArray[np.float64]
 

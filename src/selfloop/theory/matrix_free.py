@@ -20,8 +20,8 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, cg, eigsh
 from torch import Tensor
 
+from selfloop.learning.training import State
 from selfloop.theory.contraction import Doubles, LogProb, Measure
-from selfloop.training import State
 
 Product = Callable[[Doubles], Doubles]
 

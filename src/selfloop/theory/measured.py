@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams, generator
 from selfloop.generators.base import Generator
-from selfloop.mixing import Augment
-from selfloop.samples import Samples
-from selfloop.streams import Streams, generator
-from selfloop.training import SHADOW, Budget, State, averaged, reset_optimizer
+from selfloop.learning.training import SHADOW, Budget, State, averaged, reset_optimizer
+from selfloop.mixing.augment import Augment
 
 Doubles = NDArray[np.float64]
 Map = Callable[[Tensor, int], Tensor]  # θ (R, p) and the retraining's number → θ′ (R, p)

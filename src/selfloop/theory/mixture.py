@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selfloop.core.streams import Streams
 from selfloop.generators import GaussianMixture
-from selfloop.streams import Streams
+from selfloop.learning.training import State
 from selfloop.theory.contraction import Contraction, contraction, equal, maximise
-from selfloop.training import State
 
 _DRAWN = 20_000  # rows of the model that stand for its expectation
 

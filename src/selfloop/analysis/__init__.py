@@ -1,0 +1,1 @@
+"""What a loop shows: curves, verdict, stability, scores."""

@@ -1,0 +1,146 @@
+"""Two sets of events compared by the metrics that runs use, every number with what it means."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from selfloop.core.errors import ConfigError
+from selfloop.features.networks import AnyFeatures, Identity, Progress, cached
+from selfloop.generators import Gaussian
+from selfloop.metrics import METRICS, Evidence, bootstrap_error
+from selfloop.metrics.arrays import pair
+from selfloop.metrics.base import WORDS
+
+_QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs little
+
+SCORES = {
+    metric.name.removesuffix("_train"): metric
+    for metric in METRICS.values()
+    if metric.name.endswith("_train") or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
+} | {"authenticity": METRICS["authenticity"]}
+"""By name; the reference takes the place of the training set."""
+
+DEFAULT = ("frechet", "kid", "precision", "recall", "density", "coverage", "sliced_w2", "vendi_ratio", "authenticity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number.
+
+    Attributes:
+        name: of the metric.
+        value: what it came to.
+        error: its bootstrap standard error over the generated set, where that was computed.
+        direction: what better means.
+        definition: in one sentence.
+        version: of the metric.
+        reference: where the real set came from.
+        real: events in it.
+        generated: events judged.
+        features: what was looked at.
+    """
+
+    name: str
+    value: float
+    error: float | None
+    direction: str
+    definition: str
+    version: int
+    reference: str
+    real: int
+    generated: int
+    features: str
+
+
+def scores(
+    real: Tensor,
+    generated: Tensor,
+    *,
+    reference: str = "real",
+    features: AnyFeatures | None = None,
+    names: Sequence[str] = DEFAULT,
+    progress: Progress | None = None,
+) -> list[Score]:
+    """Compare generated events with real ones.
+
+    Args:
+        real: (N, *event) reference events; uint8 (N, C, H, W) where the features are of images.
+        generated: (M, *event) events.
+        reference: what the real set is called.
+        features: what the metrics look at; None is the events as they are.
+        names: out of :data:`SCORES`.
+        progress: told of images whose features are computed.
+
+    Raises:
+        ConfigError: a name is not known.
+        DataError: the features cannot be computed.
+        ValueError: the sets cannot be compared.
+    """
+    if unknown := [name for name in names if name not in SCORES]:
+        raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
+    extractor = features or Identity()
+    a, b = cached(extractor, real, progress), extractor(generated, progress)
+    a, b = pair(a, b, least=2)
+    # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
+    evidence = Evidence(
+        generator=Gaussian(), state={}, first={}, untrained={}, train=a[None], held_out=a[None], generated=b[None]
+    )
+    found = []
+    for name in names:
+        metric = SCORES[name]
+        error = bootstrap_error(a, b) if name == "frechet" and a.shape[1] <= _QUICK else None
+        found.append(
+            Score(
+                name=name,
+                value=float(metric.compute(evidence)[0]),
+                error=error,
+                direction=metric.direction,
+                definition=_of_reference(metric.definition),
+                version=metric.version,
+                reference=reference,
+                real=len(a),
+                generated=len(b),
+                features=extractor.key(),
+            )
+        )
+    return found
+
+
+def extractor(settings: str) -> AnyFeatures:
+    """Return the extractor of a name, or of settings in YAML with a ``name``.
+
+    Raises:
+        ConfigError: nothing is called so, or a setting is wrong.
+    """
+    try:
+        plain = yaml.safe_load(settings)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"features: {settings!r} is neither a name nor plain YAML") from error
+    try:
+        found: AnyFeatures = TypeAdapter(AnyFeatures).validate_python(
+            plain if isinstance(plain, dict) else {"name": plain}
+        )
+    except ValidationError as error:
+        complaint = error.errors(include_url=False)[0]
+        where = ".".join(["features", *map(str, complaint["loc"][1:])])
+        raise ConfigError(f"{where}: {complaint['msg']}") from error
+    return found
+
+
+def _of_reference(definition: str) -> str:
+    for words in (WORDS["train"], "the real training rows", "the real training features", "real training features"):
+        definition = definition.replace(words, "the reference")
+    return definition
+
+
+def plain(score: Score) -> dict[str, object]:
+    """Return a score as JSON takes it; a value that is not finite becomes null."""
+    fields = dataclasses.asdict(score)
+    return fields | {"value": score.value if math.isfinite(score.value) else None}

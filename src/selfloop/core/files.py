@@ -1,0 +1,162 @@
+"""Files that are there whole or not at all, and that say so when they are not what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from selfloop.core.errors import RunError, StorageFull
+
+Found = TypeVar("Found")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a refused write below ``path`` into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(
+                f"no space left to write {str(path)!r}: free some and run the same command again to resume"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[io.BufferedWriter]:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write a file, whole or not at all; return its SHA-256."""
+    with _whole(path) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def copy(source: Path, path: Path) -> None:
+    """Write a copy of a file, whole or not at all."""
+    with open(source, "rb") as content, _whole(path) as file:
+        shutil.copyfileobj(content, file)
+
+
+def read_bytes(path: Path, hint: str = "") -> bytes:
+    """Read a file of a run.
+
+    Raises:
+        RunError: it is missing or cannot be read; the message ends in ``hint``.
+    """
+    return _read(path, lambda file: file.read(), hint)
+
+
+def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> Found:
+    try:
+        with path.open("rb") as file:
+            return read(file)
+    except FileNotFoundError as error:
+        raise RunError(f"{str(path)!r} is missing{hint}") from error
+    except OSError as error:
+        raise RunError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def sync(folder: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_SEAL = b'{\n"seal": "%s",\n'
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that carries, first, the SHA-256 of what comes after it, under ``seal``; a line for every key."""
+    lines = [f"{json.dumps(key)}: {_compact(content[key])}" for key in sorted(content)]
+    body = (",\n".join(lines) + "\n}\n").encode()
+    write_bytes(path, _SEAL % hashlib.sha256(body).hexdigest().encode() + body)
+
+
+def _compact(value: Any) -> str:
+    # On one line: with indentation json's encoder is no longer the compiled one, and a manifest can be megabytes.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read JSON written by :func:`write_sealed`.
+
+    Raises:
+        RunError: the file is missing, or not what was written.
+    """
+    raw = read_bytes(path)
+    body = raw[len(_SEAL % bytes(64)) :]
+    if raw != _SEAL % hashlib.sha256(body).hexdigest().encode() + body:
+        raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
+    content: dict[str, Any] = json.loads(raw)
+    del content["seal"]
+    return content
+
+
+def _advice(path: Path) -> str:
+    folder = path.parent
+    if folder.name.startswith("generation-"):
+        return f"; if this is the last generation, delete {str(folder)!r}, empty metrics.jsonl and run again"
+    return ""
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Write safetensors and return what the manifest notes of the file."""
+    content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()})
+    return {"sha256": write_bytes(path, content), "bytes": len(content)}
+
+
+def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
+    """Read safetensors after checking them against the manifest's note.
+
+    The tensors are mapped from the file, not copied: what is not looked at takes no memory, and writing into one
+    changes a copy of the page, never the file.
+
+    Raises:
+        RunError: the file is missing, truncated or changed.
+    """
+    size, digest = _read(path, _size_and_digest, _advice(path))
+    if size != expected["bytes"]:
+        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{_advice(path)}")
+    if digest != expected["sha256"]:
+        raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except SafetensorError as error:
+        raise RunError(f"{str(path)!r} is not a safetensors file") from error
+
+
+def _size_and_digest(file: io.BufferedReader) -> tuple[int, str]:
+    return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

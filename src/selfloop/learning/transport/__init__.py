@@ -1,0 +1,1 @@
+"""Optimal transport: assignment of minibatches."""

@@ -1,0 +1,54 @@
+"""Couplings of noise and data in a minibatch: exact optimal transport (Tong et al. 2023)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfloop.learning.transport.assignment import assign_points, assignment, squared_differences
+
+__all__ = ["assignment", "optimal_pairs", "squared_distances"]
+
+_FEW = 16  # dimensions up to which differences are quicker than a matrix product
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return ‖a_i − b_j‖² as (n, m) float64 from (n, d) and (m, d) on the CPU.
+
+    In few dimensions from the differences, so that a point is at distance 0 from itself; else by a matrix product of
+    the centred points, so that clouds far from the origin lose no digits to cancellation.
+    """
+    a, b = a.double(), b.double()
+    if a.shape[1] <= _FEW:
+        out = np.empty((len(a), len(b)))
+        squared_differences(a.contiguous().numpy(), b.T.contiguous().numpy(), out)
+        return torch.from_numpy(out)
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    square = torch.addmm((b * b).sum(1), a, b.T, alpha=-2)
+    return square.add_((a * a).sum(1, keepdim=True)).clamp_min_(0)
+
+
+def optimal_pairs(noise: Tensor, data: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw pairs with replacement from the exact optimal plan between two minibatches.
+
+    Between equal numbers of equally weighted points the plan is a permutation σ, so that drawing from it is
+    drawing a row i uniformly and taking (i, σ(i)); about 1 − 1/e of the rows appear, as in torchcfm.
+
+    Args:
+        noise: (R, B, *event) source points.
+        data: (R, B, *event) target points.
+        draw: (R, B) int64 rows i, uniform on 0 … B − 1.
+
+    Returns:
+        The paired source and target points, (R, B, *event) each.
+    """
+    a, b = noise.flatten(2).double().cpu(), data.flatten(2).double().cpu()
+    if a.shape[2] <= _FEW:
+        plan = torch.from_numpy(assign_points(a.numpy(), b.numpy()))
+    else:
+        plan = torch.stack([assignment(squared_distances(*pair)) for pair in zip(a, b, strict=True)])
+    plan = plan.to(draw.device)
+    replica = torch.arange(len(draw), device=draw.device).unsqueeze(1)
+    return noise[replica, draw], data[replica, plan.gather(1, draw)]

@@ -1,0 +1,1 @@
+"""The theory checked against simulations."""
