@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.images import FULL, SMALL, STREAMS, Case
 from selfloop import ConfigError, Experiment, Run, run
-from selfloop.engines.device import Place
+from selfloop.engines.device import Device
 from selfloop.engines.team import Team, available
 from selfloop.generators.images import Draws
 from selfloop.learning.pixels import to_interval
@@ -115,27 +115,27 @@ def step_flops(case: Case, state: State) -> int:
 
 def throughput(case: Case, team: Team, state: State, precision: str, steps: int) -> Iterator[Check]:
     """Time training and sampling, and find the memory that they take."""
-    device, place = team.device, Place(team)
-    generator = case.generator(precision=precision, channels_last=device.type == "cuda", sample_batch=case.batch)
+    card, here = team.device, Device(team)
+    generator = case.generator(precision=precision, channels_last=card.type == "cuda", sample_batch=case.batch)
     data = case.data()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if card.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(card)
 
     def fit(count: int) -> float:
-        return _seconds(device, lambda: generator.fit(state, data, Budget(steps=count), STREAMS, place))
+        return _seconds(card, lambda: generator.fit(state, data, Budget(steps=count), STREAMS, here))
 
     fit(2)
     step = max(fit(2 + steps) - fit(2), 1e-9) / steps
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    share = step_flops(case, state) / step / matmul_rate(device, dtype)
+    share = step_flops(case, state) / step / matmul_rate(card, dtype)
     yield Check(
         f"training, {precision}, {case.words}",
         None,
         f"{case.batch / step:.4g} images/s, {share:.0%} of the measured matmul rate",
     )
-    image = _seconds(device, lambda: generator.sample(state, case.batch, STREAMS, place)) / case.batch
+    image = _seconds(card, lambda: generator.sample(state, case.batch, STREAMS, here)) / case.batch
     yield Check(f"sampling, {precision}, 35 evaluations, {case.batch} at once", None, f"{1 / image:.4g} images/s")
-    yield Check(f"peak memory, {precision}", None, f"{_peak(device) / 2**30:.2f} GiB")
+    yield Check(f"peak memory, {precision}", None, f"{_peak(card) / 2**30:.2f} GiB")
 
 
 def _peak(device: torch.device) -> float:

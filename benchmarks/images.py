@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Row, compare, seconds_per_call
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import Midway
+from selfloop.engines.device import Checkpoint
 from selfloop.generators import EDM
 from selfloop.generators.images import Draws, Net, Size
 from selfloop.learning.nets.architecture import Step, UNet
@@ -254,9 +254,9 @@ def around(case: Case, state: State) -> Row:
         rounds=case.rounds,
     )
     with tempfile.TemporaryDirectory() as folder:
-        midway = Midway(Path(folder) / "fit", _SAVE_EVERY)
+        checkpoint = Checkpoint(Path(folder) / "fit", _SAVE_EVERY)
         begun = time.perf_counter()
-        midway.write(state)
+        checkpoint.write(state)
         written = time.perf_counter() - begun
     share = row.peer_s / row.ours_s + written / _SAVE_EVERY
     note = f"{share:.1%} of a step, a checkpoint of {written * 1e3:.0f} ms every {_SAVE_EVERY:.0f} s included"

@@ -360,7 +360,7 @@ def test_an_archive_that_unpacks_to_more_than_the_limit(
 ) -> None:
     np.savez_compressed(here / "zeros.npz", np.zeros((2000, 8, 8), np.uint8))
     assert (here / "zeros.npz").stat().st_size < 2**12
-    for place in ("data.images", "data.vectors", "sources"):
+    for place in ("data.images", "data.vectors", "analysis.sources"):
         monkeypatch.setattr(f"selfloop.{place}.LIMIT", 2**16, raising=False)
     code, out, err = metrics("real", "zeros.npz")
     assert (code, out) == (2, "")

@@ -20,7 +20,7 @@ from helpers import small, snapshot, tiny, tree
 from selfloop import Experiment, Run, RunError, StorageFull, run
 from selfloop.core.errors import ConfigError
 from selfloop.core.files import read_sealed, write_bytes, write_sealed
-from selfloop.engines.device import Midway
+from selfloop.engines.device import Checkpoint
 from selfloop.engines.team import Team
 
 
@@ -206,16 +206,16 @@ class TestPromises:
         """Interrupted after every seventh save, the run takes few steps twice and ends with the same bytes."""
         undisturbed = tmp_path / "undisturbed"
         list(run(small(), undisturbed))
-        out, saves, write = tmp_path / "run", 0, Midway.write
+        out, saves, write = tmp_path / "run", 0, Checkpoint.write
 
-        def dies(self: Midway, tensors: dict[str, torch.Tensor]) -> None:
+        def dies(self: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
             nonlocal saves
             write(self, tensors)
             saves += 1
             if saves % 7 == 0:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(Midway, "write", dies)
+        monkeypatch.setattr(Checkpoint, "write", dies)
         for _ in range(100):
             try:
                 list(run(small(), out, save_every=0.0))

@@ -86,7 +86,7 @@ def test_vectors_and_workers_are_refused(tmp_path: Path) -> None:
             super().__init__()
             self.size = 2
 
-        def hear(self, said: object) -> object:
+        def broadcast(self, said: object) -> object:
             return said
 
     from helpers import tiny

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfloop.core.errors import RunError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import Midway
+from selfloop.engines.device import Checkpoint
 from selfloop.generators import DDPM, OTCFM
 from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam, Optimizer, Ramp
@@ -457,33 +457,33 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path):
             return loss(params, step)
 
         with pytest.raises(KeyboardInterrupt):
-            train(state, dies, **settings, midway=Midway(file, every=0))
+            train(state, dies, **settings, checkpoint=Checkpoint(file, every=0))
         begun: list[int] = []
 
         def goes_on(params: State, step: int, begun: list[int] = begun) -> Tensor:
             begun.append(step)
             return loss(params, step)
 
-        resumed = train(state, goes_on, **settings, midway=Midway(file, every=1e9))
+        resumed = train(state, goes_on, **settings, checkpoint=Checkpoint(file, every=1e9))
         assert begun[0] == kill
         assert resumed.keys() == whole.keys()
         assert all(torch.equal(resumed[name], whole[name]) for name in whole)
         file.unlink()
-    assert train(state, loss, **settings, midway=Midway(file, every=1e9)).keys() == whole.keys()
+    assert train(state, loss, **settings, checkpoint=Checkpoint(file, every=1e9)).keys() == whole.keys()
     assert not file.exists()
 
 
 def test_a_damaged_fit_is_refused(tmp_path):
     file = tmp_path / "fit.safetensors"
-    Midway(file, 0).write({"a": torch.arange(5.0), "b": torch.tensor(3)})
-    found = Midway(file, 0).read()
+    Checkpoint(file, 0).write({"a": torch.arange(5.0), "b": torch.tensor(3)})
+    found = Checkpoint(file, 0).read()
     assert found is not None
     assert torch.equal(found["a"], torch.arange(5.0))
     sound = file.read_bytes()
     for damage in (sound[:-1], sound[:40], b"", sound[:-3] + b"\x01" + sound[-2:], sound.replace(b"sha256", b"sha257")):
         file.write_bytes(damage)
         with pytest.raises(RunError, match=r"'[^']*fit.safetensors' is damaged: delete it"):
-            Midway(file, 0).read()
+            Checkpoint(file, 0).read()
 
 
 def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow():

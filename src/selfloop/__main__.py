@@ -1,5 +1,5 @@
 """Run the command line as ``python -m selfloop``."""
 
-from selfloop.cli import main
+from selfloop.cli.main import main
 
 main()

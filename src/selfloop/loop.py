@@ -15,7 +15,7 @@ from selfloop import mixing
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.data import Split
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.experiment import Arm
 from selfloop.features.networks import AnyFeatures, cached
@@ -43,7 +43,7 @@ def load(arms: Sequence[Arm]) -> Split:
     return replace(split, train=split.train.to(dtype), held_out=split.held_out.to(dtype))
 
 
-def source(arms: Sequence[Arm]) -> str:
+def data_key(arms: Sequence[Arm]) -> str:
     """Return what :func:`load` depends on: stacks of which this is the same share their real data."""
     experiment = arms[0].experiment
     return f"{experiment.data.model_dump_json()} {[arm.seed for arm in arms]} {experiment.generator.dtype}"
@@ -56,7 +56,7 @@ def advance(
     state: State | None,
     history: History,
     first: State | None,
-    place: Place = HERE,
+    device: Device = HERE,
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and λ only.
 
@@ -70,7 +70,7 @@ def advance(
         state: after generation t − 1; None at t = 0.
         history: maps a generation before t to its samples.
         first: after generation 0; None at t = 0.
-        place: where to fit and sample.
+        device: where to fit and sample.
 
     Returns:
         The state, max(n, ⌊λ·n⌋) samples per arm, and one record per arm.
@@ -82,9 +82,9 @@ def advance(
     living = [arms[r] for r in alive]
     real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
     then = None if state is None else rows.narrow(state)
-    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)), place)
+    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)), device)
     origin = fitted if first is None else rows.narrow(first)
-    records = _measure(living, real, t, fitted, origin, samples, place.team)
+    records = _measure(living, real, t, fitted, origin, samples, device.team)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
@@ -95,7 +95,7 @@ def advance(
 
 
 def _step(
-    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History, place: Place
+    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History, device: Device
 ) -> tuple[State, Samples]:
     """Mix, fit and sample: the three lines of Algorithm 1."""
     experiment = arms[0].experiment
@@ -114,9 +114,9 @@ def _step(
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
     budget = (experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)
-    state = generator.fit(state, data, budget.resolve(n), streams, place)
+    state = generator.fit(state, data, budget.resolve(n), streams, device)
     latents = streams if experiment.latents == "fresh" else streams.at(0)
-    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents, place)
+    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents, device)
     return state, _freeze(Samples.full(x, born=t + 1), state, generator.dtype)
 
 
@@ -187,7 +187,7 @@ def _features_together(extractor: AnyFeatures, images: Tensor, team: Team) -> Te
     every = own.new_zeros(len(images), own.shape[1])
     every[team.rank :: team.size] = own
     every = every.to(team.device)
-    team.add([every])
+    team.all_reduce([every])
     return every.cpu()
 
 

@@ -16,14 +16,14 @@ from typing import Any
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.files import copy, disk_errors, save_tensors
 from selfloop.data import Split
-from selfloop.engines.device import Place
+from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.engines.workers import engine
 from selfloop.experiment import Arm, Experiment, first_alike, stacks
 from selfloop.generators import Diffusers, Flow, diffusers, flow
 from selfloop.generators.images import UNetModel
-from selfloop.loop import Outcome, Record, advance, load, named, source
+from selfloop.loop import Outcome, Record, advance, data_key, load, named
 from selfloop.metrics import METRICS
 from selfloop.store import Run, Writer, fingerprint
 
@@ -79,7 +79,7 @@ def run(
             identity = writer.environment["experiment"] + writer.environment["data"]
             with engine(workers, len(members)) as pool, disk_errors(out):
                 for t in range(writer.last + 1, experiment.generations + 1):
-                    team.hear((t, identity))
+                    team.broadcast((t, identity))
                     started = time.monotonic()
                     folder = writer.begin(t)
                     work = functools.partial(advance_stack, str(out), str(folder), identity, t, team, save_every)
@@ -99,12 +99,12 @@ def run(
                     writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
                     yield Generation(t, records, seconds)
     finally:
-        team.hear(None)
+        team.broadcast(None)
 
 
 def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
     """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
-    while (said := team.hear(None)) is not None:
+    while (said := team.broadcast(None)) is not None:
         t, identity = said
         members = stacks(experiment)
         for stack in sorted(set(first_alike(members))) if t == 0 else range(len(members)):
@@ -145,7 +145,7 @@ def _outcome(out: str, identity: str, t: int, team: Team, save_every: float, sta
         opened.state(t - 1, stack) if t else None,
         functools.cache(lambda g: opened.stack_samples(g, stack)),
         opened.state(0, stack) if t else None,
-        Place(team, opened.midway(t, stack), save_every),
+        Device(team, opened.checkpoint(t, stack), save_every),
     )
 
 
@@ -157,9 +157,9 @@ def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Arm], Split]
     """
     opened = Run.open(out)
     members, loaded = opened.stacks[stack], _loaded(out, identity)
-    if source(members) not in loaded:
-        loaded[source(members)] = load(members)
-    return opened, members, loaded[source(members)]
+    if data_key(members) not in loaded:
+        loaded[data_key(members)] = load(members)
+    return opened, members, loaded[data_key(members)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -221,9 +221,9 @@ def _data(experiment: Experiment) -> str:
     seen: dict[str, str] = {}  # arms share their data, which may be large
     prints = []
     for members in stacks(experiment):
-        if source(members) not in seen:
-            seen[source(members)] = fingerprint(load(members))
-        prints.append(seen[source(members)])
+        if data_key(members) not in seen:
+            seen[data_key(members)] = fingerprint(load(members))
+        prints.append(seen[data_key(members)])
     return hashlib.sha256("".join(prints).encode()).hexdigest()
 
 

@@ -78,7 +78,7 @@ class Run:
         """Return the directory of generation t."""
         return self.path / f"generation-{t:04d}"
 
-    def midway(self, t: int, stack: int) -> Path:
+    def checkpoint(self, t: int, stack: int) -> Path:
         """Return how the names of files begin that keep one stack's fits of generation t while they are under way."""
         return self.path / f".fit-{t:04d}-{stack:03d}"
 

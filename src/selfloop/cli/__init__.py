@@ -1,5 +1,1 @@
 """The command line, one command a file."""
-
-from selfloop.cli.main import main
-
-__all__ = ["main"]

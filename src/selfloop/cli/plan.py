@@ -12,7 +12,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.data.image_sets import ImageSet
-from selfloop.engines.device import Place
+from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.experiment import Experiment, first_alike, stacks
@@ -104,7 +104,7 @@ def _measured(model: ImageModel, event: tuple[int, ...], team: Team, seconds: fl
 
     Where a whole batch would take too long it is timed on as many images as fit, and its time is proportional.
     """
-    streams, place = Streams(seeds=(0,)), Place(Team(team.device))
+    streams, device = Streams(seeds=(0,)), Device(Team(team.device))
     state = model.init(event, streams)
     images = torch.randint(0, 256, (1, model.batch_size, *event), dtype=torch.uint8, generator=torch.Generator())
     data = Samples.full(images, born=0)
@@ -115,13 +115,13 @@ def _measured(model: ImageModel, event: tuple[int, ...], team: Team, seconds: fl
         times = []
         for count in (1, 2):
             begun = time.perf_counter()
-            smaller.fit(state, data, Budget(steps=count), streams, place)
+            smaller.fit(state, data, Budget(steps=count), streams, device)
             times.append(time.perf_counter() - begun)
         return max(times[1] - times[0], 1e-9)
 
     def sample(count: int) -> float:
         begun = time.perf_counter()
-        model.sample(state, count, streams, place)
+        model.sample(state, count, streams, device)
         return time.perf_counter() - begun
 
     step(1)  # compiles and allocates

@@ -20,7 +20,7 @@ from selfloop.engines.team import Team
 Tensors = dict[str, Tensor]
 
 
-class Midway:
+class Checkpoint:
     """A fit under way, as a file: written every so often, read when the same fit is begun again.
 
     Args:
@@ -72,28 +72,28 @@ def _digest(tensors: Tensors) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Device:
     """Where a fit runs.
 
     Attributes:
         team: this process and those that share its fits; its device is that of networks of images, and all else is
             computed on the CPU.
-        midway: how the names of files begin in which fits under way are kept, one an arm; None keeps none.
+        checkpoints: how the names of files begin in which fits under way are kept, one an arm; None keeps none.
         every: seconds between two writes of such a file.
     """
 
     team: Team = field(default_factory=Team)
-    midway: Path | None = None
+    checkpoints: Path | None = None
     every: float = 600.0
 
-    def fit(self, arm: int) -> Midway | None:
+    def checkpoint(self, arm: int) -> Checkpoint | None:
         """Return the file of one arm's fit, by its row in the stack."""
-        if self.midway is None:
+        if self.checkpoints is None:
             return None
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
-        return Midway(self.midway.with_name(f"{self.midway.name}-{arm:03d}.safetensors"), every)
+        return Checkpoint(self.checkpoints.with_name(f"{self.checkpoints.name}-{arm:03d}.safetensors"), every)
 
 
-HERE = Place()
+HERE = Device()
 """This process alone, on the CPU; a killed fit begins again."""

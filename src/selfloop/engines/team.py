@@ -56,7 +56,7 @@ class Team:
         fabric.launch()
         return cls(fabric=fabric)
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one number type by their sums over all processes."""
         if self.size == 1:
             return
@@ -65,7 +65,7 @@ class Team:
         for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def hear(self, said: Any) -> Any:
+    def broadcast(self, said: Any) -> Any:
         """Return what the first process says; the others' own words do not matter."""
         return said if self.size == 1 else self._fabric.broadcast(said, src=0)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.training import Budget, State
 
 
@@ -34,10 +34,10 @@ class Generator(Protocol):
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return the state of R untrained models of events of the given shape."""
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the state after fitting each model to its own data, going on from ``state``."""
 
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw (R, n, *event) samples; of an arm that has diverged, NaN, and floats where ``dtype`` has no NaN."""
 
 

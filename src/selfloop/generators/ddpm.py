@@ -14,7 +14,7 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
@@ -80,7 +80,7 @@ class DDPM(Frozen):
         table = decoder_shift(params, torch.arange(self.timesteps).expand(len(t), -1))
         return table.gather(1, t.unsqueeze(-1).expand(-1, -1, table.shape[2]))
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise the simplified DDPM loss."""
         b, d = self.batch_size, data.x.shape[2]
         batches = Batches(data, b, streams)
@@ -91,11 +91,17 @@ class DDPM(Frozen):
             return self.loss(params, batches[step], times[step], noise[step]).mean(1)
 
         return train(
-            state, loss, steps=budget.count(b), adam=self.optimizer, batch_size=b, ema=self.ema, midway=place.fit(0)
+            state,
+            loss,
+            steps=budget.count(b),
+            adam=self.optimizer,
+            batch_size=b,
+            ema=self.ema,
+            checkpoint=device.checkpoint(0),
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Run the ancestral chain from N(0, I)."""
         params = averaged(state)
         shape = (n, params["out_fc.bias"].shape[1])

@@ -21,7 +21,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.training import ROWS, Budget, State
 
 SKLEARN = {
@@ -125,7 +125,7 @@ class Estimator(Frozen):
             _SEED: _seeds(streams, "fit"),
         }
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the rows to fit to; neither ``state`` nor ``budget`` plays a part.
 
         Raises:
@@ -166,7 +166,7 @@ class Estimator(Frozen):
         except (ValueError, ArithmeticError):
             return None
 
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Fit, and draw (R, n, d) samples in random order.
 
         Raises:

@@ -16,7 +16,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, EVENT, Batches, Budget, State, averaged, fresh, train
 
@@ -72,7 +72,7 @@ class Flow(Frozen):
             params[name] = (2 * streams.uniform(f"init/{name}", shape) - 1) * bound
         return fresh(params, ema=self.ema is not None) | {EVENT: torch.full((len(streams.seeds), 1), d)}
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise E −log p_θ(x)."""
         module, batches = self.module(data.x.shape[2]), Batches(data, self.batch_size, streams)
         return train(
@@ -82,11 +82,11 @@ class Flow(Frozen):
             adam=self.optimizer,
             batch_size=self.batch_size,
             ema=self.ema,
-            midway=place.fit(0),
+            checkpoint=device.checkpoint(0),
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw z, and x = T⁻¹(z)."""
         d = int(state[EVENT][0])
         module, z = self.module(d), streams.normal("latents", (n, d))

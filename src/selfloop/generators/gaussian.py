@@ -12,7 +12,7 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.training import Budget, State
 
 
@@ -38,7 +38,7 @@ class Gaussian(Frozen):
             "covariance": torch.eye(d, dtype=self.dtype).repeat(r, 1, 1),
         }
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the closed-form fit (Eq. 5); neither ``state`` nor ``budget`` plays a part."""
         x = data.x.to(self.dtype)
         used = (torch.arange(x.shape[1]) < data.count.unsqueeze(1)).to(self.dtype).unsqueeze(-1)
@@ -48,7 +48,7 @@ class Gaussian(Frozen):
         covariance = centred.transpose(1, 2) @ centred / (n - 1).unsqueeze(-1)
         return {"mean": mean, "covariance": covariance}
 
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
         d = state["mean"].shape[1]
         z = streams.normal("latents", (n, d), dtype=self.dtype)

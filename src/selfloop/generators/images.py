@@ -22,7 +22,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams, generator
-from selfloop.engines.device import HERE, Midway, Place
+from selfloop.engines.device import HERE, Checkpoint, Device
 from selfloop.engines.team import Team
 from selfloop.learning.nets import unet as network
 from selfloop.learning.nets.architecture import UNet
@@ -214,19 +214,19 @@ class ImageModel(Frozen, ABC):
         """Draw the networks, or read them from a checkpoint; events are images (C, H, W)."""
         return self.untrained(event, streams) | {EVENT: torch.tensor([tuple(event)] * len(streams.seeds))}
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise the loss over each arm's images."""
         fits = []
         for r, seed in enumerate(streams.seeds):
-            one = {name: leaf[r : r + 1].to(place.team.device) for name, leaf in state.items()}
+            one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
             fitted = self._fit(
-                one, data.select([r]), budget, Streams((seed,), streams.generation), place.team, place.fit(r)
+                one, data.select([r]), budget, Streams((seed,), streams.generation), device.team, device.checkpoint(r)
             )
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
         return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
 
     def _fit(
-        self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, midway: Midway | None
+        self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
     ) -> State:
         event, device = tuple(data.x.shape[2:]), state[EVENT].device
         size = self._share(team)
@@ -261,7 +261,7 @@ class ImageModel(Frozen, ABC):
             ema=self.ema,
             parts=self.accumulate,
             scaled=self.precision == "float16",
-            midway=midway,
+            checkpoint=checkpoint,
             team=team,
         )
 
@@ -277,12 +277,12 @@ class ImageModel(Frozen, ABC):
         return self.batch_size // (self.accumulate * team.size)
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw (R, n, C, H, W) uint8 images; NaN, and floats therefore, where an arm's are not finite."""
         drawn = []
         for r, seed in enumerate(streams.seeds):
-            one = {name: leaf[r : r + 1].to(place.team.device) for name, leaf in state.items()}
-            drawn.append(self._sample(one, n, Streams((seed,), streams.generation), place.team))
+            one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
+            drawn.append(self._sample(one, n, Streams((seed,), streams.generation), device.team))
         return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
     def _sample(self, state: State, n: int, streams: Streams, team: Team) -> Tensor:
@@ -295,10 +295,10 @@ class ImageModel(Frozen, ABC):
             x = self.generate(net, image_noise(streams, rows, event))
             lost += ~torch.isfinite(x).all()
             images[:, rows.start : rows.stop] = self.levels(x)
-        team.add([lost])
+        team.all_reduce([lost])
         if lost.any():
             return torch.full((), torch.nan).expand(1, n, *event)
-        team.add([images])  # where one process has an image, the others have zeros
+        team.all_reduce([images])  # where one process has an image, the others have zeros
         return images.cpu()
 
 

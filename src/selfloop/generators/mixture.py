@@ -14,7 +14,7 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.generators.gaussian import Gaussian, symmetric_root
 from selfloop.learning.training import Budget, State
 
@@ -57,7 +57,7 @@ class GaussianMixture(Frozen):
             "covariances": torch.eye(d, dtype=self.dtype).repeat(r, k, 1, 1),
         }
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return a maximum of the likelihood near ``state``; ``budget`` plays no part."""
         # One arm at a time: they need different numbers of iterations, and get the bits that they have alone.
         fitted = [
@@ -122,7 +122,7 @@ class GaussianMixture(Frozen):
         raised: Tensor = (vectors * values.clamp_min(self.floor).unsqueeze(1)) @ vectors.mT
         return raised
 
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw a component for each row, and x = μ + √Σ z with the symmetric root."""
         k, d = state["means"].shape[1:]
         z = streams.normal("latents", (n, d), dtype=self.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import dopri5, euler, exact, pull_back, rademacher
@@ -66,7 +66,7 @@ class OTCFM(Frozen):
         (d,) = event
         return fresh(time_mlp_init(streams, d, self.width), ema=self.ema is not None)
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise E‖v_θ(x_t, t) − (x1 − x0)‖²/d over optimally coupled pairs."""
         b, d = self.batch_size, data.x.shape[2]
         batches = Batches(data, b, streams)
@@ -82,10 +82,18 @@ class OTCFM(Frozen):
             return (time_mlp(params, xt, t.squeeze(-1)) - ut).square().mean((1, 2))
 
         steps = budget.count(b)
-        return train(state, loss, steps=steps, adam=self.optimizer, batch_size=b, ema=self.ema, midway=place.fit(0))
+        return train(
+            state,
+            loss,
+            steps=steps,
+            adam=self.optimizer,
+            batch_size=b,
+            ema=self.ema,
+            checkpoint=device.checkpoint(0),
+        )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Integrate the flow from N(0, I) at t = 0 to t = 1."""
         params = averaged(state)
         x = streams.normal("latents", (n, params["net.6.bias"].shape[1]))

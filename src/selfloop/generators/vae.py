@@ -14,7 +14,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.replicas import add
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import HERE, Place
+from selfloop.engines.device import HERE, Device
 from selfloop.learning.nets.mlp import mlp, mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
@@ -62,7 +62,7 @@ class VAE(Frozen):
         kl = 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(-1)
         return mean + log_std.exp() * noise, kl
 
-    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, place: Place = HERE) -> State:
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Maximise the evidence lower bound, with one z a row (Kingma & Welling 2014, Eq. 10)."""
         b = self.batch_size
         batches = Batches(data, b, streams)
@@ -76,10 +76,18 @@ class VAE(Frozen):
             return kl.mean(1) - _log_normal(square, params["log_scale"])
 
         steps = budget.count(b)
-        return train(state, loss, steps=steps, adam=self.optimizer, batch_size=b, ema=self.ema, midway=place.fit(0))
+        return train(
+            state,
+            loss,
+            steps=steps,
+            adam=self.optimizer,
+            batch_size=b,
+            ema=self.ema,
+            checkpoint=device.checkpoint(0),
+        )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, place: Place = HERE) -> Tensor:
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw z, and x = f(z) + s ε."""
         params = averaged(state)
         mean = mlp(params, _DECODER, streams.normal("latents", (n, self.latent)))

@@ -17,7 +17,7 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.engines.device import Midway
+from selfloop.engines.device import Checkpoint
 from selfloop.engines.team import Team
 from selfloop.learning.optimizer import Adam, Optimizer
 
@@ -199,7 +199,7 @@ def train(
     ema: EMA | None = None,
     parts: int = 1,
     scaled: bool = False,
-    midway: Midway | None = None,
+    checkpoint: Checkpoint | None = None,
     team: Team | None = None,
 ) -> State:
     """Take ``steps`` Adam steps from ``state`` and return the new one; the given tensors are left as they are.
@@ -217,7 +217,7 @@ def train(
         parts: of this process's share of a batch, whose gradients are averaged: less memory for the same step.
         scaled: whether losses are multiplied by a factor that keeps 16-bit gradients from vanishing: halved, and the
             step left out, where a gradient is not finite, doubled after 2000 steps without. For a single copy.
-        midway: where the fit is kept while it is under way, and goes on from if it was.
+        checkpoint: where the fit is kept while it is under way, and goes on from if it was.
         team: processes that take every step together, each with its share of the batch; None is this one alone.
 
     Returns:
@@ -227,7 +227,7 @@ def train(
         raise ValueError("scaled losses are for one copy: its neighbours would leave out the same steps")
     if steps == 0:
         return state
-    saved = midway.read() if midway is not None else None
+    saved = checkpoint.read() if checkpoint is not None else None
     if saved is not None:
         state = {name: tensor.to(state[LOSS].device) for name, tensor in saved.items()}
     fit = _Fit(state, adam, scaled, team or Team())
@@ -240,8 +240,8 @@ def train(
             fit.average(ema.keeps(fit.taken - 1, batch_size))
         if step % _LOOK == 0 and bool((fit.failed >= 0).all()):
             break
-        if midway is not None and midway.due() and step + 1 < steps:
-            midway.write(fit.state | {_DONE: torch.tensor(step + 1), _TOTAL: fit.total})
+        if checkpoint is not None and checkpoint.due() and step + 1 < steps:
+            checkpoint.write(fit.state | {_DONE: torch.tensor(step + 1), _TOTAL: fit.total})
     lost = fit.failed >= 0
     return fit.state | {LOSS: torch.where(lost, torch.full_like(fit.total, torch.nan), fit.total / tail)}
 
@@ -272,7 +272,7 @@ class _Fit:
             for gradient, other in zip(gradients, others, strict=True):
                 gradient += other
         if shares > 1:
-            team.add([losses, *gradients])
+            team.all_reduce([losses, *gradients])
             for tensor in (losses, *gradients):
                 tensor /= shares
         if self._scale is None or self._scale.finite(gradients):
