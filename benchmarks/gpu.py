@@ -22,11 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.images import FULL, SMALL, STREAMS, Case
 from selfloop import ConfigError, Experiment, Run, run
+from selfloop.core.samples import State
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team, available
 from selfloop.generators.images import Draws
 from selfloop.learning.pixels import to_interval
-from selfloop.learning.training import Budget, State, parameters
+from selfloop.learning.training import Budget, parameters
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("digits-otcfm-small", "digits-ddpm-small", "digits-edm-small")

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, compare, seconds_per_call
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
 from selfloop.generators import EDM
@@ -29,7 +29,7 @@ from selfloop.generators.images import Draws, Net, Size
 from selfloop.learning.nets.architecture import Step, UNet
 from selfloop.learning.nets.blocks import embed
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import Budget, State, averaged, parameters
+from selfloop.learning.training import Budget, averaged, parameters
 
 _SAVE_EVERY = 600.0
 _CURVE_STEPS = 30

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from selfloop import generators, mixing
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.experiment import Experiment
 from selfloop.generators import Density
-from selfloop.learning.training import ROWS, SHADOW, Budget, State, parameters
+from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import advance, load
 from selfloop.metrics import METRICS, Evidence
 

@@ -11,24 +11,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from selfloop.core.errors import RunError
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
 from selfloop.generators import DDPM, OTCFM
 from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam, Optimizer, Ramp
-from selfloop.learning.training import (
-    EMA,
-    Batches,
-    Blocks,
-    Budget,
-    State,
-    averaged,
-    fresh,
-    parameters,
-    reset_optimizer,
-    train,
-)
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, parameters, reset_optimizer, train
 
 SEEDS = (0, 5, 9)
 STEPS = 12

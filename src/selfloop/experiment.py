@@ -1,33 +1,43 @@
-"""Experiment: what to run, as typed settings from YAML or Python, and the arms it stands for."""
+"""Experiment: what to run, as typed settings from YAML or Python."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from selfloop.core.config import Frozen
+from selfloop.core.capabilities import OF_DATA, WORDS, Capability
+from selfloop.core.config import BASE, Frozen, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
-from selfloop.data import Data
-from selfloop.features.networks import AnyFeatures, Identity
-from selfloop.generators import AnyGenerator, Density, Estimator
+from selfloop.core.registry import ABSENT, Absent, Family, Named
+from selfloop.data.base import DATA, Dataset
+from selfloop.features.base import FEATURES, Extractor
+from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
-from selfloop.metrics import METRICS
-from selfloop.mixing.augment import Augment
+from selfloop.metrics.base import METRICS
+from selfloop.mixing.base import MIXINGS, Mixing
 
 _MOST_ARMS = 10_000
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
+
+_NAMED: dict[str, Family[Any]] = {"data": DATA, "generator": GENERATORS, "mixing": MIXINGS, "features": FEATURES}
+"""The settings in which members of families stand."""
+
+GROWING = ("generations", "seeds", "grid", "metrics")
+"""Settings by which a run may grow."""
+
+FREE = ("description", "figures")
+"""Settings that change no number."""
 
 
 class Experiment(Frozen):
@@ -36,7 +46,7 @@ class Experiment(Frozen):
     Attributes:
         name: a word for the run directory and the report.
         description: what the experiment is for.
-        data: the real data.
+        data: the real data; arrays, tensors, data frames and functions of a seed are taken as they are.
         generator: the family of models and its hyperparameters.
         mixing: what each generation trains on.
         generations: T, the number of retrainings after generation 0.
@@ -50,13 +60,14 @@ class Experiment(Frozen):
         metrics: names out of ``selfloop.metrics.METRICS``.
         features: what the metrics look at, rows as they are or a network's features of images.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
+        figures: the numbers of the paper's figures that a recipe makes.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     description: str = ""
-    data: Data
-    generator: AnyGenerator
-    mixing: Augment = Augment()
+    data: Annotated[Dataset, Named(DATA)]
+    generator: Annotated[Generator, Named(GENERATORS)]
+    mixing: Annotated[Mixing, Named(MIXINGS)] = Field(default_factory=lambda: MIXINGS.parse("augment"))
     generations: PositiveInt
     budget: Budget | None = None
     pretrain: Budget | None = None
@@ -66,14 +77,20 @@ class Experiment(Frozen):
     seeds: PositiveInt | list[int] = 1
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     metrics: list[str] = _DEFAULT_METRICS
-    features: AnyFeatures = Identity()
+    features: Annotated[Extractor, Named(FEATURES)] = Field(default_factory=lambda: FEATURES.parse("identity"))
     keep_states: Literal["last", "all"] = "last"
+    figures: list[int] = Field(default_factory=list)
+    _reading: bool = PrivateAttr(default=False)
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember whether members may be absent."""
+        self._reading = bool((context or {}).get(ABSENT))
 
     @field_validator("metrics")
     @classmethod
-    def _known_metrics(cls, names: list[str]) -> list[str]:
+    def _known_metrics(cls, names: list[str], info: ValidationInfo) -> list[str]:
         for name in names:
-            if name not in METRICS:
+            if name not in METRICS and not (info.context or {}).get(ABSENT):
                 raise ValueError(f"no metric is called {name!r}{nearest(name, list(METRICS))}")
         if not names or len(set(names)) < len(names):
             raise ValueError("name at least one metric, and each only once")
@@ -89,30 +106,38 @@ class Experiment(Frozen):
     @field_validator("grid")
     @classmethod
     def _grid_values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        plain: dict[str, list[Any]] = {}
         for key, values in grid.items():
-            if not values or len({repr(v) for v in values}) < len(values):
-                raise ValueError(f"{key} needs at least one value, and each only once")
-            if key.split(".")[0] in ("grid", "seeds", "name", "generations", "metrics", "keep_states"):
+            if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states"):
                 raise ValueError(f"{key} cannot differ between arms")
-        return grid
+            plain[key] = [_plain_value(key, value) for value in values]
+            if not values or len({repr(v) for v in plain[key]}) < len(values):
+                raise ValueError(f"{key} needs at least one value, and each only once")
+        return plain
 
     @model_validator(mode="after")
     def _complete(self) -> Experiment:
+        if any(isinstance(getattr(self, key), Absent) for key in _NAMED):
+            return self
+        generator, data = GENERATORS.name_of(self.generator), DATA.name_of(self.data)
         if self.generator.trained and self.budget is None:
-            raise ValueError(f"generator {self.generator.name} is trained by gradient steps: give a budget")
-        if self.generator.events != self.data.events:
-            makes, holds = self.generator.events, self.data.events
-            raise ValueError(f"generator {self.generator.name} makes {makes}, and data {self.data.name} holds {holds}")
-        for name in self.metrics:
-            if METRICS[name].density and not isinstance(self.generator, Density):
-                raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")
-            if METRICS[name].parameters and isinstance(self.generator, Estimator):
-                raise ValueError(f"metric {name} needs parameters, which generator {self.generator.name} does not have")
-            if METRICS[name].modes and self.data.modes() is None:
-                raise ValueError(f"metric {name} needs known modes, which data {self.data.name} does not have")
-        if self.features.images and not self.data.images:
-            raise ValueError(f"features {self.features.name} look at images, which data {self.data.name} does not hold")
+            raise ValueError(f"generator {generator} is trained by gradient steps: give a budget")
+        if self.data.holds not in self.generator.makes:
+            makes = " or ".join(sorted(self.generator.makes))
+            raise ValueError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
+        for who, needs in self._needs():
+            for need in sorted(needs - self.generator.offers - self.data.offers):
+                lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
+                raise ValueError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
         return self
+
+    def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
+        """Yield what needs something of data or generator, and what."""
+        for name in self.metrics:
+            if name in METRICS:
+                yield f"metric {name}", METRICS[name].needs
+        yield f"features {FEATURES.name_of(self.features)}", self.features.needs
+        yield f"mixing {MIXINGS.name_of(self.mixing)}", getattr(self.mixing, "needs", frozenset())
 
     @classmethod
     def load(cls, source: str | Path) -> Experiment:
@@ -121,49 +146,43 @@ class Experiment(Frozen):
         Raises:
             ConfigError: there is no such file or recipe, or it does not describe an experiment.
         """
-        path = Path(source)
-        if str(source) in recipes():
-            text = (resources.files("selfloop") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
-        elif path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                raise ConfigError(f"cannot read {str(path)!r}: {reason}") from error
-        else:
-            raise ConfigError(f"no recipe or file is called {str(source)!r}{_instead(str(source))}")
-        return cls.parse(text, str(source))
+        return cls.build(*_source(str(source)))
 
     @classmethod
-    def parse(cls, text: str, source: str = "experiment") -> Experiment:
-        """Read an experiment from YAML text; ``source`` names it in messages.
+    def parse(cls, text: str, source: str = "experiment", *, absent: bool = False) -> Experiment:
+        """Read an experiment from YAML text.
+
+        Args:
+            text: YAML.
+            source: its name in messages.
+            absent: whether members of families whose code is not here are borne, as for reading a run.
 
         Raises:
             ConfigError: with one line that names the key and, for an unknown one, the nearest valid name.
         """
-        settings = _from_yaml(text, repr(source))
-        if not isinstance(settings, dict):
-            raise ConfigError(
-                f"{source!r} does not describe an experiment: expected keys such as name, data, generator"
-            )
-        return cls.build(settings)
+        return cls.build(_settings(text, source, None), absent=absent)
 
     @classmethod
-    def build(cls, settings: dict[str, Any]) -> Experiment:
+    def build(cls, settings: Mapping[str, Any], base: Path | None = None, *, absent: bool = False) -> Experiment:
         """Check plain settings, as YAML gives them.
+
+        Args:
+            settings: by name.
+            base: the folder in which relative paths are looked for before the caller's.
+            absent: as for :meth:`parse`.
 
         Raises:
             ConfigError: as :meth:`parse`.
         """
         try:
-            experiment = cls.model_validate(settings)
-            experiment.arms()
+            experiment = cls.model_validate(settings, context={BASE: base, ABSENT: absent})
         except ValidationError as error:
-            raise ConfigError(_one_line(error)) from error
+            raise ConfigError(one_line(error, cls)) from error
+        experiment.variants()
         return experiment
 
     def override(self, *assignments: str) -> Experiment:
-        """Return the experiment with ``key.path=value`` settings replaced; values are YAML.
+        """Return the experiment with ``key.path=value`` settings replaced; values are YAML, their order does not matter.
 
         Below ``grid`` the rest of the path is one key: ``grid.mixing.lam=[0, inf]``.
 
@@ -171,23 +190,42 @@ class Experiment(Frozen):
             ConfigError: an assignment is malformed or names no setting.
         """
         settings = self.model_dump()
+        pairs = []
         for assignment in assignments:
             key, equals, value = assignment.partition("=")
             if not equals or not key:
                 raise ConfigError(f"expected key.path=value, not {assignment!r}")
-            _assign(settings, key, _from_yaml(value, f"the value of {key!r}"))
+            pairs.append((key, _from_yaml(value, f"the value of {key!r}")))
+        # A name comes first: it says which settings there are.
+        for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
+            _assign(settings, key, value)
         return self.build(settings)
 
     def yaml(self) -> str:
         """Return the resolved settings as YAML that :meth:`parse` reads back to an equal experiment."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
+    def __str__(self) -> str:
+        return self.yaml()
+
     def digest(self) -> str:
         """Return the SHA-256 of the settings, hex; equal experiments have equal digests."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
-    def arms(self) -> list[Arm]:
-        """Return the arms: every combination of grid values, each with every seed.
+    def lasting(self) -> dict[str, Any]:
+        """Return the settings that a run keeps for good: not those by which it grows, that change no number, or files.
+
+        What a file holds lasts, and not where it lies.
+        """
+        plain = {key: value for key, value in self.model_dump().items() if key not in (*GROWING, *FREE)}
+        for key in _NAMED:
+            member = getattr(self, key)
+            for name in () if isinstance(member, Absent) else file_settings(member):
+                plain[key].pop(name, None)
+        return plain
+
+    def variants(self) -> list[tuple[dict[str, Any], Experiment]]:
+        """Return every combination of grid values, and the experiment with them filled in and no grid.
 
         Raises:
             ConfigError: a grid key names no setting, or a value is not valid there.
@@ -195,53 +233,23 @@ class Experiment(Frozen):
         repetitions = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
         if (count := repetitions * math.prod(map(len, self.grid.values()))) > _MOST_ARMS:
             raise ConfigError(f"seeds and grid make {count} arms, more than {_MOST_ARMS}")
-        seeds = list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
-        arms: list[Arm] = []
+        found: list[tuple[dict[str, Any], Experiment]] = []
         seen: set[str] = set()
+        base = self.model_dump() | {"grid": {}}
         for values in itertools.product(*self.grid.values()):
-            settings = dict(zip(self.grid, values, strict=True))
-            plain = self.model_dump() | {"grid": {}}
+            settings, plain = dict(zip(self.grid, values, strict=True)), dict(base)
             for key, value in settings.items():
                 _assign(plain, key, value)
             try:
-                resolved = Experiment.model_validate(plain)
+                resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
             except ValidationError as error:
-                raise ConfigError(f"grid: {_one_line(error)}") from error
+                raise ConfigError(f"grid: {one_line(error, Experiment)}") from error
             settings = {key: _get(resolved, key) for key in settings}
             if (digest := resolved.digest()) in seen:
                 raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
             seen.add(digest)
-            arms += [Arm(len(arms) + i, seed, settings, resolved) for i, seed in enumerate(seeds)]
-        return arms
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One chain of retrainings.
-
-    Attributes:
-        index: place among the experiment's arms.
-        seed: of all its random streams.
-        settings: the grid's keys and this arm's values.
-        experiment: the experiment with these values filled in and no grid.
-    """
-
-    index: int
-    seed: int
-    settings: dict[str, Any]
-    experiment: Experiment
-
-    @property
-    def label(self) -> str:
-        """The settings in short, without the seed: "λ = 0.5", "λ = inf, n = 10"."""
-        return ", ".join(f"{_short(k)} = {v}" for k, v in self.settings.items()) or f"λ = {self.experiment.mixing.lam}"
-
-    @functools.cached_property
-    def but_for_lam(self) -> str:
-        """The settings without λ, the seed not among them, but for how many samples λ > 1 needs; as text."""
-        plain = self.experiment.model_dump()
-        lam = plain["mixing"].pop("lam")
-        return json.dumps([plain, 1.0 if math.isinf(lam) else max(lam, 1.0)], sort_keys=True)
+            found.append((settings, resolved))
+        return found
 
 
 def recipes() -> list[str]:
@@ -250,44 +258,69 @@ def recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _instead(name: str) -> str:
-    """Return what to run instead of a recipe that there is not: figures 2, 6 and 9 of the paper share their runs."""
-    if re.fullmatch(r"fig\d+", name):
-        made = {recipe: re.match(r"Figures? ([\d, and]+)", Experiment.load(recipe).description) for recipe in recipes()}
-        number = name.removeprefix("fig")
-        if found := [
-            recipe for recipe, figures in made.items() if figures and number in re.findall(r"\d+", figures[1])
-        ]:
-            return f": that figure is made by {', '.join(found)}"
-    return nearest(name, recipes())
+def _source(source: str) -> tuple[dict[str, Any], Path | None]:
+    """Return the settings in a recipe or file, and the folder that its relative paths begin in."""
+    path = Path(source)
+    if source in recipes():
+        text = (resources.files("selfloop") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
+        return _settings(text, source, None), None
+    if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigError(f"cannot read {str(path)!r}: {reason}") from error
+        return _settings(text, source, path.parent), path.parent.absolute()
+    raise ConfigError(f"no recipe or file is called {source!r}{_instead(source)}")
 
 
-def stacks(experiment: Experiment) -> list[list[Arm]]:
-    """Group the arms that train together: equal but for seed and λ, and drawing equally many samples.
+def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
+    """Return the settings in YAML text, after those of the recipe or file that it extends."""
+    settings = _from_yaml(text, repr(source))
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{source!r} does not describe an experiment: expected keys such as name, data, generator")
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    if not isinstance(parent, str) or parent == source:
+        raise ConfigError(f"extends in {source!r}: expected another recipe's name or file, not {parent!r}")
+    beside = folder / parent if folder is not None else Path(parent)
+    try:
+        inherited, _ = _source(str(beside) if os.path.isfile(beside) else parent)
+    except RecursionError as error:
+        raise ConfigError(f"extends in {source!r}: {parent!r} extends it in turn") from error
+    return _merged(inherited, settings)
 
-    The grouping depends on the experiment alone, never on how many processes share the work: none larger than the
-    generator asks for, and of arms that are trained an even number, so that two cores have as much to do.
-    """
-    groups: dict[str, list[Arm]] = {}
-    for arm in experiment.arms():
-        groups.setdefault(arm.but_for_lam, []).append(arm)
-    out: list[list[Arm]] = []
-    for arms in groups.values():
-        parts = math.ceil(len(arms) / experiment.generator.stack)
-        if experiment.generator.trained and len(groups) == 1:
-            parts = min(parts + parts % 2, len(arms))
-        edges = [round(i * len(arms) / parts) for i in range(parts + 1)]
-        out += [arms[a:b] for a, b in itertools.pairwise(edges)]
+
+def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others laid over them: a family's settings one by one while its member is the same."""
+    out = dict(old)
+    for key, value in new.items():
+        before = out.get(key)
+        same = (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and value.get("name", before.get("name")) == before.get("name")
+        )
+        out[key] = _merged(before, value) if same and key not in ("grid", "budget", "pretrain") else value
     return out
 
 
-def first_alike(groups: list[list[Arm]]) -> list[int]:
-    """Return for every stack the first one whose arms differ from its own in λ alone.
+def _instead(name: str) -> str:
+    """Return what to run instead of a recipe that there is not: figures of the paper share their runs."""
+    if (match := re.fullmatch(r"fig(\d+)", name)) and (
+        made := [recipe for recipe in recipes() if int(match[1]) in _source(recipe)[0].get("figures", ())]
+    ):
+        return f": that figure is made by {', '.join(made)}"
+    return nearest(name, recipes())
 
-    Generation 0 knows no λ: theirs is its own, to the bit.
-    """
-    first: dict[tuple[tuple[str, int], ...], int] = {}
-    return [first.setdefault(tuple((arm.but_for_lam, arm.seed) for arm in arms), i) for i, arms in enumerate(groups)]
+
+def _plain_value(key: str, value: Any) -> Any:
+    """Return a value of the grid as YAML takes it, also where an object was given."""
+    family = _NAMED.get(key)
+    if family is None or isinstance(value, str | Mapping):
+        return value
+    return family.plain(family.parse(value))
 
 
 def _from_yaml(text: str, what: str) -> Any:
@@ -304,10 +337,6 @@ def _from_yaml(text: str, what: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # PyYAML lets what a tag's constructor raises through: !!int x, !!bool x, 2001-99-99.
         raise ConfigError(f"{what} is not plain YAML") from error
-
-
-def _short(key: str) -> str:
-    return {"mixing.lam": "λ"}.get(key, key.rsplit(".", 1)[-1])
 
 
 def _get(experiment: Experiment, key: str) -> Any:
@@ -334,55 +363,14 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
         place.clear()  # a budget is one number: the new one replaces the old
     elif last == "name" and path and place.get("name") != value:
         place.clear()
-    elif last not in place and path != ["grid"] and "name" in place:
-        raise ConfigError(f"no setting is called {key!r}{nearest(last, list(place))}")
+    elif path != ["grid"] and "name" in place and last not in (known := _known(path, place)):
+        raise ConfigError(f"no setting is called {key!r}{nearest(last, known)}")
     place[last] = value
 
 
-def _one_line(error: ValidationError) -> str:
-    """Turn pydantic's first complaint into one line: the dotted key, what is wrong, and the nearest valid name."""
-    complaint = error.errors(include_url=False)[0]
-    location = [str(part) for part in complaint["loc"]]
-    if location and location[0] in ("data", "generator", "features") and len(location) > 1:
-        del location[1]  # the union's tag is not part of the key the user wrote
-    if len(location) > 1 and location[0] == "seeds":
-        return f"seeds: expected how many, 1 or more, or a list of whole numbers, not {_quoted(complaint['input'])}"
-    key = ".".join(location)
-    message = str(complaint["msg"]).removeprefix("Value error, ")
-    if complaint["type"] == "extra_forbidden":
-        return f"no setting is called {key!r}{nearest(location[-1], _siblings(complaint['loc']))}"
-    if complaint["type"] == "union_tag_invalid":
-        tags = [tag.strip(" '") for tag in complaint["ctx"]["expected_tags"].split(",")]
-        return f"{key}: nothing is called {complaint['ctx']['tag']!r}{nearest(complaint['ctx']['tag'], tags)}"
-    if complaint["type"] == "union_tag_not_found":
-        return f"{key}.name is missing"
-    if complaint["type"] == "missing":
-        return f"{key or 'experiment'} is missing"
-    given = "" if isinstance(complaint["input"], dict) else f", not {_quoted(complaint['input'])}"
-    line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
-    return " ".join(line.lstrip(": ").split())
-
-
-def _quoted(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Return the valid names beside the one at ``location``."""
-    from selfloop import data, generators
-    from selfloop.features import networks as features
-
-    model: Any = Experiment
-    families = {"data": data.ALL, "generator": generators.ALL, "features": features.ALL}
-    tags: dict[Any, Any] = {
-        (key, cls.model_fields["name"].default): cls for key, classes in families.items() for cls in classes
-    }
-    path = list(location[:-1])
-    if len(path) >= 2 and (path[0], path[1]) in tags:
-        model, path = tags[path[0], path[1]], path[2:]
-    for part in path:
-        annotation = model.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, Frozen))
-    return list(model.model_fields)
+def _known(path: list[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings beside those that stand in a family's member."""
+    family = _NAMED.get(path[0]) if len(path) == 1 else None
+    if family is None or settings["name"] not in family:
+        return list(settings)
+    return list(family[settings["name"]].model_fields)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from selfloop import mixing
-from selfloop.core.samples import Samples
+from selfloop.arms import Arm
+from selfloop.core.errors import ConfigError
+from selfloop.core.records import Record
+from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
-from selfloop.data import Split
+from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
-from selfloop.experiment import Arm
-from selfloop.features.networks import AnyFeatures, cached
-from selfloop.learning.training import FAILED, Budget, State, parameters, reset_optimizer
-from selfloop.metrics import METRICS, Evidence
-from selfloop.mixing.augment import History
+from selfloop.features.base import Extractor, cached
+from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
+from selfloop.metrics.base import METRICS, Evidence
+from selfloop.mixing.base import MIXINGS, History, Pool, label, ratio, training_set
 
-Record = dict[str, Any]
+_MOST_ROWS = 2**40
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,36 @@ class Outcome:
 
 
 def load(arms: Sequence[Arm]) -> Split:
-    """Load the real data of a stack of arms, in the generator's number type."""
+    """Load the real data of a stack of arms, in the number type that the generator takes."""
     experiment = arms[0].experiment
     split = experiment.data.load([arm.seed for arm in arms])
-    dtype = experiment.generator.dtype
-    return replace(split, train=split.train.to(dtype), held_out=split.held_out.to(dtype))
+    typed = functools.partial(split.events.typed, dtype=experiment.generator.dtype)
+    return replace(split, train=typed(split.train), held_out=typed(split.held_out))
 
 
 def data_key(arms: Sequence[Arm]) -> str:
     """Return what :func:`load` depends on: stacks of which this is the same share their real data."""
-    experiment = arms[0].experiment
-    return f"{experiment.data.model_dump_json()} {[arm.seed for arm in arms]} {experiment.generator.dtype}"
+    return f"{[arm.data_key for arm in arms]} {arms[0].experiment.generator.dtype}"
+
+
+def mix(arms: Sequence[Arm], split: Split, t: int, history: History) -> Samples:
+    """Return the training sets of generation t of a stack of arms, as each arm's regime makes them.
+
+    Raises:
+        ConfigError: a regime asks for what is not there, or returns something else than rows.
+        DataError: the data have too few fresh rows left.
+    """
+    real = Samples.full(split.train, born=0)
+
+    def pool(r: int, arm: Arm) -> Pool:
+        data, dtype = arm.experiment.data, arm.experiment.generator.dtype
+        fresh: Callable[[int], Tensor] | None = None
+        if "fresh" in data.offers:
+            fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
+        past = lambda g: history(g).select([r])  # noqa: E731
+        return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh)
+
+    return stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
 
 
 def advance(
@@ -57,8 +76,9 @@ def advance(
     history: History,
     first: State | None,
     device: Device = HERE,
+    data: Samples | None = None,
 ) -> Outcome:
-    """Run generation t of Algorithm 1 for arms that differ in seed and λ only.
+    """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
 
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
     its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite.
@@ -66,62 +86,97 @@ def advance(
     Args:
         arms: R arms of one stack.
         split: their real data.
-        t: 0 trains on real data alone; later ones on what the mixing regime makes of ``history``.
+        t: 0 begins; later ones may train on what ``history`` holds.
         state: after generation t − 1; None at t = 0.
         history: maps a generation before t to its samples.
         first: after generation 0; None at t = 0.
         device: where to fit and sample.
+        data: the training sets, where :func:`mix` has been asked for them already.
 
     Returns:
-        The state, max(n, ⌊λ·n⌋) samples per arm, and one record per arm.
+        The state, as many samples per arm as its regime wants, and one record per arm.
     """
     alive = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
     if not alive:
-        return Outcome(_required(state), history(t - 1), [_record(arm, t, split, None) for arm in arms])
+        return Outcome(_required(state), history(t - 1), [_record(arm, t, None, None) for arm in arms])
     rows = Rows(alive, len(arms))
     living = [arms[r] for r in alive]
     real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
     then = None if state is None else rows.narrow(state)
-    fitted, samples = _step(living, real.train, t, then, functools.cache(lambda g: history(g).select(alive)), device)
+    if data is None:
+        data = mix(living, real, t, functools.cache(lambda g: history(g).select(alive)))
+    fitted = _fit(living, data, split.train.shape[1], t, then, device)
+    samples = _sample(living, real.train, t, fitted, device)
     origin = fitted if first is None else rows.narrow(first)
-    records = _measure(living, real, t, fitted, origin, samples, device.team)
+    records = measure(living, real, t, fitted, origin, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
     if rows.all:
         return Outcome(fitted, samples, records)
-    every = {arm.index: _record(arm, t, split, None) for arm in arms} | {r["arm"]: r for r in records}
+    every = {arm.index: _record(arm, t, None, None) for arm in arms} | {r["arm"]: r for r in records}
     return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
 
 
-def _step(
-    arms: Sequence[Arm], train: Tensor, t: int, state: State | None, history: History, device: Device
-) -> tuple[State, Samples]:
-    """Mix, fit and sample: the three lines of Algorithm 1."""
-    experiment = arms[0].experiment
-    generator, n = experiment.generator, train.shape[1]
-    streams = Streams(seeds=tuple(arm.seed for arm in arms), generation=t)
-    real = Samples.full(train, born=0)
+def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Return the numbers of equal keys together, in the order in which each first comes."""
+    found: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        found.setdefault(key, []).append(i)
+    return list(found.values())
 
-    data = mixing.stack(
-        [
-            arm.experiment.mixing(t, real.select([r]), _of(history, r), Streams((arm.seed,), t))
-            for r, arm in enumerate(arms)
-        ]
-    )
+
+def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None, device: Device) -> State:
+    """Fit every arm to its training set; those whose rows are weighed apart from the others, which go another way."""
+    experiment = arms[0].experiment
+    generator, streams = experiment.generator, _streams(arms, t)
     if state is None or experiment.retrain == "scratch":
-        state = generator.init(train.shape[2:], streams)
+        state = generator.init(data.x.shape[2:], streams)
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
-    budget = (experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)
-    state = generator.fit(state, data, budget.resolve(n), streams, device)
-    latents = streams if experiment.latents == "fresh" else streams.at(0)
-    x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents, device)
-    return state, _freeze(Samples.full(x, born=t + 1), state, generator.dtype)
+    budget = ((experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)).resolve(n)
+    weighed = [data.weight is not None and bool((data.weight[r, : data.count[r]] != 1).any()) for r in range(len(arms))]
+    groups = _alike(weighed)
+    if len(groups) == 1:
+        data = data if weighed[0] else replace(data, weight=None)
+        return generator.fit(state, data, budget, streams, device)
+    out: State = {}
+    for g, chosen in enumerate(groups):
+        rows, part = Rows(chosen, len(arms)), data.select(chosen)
+        part = part if weighed[chosen[0]] else replace(part, weight=None)
+        among = _streams([arms[r] for r in chosen], t)
+        fitted = generator.fit(rows.narrow(state), part, budget, among, device.apart(g))
+        out = rows.widen(fitted, out or {k: v.new_zeros(len(arms), *v.shape[1:]) for k, v in fitted.items()})
+    return out
 
 
-def _of(history: History, r: int) -> History:
-    return lambda t: history(t).select([r])
+def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: Device) -> Samples:
+    """Draw as many samples of every arm as its regime wants; those that want equally many together."""
+    experiment, n = arms[0].experiment, train.shape[1]
+    latents = t if experiment.latents == "fresh" else 0
+    wanted = [_draws(arm, t, n) for arm in arms]
+    drawn: dict[int, Samples] = {}
+    for chosen in _alike(wanted):
+        rows = Rows(chosen, len(arms))
+        part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
+        x = experiment.generator.sample(part, wanted[chosen[0]], streams, device)
+        found = _freeze(Samples.full(x, born=t + 1), part, train.dtype)
+        if rows.all:
+            return found
+        drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
+    return stack([drawn[r] for r in range(len(arms))])
+
+
+def _draws(arm: Arm, t: int, n: int) -> int:
+    wanted = arm.experiment.mixing.draws(t, n)
+    if not isinstance(wanted, int) or not 1 <= wanted < _MOST_ROWS:
+        what = MIXINGS.name_of(arm.experiment.mixing)
+        raise ConfigError(f"mixing {what!r} wants {wanted!r} samples of generation {t}: draws returns a whole number")
+    return wanted
+
+
+def _streams(arms: Sequence[Arm], t: int) -> Streams:
+    return Streams(seeds=tuple(arm.seed for arm in arms), generation=t)
 
 
 def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
@@ -134,55 +189,106 @@ def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     return Samples(x=x, born=samples.born, count=samples.count * finite)
 
 
-def _measure(
-    arms: Sequence[Arm], split: Split, t: int, state: State, first: State, samples: Samples, team: Team
+def measure(
+    arms: Sequence[Arm],
+    split: Split,
+    t: int,
+    state: State,
+    first: State,
+    samples: Samples,
+    team: Team,
+    data: Samples | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Record]:
     """Compute the metrics of the arms that are finite, and their floors at generation 0.
 
     The processes of a team share the features of the generated images; the first alone goes on to the metrics.
+
+    Args:
+        arms: R arms of one stack.
+        split: their real data.
+        t: the generation.
+        state: after it, {} where no metric looks at weights.
+        first: after generation 0, likewise.
+        samples: of it.
+        team: this process and those beside it.
+        data: what the arms were trained on.
+        names: of metrics; None is those of the experiment.
     """
-    experiment, n = arms[0].experiment, split.train.shape[1]
+    n = split.train.shape[1]
+    records = [_record(arm, t, None, None if data is None else _born(data, r)) for r, arm in enumerate(arms)]
     sound = [r for r in range(len(arms)) if int(samples.count[r])]
-    names, records = experiment.metrics, [_record(arm, t, split, None) for arm in arms]
-    if not sound:
-        return records
-    rows = Rows(sound, len(arms))
+    for chosen in _alike(min(n, int(samples.count[r])) for r in sound):
+        among = [sound[i] for i in chosen]
+        found = _measured(arms, split, t, state, first, samples, team, among, names)
+        for r, values in zip(among, found, strict=False):
+            records[r] |= values
+    return records
+
+
+def _measured(
+    arms: Sequence[Arm],
+    split: Split,
+    t: int,
+    state: State,
+    first: State,
+    samples: Samples,
+    team: Team,
+    sound: list[int],
+    names: Sequence[str] | None,
+) -> list[Record]:
+    """Return what the records of some arms, which have equally many samples, say of their metrics."""
+    experiment, n = arms[0].experiment, split.train.shape[1]
+    rows, names = Rows(sound, len(arms)), experiment.metrics if names is None else names
+    count = min(n, int(samples.count[sound[0]]))
     real = split if rows.all else replace(split, train=split.train[sound], held_out=split.held_out[sound])
     streams = Streams(seeds=tuple(arms[r].seed for r in sound))
     evidence = Evidence(
         generator=experiment.generator,
         state=rows.narrow(state),
         first=rows.narrow(first),
-        untrained=experiment.generator.init(split.train.shape[2:], streams),
+        untrained=experiment.generator.init(split.train.shape[2:], streams) if state else {},
         train=real.train,
         held_out=real.held_out,
-        generated=samples.x if rows.all and samples.x.shape[1] == n else samples.x[sound, :n],
+        generated=samples.x if rows.all and samples.x.shape[1] == count else samples.x[sound, :count],
         features=functools.partial(_features, experiment.features, split),
-        modes=split.modes,
+        modes=experiment.data.modes(),
     )
-    if team.size > 1 and experiment.features.images:
-        together = [_features_together(experiment.features, split.pixels(x), team) for x in evidence.generated]
+    if team.size > 1 and "pixels" in experiment.features.needs:
+        together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]
         evidence.shared("generated", lambda: together)
     if team.rank > 0:
-        return records
+        return []
     values = {name: METRICS[name].compute(evidence).tolist() for name in names}
     floor = replace(evidence, generated=evidence.train)
     floors = {name: METRICS[name].compute(floor).tolist() for name in names if t == 0 and METRICS[name].floor}
-    for i, r in enumerate(sound):
-        records[r] = _record(arms[r], t, split, {name: values[name][i] for name in names})
+    found: list[Record] = []
+    for i in range(len(sound)):
+        some = Record(status="ok", metrics={name: _number(values[name][i]) for name in names})  # type: ignore[typeddict-item]
         if floors:
-            records[r]["reference"] = {name: floors[name][i] for name in floors}
-    return records
+            some["reference"] = {name: _number(floors[name][i]) for name in floors}
+        found.append(some)
+    return found
 
 
-def _features(extractor: AnyFeatures, split: Split, x: Tensor, real: bool) -> Tensor:
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _features(extractor: Extractor, split: Split, x: Tensor, real: bool) -> Tensor:
     """Return the features (N, k) of (N, *event) rows in model units."""
-    seen = split.pixels(x) if extractor.images else x
+    seen = _seen(extractor, split, x)
     return cached(extractor, seen) if real else extractor(seen)
 
 
-def _features_together(extractor: AnyFeatures, images: Tensor, team: Team) -> Tensor:
-    """Return the features of (N, C, H, W) images, of which every process computes its share."""
+def _seen(extractor: Extractor, split: Split, x: Tensor) -> Tensor:
+    pixels = split.events.pixels(x) if "pixels" in extractor.needs else None
+    return x if pixels is None else pixels
+
+
+def _features_together(extractor: Extractor, split: Split, x: Tensor, team: Team) -> Tensor:
+    """Return the features of (N, *event) rows, of which every process computes its share."""
+    images = _seen(extractor, split, x)
     own = extractor(images[team.rank :: team.size])
     every = own.new_zeros(len(images), own.shape[1])
     every[team.rank :: team.size] = own
@@ -192,30 +298,39 @@ def _features_together(extractor: AnyFeatures, images: Tensor, team: Team) -> Te
 
 
 def named(record: Record, arm: Arm) -> Record:
-    """Return an arm's record of generation 0 as that of another arm that differs from it in λ."""
-    return record | {"arm": arm.index, "seed": arm.seed, "settings": _settings(arm)}
+    """Return an arm's record of generation 0 as that of another arm, which was trained on the same rows."""
+    return record | _head(arm, record["generation"])  # type: ignore[return-value]
 
 
-def _settings(arm: Arm) -> dict[str, Any]:
-    return {k: "inf" if v == math.inf else v for k, v in arm.settings.items()}
+def _head(arm: Arm, t: int) -> Record:
+    """Return what a record says of the arm itself."""
+    of = ratio(arm.experiment.mixing)
+    return Record(  # type: ignore[typeddict-item]
+        generation=t,
+        arm=arm.index,
+        seed=arm.seed,
+        settings=arm.plain,
+        regime=label(arm.experiment.mixing),
+        ratio="inf" if of == math.inf else of,
+    )
 
 
-def _record(arm: Arm, t: int, split: Split, metrics: dict[str, float] | None) -> Record:
-    """Return a JSON-ready record; a number that is not finite becomes null, λ = inf the word "inf"."""
-    n = split.train.shape[1]
-    lam = arm.experiment.mixing
-    synthetic = 0 if t == 0 else lam.synthetic(n)
-    values = metrics or dict.fromkeys(arm.experiment.metrics, math.nan)
-    return {
-        "generation": t,
-        "arm": arm.index,
-        "seed": arm.seed,
-        "settings": _settings(arm),
-        "status": "diverged" if metrics is None else "ok",
-        "n_real": 0 if t > 0 and math.isinf(lam.lam) else n,
-        "n_synthetic": synthetic,
-        "metrics": {name: value if math.isfinite(value) else None for name, value in values.items()},
-    }
+def _born(data: Samples, r: int) -> dict[str, int]:
+    """Return how many of an arm's training rows were born in which generation."""
+    generations, counts = data.born[r, : int(data.count[r])].unique(return_counts=True)
+    return {str(g): c for g, c in zip(generations.tolist(), counts.tolist(), strict=True)}
+
+
+def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dict[str, int] | None) -> Record:
+    """Return a record, of an arm that has diverged where there are no metrics."""
+    born = born or {}
+    return _head(arm, t) | Record(  # type: ignore[return-value,typeddict-item]
+        status="diverged" if metrics is None else "ok",
+        n_real=born.get("0", 0),
+        n_synthetic=sum(born.values()) - born.get("0", 0),
+        born=born,
+        metrics=dict.fromkeys(arm.experiment.metrics) if metrics is None else metrics,
+    )
 
 
 def _required(state: State | None) -> State:

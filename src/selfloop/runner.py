@@ -5,27 +5,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfloop.core.errors import ConfigError, DataError, quoted
+from selfloop.arms import Arm, first_alike
+from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import copy, disk_errors, save_tensors
-from selfloop.data import Split
+from selfloop.core.records import Record
+from selfloop.core.registry import learn, own_code
+from selfloop.core.samples import Samples
+from selfloop.data.base import Split
+from selfloop.engines.base import Engine
 from selfloop.engines.device import Device
+from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.engines.workers import engine
-from selfloop.experiment import Arm, Experiment, first_alike, stacks
-from selfloop.generators import Diffusers, Flow, diffusers, flow
-from selfloop.generators.images import UNetModel
-from selfloop.loop import Outcome, Record, advance, data_key, load, named
-from selfloop.metrics import METRICS
-from selfloop.store import Run, Writer, fingerprint
+from selfloop.environment import complete_environment
+from selfloop.experiment import Experiment
+from selfloop.generators.base import GENERATORS
+from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
+from selfloop.metrics.base import METRICS
+from selfloop.store import Run, Writer, belongs, check
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 
@@ -36,7 +39,7 @@ class Generation:
 
     Attributes:
         t: its number.
-        records: one per arm, as in metrics.jsonl.
+        records: one per arm, as in metrics.jsonl; of a run that grew by arms, of those that are new.
         seconds: wall time it took.
     """
 
@@ -45,21 +48,56 @@ class Generation:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is the same for all stacks of a generation, on its way to where they run."""
+
+    out: str
+    folder: str
+    t: int
+    team: Team
+    save_every: float
+    code: bytes
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of one stack's generation.
+
+    Attributes:
+        stack: its number.
+        notes: on each of its files, by kind.
+        records: of its arms.
+        trained: SHA-256 of what its arms were trained on.
+        twin: the stack whose files these are copies of; None of ones of its own.
+    """
+
+    stack: int
+    notes: dict[str, Any]
+    records: list[Record]
+    trained: str = ""
+
+
 def run(
     experiment: Experiment,
     out: str | Path,
     *,
     workers: int = 0,
+    engine: Engine | None = None,
     team: Team | None = None,
     save_every: float = 600.0,
     progress: Progress | None = None,
 ) -> Iterator[Generation]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
+    A directory that holds this experiment is resumed; one that holds it with fewer generations, seeds, values of the grid
+    or metrics grows, and what was there keeps its bits.
+
     Args:
         experiment: what to run.
-        out: the run directory; made if it is not there, resumed if it holds this experiment.
+        out: the run directory; made if it is not there.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
+        engine: what runs the arms; None is that of ``workers``.
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
@@ -69,93 +107,160 @@ def run(
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
     """
-    out, team = Path(out), team or Team()
-    members = stacks(experiment)
+    out, team, chosen = Path(out), team or Team(), engine or Local(workers=workers)
     try:
-        if team.size > 1 and (workers > 0 or experiment.generator.events != "images"):
-            what = "fits of images, one after the other (workers 0)"
-            raise ConfigError(f"several devices share {what}, not those of generator {experiment.generator.name}")
-        with Writer.lock(out, experiment, _complete_environment(experiment)) as writer:
-            identity = writer.environment["experiment"] + writer.environment["data"]
-            with engine(workers, len(members)) as pool, disk_errors(out):
-                for t in range(writer.last + 1, experiment.generations + 1):
-                    team.broadcast((t, identity))
-                    started = time.monotonic()
-                    folder = writer.begin(t)
-                    work = functools.partial(advance_stack, str(out), str(folder), identity, t, team, save_every)
-                    alike = first_alike(members) if t == 0 else list(range(len(members)))
-                    files: dict[str, Any] = {}
-                    records: list[Record] = []
-                    todo = sorted(set(alike))
-                    for done, (stack, notes, rows) in enumerate(pool.map(work, todo), 1):
-                        for twin in (i for i, one in enumerate(alike) if one == stack):
-                            files |= _copied(folder, notes, stack, twin)
-                            records += [named(record, arm) for record, arm in zip(rows, members[twin], strict=True)]
-                        if progress is not None:
-                            progress(t, done, len(todo))
-                    records.sort(key=lambda record: int(record["arm"]))
-                    writer.commit(t, files, records)
-                    seconds = time.monotonic() - started
-                    writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
-                    yield Generation(t, records, seconds)
+        if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
+            what = "fits of large networks, one after the other (workers 0)"
+            name = GENERATORS.name_of(experiment.generator)
+            raise ConfigError(f"several devices share {what}, not those of generator {name}")
+        if _nothing_to_do(experiment, out):
+            return
+        environment, real = complete_environment(experiment)
+        check(out, experiment, environment, real)
+        _can_be_measured(experiment, out)
+        code = b"" if chosen.here else own_code()
+        with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
+            _measure_anew(writer)
+            yield from _generations(writer, chosen, team, save_every, code, progress)
     finally:
         team.broadcast(None)
+
+
+def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
+    """Whether the directory holds this very experiment, finished, for which not even its data are needed."""
+    if not (out / "experiment.yaml").exists():
+        return False
+    there = Run.open(out)
+    if there.present == 0:
+        return False
+    belongs(there, experiment)
+    return there.experiment.model_dump() == experiment.model_dump() and there.finished and _measured(there)
+
+
+def _measured(there: Run) -> bool:
+    """Whether the last generation has all metrics; they are added from the first on."""
+    return all(set(there.experiment.metrics) <= set(record["metrics"]) for record in there.of_generation(there.last))
+
+
+def _generations(
+    writer: Writer, engine: Engine, team: Team, save_every: float, code: bytes, progress: Progress | None
+) -> Iterator[Generation]:
+    members = writer.stacks
+    with engine.start(len(members)) as pool:
+        for t in range(writer.last + 1, writer.experiment.generations + 1):
+            todo = writer.lacking(t)
+            if not todo:
+                continue
+            team.broadcast((t, todo))
+            started = time.monotonic()
+            task = _Task(str(writer.path), str(writer.begin(t)), t, team, save_every, code)
+            done: list[_Done] = []
+            for each in _rounds(pool, task, members, todo):
+                done.append(each)
+                if progress is not None:
+                    progress(t, len(done), len(todo))
+            done.sort(key=lambda each: each.stack)
+            records = sorted((r for each in done for r in each.records), key=lambda record: record["arm"])
+            notes = {each.stack: {_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
+            writer.commit(t, notes, records)
+            seconds = time.monotonic() - started
+            writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
+            yield Generation(t, records, seconds)
+
+
+def _rounds(pool: Any, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
+    """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after the first of them."""
+    if task.t > 0:
+        yield from pool.map(functools.partial(_advance, task, {}), todo)
+        return
+    alike = dict(zip(todo, first_alike([members[s] for s in todo]), strict=True))
+    first = [s for i, s in enumerate(todo) if alike[s] == i]
+    found: dict[int, _Done] = {}
+    for done in pool.map(functools.partial(_advance, task, {}), first):
+        found[done.stack] = done
+        yield done
+    twins = {s: found[todo[i]] for s, i in alike.items() if s not in found}
+    yield from pool.map(functools.partial(_advance, task, twins), list(twins))
 
 
 def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
     """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
     while (said := team.broadcast(None)) is not None:
-        t, identity = said
-        members = stacks(experiment)
-        for stack in sorted(set(first_alike(members))) if t == 0 else range(len(members)):
-            with as_in_a_worker():
-                _outcome(str(out), identity, t, team, math.inf, stack)
+        t, todo = said
+        task = _Task(str(out), "", t, team, math.inf, b"")
+        members = Run.open(out).stacks
+        first = first_alike([members[s] for s in todo]) if t == 0 else list(range(len(todo)))
+        with as_in_a_worker():
+            for stack in (s for i, s in enumerate(todo) if first[i] == i):
+                _outcome(task, stack, None)
+            for stack in (s for i, s in enumerate(todo) if first[i] != i):
+                if not team.broadcast(None):  # whether it is a copy of the first one that is like it
+                    _outcome(task, stack, None)
 
 
-def advance_stack(
-    out: str, folder: str, identity: str, t: int, team: Team, save_every: float, stack: int
-) -> tuple[int, dict[str, Any], list[Record]]:
-    """Run generation t of one stack from the run directory ``out`` and write its files into ``folder``."""
-    outcome = _outcome(out, identity, t, team, save_every, stack)
+def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
+    """Run one stack's generation from the run directory, and write its files into the task's folder."""
+    learn(task.code)
+    data = None
+    if task.t == 0:
+        opened, members, split = _opened(task.out, _identity(task.out), stack)
+        data = mix(members, split, 0, _no_history)
+        trained, twin = _digest(data), twins.get(stack)
+        if twin is not None and task.team.broadcast(twin.trained == trained):
+            for kind in twin.notes:
+                copy(Path(task.folder) / _file(kind, twin.stack), Path(task.folder) / _file(kind, stack))
+            records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
+            return _Done(stack, twin.notes, records, trained)
+    outcome = _outcome(task, stack, data)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
-        kind: save_tensors(Path(folder) / _file(kind, stack), tensors)
+        kind: save_tensors(Path(task.folder) / _file(kind, stack), tensors)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
-    return stack, notes, outcome.records
+    return _Done(stack, notes, outcome.records, "" if data is None else _digest(data))
 
 
 def _file(kind: str, stack: int) -> str:
     return f"{kind}-{stack:03d}.safetensors"
 
 
-def _copied(folder: Path, notes: dict[str, Any], stack: int, twin: int) -> dict[str, Any]:
-    """Give a stack the files of another one, and return the notes on them by name."""
-    for kind in notes if twin != stack else ():
-        copy(folder / _file(kind, stack), folder / _file(kind, twin))
-    return {_file(kind, twin): note for kind, note in notes.items()}
+def _no_history(g: int) -> Samples:
+    raise ConfigError(f"mixing asks generation 0 for samples of generation {g}: there are none yet")
 
 
-def _outcome(out: str, identity: str, t: int, team: Team, save_every: float, stack: int) -> Outcome:
-    opened, members, split = _opened(out, identity, stack)
+def _digest(data: Samples) -> str:
+    digest = hashlib.sha256()
+    for tensor in (data.x, data.born, data.count, *(() if data.weight is None else (data.weight,))):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
+    opened, members, split = _opened(task.out, _identity(task.out), stack)
+    t = task.t
     return advance(
         members,
         split,
         t,
         opened.state(t - 1, stack) if t else None,
-        functools.cache(lambda g: opened.stack_samples(g, stack)),
+        functools.cache(lambda g: opened.stack_samples(g, stack)) if t else _no_history,
         opened.state(0, stack) if t else None,
-        Device(team, opened.checkpoint(t, stack), save_every),
+        Device(task.team, opened.checkpoints(t, stack), task.save_every),
+        data,
     )
+
+
+def _identity(out: str) -> str:
+    """Return what tells apart runs that follow each other in the same directory, and how far one has grown."""
+    with open(Path(out) / "experiment.yaml", "rb") as file:
+        return file.readline().decode()
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Arm], Split]:
-    """Open the run and load one stack's data once per process; both are the same in every generation.
-
-    ``identity`` tells apart runs that follow each other in the same directory.
-    """
-    opened = Run.open(out)
+    """Open the run and load one stack's data once per process; both are the same in every generation."""
+    opened = _run(out, identity)
     members, loaded = opened.stacks[stack], _loaded(out, identity)
     if data_key(members) not in loaded:
         loaded[data_key(members)] = load(members)
@@ -163,83 +268,70 @@ def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Arm], Split]
 
 
 @functools.lru_cache(maxsize=1)
+def _run(out: str, identity: str) -> Run:
+    return Run.open(out)
+
+
+@functools.lru_cache(maxsize=1)
 def _loaded(out: str, identity: str) -> dict[str, Split]:
-    """Return the real data that this process has loaded for a run, by its source; images may be large."""
+    """Return the real data that this process has loaded for a run, by their key; images may be large."""
     return {}
 
 
-def environment(experiment: Experiment) -> dict[str, Any]:
-    """Return what results depend on besides the experiment: libraries, machine, real rows, metrics, feature extractor.
+# Metrics that a finished part of a run has not got yet
+
+
+def _can_be_measured(experiment: Experiment, out: Path) -> None:
+    """Refuse metrics that look at weights which a run did not keep.
 
     Raises:
-        DataError: the data, or what the feature extractor needs, cannot be loaded.
-        ConfigError: a library that the generator needs is not installed.
+        RunError: with the first of them.
     """
-    data = _data(experiment)
-    libraries = ["selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors"]
-    for family, library in ((Diffusers, diffusers.library), (Flow, flow.library)):
-        if isinstance(experiment.generator, family):
-            libraries.append(library().__name__)
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "libraries": {name: version(name) for name in libraries},
-        "data": data,
-        "metrics": {name: METRICS[name].version for name in experiment.metrics},
-        "features": experiment.features.key(),
-        "checkpoint": _checkpoint(experiment),
-    }
+    if not (out / "experiment.yaml").exists():
+        return
+    there = Run.open(out)
+    new = [name for name in experiment.metrics if name not in there.experiment.metrics and METRICS[name].weights]
+    if new and not all(there.keeps_state(t) for t in range(there.present)):
+        raise RunError(
+            f"{str(out)!r} cannot add metric {new[0]}: it looks at weights, of which generations 1 to "
+            f"{there.present - 3} were not kept; name it, or set keep_states to 'all', before a run begins"
+        )
 
 
-def _complete_environment(experiment: Experiment) -> dict[str, Any]:
-    """Return the environment, or name in one error all that it lacks: files are fetched together."""
-    try:
-        return environment(experiment)
-    except DataError as error:
-        raise DataError("; ".join(missing(experiment)) or str(error)) from error
+def _measure_anew(writer: Writer) -> None:
+    """Add to every committed generation the metrics that it lacks, from its samples and what weights there are."""
+    names = writer.experiment.metrics
+    changed = False
+    for t in range(writer.present):
+        records = {(s, r): record for s, r, record in _placed(writer, t)}
+        lacking = {s for (s, _), record in records.items() if not set(names) <= set(record["metrics"])}
+        for s in sorted(lacking):
+            new = [name for name in names if name not in records[s, 0]["metrics"]]
+            for r, found in enumerate(_remeasured(writer, t, s, new)):
+                record = records[s, r]
+                record["metrics"] |= found["metrics"] if record["status"] == "ok" else dict.fromkeys(new)
+                if "reference" in found:
+                    record["reference"] = record.get("reference", {}) | found["reference"]
+        if lacking:
+            writer.amend(t, sorted(records.values(), key=lambda record: record["arm"]))
+            changed = True
+    if changed:
+        writer.renew_metrics()
 
 
-def missing(experiment: Experiment) -> list[str]:
-    """Return, a line each, what a run of an experiment would refuse to begin without."""
-    needs: tuple[Callable[[Experiment], object], ...] = (_data, lambda e: e.features.key(), _checkpoint)
-    found = []
-    for need in needs:
-        try:
-            need(experiment)
-        except DataError as error:
-            found.append(str(error))
-    return found
+def _placed(writer: Writer, t: int) -> Iterator[tuple[int, int, Record]]:
+    """Yield the records of a generation with the stack of each and its row there."""
+    by_arm = {record["arm"]: record for record in writer.of_generation(t)}
+    for s, members in enumerate(writer.stacks):
+        yield from ((s, r, by_arm[arm.index]) for r, arm in enumerate(members) if arm.index in by_arm)
 
 
-def _data(experiment: Experiment) -> str:
-    """Return the SHA-256 of the real rows of all stacks.
-
-    Raises:
-        DataError: some cannot be loaded.
-    """
-    seen: dict[str, str] = {}  # arms share their data, which may be large
-    prints = []
-    for members in stacks(experiment):
-        if data_key(members) not in seen:
-            seen[data_key(members)] = fingerprint(load(members))
-        prints.append(seen[data_key(members)])
-    return hashlib.sha256("".join(prints).encode()).hexdigest()
+def _remeasured(writer: Writer, t: int, s: int, names: Sequence[str]) -> list[Record]:
+    looks = any(METRICS[name].weights for name in names)
+    state, first = (writer.state(t, s), writer.state(0, s)) if looks else ({}, {})
+    members = writer.stacks[s]
+    split = _opened(str(writer.path), _identity(str(writer.path)), s)[2]
+    with as_in_a_worker():
+        return measure(members, split, t, state, first, writer.stack_samples(t, s), Team(), None, names)
 
 
-def _checkpoint(experiment: Experiment) -> str | None:
-    """Return the SHA-256 of the file that generation 0 begins with.
-
-    Raises:
-        DataError: it is not there.
-    """
-    path = experiment.generator.checkpoint if isinstance(experiment.generator, UNetModel) else None
-    if path is None:
-        return None
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"generator.checkpoint {quoted(path)} cannot be read ({error.strerror}): fetch it, or set it to null"
-        ) from error

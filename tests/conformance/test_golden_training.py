@@ -9,6 +9,7 @@ import pytest
 from recorded import edm_of, files, settings
 from torch import Tensor
 
+from selfloop.core.samples import State
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.diffusion import EDM, denoising_loss, prediction_loss
 from selfloop.learning.nets import names, presets
@@ -18,7 +19,7 @@ from selfloop.learning.nets.unet import evaluate
 from selfloop.learning.optimizer import Adam, Ramp
 from selfloop.learning.pixels import to_interval
 from selfloop.learning.schedule import Schedule
-from selfloop.learning.training import EMA, SHADOW, State, train
+from selfloop.learning.training import EMA, SHADOW, train
 
 LOSS = 1e-5  # relative
 EACH = 2e-3  # of the sum of the rates

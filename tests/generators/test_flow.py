@@ -13,10 +13,10 @@ import torch
 
 from selfloop import Experiment, run
 from selfloop.core.errors import ConfigError
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.generators import Flow
-from selfloop.learning.training import Budget, State, parameters
+from selfloop.learning.training import Budget, parameters
 
 SMALL = Flow(transforms=2, bins=4, width=16, batch_size=64)
 STREAMS = Streams((0,))

@@ -10,10 +10,10 @@ import torch
 from sklearn.mixture import GaussianMixture as Peer
 from torch import Tensor
 
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.generators import Gaussian, GaussianMixture
-from selfloop.learning.training import Budget, State
+from selfloop.learning.training import Budget
 from selfloop.theory.contraction import contraction, maximise
 from selfloop.theory.mixture import Mixtures, plug_in
 

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.generators import VAE, Density
 from selfloop.learning.nets.mlp import mlp
-from selfloop.learning.training import Budget, State
+from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))
 LINE = VAE(latent=1, width=16, batch_size=128)

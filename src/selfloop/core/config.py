@@ -1,10 +1,15 @@
-"""What every typed setting has in common: frozen, strict, and no unknown keys."""
+"""What every typed setting has in common: frozen, strict, and no unknown keys; and errors about them in one line."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+
+from selfloop.core.errors import nearest, quoted
 
 
 class Frozen(BaseModel):
@@ -19,3 +24,80 @@ def _words_to_float(value: Any) -> Any:
 
 
 Real = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_words_to_float)]
+
+BASE = "base"
+"""The key of a validation's context under which stands the folder that relative paths begin in first."""
+
+
+class _File:
+    """Marks a setting that names a file: what counts is the file's content, not its name."""
+
+
+def _found(path: str, info: ValidationInfo) -> str:
+    """Return an absolute path where there is such a file below the experiment's folder or the caller's; else as given."""
+    wanted = os.path.expanduser(path)
+    base = (info.context or {}).get(BASE)
+    for folder in (base, Path.cwd()):
+        candidate = os.path.join(folder, wanted) if folder is not None else wanted
+        if os.path.exists(candidate):
+            return os.path.abspath(candidate)
+    return wanted
+
+
+FilePath = Annotated[str, _File(), AfterValidator(_found)]
+"""A file or folder; relative ones are found from the experiment's file, else from the caller's folder."""
+
+
+def file_settings(settings: BaseModel) -> list[str]:
+    """Return the names of the settings that name files."""
+    fields = type(settings).model_fields.items()
+    return [name for name, field in fields if any(isinstance(mark, _File) for mark in field.metadata)]
+
+
+def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] = ()) -> str:
+    """Turn pydantic's first complaint into one line: the dotted key, what is wrong, and the nearest valid name.
+
+    Args:
+        error: what validating ``model`` raised.
+        model: whose settings they are.
+        at: the key of the model itself, in parts.
+    """
+    complaint = error.errors(include_url=False)[0]
+    location = [*at, *(str(part) for part in complaint["loc"])]
+    cause = complaint.get("ctx", {}).get("error")
+    if isinstance(cause, Inside):
+        return one_line(cause.error, cause.model, location)
+    key = ".".join(location)
+    message = str(complaint["msg"]).removeprefix("Value error, ")
+    if complaint["type"] == "extra_forbidden":
+        return f"no setting is called {key!r}{nearest(location[-1], _siblings(model, complaint['loc']))}"
+    if complaint["type"] == "missing":
+        return f"{key or 'experiment'} is missing"
+    given = "" if isinstance(complaint["input"], dict) else f", not {quoted_value(complaint['input'])}"
+    line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
+    return " ".join(line.lstrip(": ").split())
+
+
+class Inside(ValueError):
+    """What is wrong inside settings that another model's setting holds."""
+
+    def __init__(self, error: ValidationError, model: type[BaseModel]) -> None:
+        super().__init__(str(error))
+        self.error, self.model = error, model
+
+
+def quoted_value(value: Any, limit: int = 80) -> str:
+    """Return a value as Python writes it, on one short line."""
+    text = quoted(value, limit) if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _siblings(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return the valid names beside the one at ``location``."""
+    for part in location[:-1]:
+        if part not in model.model_fields:
+            continue  # which member of a union it was, or an index
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+    return list(model.model_fields)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -160,3 +161,39 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
 
 def _size_and_digest(file: io.BufferedReader) -> tuple[int, str]:
     return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_sealed(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write safetensors, and what is to be said about them, with a checksum of both in the file itself."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    text = _compact(about)
+    metadata = {"about": text, "sha256": _digest(tensors, text)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata=metadata))
+
+
+def load_sealed(path: Path, advice: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_sealed` wrote: the tensors, and what is said about them.
+
+    Raises:
+        RunError: the file is missing, or not what was written; the message ends in ``advice``.
+    """
+    content = read_bytes(path)
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header["__metadata__"]
+        text, expected = metadata["about"], metadata["sha256"]
+        if _digest(tensors, text) == expected:
+            about: dict[str, Any] = json.loads(text)
+            return dict(tensors), about
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{str(path)!r} is damaged{advice}") from error
+    raise RunError(f"{str(path)!r} is damaged{advice}")
+
+
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

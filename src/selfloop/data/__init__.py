@@ -1,77 +1,14 @@
-"""Real data: toys, digits, tables and images, each a frozen set of settings with ``load(seeds) -> Split``."""
+"""Real data: toys, digits, tables, images and what a program holds in memory, one file each."""
 
-from typing import Annotated
+from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
 
-from selfloop.data.base import Dataset, Split, split_rows
-from selfloop.data.image_sets import CIFAR10, DigitImages, ImageFiles
-from selfloop.data.toy import (
-    Checkerboard,
-    Circles,
-    EightGaussians,
-    Gaussian,
-    Pinwheel,
-    Rings,
-    SwissRoll,
-    TwoMoons,
-    TwoSpirals,
-)
-from selfloop.data.vectors import Digits, Table
+from selfloop.data.base import DATA, Dataset, Split, split_rows
 
-ALL: tuple[type[Dataset], ...] = (
-    Gaussian,
-    TwoMoons,
-    EightGaussians,
-    Checkerboard,
-    Pinwheel,
-    TwoSpirals,
-    Rings,
-    Circles,
-    SwissRoll,
-    Digits,
-    Table,
-    DigitImages,
-    CIFAR10,
-    ImageFiles,
-)
+__all__ = ["DATA", "Dataset", "Split", "split_rows"]
 
-Data = Annotated[
-    Gaussian
-    | TwoMoons
-    | EightGaussians
-    | Checkerboard
-    | Pinwheel
-    | TwoSpirals
-    | Rings
-    | Circles
-    | SwissRoll
-    | Digits
-    | Table
-    | DigitImages
-    | CIFAR10
-    | ImageFiles,
-    Field(discriminator="name"),
-]
 
-__all__ = [
-    "ALL",
-    "CIFAR10",
-    "Checkerboard",
-    "Circles",
-    "Data",
-    "Dataset",
-    "DigitImages",
-    "Digits",
-    "EightGaussians",
-    "Gaussian",
-    "ImageFiles",
-    "Pinwheel",
-    "Rings",
-    "Split",
-    "SwissRoll",
-    "Table",
-    "TwoMoons",
-    "TwoSpirals",
-    "split_rows",
-]
+def __getattr__(name: str) -> Any:
+    """Return a built-in data set by the name of its class."""
+    return DATA.attribute(name)

@@ -1,71 +1,49 @@
-"""What a data set hands to the loop: training and held-out rows per arm, and the way back to user units."""
+"""What a data set hands to the loop: training and held-out rows per arm, and what these rows are."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
 from selfloop.core.errors import DataError
+from selfloop.core.events import Events, Kind
+from selfloop.core.registry import Family
 from selfloop.core.streams import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Real data of R arms in model units; user units are ``x * scale + shift``.
-
-    Images are uint8 (C, H, W), their levels 0 … 255 both units; all else is float64.
+    """Real data of R arms in model units.
 
     Attributes:
-        train: (R, n, *event).
+        train: (R, n, *event), float64 or, of images, uint8.
         held_out: (R, m, *event), rows that no model trains on.
-        shift: float64, broadcasts against an event.
-        scale: float64, broadcasts against an event, positive.
-        columns: names of the coordinates, in order.
-        image_shape: (height, width) where an event is an image or a flattened one.
-        image_range: the user units of black and white.
-        modes: centres (K, *event) of the distribution and their standard deviation, where they are known.
+        events: what a row is.
     """
 
     train: Tensor
     held_out: Tensor
-    shift: Tensor
-    scale: Tensor
-    columns: tuple[str, ...]
-    image_shape: tuple[int, int] | None = None
-    image_range: tuple[float, float] = (0.0, 255.0)
-    modes: tuple[Tensor, float] | None = None
-
-    def restore(self, x: Tensor) -> Tensor:
-        """Return (..., *event) rows in user units, float64 on the CPU whatever the model computes in."""
-        return x.detach().to("cpu", torch.float64) * self.scale + self.shift
-
-    def pixels(self, x: Tensor) -> Tensor:
-        """Return images as they are, and rows of flattened ones as uint8 (N, 1, height, width), rounded and clipped."""
-        assert self.image_shape is not None
-        if x.dtype == torch.uint8:
-            return x
-        black, white = self.image_range
-        levels = (self.restore(x) - black) * (255 / (white - black))
-        return levels.round().clamp(0, 255).to(torch.uint8).view(len(x), 1, *self.image_shape)
+    events: Events
 
 
 class Dataset(Frozen, ABC):
     """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them.
 
     Attributes:
-        events: what it holds, vectors (d,) or uint8 images (C, H, W).
-        images: whether its events are images, be they flattened.
+        holds: the kind of its events.
+        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows.
     """
 
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
-    images: ClassVar[bool] = False
+    holds: ClassVar[Kind] = "vectors"
+    offers: ClassVar[frozenset[Capability]] = frozenset()
 
     @abstractmethod
     def load(self, seeds: Sequence[int]) -> Split:
@@ -78,6 +56,17 @@ class Dataset(Frozen, ABC):
     def modes(self) -> tuple[Tensor, float] | None:
         """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
         return None
+
+    def fresh(self, seed: int, generation: int, k: int) -> Tensor:
+        """Return k real rows (k, *event), in model units, that neither ``load`` nor another generation has.
+
+        Raises:
+            DataError: there are not as many left.
+        """
+        raise DataError(f"data {DATA.name_of(self)} offers no fresh rows")
+
+
+DATA: Family[type[Dataset]] = Family("data", "selfloop.data", ("load",))
 
 
 def split_rows(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from pydantic import Field
 from torch import Tensor
 
 from selfloop.core.streams import Streams
-from selfloop.data.base import Dataset, Split
+from selfloop.core.capabilities import Capability
+from selfloop.core.events import Vectors
+from selfloop.data.base import DATA, Dataset, Split
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -29,6 +31,7 @@ class Toy(Dataset):
 
     n: int = Field(default=1000, ge=2)
     held_out: int | None = Field(default=None, ge=1)
+    offers: ClassVar[frozenset[Capability]] = frozenset(("fresh",))
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -44,13 +47,16 @@ class Toy(Dataset):
         return Split(
             train=torch.from_numpy(train),
             held_out=torch.from_numpy(held_out),
-            shift=torch.zeros(d, dtype=torch.float64),
-            scale=torch.ones(d, dtype=torch.float64),
-            columns=("x", "y") if d == 2 else tuple(f"x{i}" for i in range(d)),
-            modes=self.modes(),
+            events=Vectors.unscaled(("x", "y") if d == 2 else tuple(f"x{i}" for i in range(d))),
         )
 
+    def fresh(self, seed: int, generation: int, k: int) -> Tensor:
+        """Draw k rows (k, d) from a stream of the seed and the generation; there is no end to them."""
+        (rng,) = Streams((seed,), generation).numpy("fresh")
+        return torch.from_numpy(self.draw(rng, k))
 
+
+@DATA.register
 class Gaussian(Toy):
     """N(0, I) in ``dim`` dimensions, the data of Proposition 1 of Bertrand et al. 2024."""
 
@@ -62,6 +68,7 @@ class Gaussian(Toy):
         return rng.standard_normal((n, self.dim))
 
 
+@DATA.register
 class TwoMoons(Toy):
     """Two interleaved half circles of radius 3, as ``sample_moons`` of torchcfm.
 
@@ -83,6 +90,7 @@ class TwoMoons(Toy):
         return 3 * x - 1
 
 
+@DATA.register
 class EightGaussians(Toy):
     """Eight equally likely N(centre, std² I) on a circle of radius ``scale``, standardised.
 
@@ -91,6 +99,7 @@ class EightGaussians(Toy):
     """
 
     name: Literal["eight_gaussians"] = "eight_gaussians"
+    offers: ClassVar[frozenset[Capability]] = frozenset(("fresh", "modes"))
     scale: Positive = 2.0
     std: NonNegative = 0.02
 
@@ -108,6 +117,7 @@ class EightGaussians(Toy):
         return math.sqrt(self.std**2 + self.scale**2 / 2)
 
 
+@DATA.register
 class Checkerboard(Toy):
     """Uniform on the eight squares of side 2 that touch only at corners in [−4, 4]²."""
 
@@ -120,6 +130,7 @@ class Checkerboard(Toy):
         return 2 * (corner + rng.random((n, 2))) - 4
 
 
+@DATA.register
 class Pinwheel(Toy):
     """Five blades, N(1, radial²) along, N(0, tangential²) across, turned by −rate·exp(along) and doubled."""
 
@@ -136,6 +147,7 @@ class Pinwheel(Toy):
         return np.asarray(2 * (_polar(along, turn) + _polar(across, turn + math.pi / 2)))
 
 
+@DATA.register
 class TwoSpirals(Toy):
     """Two opposite spirals r = angle/3 of 1½ turns, widened by uniforms on [0, 1/6)², plus N(0, noise² I)."""
 
@@ -150,6 +162,7 @@ class TwoSpirals(Toy):
         return np.asarray(sign * arm + self.noise * rng.standard_normal((n, 2)))
 
 
+@DATA.register
 class Rings(Toy):
     """Four equally likely concentric circles of radius 0.75, 1.5, 2.25 and 3, plus N(0, noise²)."""
 
@@ -162,6 +175,7 @@ class Rings(Toy):
         return _polar(radius, 2 * math.pi * rng.random(n)) + self.noise * rng.standard_normal((n, 2))
 
 
+@DATA.register
 class Circles(Toy):
     """Two equally likely circles of radius 1 and ``factor``, plus N(0, noise²), then tripled."""
 
@@ -175,6 +189,7 @@ class Circles(Toy):
         return 3 * (_polar(radius, 2 * math.pi * rng.random(n)) + self.noise * rng.standard_normal((n, 2)))
 
 
+@DATA.register
 class SwissRoll(Toy):
     """The spiral r = angle for angles uniform on [1.5π, 4.5π), plus N(0, noise²), divided by 5."""
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from selfloop.core.errors import RunError
-from selfloop.core.files import write_bytes
+from selfloop.core.files import load_sealed, save_sealed
+from selfloop.core.samples import State
 from selfloop.engines.team import Team
-
-Tensors = dict[str, Tensor]
 
 
 class Checkpoint:
@@ -35,13 +28,12 @@ class Checkpoint:
         """Whether it is time to write."""
         return time.monotonic() - self._last >= self._every
 
-    def write(self, tensors: Tensors) -> None:
+    def write(self, tensors: State) -> None:
         """Replace what the file holds, in one piece."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-        write_bytes(self._path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)}))
+        save_sealed(self._path, tensors, {})
         self._last = time.monotonic()
 
-    def read(self) -> Tensors | None:
+    def read(self) -> State | None:
         """Return what was last written; None where nothing was.
 
         Raises:
@@ -49,26 +41,7 @@ class Checkpoint:
         """
         if not self._path.exists():
             return None
-        try:
-            tensors = safetensors.torch.load(self._path.read_bytes())
-            with safe_open(self._path, "pt") as file:
-                expected = (file.metadata() or {}).get("sha256")
-        except (OSError, SafetensorError) as error:
-            raise self._damaged() from error
-        if _digest(tensors) != expected:
-            raise self._damaged()
-        return dict(tensors)
-
-    def _damaged(self) -> RunError:
-        return RunError(f"{str(self._path)!r} is damaged: delete it, and the fit that it belongs to begins again")
-
-
-def _digest(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        return load_sealed(self._path, ": delete it, and the fit that it belongs to begins again")[0]
 
 
 @dataclass(frozen=True)
@@ -93,6 +66,13 @@ class Device:
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
         return Checkpoint(self.checkpoints.with_name(f"{self.checkpoints.name}-{arm:03d}.safetensors"), every)
+
+
+    def apart(self, part: int) -> Device:
+        """Return the same device, whose fits are kept apart from those of other parts of a stack."""
+        if part == 0 or self.checkpoints is None:
+            return self
+        return replace(self, checkpoints=self.checkpoints.with_name(f"{self.checkpoints.name}-{part}"))
 
 
 HERE = Device()

@@ -30,11 +30,12 @@ from torch import Tensor
 from selfloop.core.config import Frozen
 from selfloop.core.errors import DataError
 from selfloop.core.files import save_tensors
+from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.data.images import labelled_images
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import State, fresh, parameters, train
+from selfloop.learning.training import fresh, parameters, train
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Call = Callable[[Tensor], Tensor]

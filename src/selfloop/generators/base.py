@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from selfloop.core.samples import Samples
+from selfloop.core.capabilities import Capability
+from selfloop.core.config import Frozen
+from selfloop.core.events import Kind
+from selfloop.core.registry import Family
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.learning.training import Budget, State
+from selfloop.learning.training import Budget
 
 
 class Generator(Protocol):
     """A family of generative models; no method lets an arm see its neighbours.
 
-    Attributes:
-        trained: whether ``fit`` takes gradient steps, and so needs a budget.
-        dtype: of samples and parameters.
-        stack: how many arms to train in one tensor program.
+    What is said of the family below :class:`Sampler` has the usual answers there, from which a class of one's own may be
+    derived.
     """
 
-    trained: ClassVar[bool]
-    dtype: ClassVar[torch.dtype]
-    stack: ClassVar[int]
+    @property
+    def trained(self) -> bool:
+        """Whether ``fit`` takes gradient steps, and so needs a budget."""
 
     @property
-    def name(self) -> str:
-        """By which a configuration selects the family."""
+    def makes(self) -> frozenset[Kind]:
+        """The kinds of events that it can make."""
+
+    @property
+    def offers(self) -> frozenset[Capability]:
+        """What it has besides fitting and sampling."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of samples of vectors."""
+
+    @property
+    def stack(self) -> int:
+        """How many arms to train in one tensor program."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions that it needs besides those that selfloop always has."""
+
+    @property
+    def starts_from(self) -> str | None:
+        """The file that generation 0 begins with."""
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return the state of R untrained models of events of the given shape."""
@@ -38,7 +60,22 @@ class Generator(Protocol):
         """Return the state after fitting each model to its own data, going on from ``state``."""
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw (R, n, *event) samples; of an arm that has diverged, NaN, and floats where ``dtype`` has no NaN."""
+        """Draw (R, n, *event) samples; of an arm that has diverged, NaN, and floats where images have no NaN."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return the settings."""
+
+
+class Sampler(Frozen):
+    """The usual answers of a generator: float32 vectors, fitted without a budget, sixteen arms a stack."""
+
+    trained: ClassVar[bool] = False
+    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors",))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters",))
+    dtype: ClassVar[torch.dtype] = torch.float32
+    stack: ClassVar[int] = 16
+    libraries: ClassVar[tuple[str, ...]] = ()
+    starts_from: ClassVar[str | None] = None
 
 
 @runtime_checkable
@@ -47,3 +84,6 @@ class Density(Protocol):
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return the log density of (R, N, *event) points in nats, (R, N)."""
+
+
+GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", ("init", "fit", "sample"))

@@ -11,17 +11,18 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Frozen
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
 
 
-class DDPM(Frozen):
+@GENERATORS.register
+class DDPM(Sampler):
     """Denoising diffusion that predicts the noise; the defaults are those of ddpm-torch's toy experiments.
 
     ddpm-torch draws training times from 0 … T − 2, so that its network never sees the time at which sampling starts;
@@ -51,8 +52,6 @@ class DDPM(Frozen):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
-    dtype: ClassVar[torch.dtype] = torch.float32
     stack: ClassVar[int] = 8
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from selfloop.core.samples import State
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.diffusion import prediction_loss
@@ -20,7 +21,7 @@ from selfloop.learning.optimizer import Adam, Ramp
 from selfloop.learning.pixels import rounded_levels
 from selfloop.learning.samplers import ancestral, ddim
 from selfloop.learning.schedule import Schedule, quadratic_steps
-from selfloop.learning.training import EMA, State
+from selfloop.learning.training import EMA
 
 
 class DDPMImages(UNetModel):

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.images import Draws, ImageModel, Net, Noise
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import rounded_levels
-from selfloop.learning.training import EMA, State, fresh
+from selfloop.learning.training import EMA, fresh
 
 _FROM_DATA = ("sample_size", "in_channels", "out_channels")
 _NO_CLASSES = ("class_embed_type", "num_class_embeds")

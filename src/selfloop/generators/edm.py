@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from selfloop.core.config import Frozen, Real
+from selfloop.core.samples import State
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning import augmentation, diffusion
@@ -21,7 +22,7 @@ from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.optimizer import Adam, Ramp
 from selfloop.learning.pixels import truncated_levels
 from selfloop.learning.samplers import Churn, heun, noise_levels
-from selfloop.learning.training import EMA, State
+from selfloop.learning.training import EMA
 
 
 class Stochastic(Frozen):

@@ -17,12 +17,13 @@ from pydantic import Field, JsonValue, model_validator
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from selfloop.core.config import Frozen
+from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError, nearest
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.learning.training import ROWS, Budget, State
+from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.learning.training import ROWS, Budget
 
 SKLEARN = {
     "GaussianMixture": "sklearn.mixture",
@@ -35,7 +36,8 @@ _MADE: dict[str, Callable[..., Any]] = {}  # what this process was given by Esti
 _X, _COUNT, _SEED = (f"{ROWS}{name}" for name in ("x", "count", "seed"))
 
 
-class Estimator(Frozen):
+@GENERATORS.register
+class Estimator(Sampler):
     """An object with ``fit(X)`` and ``sample(n)``, made anew for every fit.
 
     ``fit`` takes (N, d) float64; ``sample`` returns (n, d), or a tuple that begins with that. What they draw must
@@ -57,8 +59,7 @@ class Estimator(Frozen):
     name: Literal["estimator"] = "estimator"
     estimator: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    trained: ClassVar[bool] = False
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density",))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own training set.
     stack: ClassVar[int] = 1

@@ -12,16 +12,18 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from selfloop.core.config import Frozen
+from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import EMA, EVENT, Batches, Budget, State, averaged, fresh, train
+from selfloop.learning.training import EMA, EVENT, Batches, Budget, averaged, fresh, train
 
 
-class Flow(Frozen):
+@GENERATORS.register
+class Flow(Sampler):
     """x = T⁻¹(z) with z ∼ N(0, I) and T a chain of monotone rational-quadratic splines, fitted by maximum likelihood.
 
     A spline bends what lies within ±5 and leaves the rest as it is: data should be of about unit scale. Arms are
@@ -45,9 +47,9 @@ class Flow(Frozen):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
-    dtype: ClassVar[torch.dtype] = torch.float32
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
     stack: ClassVar[int] = 4
+    libraries: ClassVar[tuple[str, ...]] = ("zuko",)
 
     def module(self, d: int) -> torch.nn.Module:
         """Build zuko's flow, whose own random weights nothing uses.

@@ -9,14 +9,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfloop.core.config import Frozen
-from selfloop.core.samples import Samples
+from selfloop.core.capabilities import Capability
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.learning.training import Budget, State
+from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.learning.training import Budget
 
 
-class Gaussian(Frozen):
+@GENERATORS.register
+class Gaussian(Sampler):
     """N(μ, Σ) with the sample mean and the unbiased sample covariance (Eqs. 4–5 of Bertrand et al. 2024).
 
     State: ``mean`` (R, d) and ``covariance`` (R, d, d), float64. With fewer than d + 1 rows Σ is singular, which
@@ -24,8 +26,7 @@ class Gaussian(Frozen):
     """
 
     name: Literal["gaussian"] = "gaussian"
-    trained: ClassVar[bool] = False
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams, generator
 from selfloop.engines.device import HERE, Checkpoint, Device
 from selfloop.engines.team import Team
@@ -28,7 +28,7 @@ from selfloop.learning.nets import unet as network
 from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import to_interval
-from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, averaged, fresh, train
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -11,15 +11,17 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Frozen
-from selfloop.core.samples import Samples
+from selfloop.core.capabilities import Capability
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.generators.gaussian import Gaussian, symmetric_root
-from selfloop.learning.training import Budget, State
+from selfloop.learning.training import Budget
 
 
-class GaussianMixture(Frozen):
+@GENERATORS.register
+class GaussianMixture(Sampler):
     """Σ_j w_j N(μ_j, Σ_j), a local maximum of the likelihood near the state that the fit goes on from.
 
     State: ``weights`` (R, k), ``means`` (R, k, d) and ``covariances`` (R, k, d, d), float64. Untrained components
@@ -42,10 +44,8 @@ class GaussianMixture(Frozen):
     tolerance: PositiveFloat = 1e-9
     iterations: PositiveInt = 1000
 
-    trained: ClassVar[bool] = False
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
     dtype: ClassVar[torch.dtype] = torch.float64
-    stack: ClassVar[int] = 16
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return k times N(0, I), with equal weights."""

@@ -9,14 +9,15 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Frozen
-from selfloop.core.samples import Samples
+from selfloop.core.capabilities import Capability
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import dopri5, euler, exact, pull_back, rademacher
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
 from selfloop.learning.transport.coupling import optimal_pairs
 
 _EXACT = 32  # dimensions up to which the divergence is the exact trace
@@ -29,7 +30,8 @@ def conditional_path(x0: Tensor, x1: Tensor, t: Tensor, sigma: float, noise: Ten
     return (xt if noise is None else xt + sigma * noise), x1 - x0
 
 
-class OTCFM(Frozen):
+@GENERATORS.register
+class OTCFM(Sampler):
     """Conditional flow matching with exact minibatch optimal transport and a time-conditioned MLP.
 
     The defaults are torchcfm's for 2-D data: three SELU layers of width 64, Adam 1e-3, batch 256, σ = 0, exact plans on
@@ -57,9 +59,7 @@ class OTCFM(Frozen):
     solver_steps: PositiveInt = 100
 
     trained: ClassVar[bool] = True
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
-    dtype: ClassVar[torch.dtype] = torch.float32
-    stack: ClassVar[int] = 16
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""

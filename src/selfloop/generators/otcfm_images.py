@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
+from selfloop.core.samples import State
 from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
 from selfloop.generators.otcfm import conditional_path
 from selfloop.generators.pretrained import pretrained
@@ -17,7 +18,7 @@ from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import saved_levels
 from selfloop.learning.samplers import dopri5
-from selfloop.learning.training import EMA, State
+from selfloop.learning.training import EMA
 from selfloop.learning.transport.coupling import optimal_pairs
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
+from selfloop.core.samples import State
 from selfloop.interop import read_checkpoint
 from selfloop.interop.formats import KINDS, Imported
 from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.nets.names import Original, from_original, table
-from selfloop.learning.training import MOMENTS, OPTIMIZER, SHADOW, State, fresh
+from selfloop.learning.training import MOMENTS, OPTIMIZER, SHADOW, fresh
 
 _LAST_AND_AVERAGE = {
     # EDM's --transfer takes a snapshot's average for both.

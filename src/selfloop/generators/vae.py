@@ -10,20 +10,22 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Frozen
+from selfloop.core.capabilities import Capability
 from selfloop.core.replicas import add
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.nets.mlp import mlp, mlp_init
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, State, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
 
 _ENCODER = ("encoder.0", "encoder.2", "encoder.4")
 _DECODER = ("decoder.0", "decoder.2", "decoder.4")
 
 
-class VAE(Frozen):
+@GENERATORS.register
+class VAE(Sampler):
     """p(x|z) = N(f(z), diag s²) with z ∼ N(0, I), and q(z|x) = N(m(x), diag t(x)²); f, m and ln t by MLPs, s learned.
 
     Its likelihood is not computed but bounded, from below (:meth:`elbo`), so that it is no ``Density``.
@@ -44,9 +46,7 @@ class VAE(Frozen):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    events: ClassVar[Literal["vectors", "images"]] = "vectors"
-    dtype: ClassVar[torch.dtype] = torch.float32
-    stack: ClassVar[int] = 16
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; s = 1, and events are vectors (d,)."""

@@ -15,13 +15,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor
 
 from selfloop.core.config import Frozen
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
 from selfloop.engines.team import Team
 from selfloop.learning.optimizer import Adam, Optimizer
-
-State = dict[str, Tensor]
 
 
 class Budget(Frozen):

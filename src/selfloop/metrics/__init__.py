@@ -3,10 +3,7 @@
 The functions take arrays or tensors of N events, (N, *event), rows or features alike.
 """
 
-from selfloop.metrics import diversity, manifold, memorization, moments, parameters, sliced, transport
-from selfloop.metrics import frechet as _frechet
-from selfloop.metrics import mmd as _mmd
-from selfloop.metrics.base import Evidence, Metric
+from selfloop.metrics.base import METRICS, Evidence, Metric
 from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
 from selfloop.metrics.frechet import Moments, bootstrap_error, frechet, frechet_infinity
 from selfloop.metrics.manifold import density_coverage, precision_recall
@@ -16,10 +13,6 @@ from selfloop.metrics.moments import covariance, leading_variance_ratio
 from selfloop.metrics.parameters import parameter_distance
 from selfloop.metrics.sliced import max_sliced_wasserstein, sliced_wasserstein
 from selfloop.metrics.transport import wasserstein
-
-_MODULES = (transport, moments, _frechet, manifold, _mmd, sliced, diversity, memorization, parameters)
-
-METRICS: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
 
 __all__ = [
     "METRICS",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
+from selfloop.core.registry import Family, unknown_code
+from selfloop.core.samples import State
 from selfloop.generators.base import Generator
-from selfloop.learning.training import State
 
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
@@ -64,27 +67,71 @@ class Metric:
         name: the key in records and configurations.
         title: a short label for charts.
         definition: what is computed, in one sentence.
-        direction: what better means, "lower is better", "1 is best" and so on.
         version: rises whenever the same samples would give another number.
         unit: of the value.
         compute: maps the evidence to (R,) float64.
+        goal: "lower" or "higher" where that is better, the best value where there is one, None where none is better.
+        note: what else there is to say of the goal.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
-        density: whether the generator must have ``log_prob``.
-        modes: whether the modes of the real distribution must be known.
-        parameters: whether the generator must have parameters.
+        needs: what generator and data must offer.
+        weights: whether it looks at the weights too, so that saved samples alone do not give it.
     """
 
     name: str
     title: str
     definition: str
-    direction: str
     version: int
     unit: str
     compute: Callable[[Evidence], Tensor]
+    goal: Literal["lower", "higher"] | float | None = None
+    note: str = ""
     floor: bool = False
-    density: bool = False
-    modes: bool = False
-    parameters: bool = False
+    needs: frozenset[Capability] = frozenset()
+    weights: bool = False
+
+    @property
+    def direction(self) -> str:
+        """What better means, in words: "lower is better", "1 is best"."""
+        if self.goal is None:
+            return "no direction"
+        words = f"{self.goal} is better" if isinstance(self.goal, str) else f"{self.goal:g} is best"
+        return f"{words}, {self.note}" if self.note else words
+
+    def badness(self, value: float) -> float:
+        """Return what grows as samples get worse: the value, its negative, or how far it is from the goal.
+
+        From a goal above 0 that is |ln(value / goal)|, as such metrics are ratios; NaN where none is better.
+        """
+        if self.goal is None or math.isnan(value):
+            return math.nan
+        if isinstance(self.goal, str):
+            return value if self.goal == "lower" else -value
+        return abs(math.log(max(value, 1e-300) / self.goal)) if self.goal > 0 else abs(value - self.goal)
+
+    def plain(self) -> dict[str, Any]:
+        """Return all but the function, as JSON takes it: what a reader needs who lacks the metric."""
+        return {
+            "title": self.title,
+            "definition": self.definition,
+            "version": self.version,
+            "unit": self.unit,
+            "goal": self.goal,
+            "note": self.note,
+            "floor": self.floor,
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def recorded(cls, name: str, plain: Mapping[str, Any]) -> Metric:
+        """Return what :meth:`plain` wrote, as a metric that can be shown and not computed."""
+
+        def absent(evidence: Evidence) -> Tensor:
+            raise unknown_code("metric", name)
+
+        return cls(name=name, compute=absent, **plain)
+
+
+METRICS: Family[Metric] = Family("metric", "selfloop.metrics", ("compute",), instances=True)
 
 
 def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:
@@ -110,9 +157,9 @@ def compared(
             name=f"{name}_{against}",
             title=f"{title} to {'training' if against == 'train' else 'held-out'} data",
             definition=definition.format(real=WORDS[against]),
-            direction="lower is better",
             version=version,
             unit=unit,
+            goal="lower",
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
         )

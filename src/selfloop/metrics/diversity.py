@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair, rows
-from selfloop.metrics.base import Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
 from selfloop.metrics.mmd import median_distance, rbf
 from selfloop.metrics.neighbours import radii
 
@@ -118,7 +118,7 @@ def _of_modes(part: str) -> Callable[[Evidence], Tensor]:
     return compute
 
 
-METRICS = (
+METRICS.register(
     Metric(
         name="vendi_ratio",
         title="Vendi score ratio",
@@ -126,7 +126,7 @@ METRICS = (
             "Vendi score of the generated features over that of the real training features, both with the RBF kernel "
             "whose bandwidth is the median distance of the latter, on the first 2000 rows."
         ),
-        direction="1 is best",
+        goal=1.0,
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(_vendi_ratio, e.featured("train"), e.featured("generated")),
@@ -137,7 +137,7 @@ METRICS = (
         definition=(
             "Kozachenko–Leonenko entropy (k = 3) of the generated features less that of the real training features."
         ),
-        direction="0 is best",
+        goal=0.0,
         version=1,
         unit="nats",
         compute=lambda e: per_arm(
@@ -150,30 +150,30 @@ METRICS = (
         name="mode_coverage",
         title="Mode coverage",
         definition="Share of the known modes with a generated row within three standard deviations of the centre.",
-        direction="higher is better",
+        goal="higher",
         version=1,
         unit="share",
         compute=_of_modes("coverage"),
-        modes=True,
+        needs=frozenset(("modes",)),
     ),
     Metric(
         name="mode_quality",
         title="Rows at modes",
         definition="Share of the generated rows within three standard deviations of a known mode's centre.",
-        direction="higher is better",
+        goal="higher",
         version=1,
         unit="share",
         compute=_of_modes("quality"),
-        modes=True,
+        needs=frozenset(("modes",)),
     ),
     Metric(
         name="reverse_kl",
         title="Reverse KL over modes",
         definition="KL divergence of the equal weights of the known modes from the shares of rows nearest to each.",
-        direction="lower is better",
+        goal="lower",
         version=1,
         unit="nats",
         compute=_of_modes("reverse_kl"),
-        modes=True,
+        needs=frozenset(("modes",)),
     ),
 )

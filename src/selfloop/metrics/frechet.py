@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selfloop.core.streams import generator
 from selfloop.metrics.arrays import ArrayLike, pair, rows
-from selfloop.metrics.base import compared
+from selfloop.metrics.base import METRICS, compared
 
 Doubles = NDArray[np.float64]
 
@@ -294,10 +294,12 @@ def bootstrap_error(
     return float(np.std([_distance(drawn("real"), drawn("generated")) for _ in range(resamples)], ddof=1))
 
 
-METRICS = compared(
-    "frechet",
-    "Fréchet distance",
-    "Squared Fréchet distance between Gaussians fitted to the generated features and to those of {real}.",
-    "feature units²",
-    frechet,
+METRICS.register(
+    *compared(
+        "frechet",
+        "Fréchet distance",
+        "Squared Fréchet distance between Gaussians fitted to the generated features and to those of {real}.",
+        "feature units²",
+        frechet,
+    )
 )

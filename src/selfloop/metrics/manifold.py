@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.metrics.arrays import ArrayLike, pair
-from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.neighbours import Distinct, membership, square_radii
 
 Convention = Literal["standard", "reference"]
@@ -184,7 +184,7 @@ def _metrics() -> Iterator[Metric]:
                 name=f"{name}_{against}",
                 title=f"{name.capitalize()}, {'training' if against == 'train' else 'held-out'} data",
                 definition=definition.format(real=WORDS[against]),
-                direction="1 is best" if name == "density" else "higher is better",
+                goal=1.0 if name == "density" else "higher is better",
                 version=1,
                 unit="ratio" if name == "density" else "share",
                 compute=lambda e, against=against, value=value: per_arm(value, _shared(e, against)),  # type: ignore[misc]
@@ -192,4 +192,4 @@ def _metrics() -> Iterator[Metric]:
             )
 
 
-METRICS = tuple(_metrics())
+METRICS.register(*_metrics())

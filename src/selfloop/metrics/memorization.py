@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair
-from selfloop.metrics.base import Metric, per_arm
+from selfloop.metrics.base import METRICS, Metric, per_arm
 from selfloop.metrics.neighbours import radii
 
 _BLOCK = 2048
@@ -97,7 +97,7 @@ def _log_density(square: Tensor, log_width: Tensor, d: int) -> Tensor:
     return _log_normal(square, log_width, d).logsumexp(1) - math.log(square.shape[1])
 
 
-METRICS = (
+METRICS.register(
     Metric(
         name="authenticity",
         title="Authenticity",
@@ -105,7 +105,8 @@ METRICS = (
             "Share of generated features farther from the nearest of the real training features than that one is from "
             "the rest of the real training features."
         ),
-        direction="higher is better, up to that of held-out rows",
+        goal="higher",
+        note="up to that of held-out rows",
         version=1,
         unit="share",
         compute=lambda e: per_arm(authenticity, e.featured("train"), e.featured("generated")),
@@ -117,7 +118,8 @@ METRICS = (
             "100 times the mean negative log-likelihood per dimension of training features less that of held-out ones, "
             "under Gaussians on the generated features whose widths are fitted to the training features."
         ),
-        direction="0 is best, far below 0 for copies",
+        goal=0.0,
+        note="far below 0 for copies",
         version=1,
         unit="nats / 100",
         compute=lambda e: per_arm(likelihood_gap, e.featured("train"), e.featured("held_out"), e.featured("generated")),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair, rows
-from selfloop.metrics.base import compared
+from selfloop.metrics.base import METRICS, compared
 
 _BLOCK = 2048
 _SOME = 1000  # rows that a bandwidth is read from
@@ -81,7 +81,7 @@ def _diagonal(k: Kernel, a: Tensor) -> float:
     return float(torch.stack([k(p, p).diagonal().sum() for p in torch.split(a, 64)]).sum())
 
 
-METRICS = (
+METRICS.register(
     *compared(
         "kid",
         "KID",

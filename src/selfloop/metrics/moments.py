@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selfloop.metrics.arrays import ArrayLike, pair
-from selfloop.metrics.base import Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
 
 _COLUMNS = 1024
 """Values of an event that are float64 at once."""
@@ -75,12 +75,12 @@ def _root_ratio(evidence: Evidence) -> Tensor:
     return _trace_root(evidence.state["covariance"]) / _trace_root(evidence.first["covariance"])
 
 
-METRICS = (
+METRICS.register(
     Metric(
         name="mean_error",
         title="Mean error",
         definition="Euclidean distance between the means of the generated and of the real training rows.",
-        direction="lower is better",
+        goal="lower",
         version=1,
         unit="data units",
         compute=_mean_error,
@@ -89,7 +89,7 @@ METRICS = (
         name="covariance_error",
         title="Covariance error",
         definition="Frobenius norm of the difference of the unbiased covariances of generated and real training rows.",
-        direction="lower is better",
+        goal="lower",
         version=1,
         unit="data units²",
         compute=_covariance_error,
@@ -98,7 +98,7 @@ METRICS = (
         name="variance_ratio",
         title="Variance ratio",
         definition="Total variance tr Cov of the generated rows over that of the real training rows.",
-        direction="1 is best",
+        goal=1.0,
         version=1,
         unit="ratio",
         compute=lambda e: _total_variance(e.generated) / _total_variance(e.train),
@@ -110,7 +110,7 @@ METRICS = (
             "Smallest ratio of the generated to the real variance along the principal directions of the real training "
             "features that together hold 90 % of their variance."
         ),
-        direction="1 is best",
+        goal=1.0,
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(leading_variance_ratio, e.featured("train"), e.featured("generated")),
@@ -122,9 +122,10 @@ METRICS = (
             "Sum of the principal standard deviations of the model over that at generation 0; "
             "for a model without Σ, of the generated over the real training rows."
         ),
-        direction="1 is best",
+        goal=1.0,
         version=1,
         unit="ratio",
         compute=_root_ratio,
+        weights=True,
     ),
 )

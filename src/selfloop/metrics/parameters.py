@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from selfloop.core.replicas import add
+from selfloop.core.samples import State
 from selfloop.generators.base import Density
-from selfloop.learning.training import State, parameters
-from selfloop.metrics.base import Evidence, Metric
+from selfloop.learning.training import parameters
+from selfloop.metrics.base import METRICS, Evidence, Metric
 
 
 def parameter_distance(a: State, b: State) -> Tensor:
@@ -19,39 +20,42 @@ def parameter_distance(a: State, b: State) -> Tensor:
 
 def _negative_log_likelihood(evidence: Evidence) -> Tensor:
     if not isinstance(evidence.generator, Density):
-        raise TypeError(f"generator {evidence.generator.name} has no log_prob")
+        raise TypeError("the generator has no log_prob")
     return -evidence.generator.log_prob(evidence.state, evidence.held_out).double().mean(1)
 
 
-METRICS = (
+METRICS.register(
     Metric(
         name="parameter_distance",
         title="‖θ_t − θ_0‖ / p",
         definition="Euclidean distance of the parameters to those after generation 0, over their number p (Figure 9).",
-        direction="lower is closer",
+        goal="lower",
+        note="closer",
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.first),
-        parameters=True,
+        needs=frozenset(("parameters",)),
+        weights=True,
     ),
     Metric(
         name="parameter_distance_random",
         title="‖θ_t − θ_random‖ / p",
         definition="Euclidean distance of the parameters to their random initialisation, over their number p.",
-        direction="no direction",
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.untrained),
-        parameters=True,
+        needs=frozenset(("parameters",)),
+        weights=True,
     ),
     Metric(
         name="nll",
         title="Held-out NLL",
         definition="Mean negative log-likelihood of the held-out real rows under the model.",
-        direction="lower is better",
+        goal="lower",
         version=1,
         unit="nats",
         compute=_negative_log_likelihood,
-        density=True,
+        needs=frozenset(("density",)),
+        weights=True,
     ),
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfloop.core.streams import generator
 from selfloop.metrics.arrays import ArrayLike, pair
-from selfloop.metrics.base import compared
+from selfloop.metrics.base import METRICS, compared
 
 _CHUNK = 1 << 22  # projected numbers held at a time
 _STARTS, _STEPS, _RATE = 8, 60, 0.1  # of the ascent to the worst direction
@@ -113,7 +113,7 @@ def _costs(x: Tensor, y: Tensor, theta: Tensor, p: int) -> Tensor:
     return torch.cat([line_costs(x @ part.T, y @ part.T, p) for part in parts])
 
 
-METRICS = (
+METRICS.register(
     *compared(
         "sliced_w2",
         "Sliced W2",

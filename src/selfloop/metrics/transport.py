@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair
-from selfloop.metrics.base import WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
 
 
 def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
@@ -49,7 +49,7 @@ def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
         name=f"w{p}_{against}",
         title=f"W{'₁₂'[p - 1]} to {'held-out data' if against == 'held_out' else 'training data'}",
         definition=f"Exact Wasserstein-{p} distance (Euclidean) between the generated rows and {words}.",
-        direction="lower is better",
+        goal="lower",
         version=1,
         unit="data units",
         compute=compute,
@@ -57,4 +57,4 @@ def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
     )
 
 
-METRICS = (_metric(1, "held_out"), _metric(2, "held_out"), _metric(1, "train"), _metric(2, "train"))
+METRICS.register(_metric(1, "held_out"), _metric(2, "held_out"), _metric(1, "train"), _metric(2, "train"))

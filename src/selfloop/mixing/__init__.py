@@ -1,5 +1,14 @@
-"""Training-set regimes, one file each."""
+"""Regimes: what a generation trains on, one file each."""
 
-from selfloop.mixing.augment import ALL, Augment, History, Mixing, stack
+from __future__ import annotations
 
-__all__ = ["ALL", "Augment", "History", "Mixing", "stack"]
+from typing import Any
+
+from selfloop.mixing.base import MIXINGS, Mixing, Pool, Regime
+
+__all__ = ["MIXINGS", "Mixing", "Pool", "Regime"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a built-in regime by the name of its class."""
+    return MIXINGS.attribute(name)

@@ -20,7 +20,7 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, cg, eigsh
 from torch import Tensor
 
-from selfloop.learning.training import State
+from selfloop.core.samples import State
 from selfloop.theory.contraction import Doubles, LogProb, Measure
 
 Product = Callable[[Doubles], Doubles]

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
-from selfloop.core.samples import Samples
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams, generator
 from selfloop.generators.base import Generator
-from selfloop.learning.training import SHADOW, Budget, State, averaged, reset_optimizer
+from selfloop.learning.training import SHADOW, Budget, averaged, reset_optimizer
 from selfloop.mixing.augment import Augment
 
 Doubles = NDArray[np.float64]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators import GaussianMixture
-from selfloop.learning.training import State
 from selfloop.theory.contraction import Contraction, contraction, equal, maximise
 
 _DRAWN = 20_000  # rows of the model that stand for its expectation

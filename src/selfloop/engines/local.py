@@ -9,21 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal
 
+from pydantic import NonNegativeInt
+
+from selfloop.core.config import Frozen
 from selfloop.core.errors import RunError
+from selfloop.engines.base import ENGINES, Pool, Result
 from selfloop.engines.threads import as_in_a_worker
 
-Result = TypeVar("Result")
-
 _ATTEMPTS = 3  # a stack that kills its worker this often is not going to succeed
-
-
-class Engine(Protocol):
-    """Applies a function to stack numbers and yields results as they come; the order does not matter."""
-
-    def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
-        """Yield ``function(stack)`` for every stack."""
 
 
 class InProcess:
@@ -93,17 +88,33 @@ class Workers:
         self._executor.shutdown(wait=True, kill_workers=True)
 
 
-@contextlib.contextmanager
-def engine(workers: int, stacks: int) -> Iterator[Engine]:
-    """Start what runs ``stacks`` stacks: this process for 0 workers, else as many processes as are of use."""
-    if workers == 0:
-        yield InProcess()
-        return
-    pool = Workers(min(workers, stacks))
-    try:
-        yield pool
-    finally:
-        pool.close()
+@ENGINES.register
+class Local(Frozen):
+    """This machine: this process for 0 workers, else as many processes as are of use.
+
+    Attributes:
+        workers: processes.
+    """
+
+    name: Literal["local"] = "local"
+    workers: NonNegativeInt = 0
+
+    @property
+    def here(self) -> bool:
+        """Whether stacks run in this process."""
+        return self.workers == 0
+
+    @contextlib.contextmanager
+    def start(self, stacks: int) -> Iterator[Pool]:
+        """Start the processes, no more than there are stacks, and stop them at the end."""
+        if self.here:
+            yield InProcess()
+            return
+        pool = Workers(min(self.workers, stacks))
+        try:
+            yield pool
+        finally:
+            pool.close()
 
 
 def cores() -> int:

@@ -1,0 +1,105 @@
+"""The arms of an experiment, and which of them train together."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfloop.core.registry import Absent
+from selfloop.data.base import DATA
+from selfloop.experiment import Experiment
+
+_PROBES = (0, 1, 2, 10, 100)  # generations at which regimes are compared by how many samples they need
+_MANY = 1_000_000  # and how many real rows they are told of then
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One chain of retrainings.
+
+    Attributes:
+        index: its number among the experiment's arms.
+        seed: of all its random streams.
+        settings: the grid's keys and this arm's values.
+        experiment: the experiment with these values filled in and no grid.
+    """
+
+    index: int
+    seed: int
+    settings: dict[str, Any]
+    experiment: Experiment
+
+    @functools.cached_property
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON takes them, infinity as "inf"."""
+        return {key: "inf" if value == math.inf else value for key, value in self.settings.items()}
+
+    @property
+    def key(self) -> str:
+        """What tells it from the experiment's other arms, however many there come to be."""
+        return key(self.plain, self.seed)
+
+    @functools.cached_property
+    def but_for_mixing(self) -> str:
+        """The settings without the regime, the seed not among them, but for how many samples it needs; as text."""
+        plain, mixing = self.experiment.model_dump(exclude={"mixing"}), self.experiment.mixing
+        needs = None if isinstance(mixing, Absent) else [mixing.draws(t, _MANY) for t in _PROBES]
+        return json.dumps([plain, needs], sort_keys=True)
+
+    @functools.cached_property
+    def data_key(self) -> str:
+        """What its real rows depend on, but for the number type: arms of the same key share them."""
+        return f"{json.dumps(DATA.plain(self.experiment.data), sort_keys=True)} {self.seed}"
+
+
+def key(settings: dict[str, Any], seed: int) -> str:
+    """Return the key of an arm by its plain settings and its seed."""
+    return json.dumps([settings, seed], sort_keys=True)
+
+
+def arms(experiment: Experiment) -> list[Arm]:
+    """Return the arms: every combination of grid values, each with every seed.
+
+    Raises:
+        ConfigError: a grid key names no setting, or a value is not valid there.
+    """
+    seeds = list(range(experiment.seeds)) if isinstance(experiment.seeds, int) else experiment.seeds
+    pairs = itertools.product(experiment.variants(), seeds)
+    return [Arm(i, seed, settings, resolved) for i, ((settings, resolved), seed) in enumerate(pairs)]
+
+
+def stacks(chosen: Sequence[Arm]) -> list[list[Arm]]:
+    """Group the arms that train together: equal but for seed and regime, and drawing equally many samples.
+
+    The grouping depends on the arms alone, never on how many processes share the work: none larger than the generator
+    asks for, and of arms that are trained an even number, so that two cores have as much to do.
+    """
+    groups: dict[str, list[Arm]] = {}
+    for arm in chosen:
+        groups.setdefault(arm.but_for_mixing, []).append(arm)
+    return [part for group in groups.values() for part in _parts(group, len(groups) == 1)]
+
+
+def _parts(group: list[Arm], alone: bool) -> Iterator[list[Arm]]:
+    generator = group[0].experiment.generator
+    parts = math.ceil(len(group) / generator.stack)
+    if generator.trained and alone:
+        parts = min(parts + parts % 2, len(group))
+    edges = [round(i * len(group) / parts) for i in range(parts + 1)]
+    yield from (group[a:b] for a, b in itertools.pairwise(edges))
+
+
+def first_alike(groups: Sequence[Sequence[Arm]]) -> list[int]:
+    """Return for every stack the first one whose arms differ from its own in their regimes alone.
+
+    Where their training sets are the same, as those of generation 0 mostly are, so are their fits, to the bit.
+    """
+    first: dict[tuple[tuple[str, int], ...], int] = {}
+    return [
+        first.setdefault(tuple((arm.but_for_mixing, arm.seed) for arm in group), i) for i, group in enumerate(groups)
+    ]

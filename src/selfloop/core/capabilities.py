@@ -1,0 +1,22 @@
+"""What data and generators offer and what metrics and features need, so that a run that cannot be is refused at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Capability = Literal["density", "parameters", "devices", "modes", "pixels", "fresh"]
+"""A generator offers a density (``log_prob``), parameters whose distance means something, and fits that several devices
+share; data offer known modes, a form as pictures, and fresh rows."""
+
+WORDS: dict[Capability, str] = {
+    "density": "log_prob",
+    "parameters": "parameters",
+    "devices": "fits that devices share",
+    "modes": "known modes",
+    "pixels": "a form as images",
+    "fresh": "fresh rows",
+}
+"""What a message calls each."""
+
+OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh"))
+"""Those that data offer; generators offer the rest."""

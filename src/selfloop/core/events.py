@@ -1,0 +1,175 @@
+"""What one row of a data set is: its shape and type, its units, how it is restored and drawn, what it is alike to.
+
+There are vectors and images; tables with categories and sequences of tokens are to be two more classes here. A set is a
+tensor (N, *shape) in model units; an object of these classes says what its rows mean, and no code elsewhere asks which
+kind they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Kind = Literal["vectors", "images"]
+"""The words by which data and generators say what events they hold and make."""
+
+
+class Events(Protocol):
+    """What the rows of a set are."""
+
+    @property
+    def kind(self) -> str:
+        """The word for it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one event in model units."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the coordinates of a vector, () where there are none."""
+
+    def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return rows in the number type in which a model of that type takes them."""
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return (..., *shape) rows in the user's units, float64 on the CPU."""
+
+    def pixels(self, x: Tensor) -> Tensor | None:
+        """Return (N, *shape) rows as uint8 pictures (N, 1 or 3, height, width); None where they are no pictures."""
+
+    def alike(self, other: Events) -> bool:
+        """Whether rows of both mean the same, so that sets of them may be compared."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it, for :func:`read_events`."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """How a vector of numbers is a grey picture, row by row.
+
+    Attributes:
+        height, width: in pixels.
+        black, white: the user units of both.
+    """
+
+    height: int
+    width: int
+    black: float
+    white: float
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Numbers (d,); user units are ``x * scale + shift``.
+
+    Attributes:
+        columns: names of the coordinates, in order.
+        shift: (d,) float64.
+        scale: (d,) float64, positive.
+        raster: the picture that a vector is, if it is one.
+    """
+
+    columns: tuple[str, ...]
+    shift: Tensor
+    scale: Tensor
+    raster: Raster | None = None
+    kind: ClassVar[Kind] = "vectors"
+
+    @classmethod
+    def unscaled(cls, columns: tuple[str, ...], raster: Raster | None = None) -> Vectors:
+        """Return vectors whose model units are the user's."""
+        d = len(columns)
+        return cls(columns, torch.zeros(d, dtype=torch.float64), torch.ones(d, dtype=torch.float64), raster)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one event, (d,)."""
+        return (len(self.columns),)
+
+    def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return rows in the model's number type."""
+        return x.to(dtype)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return (..., d) rows in user units, float64 on the CPU whatever the model computes in."""
+        return x.detach().to("cpu", torch.float64) * self.scale + self.shift
+
+    def pixels(self, x: Tensor) -> Tensor | None:
+        """Return (N, d) rows as uint8 (N, 1, height, width), rounded and clipped; None where they are no pictures."""
+        if self.raster is None:
+            return None
+        black, white = self.raster.black, self.raster.white
+        levels = (self.restore(x) - black) * (255 / (white - black))
+        return levels.round().clamp(0, 255).to(torch.uint8).view(len(x), 1, self.raster.height, self.raster.width)
+
+    def alike(self, other: Events) -> bool:
+        """Whether both have the same columns."""
+        return isinstance(other, Vectors) and self.columns == other.columns and self.raster == other.raster
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it; floats keep all their digits."""
+        return {
+            "kind": self.kind,
+            "columns": list(self.columns),
+            "shift": self.shift.tolist(),
+            "scale": self.scale.tolist(),
+            "raster": None if self.raster is None else vars(self.raster),
+        }
+
+
+@dataclass(frozen=True)
+class Images:
+    """uint8 pictures (C, H, W), their levels 0 … 255 model and user units both.
+
+    Attributes:
+        shape: (channels, height, width) of one.
+    """
+
+    shape: tuple[int, ...]
+    kind: ClassVar[Kind] = "images"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """There are none."""
+        return ()
+
+    def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the levels as they are, whatever the model computes in."""
+        return x
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return the levels as float64 on the CPU."""
+        return x.detach().to("cpu", torch.float64)
+
+    def pixels(self, x: Tensor) -> Tensor | None:
+        """Return the pictures as they are."""
+        return x
+
+    def alike(self, other: Events) -> bool:
+        """Whether both are pictures of one size."""
+        return isinstance(other, Images) and self.shape == other.shape
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"kind": self.kind, "shape": list(self.shape)}
+
+
+def read_events(plain: Mapping[str, Any]) -> Events:
+    """Return what :meth:`Events.plain` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    if plain["kind"] == Images.kind:
+        return Images(tuple(map(int, plain["shape"])))
+    if plain["kind"] != Vectors.kind:
+        raise ValueError(f"events of kind {plain['kind']!r} are not known to this version")
+    raster = None if plain["raster"] is None else Raster(**plain["raster"])
+    shift, scale = (torch.tensor(plain[key], dtype=torch.float64) for key in ("shift", "scale"))
+    return Vectors(tuple(plain["columns"]), shift, scale, raster)

@@ -1,0 +1,39 @@
+"""What is known of one arm after one generation, as a line of metrics.jsonl has it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Record(TypedDict):
+    """One arm at one generation; numbers that are not finite are None, λ = inf and other infinite settings "inf".
+
+    Attributes:
+        generation: its number.
+        arm: the arm's index in its experiment.
+        seed: of the arm.
+        settings: the grid's keys and the arm's values.
+        regime: what its mixing is called in charts, "λ = 0.5".
+        ratio: synthetic rows per real row of its regime, "inf" without real ones, None where that says nothing.
+        status: "diverged" from the generation on in which weights or samples were not finite.
+        n_real: real rows that it trained on.
+        n_synthetic: generated rows that it trained on.
+        born: how many of these rows were born in which generation, "0" for real ones.
+        metrics: values by name.
+        reference: at generation 0, the values between real training and held-out rows of metrics that have a floor.
+        failed_step: the step of the fit at which the loss was first not finite.
+    """
+
+    generation: int
+    arm: int
+    seed: int
+    settings: dict[str, Any]
+    regime: str
+    ratio: float | Literal["inf"] | None
+    status: Literal["ok", "diverged"]
+    n_real: int
+    n_synthetic: int
+    born: dict[str, int]
+    metrics: dict[str, float | None]
+    reference: NotRequired[dict[str, float | None]]
+    failed_step: NotRequired[int]

@@ -1,0 +1,440 @@
+"""Families: the nouns of an experiment, and how a class joins one.
+
+A family is a word ("generator"), the methods that its members have, and their names. Members come from three sides:
+built-in ones are in the family's own folder, one a file; a program registers its own, or just hands over an object; and
+installed packages name theirs as entry points of the group ``selfloop.<folder>``, loaded only when they are named. A file
+of settings chooses a member by its name and never imports anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from selfloop.core.config import Inside
+from selfloop.core.errors import ConfigError, nearest, quoted
+
+Member = TypeVar("Member")
+
+ABSENT = "absent"
+"""The key of a validation's context that allows members whose code is not there: a run is read, not run."""
+
+FAMILIES: dict[str, Family[Any]] = {}
+"""By their word, in the order in which they were made."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a member comes from.
+
+    Attributes:
+        what: "built-in", "program", or a package and its version.
+        code: "module:name" of the class.
+        sha256: of the file that a program's own is written in; None where there is no such file.
+    """
+
+    what: str
+    code: str
+    sha256: str | None = None
+
+
+class Absent:
+    """Stands for a member whose code is not here, so that what was made with it can still be read.
+
+    Attributes:
+        word: of the family.
+        name: of the member.
+        settings: with which it was used.
+    """
+
+    def __init__(self, word: str, name: str, settings: Mapping[str, Any]) -> None:
+        self.word, self.name, self.settings = word, name, dict(settings)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        raise unknown_code(self.word, self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Absent) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.word, self.name))
+
+    def __repr__(self) -> str:
+        return f"<{self.word} {self.name!r}, whose code is not here>"
+
+
+def unknown_code(word: str, name: str) -> ConfigError:
+    """Return the error of something that needs code which is not here."""
+    return ConfigError(
+        f"{word} {name!r} is not known here: run the program that defines it, name its file with --import, "
+        "or install its package"
+    )
+
+
+class Family(Mapping[str, Member], Generic[Member]):
+    """The members of one noun, by name.
+
+    Args:
+        word: in the singular, as settings and messages have it.
+        folder: the package of the built-in ones, "selfloop.generators"; also the group of entry points.
+        methods: that a member must have.
+        instances: whether members are objects with a ``name``, not classes of settings.
+    """
+
+    def __init__(self, word: str, folder: str, methods: Sequence[str], *, instances: bool = False) -> None:
+        self.word, self.folder, self._methods, self._instances = word, folder, tuple(methods), instances
+        self._members: dict[str, Any] = {}
+        self._origins: dict[str, Origin] = {}
+        self._searched = False
+        FAMILIES[word] = self
+
+    # Joining
+
+    def register(self, *members: Any) -> Any:
+        """Let classes, or objects of a family of objects, join; usable as a decorator, returns the last.
+
+        Raises:
+            ConfigError: one lacks a method or a name, or another has the name.
+        """
+        # An object's class says nothing about where the object was made; the caller does.
+        module = sys._getframe(1).f_globals["__name__"] if self._instances else ""
+        for member in members:
+            self._join(member, self._origin(member, module or member.__module__))
+        return members[-1]
+
+    def _join(self, member: Any, origin: Origin) -> Any:
+        self._conforms(member)
+        name = self.name_of(member)
+        there = self._members.get(name)
+        if there is not None and there is not member and self._origins[name].code != origin.code:
+            both = f"{self._origins[name].what} ({self._origins[name].code}) and {origin.what} ({origin.code})"
+            raise ConfigError(f"two {self.word}s are called {name!r}: {both}; give one of them another name")
+        self._members[name], self._origins[name] = member, origin
+        return member
+
+    def _conforms(self, member: Any) -> None:
+        what = member.__qualname__ if isinstance(member, type) else repr(getattr(member, "name", member))
+        absent = [method for method in self._methods if not callable(getattr(member, method, None))]
+        if absent:
+            raise ConfigError(f"{what} is no {self.word}: it has no method {absent[0]}; a {self.word} has {self._list}")
+        if not self._instances and not (isinstance(member, type) and issubclass(member, BaseModel)):
+            raise ConfigError(
+                f"{what} is no {self.word}: derive its class from selfloop.Frozen, so that its settings are recorded"
+            )
+        if isinstance(member, type) and inspect.isabstract(member):
+            lacking = ", ".join(sorted(member.__abstractmethods__))
+            raise ConfigError(f"{what} is no {self.word}: it does not define {lacking}")
+
+    def _origin(self, member: Any, module: str) -> Origin:
+        code = f"{module}:{member.name if self._instances else member.__qualname__}"
+        if module.startswith(f"{self.folder}."):
+            return Origin("built-in", code)
+        return Origin("program", code, file_hash(module))
+
+    @property
+    def _list(self) -> str:
+        return ", ".join(self._methods)
+
+    def name_of(self, member: Any) -> str:
+        """Return the name by which settings choose a class, or the class of an object.
+
+        It is the default of a field ``name`` that the class itself defines; one without is called as the class is, since
+        its parent has the inherited name already.
+        """
+        if isinstance(member, Absent):
+            return member.name
+        if self._instances:
+            return str(member.name)
+        cls = member if isinstance(member, type) else type(member)
+        field = cls.model_fields.get("name")
+        own = "name" in cls.__dict__.get("__annotations__", {})
+        return str(field.default) if own and field is not None else cls.__name__
+
+    # Finding
+
+    def _search(self) -> None:
+        """Import the built-in ones, each of which registers itself."""
+        if self._searched:
+            return
+        self._searched = True
+        package = importlib.import_module(self.folder)
+        for module in pkgutil.iter_modules(package.__path__, f"{self.folder}."):
+            importlib.import_module(module.name)
+
+    @cached_property
+    def _installed(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for entry in entry_points(group=self.folder):
+            found.setdefault(entry.name, []).append(entry)
+        return found
+
+    def __getitem__(self, name: str) -> Member:
+        """Return a member.
+
+        Raises:
+            ConfigError: nothing is called so, two packages claim the name, or the code behind it cannot be imported.
+        """
+        self._search()
+        if name in self._installed:
+            self._load(name)
+        if name not in self._members:
+            raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, list(self))}")
+        found: Member = self._members[name]
+        return found
+
+    def _load(self, name: str) -> None:
+        """Import what an installed package offers under a name."""
+        entries = self._installed[name]
+        packages = sorted({_package(entry) for entry in entries})
+        there = self._origins.get(name)
+        if there is not None and there.code != entries[0].value and there.what not in packages:
+            packages = [there.what, *packages]
+        if len(packages) > 1:
+            raise ConfigError(f"{self.word} {name!r} is claimed by {' and by '.join(packages)}: uninstall all but one")
+        if there is not None and there.what == packages[0]:
+            return
+        try:
+            member = entries[0].load()
+        except Exception as error:  # whatever the package's own code raises
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ConfigError(
+                f"{self.word} {name!r} of package {packages[0]} cannot be imported ({why}): mend or uninstall it"
+            ) from error
+        self._conforms(member)
+        if self.name_of(member) != name:
+            raise ConfigError(
+                f"package {packages[0]} offers {self.word} {name!r}, which calls itself {self.name_of(member)!r}"
+            )
+        self._members.pop(name, None)  # its module may have registered it as a program's
+        self._join(member, Origin(packages[0], entries[0].value))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all names, those of installed packages without loading them."""
+        self._search()
+        yield from self._members
+        yield from (name for name in self._installed if name not in self._members)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(iter(self))
+
+    def origin(self, name: str) -> Origin:
+        """Return where a member comes from, without loading it."""
+        self._search()
+        if name in self._origins:
+            return self._origins[name]
+        entry = self._installed[name][0]
+        return Origin(_package(entry), entry.value)
+
+    def attribute(self, name: str) -> Any:
+        """Return the member whose class is called so, for ``from selfloop.generators import Gaussian``.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        if not name.startswith("_"):
+            self._search()
+            for member in self._members.values():
+                if getattr(member, "__name__", None) == name and self.folder in member.__module__:
+                    return member
+        raise AttributeError(f"module {self.folder!r} has no attribute {name!r}")
+
+    # Settings
+
+    def parse(self, value: Any, context: Mapping[str, Any] | None = None) -> Any:
+        """Return the member that a name, settings with a ``name``, or an object stands for.
+
+        Raises:
+            ConfigError: nothing is called so.
+            Inside: a setting is wrong.
+            ValueError: there is no name, or it is something else.
+        """
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            return self._given(value)
+        settings = dict(value)
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"name is missing: there are {', '.join(self)}")
+        if (context or {}).get(ABSENT) and name not in self:
+            return Absent(self.word, name, settings)
+        cls: Any = self[name]
+        try:
+            return cls.model_validate(settings, context=context)
+        except ValidationError as error:
+            raise Inside(error, cls) from error
+
+    def _given(self, value: Any) -> Any:
+        if isinstance(value, Absent):
+            return value
+        if isinstance(value, type):
+            raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
+        cls = type(value)
+        self._conforms(cls)
+        self._search()
+        if self._members.get(self.name_of(value)) is not cls:
+            self._join(cls, self._origin(cls, cls.__module__))
+        return value
+
+    def plain(self, value: Any) -> dict[str, Any]:
+        """Return a member's settings as YAML takes them, its name first."""
+        settings = value.settings if isinstance(value, Absent) else value.model_dump()
+        return {"name": self.name_of(value)} | {key: item for key, item in settings.items() if key != "name"}
+
+    # A program's own
+
+    def _learn(self, member: Any) -> None:
+        """Let what another process of the program defines join, whatever is called so here."""
+        self._search()
+        name = self.name_of(member)
+        self._members[name] = member
+        self._origins[name] = Origin("program", f"{getattr(member, '__module__', '')}:{name}")
+
+    def own(self) -> dict[str, Any]:
+        """Return the members that this program defines itself, by name."""
+        return {name: member for name, member in self._members.items() if self._origins[name].what == "program"}
+
+
+class Named:
+    """Marks a setting of an experiment as one that a family's members may stand in."""
+
+    def __init__(self, family: Family[Any]) -> None:
+        self.family = family
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Parse and dump by the family, whatever the annotation says."""
+
+        def parse(value: Any, info: ValidationInfo) -> Any:
+            try:
+                return self.family.parse(value, info.context)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+
+        return core_schema.with_info_plain_validator_function(
+            parse, serialization=core_schema.plain_serializer_function_ser_schema(self.family.plain)
+        )
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+
+
+def file_hash(module: str) -> str | None:
+    """Return the SHA-256 of the file that a module was read from, None where there is none."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    with contextlib.suppress(OSError):
+        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return None
+
+
+# What a program defines or imports, for its worker processes
+
+IMPORTED: dict[str, str | None] = {}
+"""What the command line was told to import, and the SHA-256 of its file."""
+
+TABLES: dict[str, dict[str, Any]] = {}
+"""What else a program gives names to, by kind: factories of models, arrays, functions that draw data."""
+
+
+def import_code(word: str) -> None:
+    """Import a module, or a file of Python, at the user's own word; what it defines joins.
+
+    Raises:
+        ConfigError: there is none, or it fails; the message has its error in one line.
+    """
+    path = Path(word).expanduser()
+    try:
+        if word.endswith(".py"):
+            if not path.is_file():
+                raise ConfigError(f"--import {word}: there is no such file")
+            name, word = path.stem, str(path.absolute())
+            if getattr(sys.modules.get(name), "__file__", word) != word:
+                name = f"{name}_{hashlib.sha256(word.encode()).hexdigest()[:8]}"
+            if name not in sys.modules:
+                spec = importlib.util.spec_from_file_location(name, word)
+                if spec is None or spec.loader is None:
+                    raise ConfigError(f"--import {word}: it is no Python file")
+                sys.modules[name] = module = importlib.util.module_from_spec(spec)
+                try:
+                    spec.loader.exec_module(module)
+                except BaseException:
+                    del sys.modules[name]
+                    raise
+            IMPORTED[word] = file_hash(name)
+        else:
+            importlib.import_module(word)
+            IMPORTED[word] = file_hash(word)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"--import {word}: it cannot be imported: {why}") from error
+
+
+def own_code() -> bytes:
+    """Return what this program has defined or was told to import, for :func:`learn` in another process.
+
+    Raises:
+        ConfigError: something cannot be sent.
+    """
+    own = {word: family.own() for word, family in FAMILIES.items() if family.own()}
+    if not (own or IMPORTED or any(TABLES.values())):
+        return b""
+    import cloudpickle  # what is defined in a script is sent as it is
+
+    try:
+        sent: bytes = cloudpickle.dumps((dict(IMPORTED), cloudpickle.dumps((own, TABLES))))
+    except Exception as error:  # whatever an object's own pickling raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"what this program defines cannot be sent to worker processes ({why}): use workers=0") from error
+    return sent
+
+
+_LEARNT: set[bytes] = set()
+
+
+def learn(code: bytes) -> None:
+    """Make known here what :func:`own_code` of the parent process, and nobody else, returned.
+
+    Raises:
+        ConfigError: it needs a module that this process cannot import.
+    """
+    if not code or code in _LEARNT:
+        return
+    import cloudpickle
+
+    try:
+        imported, rest = cloudpickle.loads(code)
+        for word in imported:
+            import_code(word)
+        own, tables = cloudpickle.loads(rest)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever importing the program's modules raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"a worker process cannot load what the program defines ({why}): use workers=0") from error
+    for word, members in own.items():
+        for member in members.values():
+            FAMILIES[word]._learn(member)
+    for kind, table in tables.items():
+        TABLES.setdefault(kind, {}).update(table)
+    _LEARNT.add(code)

@@ -1,0 +1,154 @@
+"""What a run keeps of its real data: units, moments, some rows, and the hashes by which all of them are known again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfloop.core.errors import RunError
+from selfloop.core.events import Events, read_events
+from selfloop.core.files import load_sealed, save_sealed
+from selfloop.data.base import Dataset, Split
+
+_SOME = 1 << 22
+"""Bytes of the rows that are kept of each data set, unless 64 take more."""
+
+_AT_ONCE = 16  # seeds that are loaded together
+_CHUNK = 1024  # rows that are float64 at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """What is kept of the real data of one arm.
+
+    Attributes:
+        events: what a row is.
+        rows: (k, *event) the first of the training rows, of the first seed of these data.
+        n: training rows.
+        mean: (d,) float64, of the arm's own training rows in model units.
+        std: (d,) float64, their standard deviation (n below).
+    """
+
+    events: Events
+    rows: Tensor
+    n: int
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass
+class RealRows:
+    """What is kept of the real data of all arms, by the key of the data and the seed.
+
+    Attributes:
+        sets: by an arm's data key: which data set, which row of its moments, the hash, and n.
+        events: of each data set.
+        tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set.
+    """
+
+    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def gather(cls, wanted: Iterable[tuple[str, Dataset, int]]) -> RealRows:
+        """Load the data of arms, given as (data key, data, seed), and keep what there is to keep.
+
+        Raises:
+            DataError: some cannot be loaded.
+        """
+        found = cls()
+        groups: dict[str, tuple[Dataset, dict[int, str]]] = {}
+        for key, data, seed in wanted:
+            groups.setdefault(key.rsplit(" ", 1)[0], (data, {}))[1][seed] = key
+        for data, keys in groups.values():
+            found._add(data, keys)
+        return found
+
+    def _add(self, data: Dataset, keys: Mapping[int, str]) -> None:
+        number, seeds = len(self.events), list(keys)
+        moments: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(seeds), _AT_ONCE):
+            some = seeds[start : start + _AT_ONCE]
+            split = data.load(some)
+            if start == 0:
+                self.events.append(split.events.plain())
+                self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
+            for r, seed in enumerate(some):
+                moments.append(_moments(split.train[r]))
+                self.sets[keys[seed]] = {
+                    "data": number,
+                    "row": start + r,
+                    "sha256": fingerprint(split, r),
+                    "n": split.train.shape[1],
+                }
+        self.tensors[f"mean-{number:03d}"] = torch.stack([mean for mean, _ in moments])
+        self.tensors[f"std-{number:03d}"] = torch.stack([std for _, std in moments])
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        save_sealed(path, self.tensors, {"sets": self.sets, "events": self.events})
+
+    @classmethod
+    def read(cls, path: Path) -> RealRows:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        tensors, about = load_sealed(path)
+        return cls(about["sets"], about["events"], tensors)
+
+    def agrees(self, other: RealRows) -> bool:
+        """Whether the data that both know are the same."""
+        return all(
+            note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets
+        )
+
+    def hash(self, key: str) -> str:
+        """Return the SHA-256 of an arm's real rows, by its data key."""
+        return str(self._note(key)["sha256"])
+
+    def _note(self, key: str) -> dict[str, Any]:
+        if key not in self.sets:
+            raise RunError("real.safetensors does not know the data of this arm: the same run command writes it again")
+        return self.sets[key]
+
+    def of(self, key: str) -> Real:
+        """Return what is kept of an arm's real data, by its data key."""
+        note = self._note(key)
+        number = f"{note['data']:03d}"
+        return Real(
+            events=read_events(self.events[note["data"]]),
+            rows=self.tensors[f"rows-{number}"],
+            n=note["n"],
+            mean=self.tensors[f"mean-{number}"][note["row"]],
+            std=self.tensors[f"std-{number}"][note["row"]],
+        )
+
+
+def _some(train: Tensor) -> Tensor:
+    return train[: max(64, _SOME // max(1, train[0].numel() * train.element_size()))].clone()
+
+
+def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation (d,) of (n, *event) rows, in two passes, some rows at a time."""
+    flat, n = train.flatten(1), len(train)
+    mean = torch.stack([part.double().sum(0) for part in torch.split(flat, _CHUNK)]).sum(0) / n
+    squares = [(part.double() - mean).square().sum(0) for part in torch.split(flat, _CHUNK)]
+    return mean, (torch.stack(squares).sum(0) / n).sqrt()
+
+
+def fingerprint(split: Split, r: int) -> str:
+    """Return the SHA-256 of the training and held-out rows of arm r."""
+    digest = hashlib.sha256()
+    for x in (split.train[r], split.held_out[r]):
+        digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""What a run's numbers depend on besides its settings: libraries, machine, data, metrics, code, files."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from selfloop.arms import arms
+from selfloop.core.errors import ConfigError, DataError, quoted
+from selfloop.core.registry import FAMILIES, IMPORTED
+from selfloop.data.real import RealRows
+from selfloop.experiment import Experiment
+from selfloop.metrics.base import METRICS
+
+_LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
+_MEMBERS = ("data", "generator", "mixing", "features")
+
+
+def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
+    """Return what results depend on, as JSON takes it, and what the run keeps of its real data.
+
+    Raises:
+        DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded.
+        ConfigError: a library that the generator needs is not installed, or code is not here.
+    """
+    real = _real(experiment)
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "libraries": {name: _version(name) for name in (*_LIBRARIES, *experiment.generator.libraries)},
+        "metrics": {name: METRICS[name].plain() for name in experiment.metrics},
+        "features": experiment.features.key(),
+        "checkpoint": _checkpoint(experiment),
+        "code": _code(experiment),
+        "imports": dict(IMPORTED),
+    }, real
+
+
+def complete_environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
+    """Return the environment, or name in one error all that it lacks: files are fetched together."""
+    try:
+        return environment(experiment)
+    except DataError as error:
+        raise DataError("; ".join(missing(experiment)) or str(error)) from error
+
+
+def missing(experiment: Experiment) -> list[str]:
+    """Return, a line each, what a run of an experiment would refuse to begin without."""
+    needs: tuple[Callable[[Experiment], object], ...] = (_real, lambda e: e.features.key(), _checkpoint)
+    found = []
+    for need in needs:
+        try:
+            need(experiment)
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+def _real(experiment: Experiment) -> RealRows:
+    return RealRows.gather((arm.data_key, arm.experiment.data, arm.seed) for arm in arms(experiment))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError as error:
+        raise ConfigError(f"library {name} is not installed: pip install {name}") from error
+
+
+def _checkpoint(experiment: Experiment) -> str | None:
+    """Return the SHA-256 of the file that generation 0 begins with.
+
+    Raises:
+        DataError: it is not there.
+    """
+    path = experiment.generator.starts_from
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"generator.checkpoint {quoted(path)} cannot be read ({error.strerror}): fetch it, or set it to null"
+        ) from error
+
+
+def _code(experiment: Experiment) -> dict[str, Any]:
+    """Return where that comes from which selfloop does not have itself, by family and name."""
+    used = [("metric", name) for name in experiment.metrics]
+    for _, variant in experiment.variants():
+        used += [(word, FAMILIES[word].name_of(getattr(variant, word))) for word in _MEMBERS]
+    origins = {f"{word} {name}": FAMILIES[word].origin(name) for word, name in used}
+    return {what: asdict(origin) for what, origin in origins.items() if origin.what != "built-in"}
