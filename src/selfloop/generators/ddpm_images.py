@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.diffusion import prediction_loss
 from selfloop.learning.nets import names, presets
@@ -103,6 +104,6 @@ class DDPMImages(UNetModel):
         times: np.ndarray = quadratic_steps(self.timesteps, self.steps)
         return ddim(predict, latents, self.schedule, times, eta=self.eta, noise=fresh, clamp=True)
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as ddpm-torch does."""
         return rounded_levels(x)

@@ -11,7 +11,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from selfloop.core.config import Frozen, Real
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning import augmentation, diffusion
 from selfloop.learning.augmentation import LABELS, NORMALS, UNIFORMS
@@ -128,6 +129,6 @@ class EDM(UNetModel):
             noise=lambda step: noise(),
         )
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as EDM's ``generate.py`` does."""
         return truncated_levels(x)

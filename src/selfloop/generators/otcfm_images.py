@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.otcfm import conditional_path
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.nets import names, presets
@@ -62,7 +63,7 @@ class OTCFMImages(UNetModel):
         """Read a checkpoint of torchcfm."""
         return pretrained(path, "torchcfm", names.TORCHCFM, unet, self.ema is not None)
 
-    def prepare(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+    def couple(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Draw pairs from the exact plan between a batch and noise."""
         pairs = draws.integers("pairs", self.batch_size)
         return optimal_pairs(draws.normal("noise", tuple(x.shape[2:])), x, pairs)
@@ -85,6 +86,6 @@ class OTCFMImages(UNetModel):
         latents = noise().to(net.device).transpose(0, 1)
         return dopri5(velocity, latents, self.tolerance, self.tolerance).transpose(0, 1)
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as torchcfm's training saves them."""
         return saved_levels(x)
