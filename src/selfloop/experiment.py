@@ -20,7 +20,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.data import Data
-from selfloop.features.networks import AnyFeatures, Identity
+from selfloop.features import AnyFeatures, Identity
 from selfloop.generators import AnyGenerator, Density, Estimator
 from selfloop.learning.training import Budget
 from selfloop.metrics import METRICS
@@ -370,8 +370,7 @@ def _quoted(value: Any) -> str:
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     """Return the valid names beside the one at ``location``."""
-    from selfloop import data, generators
-    from selfloop.features import networks as features
+    from selfloop import data, features, generators
 
     model: Any = Experiment
     families = {"data": data.ALL, "generator": generators.ALL, "features": features.ALL}

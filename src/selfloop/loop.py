@@ -18,7 +18,7 @@ from selfloop.data import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.experiment import Arm
-from selfloop.features.networks import AnyFeatures, cached
+from selfloop.features import AnyFeatures, cached
 from selfloop.learning.training import FAILED, Budget, State, parameters, reset_optimizer
 from selfloop.metrics import METRICS, Evidence
 from selfloop.mixing.augment import History

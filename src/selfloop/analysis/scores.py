@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from selfloop.core.errors import ConfigError
-from selfloop.features.networks import AnyFeatures, Identity, Progress, cached
+from selfloop.features import AnyFeatures, Identity, Progress, cached
 from selfloop.generators import Gaussian
 from selfloop.metrics import METRICS, Evidence, bootstrap_error
 from selfloop.metrics.arrays import pair

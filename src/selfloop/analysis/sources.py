@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
-from selfloop.data.images import read_images, read_pictures
-from selfloop.data.vectors import read_table
+from selfloop.data.reading.images import read_images, read_pictures
+from selfloop.data.reading.tables import read_table
 from selfloop.store import Run
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")

@@ -11,7 +11,7 @@ import torch
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.data.image_sets import ImageSet
+from selfloop.data.image_set import ImageSet
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker

@@ -5,7 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from selfloop.data.base import Dataset, Split, split_rows
-from selfloop.data.image_sets import CIFAR10, DigitImages, ImageFiles
+from selfloop.data.cifar10 import CIFAR10
+from selfloop.data.digit_images import DigitImages
+from selfloop.data.digits import Digits
+from selfloop.data.image_files import ImageFiles
+from selfloop.data.table import Table
 from selfloop.data.toy import (
     Checkerboard,
     Circles,
@@ -17,7 +21,6 @@ from selfloop.data.toy import (
     TwoMoons,
     TwoSpirals,
 )
-from selfloop.data.vectors import Digits, Table
 
 ALL: tuple[type[Dataset], ...] = (
     Gaussian,
