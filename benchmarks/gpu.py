@@ -25,7 +25,7 @@ from selfloop import ConfigError, Experiment, Run, run
 from selfloop.core.samples import State
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team, available
-from selfloop.generators.images import Draws
+from selfloop.generators.network import Draws
 from selfloop.learning.pixels import to_interval
 from selfloop.learning.training import Budget, parameters
 

@@ -25,7 +25,8 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
 from selfloop.generators import EDM
-from selfloop.generators.images import Draws, Net, Size
+from selfloop.generators.images import Size
+from selfloop.generators.network import Draws, Net
 from selfloop.learning.nets.architecture import Step, UNet
 from selfloop.learning.nets.blocks import embed
 from selfloop.learning.optimizer import Adam

@@ -12,7 +12,7 @@ from selfloop import ConfigError, Experiment, run
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.generators import Diffusers
-from selfloop.generators.images import Draws, image_noise
+from selfloop.generators.network import Draws, event_noise
 from selfloop.learning.pixels import to_interval
 from selfloop.learning.training import Budget, averaged, parameters
 
@@ -63,7 +63,7 @@ def test_images_are_those_of_a_loop_over_the_scheduler_and_have_random_numbers_o
     assert (x.int() - whole.int()).abs().max() <= 1  # sums within a layer depend on the size of the batch
     sampler, noise, net = (
         getattr(diffusers, scheduler)(),
-        image_noise(STREAMS, range(6), EVENT),
+        event_noise(STREAMS, range(6), EVENT),
         theirs(averaged(state)),
     )
     sampler.set_timesteps(5)

@@ -25,8 +25,8 @@ from selfloop import ConfigError, Run, run
 from selfloop.analysis.scores import DEFAULT, SCORES, Score, extractor, plain, scores
 from selfloop.cli.main import main
 from selfloop.core.streams import Streams
-from selfloop.data.images import labelled_images
-from selfloop.features.networks import Classifier
+from selfloop.data.reading.images import labelled_images
+from selfloop.features import Classifier
 from selfloop.metrics import METRICS, frechet, sliced_wasserstein, wasserstein
 
 QUICK = "{name: classifier, width: 8, epochs: 1}"
@@ -142,7 +142,7 @@ def test_folders_of_pictures_by_their_features(
     assert found["frechet"]["value"] == pytest.approx(frechet(a, b), rel=1e-6)
     for score in found.values():
         assert (score["real"], score["generated"], score["features"]) == (60, 50, classifier.key())
-    monkeypatch.setattr("selfloop.features.networks._train_classifier", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("selfloop.features.classifier._trained", lambda *_: pytest.fail("trained again"))
     assert as_json("real.npz", "fakes", "--features", "classifier")["kid"]["value"] == found["kid"]["value"]
 
 
@@ -360,7 +360,7 @@ def test_an_archive_that_unpacks_to_more_than_the_limit(
 ) -> None:
     np.savez_compressed(here / "zeros.npz", np.zeros((2000, 8, 8), np.uint8))
     assert (here / "zeros.npz").stat().st_size < 2**12
-    for place in ("data.images", "data.vectors", "analysis.sources"):
+    for place in ("data.reading.images", "data.reading.tables", "analysis.sources"):
         monkeypatch.setattr(f"selfloop.{place}.LIMIT", 2**16, raising=False)
     code, out, err = metrics("real", "zeros.npz")
     assert (code, out) == (2, "")

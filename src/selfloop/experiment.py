@@ -182,7 +182,7 @@ class Experiment(Frozen):
         return experiment
 
     def override(self, *assignments: str) -> Experiment:
-        """Return the experiment with ``key.path=value`` settings replaced; values are YAML, their order does not matter.
+        """Return the experiment with ``key.path=value`` settings replaced, in any order; values are YAML.
 
         Below ``grid`` the rest of the path is one key: ``grid.mixing.lam=[0, inf]``.
 
@@ -296,7 +296,7 @@ def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with others laid over them: a family's settings one by one while its member is the same."""
     out = dict(old)
     for key, value in new.items():
-        before = out.get(key)
+        before: Any = out.get(key)
         same = (
             isinstance(before, dict)
             and isinstance(value, dict)

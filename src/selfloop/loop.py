@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -222,8 +223,18 @@ def measure(
         among = [sound[i] for i in chosen]
         found = _measured(arms, split, t, state, first, samples, team, among, names)
         for r, values in zip(among, found, strict=False):
-            records[r] |= values
+            records[r]["status"], records[r]["metrics"] = "ok", values.metrics
+            if values.floors:
+                records[r]["reference"] = values.floors
     return records
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The metrics of one arm and, at generation 0, their floors."""
+
+    metrics: dict[str, float | None]
+    floors: dict[str, float | None]
 
 
 def _measured(
@@ -236,8 +247,8 @@ def _measured(
     team: Team,
     sound: list[int],
     names: Sequence[str] | None,
-) -> list[Record]:
-    """Return what the records of some arms, which have equally many samples, say of their metrics."""
+) -> list[_Values]:
+    """Return the metrics of some arms, which have equally many samples."""
     experiment, n = arms[0].experiment, split.train.shape[1]
     rows, names = Rows(sound, len(arms)), experiment.metrics if names is None else names
     count = min(n, int(samples.count[sound[0]]))
@@ -262,12 +273,10 @@ def _measured(
     values = {name: METRICS[name].compute(evidence).tolist() for name in names}
     floor = replace(evidence, generated=evidence.train)
     floors = {name: METRICS[name].compute(floor).tolist() for name in names if t == 0 and METRICS[name].floor}
-    found: list[Record] = []
+    found: list[_Values] = []
     for i in range(len(sound)):
-        some = Record(status="ok", metrics={name: _number(values[name][i]) for name in names})  # type: ignore[typeddict-item]
-        if floors:
-            some["reference"] = {name: _number(floors[name][i]) for name in floors}
-        found.append(some)
+        reference = {name: _number(floors[name][i]) for name in floors}
+        found.append(_Values({name: _number(values[name][i]) for name in names}, reference))
     return found
 
 
@@ -299,32 +308,31 @@ def _features_together(extractor: Extractor, split: Split, x: Tensor, team: Team
 
 def named(record: Record, arm: Arm) -> Record:
     """Return an arm's record of generation 0 as that of another arm, which was trained on the same rows."""
-    return record | _head(arm, record["generation"])  # type: ignore[return-value]
+    mine = _record(arm, record["generation"], record["metrics"], record["born"])
+    mine["status"] = record["status"]
+    if "reference" in record:
+        mine["reference"] = record["reference"]
+    if "failed_step" in record:
+        mine["failed_step"] = record["failed_step"]
+    return mine
 
 
-def _head(arm: Arm, t: int) -> Record:
-    """Return what a record says of the arm itself."""
-    of = ratio(arm.experiment.mixing)
-    return Record(  # type: ignore[typeddict-item]
+def _born(data: Samples, r: int) -> dict[str, int]:
+    """Return how many of an arm's training rows were born in which generation."""
+    generations, counts = np.unique(data.born[r, : int(data.count[r])].numpy(), return_counts=True)
+    return {str(g): c for g, c in zip(generations.tolist(), counts.tolist(), strict=True)}
+
+
+def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dict[str, int] | None) -> Record:
+    """Return a record, of an arm that has diverged where there are no metrics."""
+    of, born = ratio(arm.experiment.mixing), born or {}
+    return Record(
         generation=t,
         arm=arm.index,
         seed=arm.seed,
         settings=arm.plain,
         regime=label(arm.experiment.mixing),
         ratio="inf" if of == math.inf else of,
-    )
-
-
-def _born(data: Samples, r: int) -> dict[str, int]:
-    """Return how many of an arm's training rows were born in which generation."""
-    generations, counts = data.born[r, : int(data.count[r])].unique(return_counts=True)
-    return {str(g): c for g, c in zip(generations.tolist(), counts.tolist(), strict=True)}
-
-
-def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dict[str, int] | None) -> Record:
-    """Return a record, of an arm that has diverged where there are no metrics."""
-    born = born or {}
-    return _head(arm, t) | Record(  # type: ignore[return-value,typeddict-item]
         status="diverged" if metrics is None else "ok",
         n_real=born.get("0", 0),
         n_synthetic=sum(born.values()) - born.get("0", 0),

@@ -90,8 +90,8 @@ def run(
 ) -> Iterator[Generation]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
-    A directory that holds this experiment is resumed; one that holds it with fewer generations, seeds, values of the grid
-    or metrics grows, and what was there keeps its bits.
+    A directory that holds this experiment is resumed; one that holds it with fewer generations, seeds, values of the
+    grid or metrics grows, and what was there keeps its bits.
 
     Args:
         experiment: what to run.
@@ -169,7 +169,7 @@ def _generations(
 
 
 def _rounds(pool: Any, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
-    """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after the first of them."""
+    """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after their first."""
     if task.t > 0:
         yield from pool.map(functools.partial(_advance, task, {}), todo)
         return
@@ -203,7 +203,7 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
     learn(task.code)
     data = None
     if task.t == 0:
-        opened, members, split = _opened(task.out, _identity(task.out), stack)
+        _, members, split = _opened(task.out, _identity(task.out), stack)
         data = mix(members, split, 0, _no_history)
         trained, twin = _digest(data), twins.get(stack)
         if twin is not None and task.team.broadcast(twin.trained == trained):
@@ -333,5 +333,3 @@ def _remeasured(writer: Writer, t: int, s: int, names: Sequence[str]) -> list[Re
     split = _opened(str(writer.path), _identity(str(writer.path)), s)[2]
     with as_in_a_worker():
         return measure(members, split, t, state, first, writer.stack_samples(t, s), Team(), None, names)
-
-

@@ -8,9 +8,9 @@
 
 A generation is written under a hidden name and renamed when it is complete: that rename is the commit. Its manifest
 holds the records of all arms and the SHA-256 of every file. A run that grows by arms gets their files into the
-generations that are there, whose manifests are then replaced: that is their commit. ``metrics.jsonl`` repeats the records
-for other programs to read, and is brought up to date from the manifests when the run is next opened for writing. Nothing
-here is a pickle, and reading needs neither the data nor the code that a run was made with.
+generations that are there, whose manifests are then replaced: that is their commit. ``metrics.jsonl`` repeats the
+records for other programs to read, and is brought up to date from the manifests when the run is next opened for
+writing. Nothing here is a pickle, and reading needs neither the data nor the code that a run was made with.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,11 @@ _SEAL = "# selfloop run, format {format}, SHA-256 of what follows {digest}\n"
 
 def _line(record: Record) -> bytes:
     return (json.dumps(record, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n").encode()
+
+
+def _infinite(value: Any) -> Any:
+    """Return a number for "inf" and for None, so that columns of numbers are ones."""
+    return math.nan if value is None else math.inf if value == "inf" else value
 
 
 class Run:
@@ -189,9 +195,20 @@ class Run:
         Raises:
             ConfigError: pandas is not installed.
         """
-        from selfloop.analysis.frames import frame
-
-        return frame(self)
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
+        rows = [
+            {"arm": record["arm"], "seed": record["seed"]}
+            | {name: _infinite(value) for name, value in record["settings"].items()}
+            | {"regime": record["regime"], "ratio": _infinite(record["ratio"]), "generation": record["generation"]}
+            | {"status": record["status"], "metric": name, "value": math.nan if value is None else value}
+            | {"floor": _infinite(record.get("reference", {}).get(name))}
+            for record in self.records()
+            for name, value in record["metrics"].items()
+        ]
+        return pd.DataFrame(rows)
 
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
         """Return the tensors of one stack, ``kind`` being "state" or "samples".
@@ -294,9 +311,7 @@ class Writer(Run):
 
     @classmethod
     @contextlib.contextmanager
-    def lock(
-        cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows
-    ) -> Iterator[Writer]:
+    def lock(cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> Iterator[Writer]:
         """Create the run directory, go on with it or let it grow, and keep other processes out meanwhile.
 
         What this call has made is gone again where the experiment turns out to be one that cannot be run.
@@ -544,10 +559,10 @@ def _unsealed(file: Path) -> str:
     folder = repr(str(file.parent))
     if not head.startswith(b"# selfloop run, format "):
         if (file.parent / "metrics.jsonl").exists() and not head.startswith(b"#"):
-            raise RunError(f"{folder} was made by an earlier version of selfloop, which this one does not read: run it again")
+            raise RunError(f"{folder} was made by an earlier version, whose runs this one does not read: run it again")
         raise RunError(f"{str(file)!r} is damaged: its first line is not that of a run")
     if not head.startswith(_SEAL.split(",")[0].encode() + f", format {FORMAT},".encode()):
-        raise RunError(f"{folder} was made by another version of selfloop, which this one does not read")
+        raise RunError(f"{folder} was made by another version, whose runs this one does not read")
     raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in its first line")
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfloop.core.errors import DataError
-from selfloop.data.cifar import read_cifar10
+from selfloop.data.reading.cifar import read_cifar10
 
 Pack = Callable[[bytes], bytes]
 

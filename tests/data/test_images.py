@@ -21,8 +21,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from selfloop.core.errors import DataError
-from selfloop.data import Digits, images
-from selfloop.data.images import channels_first, labelled_images, read_pictures
+from selfloop.data import Digits
+from selfloop.data.reading import images
+from selfloop.data.reading.images import channels_first, labelled_images, read_pictures
 
 Files = dict[str, bytes]
 

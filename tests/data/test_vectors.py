@@ -20,7 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
 from selfloop.core.errors import DataError
-from selfloop.data import Data, Digits, Table, split_rows, vectors
+from selfloop.data import Data, Digits, Table, split_rows
+from selfloop.data.reading import tables
 
 Write = Callable[[Path, np.ndarray], Path]
 
@@ -365,7 +366,7 @@ def test_headers_that_disagree_with_the_file(tmp_path: Path) -> None:
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the limit lowered, so that the test need not write 4 GiB; the archive is 1000 times smaller."""
-    monkeypatch.setattr(vectors, "LIMIT", 2**20)
+    monkeypatch.setattr(tables, "LIMIT", 2**20)
     path = write_npz(tmp_path, np.zeros((2**17, 2)))
     assert path.stat().st_size < 2**12
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("unpacked"))
@@ -374,7 +375,7 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_tables_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-    monkeypatch.setattr(vectors, "LIMIT", 8 * 100)
+    monkeypatch.setattr(tables, "LIMIT", 8 * 100)
     path = str(write(tmp_path, np.arange(102.0).reshape(51, 2)))
     refused(Table(path=path), path, "the limit is 100")
     assert Table(path=path, columns=["x1"]).load((0,)).train.shape == (1, 41, 1)

@@ -17,10 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from selfloop.core.errors import DataError
-from selfloop.data.images import labelled_images
+from selfloop.data.reading.images import labelled_images
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.features import networks as features
-from selfloop.features.networks import AnyFeatures, Classifier, Identity, TorchFidelity, TorchScript, cached
+from selfloop.features import AnyFeatures, Classifier, Identity, TorchFidelity, TorchScript, base, cached, classifier
 
 
 def quick() -> Classifier:
@@ -110,7 +109,7 @@ def test_every_key_is_another() -> None:
 @pytest.mark.parametrize("variable", ["elsewhere", ""])
 def test_the_cache_is_where_the_environment_says_or_the_users(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("SELFLOOP_CACHE", variable)
-    assert features.cache() == (Path(variable) if variable else features.user_cache_path("selfloop"))
+    assert base.cache() == (Path(variable) if variable else base.user_cache_path("selfloop"))
 
 
 def test_the_classifier_knows_the_digits(trained: tuple[Path, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +134,7 @@ def test_features_tell_the_digits_apart(trained: tuple[Path, Tensor]) -> None:
 def test_a_second_one_reads_the_weights(trained: tuple[Path, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     place, inner = trained
     monkeypatch.setenv("SELFLOOP_CACHE", str(place))
-    monkeypatch.setattr(features, "_train_classifier", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(classifier, "_trained", lambda *_: pytest.fail("trained again"))
     assert len(weights(place)) == 1
     with as_in_a_worker():
         assert torch.equal(Classifier()(labelled_images("digits")[0][:300]), inner)
@@ -339,7 +338,7 @@ def test_features_of_a_large_set_are_kept(tmp_path: Path, cache: Path) -> None:
     assert was_computed
     assert first.nbytes >= 1 << 20
     assert kept(cache) == 1
-    features._kept.cache_clear()
+    base._kept.cache_clear()
     again, was_computed = computed(TorchScript(path=scripted.path), x.clone())
     assert not was_computed
     assert torch.equal(again, first)

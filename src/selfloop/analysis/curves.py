@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfloop.experiment import Arm
+from selfloop.core.records import Record
 from selfloop.store import Run
 
 Array = NDArray[np.float64]
 
-NO_SYNTHETIC = "No Synth. Data (λ = 0)"
-FULLY_SYNTHETIC = "Fully Synthetic (λ = ∞)"
+NO_SYNTHETIC = "No Synth. Data"
+FULLY_SYNTHETIC = "Fully Synthetic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,15 @@ class Setting:
     Attributes:
         label: what distinguishes it from the other settings, for people.
         arms: indices of its arms.
-        lam: λ of its mixing, NaN where the mixing has none.
+        ratio: synthetic rows per real one in its regime (λ of the paper's), inf without real ones, NaN where the
+            regime has no such number.
+        settings: the grid's keys and values.
     """
 
     label: str
     arms: tuple[int, ...]
-    lam: float
+    ratio: float
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,26 +113,25 @@ def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Arra
 
 def read(run: Run) -> Curves:
     """Arrange the records of a run; one may lack a metric, hold None, or be missing after a divergence."""
-    arms = list(run.arms)
+    arms, records = list(run.arms), run.records()
     row = {arm.index: i for i, arm in enumerate(arms)}
-    records = list(run.records())
     recorded = dict.fromkeys(name for record in records for name in record["metrics"])
     names = [name for name in run.experiment.metrics if name in recorded]
-    length = max((int(record["generation"]) + 1 for record in records), default=0)
+    length = max((record["generation"] + 1 for record in records), default=0)
     values = {name: np.full((len(arms), length), np.nan) for name in names}
     floors = {name: np.full(len(arms), np.nan) for name in names}
     diverged = np.full(len(arms), -1, dtype=np.int64)
     for record in records:
-        i, t = row[record["arm"]], int(record["generation"])
+        i, t = row[record["arm"]], record["generation"]
         for name, value in record["metrics"].items():
             values[name][i, t] = math.nan if value is None else value
-        for name, value in (record.get("reference") or {}).items():
+        for name, value in record.get("reference", {}).items():
             if name in floors and value is not None:
                 floors[name][i] = value
         if record["status"] == "diverged" and diverged[i] < 0:
             diverged[i] = t
     return Curves(
-        settings=group(arms),
+        settings=group(run, records),
         seeds=tuple(arm.seed for arm in arms),
         values=values,
         floors=floors,
@@ -137,55 +139,67 @@ def read(run: Run) -> Curves:
     )
 
 
-def group(arms: Sequence[Arm]) -> tuple[Setting, ...]:
-    """Group arms, named by their place in the sequence, that differ only in seed."""
+@dataclass(frozen=True)
+class _Head:
+    """What is known of an arm besides its curves."""
+
+    settings: dict[str, Any]
+    regime: str
+    ratio: float
+
+
+def group(run: Run, records: Sequence[Record]) -> tuple[Setting, ...]:
+    """Group the arms of a run, named by their index, that differ only in seed."""
+    first = {record["arm"]: record for record in reversed(records)}
     members: dict[str, list[int]] = {}
-    for i, arm in enumerate(arms):
-        members.setdefault(json.dumps(_settings(arm), sort_keys=True, default=str), []).append(i)
-    heads = [arms[rows[0]] for rows in members.values()]
+    heads: dict[str, _Head] = {}
+    for i, arm in enumerate(run.arms):
+        settings = {name: value for name, value in arm.settings.items() if name != "seed"}
+        key, record = json.dumps(settings, sort_keys=True, default=str), first.get(arm.index)
+        members.setdefault(key, []).append(i)
+        heads.setdefault(key, _Head(settings, record["regime"] if record else "", _ratio(record)))
     varying = [
         key
-        for key in dict.fromkeys(key for head in heads for key in head.settings if key != "seed")
-        if len({repr(head.settings.get(key)) for head in heads}) > 1
+        for key in dict.fromkeys(key for head in heads.values() for key in head.settings)
+        if len({repr(head.settings.get(key)) for head in heads.values()}) > 1
     ]
-    lams = [_lam(head) for head in heads]
     return tuple(
-        Setting(label=_label(head, varying, lam), arms=tuple(rows), lam=lam)
-        for head, rows, lam in zip(heads, members.values(), lams, strict=True)
+        Setting(label=_label(head, varying), arms=tuple(members[key]), ratio=head.ratio, settings=head.settings)
+        for key, head in heads.items()
     )
 
 
-def _settings(arm: Arm) -> dict[str, Any]:
-    return {key: value for key, value in arm.settings.items() if key != "seed"}
+def _ratio(record: Record | None) -> float:
+    value = None if record is None else record["ratio"]
+    return math.nan if value is None else float(value)
 
 
-def _lam(arm: Arm) -> float:
-    lam = getattr(getattr(arm.experiment, "mixing", None), "lam", None)
-    return float(lam) if isinstance(lam, int | float) else math.nan
+def of_mixing(key: str) -> bool:
+    """Whether a key of the grid is one of the regime."""
+    return key.split(".")[0] == "mixing"
 
 
-def _label(arm: Arm, varying: Sequence[str], lam: float) -> str:
+def _label(head: _Head, varying: Sequence[str]) -> str:
     """Return "λ = 0.5", the paper's words for λ = 0 and ∞, or what else varies: "n = 10, dim = 2"."""
-    others = [key for key in varying if key != "mixing.lam"]
+    others = [key for key in varying if not of_mixing(key)]
     short = [key.rsplit(".", 1)[-1] for key in others]
     words = [
-        f"{name if short.count(name) == 1 else key} = {value_text(arm.settings.get(key))}"
+        f"{name if short.count(name) == 1 else key} = {value_text(head.settings.get(key))}"
         for key, name in zip(others, short, strict=True)
     ]
-    if "mixing.lam" in varying or not words:
-        words.insert(0, lam_text(lam, alone=not others))
+    if len(others) < len(varying) or not words:
+        words.insert(0, _regime(head, alone=not others))
     return ", ".join(words)
 
 
-def lam_text(lam: float, alone: bool = True) -> str:
-    """Return λ in words, the paper's where it stands alone."""
-    if math.isnan(lam):
-        return "all arms"
-    if alone and lam == 0:
-        return NO_SYNTHETIC
-    if alone and math.isinf(lam):
-        return FULLY_SYNTHETIC
-    return f"λ = {value_text(lam)}"
+def _regime(head: _Head, alone: bool) -> str:
+    """Return a regime in words, with the paper's before it where it stands alone."""
+    words = head.regime or "all arms"
+    if alone and head.ratio == 0:
+        return f"{NO_SYNTHETIC} ({words})"
+    if alone and math.isinf(head.ratio):
+        return f"{FULLY_SYNTHETIC} ({words})"
+    return words
 
 
 def value_text(value: object) -> str:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from selfloop.core.config import Inside, one_line
 from selfloop.core.errors import ConfigError
-from selfloop.features.networks import AnyFeatures, Identity, Progress, cached
-from selfloop.generators import Gaussian
-from selfloop.metrics import METRICS, Evidence, bootstrap_error
+from selfloop.features.base import FEATURES, Extractor, Progress, cached
+from selfloop.generators.gaussian import Gaussian
 from selfloop.metrics.arrays import pair
-from selfloop.metrics.base import WORDS
+from selfloop.metrics.base import METRICS, WORDS, Evidence
+from selfloop.metrics.frechet import bootstrap_error
 
 _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs little
 
@@ -64,7 +64,7 @@ def scores(
     generated: Tensor,
     *,
     reference: str = "real",
-    features: AnyFeatures | None = None,
+    features: Extractor | None = None,
     names: Sequence[str] = DEFAULT,
     progress: Progress | None = None,
 ) -> list[Score]:
@@ -85,7 +85,7 @@ def scores(
     """
     if unknown := [name for name in names if name not in SCORES]:
         raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
-    extractor = features or Identity()
+    extractor = features or FEATURES.parse("identity")
     a, b = cached(extractor, real, progress), extractor(generated, progress)
     a, b = pair(a, b, least=2)
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
@@ -113,7 +113,7 @@ def scores(
     return found
 
 
-def extractor(settings: str) -> AnyFeatures:
+def extractor(settings: str) -> Extractor:
     """Return the extractor of a name, or of settings in YAML with a ``name``.
 
     Raises:
@@ -124,13 +124,11 @@ def extractor(settings: str) -> AnyFeatures:
     except yaml.YAMLError as error:
         raise ConfigError(f"features: {settings!r} is neither a name nor plain YAML") from error
     try:
-        found: AnyFeatures = TypeAdapter(AnyFeatures).validate_python(
-            plain if isinstance(plain, dict) else {"name": plain}
-        )
-    except ValidationError as error:
-        complaint = error.errors(include_url=False)[0]
-        where = ".".join(["features", *map(str, complaint["loc"][1:])])
-        raise ConfigError(f"{where}: {complaint['msg']}") from error
+        found: Extractor = FEATURES.parse(plain if isinstance(plain, dict) else {"name": plain})
+    except Inside as error:
+        raise ConfigError(one_line(error.error, error.model, ["features"])) from error
+    except ValueError as error:
+        raise ConfigError(f"features: {error}") from error
     return found
 
 

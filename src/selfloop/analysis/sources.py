@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
-from selfloop.data.images import read_images, read_pictures
-from selfloop.data.vectors import read_table
+from selfloop.data.reading.images import read_images, read_pictures
+from selfloop.data.reading.tables import read_table
 from selfloop.store import Run
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
@@ -67,10 +67,8 @@ def of_run(path: Path, what: str, arm: int) -> Tensor:
         x = (split.train if what == "train" else split.held_out)[0]
     else:
         x = _samples(run, what, arm)
-        if x.dtype == torch.uint8:  # images as they are, for which the real data need not be read
-            return x
-        split = run.split(arm)
-    return x if split.image_shape is None else split.pixels(x)
+    pixels = run.real(arm).events.pixels(x)
+    return x if pixels is None else pixels
 
 
 def _samples(run: Run, what: str, arm: int) -> Tensor:

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, Setting, mean, read
+from selfloop.analysis.curves import Curves, Setting, mean, of_mixing, read
 from selfloop.core.errors import ConfigError
+from selfloop.core.records import Record
 from selfloop.core.streams import Streams, generator
-from selfloop.generators import Gaussian, GaussianMixture
-from selfloop.loop import load
-from selfloop.metrics import METRICS
+from selfloop.generators.gaussian import Gaussian
+from selfloop.generators.mixture import GaussianMixture
 from selfloop.store import Run
 from selfloop.theory import mixture
 from selfloop.theory.bounds import amplification, times
@@ -43,7 +43,7 @@ class Row:
 
     Attributes:
         setting: what distinguishes it, for people.
-        lam: λ.
+        ratio: synthetic rows per real one, λ of the paper's regime; NaN where the regime has no such number.
         arms: how many seeds.
         predicted: ρ from theory; None where it says nothing of the generator.
         estimated: whether that is an estimate from rows, not a closed form.
@@ -57,7 +57,7 @@ class Row:
     """
 
     setting: str
-    lam: float
+    ratio: float
     arms: int
     predicted: float | None
     estimated: bool
@@ -76,7 +76,7 @@ class Bearable:
 
     Attributes:
         among: the settings besides λ that its arms share, "" where λ alone varies.
-        lam: it; 0 where the smallest other λ is outside already. None where it cannot be said.
+        ratio: it; 0 where the smallest other λ is outside already. None where it cannot be said.
         low: of its bootstrap interval over seeds, a λ of the grid; None where there are not enough seeds.
         high: of the interval.
         top: whether no larger λ was run.
@@ -84,7 +84,7 @@ class Bearable:
     """
 
     among: str
-    lam: float | None
+    ratio: float | None
     low: float | None
     high: float | None
     top: bool
@@ -129,7 +129,7 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
     if not 0 < tolerance < math.inf:
         raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
     curves = read(run)
-    by = verdict.judged(curves, METRICS)
+    by = verdict.judged(curves, run.metrics)
     name = metric or by.distance or next(iter(curves.values), None)
     if name is not None and name not in run.experiment.metrics:
         near = difflib.get_close_matches(name, run.experiment.metrics, n=1, cutoff=0.5)
@@ -140,12 +140,10 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
     bearable = []
     for among, members in _families(run, curves).items():
         ends = {i: _ends(curves, curves.settings[i], name) for i in members}
-        control = next((i for i in members if curves.settings[i].lam == 0), None)
-        direction = METRICS[name].direction if name is not None else "no direction"
+        control = next((i for i in members if curves.settings[i].ratio == 0), None)
+        goal = run.metric(name).goal if name is not None else None
         draws = _draws(len(curves.settings[members[0]].arms))
-        excesses = (
-            {i: _excess(ends[i], ends[control], direction, draws) for i in members} if control is not None else {}
-        )
+        excesses = {i: _excess(ends[i], ends[control], goal, draws) for i in members} if control is not None else {}
         found = linearised(run, curves.settings[members[0]].arms[0])
         for i in members:
             rows[i] = _row(run, curves, i, by, paths, ends[i], excesses.get(i), found)
@@ -165,18 +163,25 @@ def predicted_rate(run: Run, arm: int, found: Contraction | None = None) -> floa
     """Return ρ of one arm's loop from theory, None where there is none.
 
     A Gaussian's Hessian is affine in x, so that A = B for whatever data: ρ = m/(n + m) for m synthetic rows beside n
-    real ones. Of a mixture ``found`` says it, with m/n for λ.
+    real ones. Of a mixture ``found`` says it, with m/n for λ. Both hold where a generation is trained on real rows and
+    on those of the last model, unselected, as regimes with a ratio are.
     """
-    experiment = run.arms[arm].experiment
-    if not isinstance(experiment.generator, Gaussian) and found is None:
+    if not isinstance(run.arms[arm].experiment.generator, Gaussian) and found is None:
         return None
-    if math.isinf(experiment.mixing.lam):
-        return 1.0
-    n = int(run.manifest(0)["records"][0]["n_real"]) if run.last >= 0 else 0
-    m = experiment.mixing.synthetic(n)
+    record = _second(run, arm)
+    if record is None or record["ratio"] is None or not set(record["born"]) <= {"0", "1"}:
+        return None
+    n, m = record["n_real"], record["n_synthetic"]
     if not n:
-        return None
+        return 1.0
     return m / (n + m) if found is None else found.rate(m / n)
+
+
+def _second(run: Run, arm: int) -> Record | None:
+    """Return an arm's record of generation 1, the first that may be trained on samples; None where it has none."""
+    if run.last < 1:
+        return None
+    return next((r for r in run.of_generation(1) if r["arm"] == arm and r["born"]), None)
 
 
 def linearised(run: Run, arm: int) -> Contraction | None:
@@ -186,7 +191,7 @@ def linearised(run: Run, arm: int) -> Contraction | None:
     """
     if not isinstance(run.arms[arm].experiment.generator, GaussianMixture) or run.last < 0:
         return None
-    stack, row = run.place(arm)
+    stack, row = run.row(arm)
     state = {name: leaf[row : row + 1] for name, leaf in run.state(0, stack).items()}
     if mixture.Mixtures(*state["means"].shape[1:]).parameters > _MOST_PARAMETERS:
         return None
@@ -201,9 +206,9 @@ def _families(run: Run, curves: Curves) -> dict[str, list[int]]:
     families: dict[str, list[int]] = {}
     for i, setting in enumerate(curves.settings):
         shared = run.arms[setting.arms[0]].settings
-        words = [f"{key} = {_plain(value)}" for key, value in shared.items() if key not in ("mixing.lam", "seed")]
+        words = [f"{key} = {_plain(value)}" for key, value in shared.items() if key != "seed" and not of_mixing(key)]
         families.setdefault(", ".join(words), []).append(i)
-    return {among: sorted(found, key=lambda i: curves.settings[i].lam) for among, found in families.items()}
+    return {among: sorted(found, key=lambda i: curves.settings[i].ratio) for among, found in families.items()}
 
 
 def _plain(value: Any) -> str:
@@ -218,13 +223,14 @@ def _paths(run: Run) -> dict[int, Doubles]:
     """
     paths: dict[int, Doubles] = {}
     generations = range(max(0, run.last - _LATEST), run.last + 1)
+    second = {record["arm"]: record for record in run.of_generation(1)} if run.last >= 1 else {}
     for s, members in enumerate(run.stacks):
-        train = load(members).train.flatten(2).double().numpy()
-        centre, scale = train.mean(1, keepdims=True), train.std(1, keepdims=True)
+        kept = [run.real(arm.index) for arm in members]
+        centre = np.stack([real.mean.numpy() for real in kept])[:, None]
+        scale = np.stack([real.std.numpy() for real in kept])[:, None]
         scale = np.where(scale > 0, scale, 1.0)
-        n = train.shape[1]
-        used = np.array([arm.experiment.mixing.synthetic(n) or n for arm in members])
-        path = np.full((len(members), len(generations), train.shape[2] + 1), np.nan)
+        used = np.array([_used(second.get(arm.index), real.n) for arm, real in zip(members, kept, strict=True)])
+        path = np.full((len(members), len(generations), centre.shape[2] + 1), np.nan)
         for k, t in enumerate(generations):
             samples = run.stack_samples(t, s)
             for m in np.unique(used):
@@ -236,6 +242,11 @@ def _paths(run: Run) -> dict[int, Doubles]:
                         path[rows, k, -1] = np.log(x.var(1).sum(1))
         paths |= {arm.index: path[r] for r, arm in enumerate(members)}
     return paths
+
+
+def _used(record: Record | None, n: int) -> int:
+    """Return how many of a generation's samples train the next, as many as there are real rows where none do."""
+    return n if record is None else record["born"].get("1", 0) or n
 
 
 def _row(
@@ -258,7 +269,7 @@ def _row(
     judged = verdict.of_setting(setting, curves, by)
     return Row(
         setting=setting.label,
-        lam=setting.lam,
+        ratio=setting.ratio,
         arms=len(setting.arms),
         predicted=predicted,
         estimated=found is not None,
@@ -289,16 +300,16 @@ def _draws(seeds: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(seeds)[None], drawn])
 
 
-def _excess(ends: Doubles, control: Doubles, direction: str, draws: NDArray[np.int64]) -> Doubles:
+def _excess(ends: Doubles, control: Doubles, goal: object, draws: NDArray[np.int64]) -> Doubles:
     """Return by what share the mean is worse than the control's, for every draw; inf with a diverged arm among them."""
     if len(ends) != len(control):
         return np.full(len(draws), np.nan)
     here, there = ends[draws].mean(1), control[draws].mean(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = (here - there) / np.abs(there)
-    if direction.startswith("higher"):
+    if goal == "higher":
         change = -change
-    elif not direction.startswith("lower"):
+    elif goal != "lower":
         change = np.abs(change)
     return np.where(np.isfinite(here), change, np.inf)
 
@@ -319,7 +330,7 @@ def _quantiles(values: Sequence[float] | Doubles) -> tuple[float, float]:
 def _bearable(
     among: str, curves: Curves, members: Sequence[int], excesses: dict[int, Doubles], last: int, tolerance: float
 ) -> Bearable:
-    lams, seeds = [curves.settings[i].lam for i in members], len(curves.settings[members[0]].arms)
+    lams, seeds = [curves.settings[i].ratio for i in members], len(curves.settings[members[0]].arms)
     notes = []
     if 0.0 not in lams:
         notes.append("there is no λ = 0 to compare with")
@@ -333,7 +344,7 @@ def _bearable(
     few = [f"not enough seeds for an interval: {seeds} of the {FEWEST_ARMS} that it takes"] * (seeds < FEWEST_ARMS)
     if notes:
         notes += few
-        return Bearable(among=among, lam=None, low=None, high=None, top=False, notes=tuple(notes))
+        return Bearable(among=among, ratio=None, low=None, high=None, top=False, notes=tuple(notes))
     within = np.stack([excesses[i] <= tolerance for i in members])
     found = np.array(lams)[np.maximum(np.cumprod(within, 0).sum(0) - 1, 0)]
     notes += few
@@ -343,7 +354,7 @@ def _bearable(
             f"not enough generations to measure ρ: {last} retrainings of the {FEWEST_RETRAININGS} that it takes"
         )
     top = bool(found[0] == max(lams))
-    return Bearable(among=among, lam=float(found[0]), low=low, high=high, top=top, notes=tuple(notes))
+    return Bearable(among=among, ratio=float(found[0]), low=low, high=high, top=top, notes=tuple(notes))
 
 
 def plain(value: Any) -> Any:
@@ -380,10 +391,10 @@ def sentences(found: Stability) -> list[str]:
     lines = [f"After {found.retrainings} of {found.planned} retrainings; intervals are at {_LEVEL:.0%}, over seeds."]
     for each in found.bearable:
         where = f"{each.among}: " if each.among else ""
-        if each.lam is not None:
+        if each.ratio is not None:
             span = "" if each.low is None or each.high is None else f" (between {_lam(each.low)} and {_lam(each.high)})"
             top = ", the largest that was run" if each.top else ""
-            lines.append(f"{where}Within {level} of λ = 0 up to λ = {_lam(each.lam)}{span}{top}.")
+            lines.append(f"{where}Within {level} of λ = 0 up to λ = {_lam(each.ratio)}{span}{top}.")
         lines += [f"{where}{note[0].upper()}{note[1:]}." for note in each.notes]
     return lines
 

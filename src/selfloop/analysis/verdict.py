@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from selfloop.analysis.curves import Array, Curves, Setting, mean, median
-from selfloop.metrics import Metric
+from selfloop.metrics.base import Metric
 
 Word = Literal["stable", "drifting", "collapsed", "too short", "not judged"]
 
@@ -70,7 +70,7 @@ def judged(curves: Curves, metrics: Mapping[str, Metric]) -> Judged:
 def _qualifies(name: str, curves: Curves, metrics: Mapping[str, Metric]) -> bool:
     if name not in curves.values or name not in metrics:
         return False
-    return metrics[name].floor and metrics[name].direction == "lower is better"
+    return metrics[name].floor and metrics[name].goal == "lower"
 
 
 def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
+from selfloop.arms import arms, first_alike, stacks
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.data.image_sets import ImageSet
+from selfloop.data.image_set import ImageSet
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.experiment import Experiment, first_alike, stacks
+from selfloop.environment import missing
+from selfloop.experiment import Experiment
+from selfloop.generators.base import GENERATORS
 from selfloop.generators.images import ImageModel, UNetModel
 from selfloop.learning.training import Budget, parameters
-from selfloop.runner import missing
 
 Rows = list[tuple[str, str]]
 
@@ -55,7 +57,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     """
     model, data = experiment.generator, experiment.data
     if not isinstance(model, ImageModel) or not isinstance(data, ImageSet):
-        raise ConfigError(f"--plan is for generators of images, not for {model.name}")
+        raise ConfigError(f"--plan is for generators of images, not for {GENERATORS.name_of(model)}")
     event, n = data.extent()
     work = _work(experiment, model, n)
     # Weights do not change how long a step takes; the checkpoint may not even be there.
@@ -64,13 +66,13 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
         step, image, count = _measured(fresh, event, team, seconds)
     hours = (work.steps * step + work.drawn * image) / 3600 / team.size
     state = 4 * count * (3 + (model.ema is not None))
-    generations, arms = experiment.generations + 1, len(experiment.arms())
+    generations, count_arms = experiment.generations + 1, len(arms(experiment))
     kept = generations if experiment.keep_states == "all" else 3
-    disk = arms * (kept * state + generations * work.images * math.prod(event))
+    disk = count_arms * (kept * state + generations * work.images * math.prod(event))
     rows = [
         ("data", f"{n:,} images of {' × '.join(map(str, event))}"),
         ("network", f"{count:,} parameters"),
-        ("arms", f"{arms}"),
+        ("arms", f"{count_arms}"),
         ("fits", f"{work.first + work.later}: generation 0 once a seed, then {experiment.generations} of each arm"),
         (
             "gradient steps",
@@ -88,14 +90,15 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
 
 
 def _work(experiment: Experiment, model: ImageModel, n: int) -> _Work:
-    groups = stacks(experiment)
+    chosen = arms(experiment)
+    groups = stacks(chosen)
     budget = experiment.budget or Budget(epochs=1)
     return _Work(
         first=sum(len(groups[i]) for i in set(first_alike(groups))),
-        later=len(experiment.arms()) * experiment.generations,
+        later=len(chosen) * experiment.generations,
         steps_first=(experiment.pretrain or budget).resolve(n).count(model.batch_size),
         steps_later=budget.resolve(n).count(model.batch_size),
-        images=max(n, *(arm.experiment.mixing.synthetic(n) for arm in experiment.arms())),
+        images=max(arm.experiment.mixing.draws(1, n) for arm in chosen),
     )
 
 

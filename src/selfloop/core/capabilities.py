@@ -1,4 +1,4 @@
-"""What data and generators offer and what metrics and features need, so that a run that cannot be is refused at once."""
+"""What data and generators offer, and what metrics and features need: a run that cannot be is refused at once."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class _File:
 
 
 def _found(path: str, info: ValidationInfo) -> str:
-    """Return an absolute path where there is such a file below the experiment's folder or the caller's; else as given."""
+    """Return the absolute path of such a file below the experiment's folder or the caller's; else what was given."""
     wanted = os.path.expanduser(path)
     base = (info.context or {}).get(BASE)
     for folder in (base, Path.cwd()):

@@ -2,8 +2,8 @@
 
 A family is a word ("generator"), the methods that its members have, and their names. Members come from three sides:
 built-in ones are in the family's own folder, one a file; a program registers its own, or just hands over an object; and
-installed packages name theirs as entry points of the group ``selfloop.<folder>``, loaded only when they are named. A file
-of settings chooses a member by its name and never imports anything.
+installed packages name theirs as entry points of the group ``selfloop.<folder>``, loaded only when they are named. A
+file of settings chooses a member by its name and never imports anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -93,12 +93,12 @@ class Family(Mapping[str, Member], Generic[Member]):
     Args:
         word: in the singular, as settings and messages have it.
         folder: the package of the built-in ones, "selfloop.generators"; also the group of entry points.
-        methods: that a member must have.
+        methods: that a member must have, and how many arguments each is called with.
         instances: whether members are objects with a ``name``, not classes of settings.
     """
 
-    def __init__(self, word: str, folder: str, methods: Sequence[str], *, instances: bool = False) -> None:
-        self.word, self.folder, self._methods, self._instances = word, folder, tuple(methods), instances
+    def __init__(self, word: str, folder: str, methods: Mapping[str, int], *, instances: bool = False) -> None:
+        self.word, self.folder, self._methods, self._instances = word, folder, methods, instances
         self._members: dict[str, Any] = {}
         self._origins: dict[str, Origin] = {}
         self._searched = False
@@ -133,12 +133,18 @@ class Family(Mapping[str, Member], Generic[Member]):
         absent = [method for method in self._methods if not callable(getattr(member, method, None))]
         if absent:
             raise ConfigError(f"{what} is no {self.word}: it has no method {absent[0]}; a {self.word} has {self._list}")
+        for method, count in self._methods.items():
+            if not _takes(getattr(member, method), count + isinstance(member, type)):
+                raise ConfigError(
+                    f"{what} is no {self.word}: its {method} must take {count} argument{'s' * (count != 1)}, as in "
+                    f"selfloop.{self.folder.removeprefix('selfloop.')}.base"
+                )
         if not self._instances and not (isinstance(member, type) and issubclass(member, BaseModel)):
             raise ConfigError(
                 f"{what} is no {self.word}: derive its class from selfloop.Frozen, so that its settings are recorded"
             )
         if isinstance(member, type) and inspect.isabstract(member):
-            lacking = ", ".join(sorted(member.__abstractmethods__))
+            lacking = ", ".join(sorted(getattr(member, "__abstractmethods__", ())))
             raise ConfigError(f"{what} is no {self.word}: it does not define {lacking}")
 
     def _origin(self, member: Any, module: str) -> Origin:
@@ -154,17 +160,16 @@ class Family(Mapping[str, Member], Generic[Member]):
     def name_of(self, member: Any) -> str:
         """Return the name by which settings choose a class, or the class of an object.
 
-        It is the default of a field ``name`` that the class itself defines; one without is called as the class is, since
-        its parent has the inherited name already.
+        It is the default of a field ``name`` that the class itself defines; one without is called as the class is,
+        since its parent has the inherited name already.
         """
         if isinstance(member, Absent):
             return member.name
         if self._instances:
             return str(member.name)
-        cls = member if isinstance(member, type) else type(member)
-        field = cls.model_fields.get("name")
-        own = "name" in cls.__dict__.get("__annotations__", {})
-        return str(field.default) if own and field is not None else cls.__name__
+        cls: Any = member if isinstance(member, type) else type(member)
+        own = "name" in inspect.get_annotations(cls) and "name" in cls.model_fields
+        return str(cls.model_fields["name"].default) if own else str(cls.__name__)
 
     # Finding
 
@@ -334,6 +339,17 @@ class Named:
         )
 
 
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
+
+
 def _package(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
 
@@ -405,7 +421,7 @@ def own_code() -> bytes:
         sent: bytes = cloudpickle.dumps((dict(IMPORTED), cloudpickle.dumps((own, TABLES))))
     except Exception as error:  # whatever an object's own pickling raises
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ConfigError(f"what this program defines cannot be sent to worker processes ({why}): use workers=0") from error
+        raise ConfigError(f"what this program defines cannot be sent to workers ({why}): use workers=0") from error
     return sent
 
 

@@ -33,6 +33,10 @@ class Split:
     held_out: Tensor
     events: Events
 
+    def restore(self, x: Tensor) -> Tensor:
+        """Return (..., *event) rows in the user's units, float64 on the CPU."""
+        return self.events.restore(x)
+
 
 class Dataset(Frozen, ABC):
     """Settings that name a data set; concrete classes add ``name``, by which a configuration selects them.
@@ -66,7 +70,7 @@ class Dataset(Frozen, ABC):
         raise DataError(f"data {DATA.name_of(self)} offers no fresh rows")
 
 
-DATA: Family[type[Dataset]] = Family("data", "selfloop.data", ("load",))
+DATA: Family[type[Dataset]] = Family("data", "selfloop.data", {"load": 1})
 
 
 def split_rows(

@@ -107,9 +107,7 @@ class RealRows:
 
     def agrees(self, other: RealRows) -> bool:
         """Whether the data that both know are the same."""
-        return all(
-            note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets
-        )
+        return all(note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets)
 
     def hash(self, key: str) -> str:
         """Return the SHA-256 of an arm's real rows, by its data key."""

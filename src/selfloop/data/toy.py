@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from selfloop.core.streams import Streams
 from selfloop.core.capabilities import Capability
 from selfloop.core.events import Vectors
+from selfloop.core.streams import Streams
 from selfloop.data.base import DATA, Dataset, Split
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -29,4 +29,4 @@ class Engine(Protocol):
         """Start what runs up to ``stacks`` stacks at once; it ends with the context."""
 
 
-ENGINES: Family[type[Engine]] = Family("engine", "selfloop.engines", ("start",))
+ENGINES: Family[type[Engine]] = Family("engine", "selfloop.engines", {"start": 1})

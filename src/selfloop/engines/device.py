@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-
 from selfloop.core.files import load_sealed, save_sealed
 from selfloop.core.samples import State
 from selfloop.engines.team import Team
@@ -66,7 +65,6 @@ class Device:
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
         return Checkpoint(self.checkpoints.with_name(f"{self.checkpoints.name}-{arm:03d}.safetensors"), every)
-
 
     def apart(self, part: int) -> Device:
         """Return the same device, whose fits are kept apart from those of other parts of a stack."""

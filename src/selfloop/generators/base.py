@@ -21,8 +21,7 @@ from selfloop.learning.training import Budget
 class Generator(Protocol):
     """A family of generative models; no method lets an arm see its neighbours.
 
-    What is said of the family below :class:`Sampler` has the usual answers there, from which a class of one's own may be
-    derived.
+    :class:`Sampler` has the usual answers; a class of one's own may be derived from it.
     """
 
     @property
@@ -86,4 +85,4 @@ class Density(Protocol):
         """Return the log density of (R, N, *event) points in nats, (R, N)."""
 
 
-GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", ("init", "fit", "sample"))
+GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", {"init": 2, "fit": 4, "sample": 3})

@@ -12,7 +12,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor
 
 from selfloop.core.samples import State
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.base import GENERATORS
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.diffusion import prediction_loss
 from selfloop.learning.nets import names, presets
@@ -24,6 +26,7 @@ from selfloop.learning.schedule import Schedule, quadratic_steps
 from selfloop.learning.training import EMA
 
 
+@GENERATORS.register
 class DDPMImages(UNetModel):
     """Denoising diffusion that predicts the noise (Ho et al. 2020).
 
@@ -104,6 +107,6 @@ class DDPMImages(UNetModel):
         times: np.ndarray = quadratic_steps(self.timesteps, self.steps)
         return ddim(predict, latents, self.schedule, times, eta=self.eta, noise=fresh, clamp=True)
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as ddpm-torch does."""
         return rounded_levels(x)

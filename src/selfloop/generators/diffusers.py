@@ -17,7 +17,9 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
-from selfloop.generators.images import Draws, ImageModel, Net, Noise
+from selfloop.generators.base import GENERATORS
+from selfloop.generators.images import ImageModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import rounded_levels
 from selfloop.learning.training import EMA, fresh
@@ -39,6 +41,7 @@ class Scheduler(Frozen):
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+@GENERATORS.register
 class Diffusers(ImageModel):
     """Denoising diffusion with the network and the scheduler of diffusers; nothing is fetched.
 
@@ -110,21 +113,21 @@ class Diffusers(ImageModel):
                     params[key] = (2 * streams.uniform(f"init/{key}", shape) - 1) * bound
         return fresh(params, ema=self.ema is not None)
 
-    @functools.cached_property
-    def _evaluate(self) -> Callable[..., Tensor]:
-        return torch.compile(_evaluate) if self.compile else _evaluate
+    @property
+    def evaluate(self) -> Callable[..., Tensor]:
+        """The module, called with the parameters in the place of its own."""
+        return _evaluate
 
     @functools.cached_property
     def _skeletons(self) -> dict[tuple[int, ...], nn.Module]:
         return {}
 
-    def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:
-        """Return one arm's network."""
+    def architecture(self, event: Sequence[int]) -> nn.Module:
+        """Return the network for images (C, H, W) without its numbers, always the same object."""
         event = tuple(event)
         if event not in self._skeletons:
             self._skeletons[event] = self._skeleton(event)
-        device = next(iter(params.values())).device
-        return Net(params, self._skeletons[event], self._evaluate, device, self.autocast, self.channels_last)
+        return self._skeletons[event]
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square between what the network says and what the scheduler's prediction type asks for."""
@@ -152,7 +155,7 @@ class Diffusers(ImageModel):
             x = scheduler.step(predicted, t, x, **told).prev_sample
         return x.unsqueeze(0)
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as diffusers' pipelines do."""
         return rounded_levels(x)
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from selfloop.core.config import Frozen, Real
 from selfloop.core.samples import State
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.base import GENERATORS
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning import augmentation, diffusion
 from selfloop.learning.augmentation import LABELS, NORMALS, UNIFORMS
@@ -41,6 +43,7 @@ class Stochastic(Frozen):
     deviation: PositiveFloat = 1.0
 
 
+@GENERATORS.register
 class EDM(UNetModel):
     """The denoiser of Karras et al. 2022; the defaults are those with which the paper's driver runs EDM on CIFAR-10.
 
@@ -129,6 +132,6 @@ class EDM(UNetModel):
             noise=lambda step: noise(),
         )
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as EDM's ``generate.py`` does."""
         return truncated_levels(x)

@@ -10,7 +10,9 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from selfloop.core.samples import State
-from selfloop.generators.images import Draws, Net, Noise, Size, UNetModel
+from selfloop.generators.base import GENERATORS
+from selfloop.generators.images import Size, UNetModel
+from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.otcfm import conditional_path
 from selfloop.generators.pretrained import pretrained
 from selfloop.learning.nets import names, presets
@@ -22,6 +24,7 @@ from selfloop.learning.training import EMA
 from selfloop.learning.transport.coupling import optimal_pairs
 
 
+@GENERATORS.register
 class OTCFMImages(UNetModel):
     """Conditional flow matching with exact minibatch optimal transport on pixels.
 
@@ -63,7 +66,7 @@ class OTCFMImages(UNetModel):
         """Read a checkpoint of torchcfm."""
         return pretrained(path, "torchcfm", names.TORCHCFM, unet, self.ema is not None)
 
-    def prepare(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+    def couple(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Draw pairs from the exact plan between a batch and noise."""
         pairs = draws.integers("pairs", self.batch_size)
         return optimal_pairs(draws.normal("noise", tuple(x.shape[2:])), x, pairs)
@@ -86,6 +89,6 @@ class OTCFMImages(UNetModel):
         latents = noise().to(net.device).transpose(0, 1)
         return dopri5(velocity, latents, self.tolerance, self.tolerance).transpose(0, 1)
 
-    def levels(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor) -> Tensor:
         """Return levels as torchcfm's training saves them."""
         return saved_levels(x)

@@ -131,7 +131,7 @@ class Metric:
         return cls(name=name, compute=absent, **plain)
 
 
-METRICS: Family[Metric] = Family("metric", "selfloop.metrics", ("compute",), instances=True)
+METRICS: Family[Metric] = Family("metric", "selfloop.metrics", {"compute": 1}, instances=True)
 
 
 def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:

@@ -184,7 +184,7 @@ def _metrics() -> Iterator[Metric]:
                 name=f"{name}_{against}",
                 title=f"{name.capitalize()}, {'training' if against == 'train' else 'held-out'} data",
                 definition=definition.format(real=WORDS[against]),
-                goal=1.0 if name == "density" else "higher is better",
+                goal=1.0 if name == "density" else "higher",
                 version=1,
                 unit="ratio" if name == "density" else "share",
                 compute=lambda e, against=against, value=value: per_arm(value, _shared(e, against)),  # type: ignore[misc]

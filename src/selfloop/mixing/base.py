@@ -107,7 +107,7 @@ class Regime(Frozen, ABC):
         return ", ".join([MIXINGS.name_of(self), *(f"{key} = {value}" for key, value in settings.items())])
 
 
-MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", ("draws", "__call__"))
+MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", {"draws": 2, "__call__": 2})
 
 
 def ratio(mixing: Mixing) -> float | None:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, band, mean, read
-from selfloop.metrics import METRICS, Metric
+from selfloop.metrics.base import Metric
 from selfloop.report.pictures import Canvas, spaced
 from selfloop.report.style import Style, styles
 from selfloop.store import Run
@@ -26,7 +26,7 @@ _ROWS = 12
 _COLUMNS = 4
 
 
-def metrics(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+def metrics(run: Run) -> Figure | None:
     """Figures 2 and 8: every metric against the number of retrainings, mean ± std over seeds per setting."""
     curves = read(run)
     names = [name for name in curves.metrics if np.isfinite(curves.values[name]).any()]
@@ -37,19 +37,19 @@ def metrics(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
     figure = _figure(4.2 * columns, 3.1 * rows + 0.5)
     for i, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, i + 1)
-        _draw(axes, curves, name, known)
+        _draw(axes, curves, name, run.metrics)
     _legend(figure, figure.axes[0])
     return figure
 
 
-def parameters(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+def parameters(run: Run) -> Figure | None:
     """Figure 9: distance of the parameters to those of generation 0; dashed, of these to a random start."""
     curves = read(run)
     if "parameter_distance" not in curves.values:
         return None
     figure = _figure(6.0, 4.0)
     axes = figure.add_subplot()
-    _draw(axes, curves, "parameter_distance", known)
+    _draw(axes, curves, "parameter_distance", run.metrics)
     start = curves.values.get("parameter_distance_random", np.full((1, 1), np.nan))[:, 0]
     if np.isfinite(start).any():
         level = float(mean(start))
@@ -58,7 +58,7 @@ def parameters(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None
     return figure
 
 
-def collapse(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+def collapse(run: Run) -> Figure | None:
     """Proposition 1: tr √Σ_t / tr √Σ_0 on a log scale, and α(n)^t for every n of a fully synthetic loop.
 
     The expectation is α(n)^t in one dimension, and at most that in more.
@@ -68,15 +68,15 @@ def collapse(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
         return None
     figure = _figure(6.5, 4.2)
     axes = figure.add_subplot()
-    _draw(axes, curves, "sqrt_covariance_ratio", known, log=True)
+    _draw(axes, curves, "sqrt_covariance_ratio", run.metrics, log=True)
     t = np.arange(curves.generations)
     dimensions: dict[int, list[int]] = {}
     colours: dict[int, str] = {}
     for setting, style in zip(curves.settings, styles(curves.settings), strict=True):
-        if not math.isinf(setting.lam):
+        if not math.isinf(setting.ratio):
             continue
-        train = run.split(setting.arms[0]).train
-        n, d = train.shape[1], math.prod(train.shape[2:])
+        real = run.real(setting.arms[0])
+        n, d = real.n, len(real.mean)
         dimensions.setdefault(n, []).append(d)
         colours.setdefault(n, style.light)
     for n, ds in dimensions.items():
@@ -87,7 +87,7 @@ def collapse(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
     return figure
 
 
-def samples(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
+def samples(run: Run) -> Figure | None:
     """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
     curves = read(run)
     if curves.generations == 0:
@@ -100,9 +100,9 @@ def samples(run: Run, known: Mapping[str, Metric] = METRICS) -> Figure | None:
     for row, index in enumerate(settings):
         setting = curves.settings[index]
         arm = setting.arms[0]
-        split = run.split(arm)
-        canvas = Canvas.of(split)
-        _panel(grid[row, 0], canvas, split.train[0])
+        real = run.real(arm)
+        canvas = Canvas.of(real)
+        _panel(grid[row, 0], canvas, real.rows)
         grid[row, 0].set_ylabel(plain(setting.label.replace(" (", "\n(")), fontsize=9)
         for axes, t in zip(grid[row, 1:], [0, *shown], strict=True):
             if 0 <= curves.diverged[arm] <= t:

@@ -18,7 +18,9 @@ from markupsafe import Markup
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, read
 from selfloop.core.files import disk_errors, write_bytes
-from selfloop.metrics import METRICS, Metric
+from selfloop.data.base import DATA
+from selfloop.generators.base import GENERATORS
+from selfloop.metrics.base import Metric
 from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png, spaced
@@ -34,7 +36,7 @@ _INLINE_CSV = 600_000
 _MISSING = "–"
 
 
-def write_report(run: Run, known: Mapping[str, Metric] = METRICS) -> Path:
+def write_report(run: Run) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
     Raises:
@@ -54,21 +56,21 @@ def write_report(run: Run, known: Mapping[str, Metric] = METRICS) -> Path:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, drawn, known).encode())
+        write_bytes(folder / "index.html", html(run, curves, drawn).encode())
     return folder / "index.html"
 
 
-def html(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric] = METRICS) -> str:
+def html(run: Run, curves: Curves, figures: list[str]) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, figures, known)
+    frame = _template(run, curves, figures)
     pages = (frame(most) for most in _FRAMES)
     return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
 
-def _template(run: Run, curves: Curves, figures: list[str], known: Mapping[str, Metric]) -> Callable[[int], str]:
+def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], str]:
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_asset("page.html.jinja"))
+    template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
@@ -109,8 +111,8 @@ def _head(run: Run, curves: Curves) -> dict[str, Any]:
         "name": experiment.name,
         "description": experiment.description,
         "what": (
-            f"{experiment.generator.name} on {experiment.data.name}: {_count(settings, 'setting')} × "
-            f"{_count(seeds, 'seed')}, {_count(max(run.last, 0), 'retraining')}"
+            f"{GENERATORS.name_of(experiment.generator)} on {DATA.name_of(experiment.data)}: "
+            f"{_count(settings, 'setting')} × {_count(seeds, 'seed')}, {_count(max(run.last, 0), 'retraining')}"
         ),
         "unfinished": (
             f"Unfinished: {max(run.last, 0)} of {experiment.generations} retrainings so far."
@@ -200,10 +202,10 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
     real, axes, kinds = [], [], set()
     for setting in curves.settings if shown else ():
         arm = setting.arms[0]
-        split = run.split(arm)
-        canvas = Canvas.of(split)
+        kept = run.real(arm)
+        canvas = Canvas.of(kept)
         kinds.add(canvas.kind)
-        real.append(data_uri(png(canvas.draw(split.train[0]).pixels), "image/png"))
+        real.append(data_uri(png(canvas.draw(kept.rows).pixels), "image/png"))
         axes.append(canvas.frame())
         for frame in frames:
             ended = 0 <= curves.diverged[arm] <= frame["t"]

@@ -18,7 +18,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from selfloop.analysis.curves import Array
-from selfloop.data.base import Split
+from selfloop.core.events import Events
+from selfloop.data.real import Real
 
 PIXELS = 96
 """Bins a side of a density; image grids take about twice as many pixels."""
@@ -46,39 +47,42 @@ class Canvas:
     """One frame for every picture of a setting, fixed by its real training rows, in user units.
 
     Attributes:
-        split: the real data, R = 1.
+        events: what the rows are.
         kind: "images", "density" of the first two coordinates, or "histogram" of the only one.
         low, high: the frame, (1 or 2,) per coordinate; (0,) for images.
         peak: the density that is drawn at full colour or height, unless a picture has a higher one.
     """
 
-    split: Split
+    events: Events
     kind: Literal["images", "density", "histogram"]
     low: Array
     high: Array
     peak: float
 
     @classmethod
-    def of(cls, split: Split) -> Canvas:
+    def of(cls, real: Real) -> Canvas:
         """Frame the real rows: their range and 15 % more on each side."""
-        if split.image_shape is not None:
-            return cls(split=split, kind="images", low=np.empty(0), high=np.empty(0), peak=1.0)
-        rows = _rows(split, split.train[0])
+        events = real.events
+        if events.pixels(real.rows[:1]) is not None:
+            return cls(events=events, kind="images", low=np.empty(0), high=np.empty(0), peak=1.0)
+        rows = _rows(events, real.rows)
         shown = rows[:, :2]
         low, high = shown.min(0), shown.max(0)
         margin = np.where(high > low, 0.15 * (high - low), 0.5)
         kind: Literal["density", "histogram"] = "density" if shown.shape[1] == 2 else "histogram"
-        blank = cls(split=split, kind=kind, low=low - margin, high=high + margin, peak=1.0)
+        blank = cls(events=events, kind=kind, low=low - margin, high=high + margin, peak=1.0)
         density, _ = blank._density(rows)
         peak = _peak(density) if kind == "density" else 1.4 * float(density.max())
-        return cls(split=split, kind=kind, low=low - margin, high=high + margin, peak=peak)
+        return cls(events=events, kind=kind, low=low - margin, high=high + margin, peak=peak)
 
     def draw(self, x: Tensor) -> Picture:
         """Draw (N, *event) rows given in model units."""
         if self.kind == "images":
             sound = x if x.dtype == torch.uint8 else x[torch.isfinite(x).flatten(1).all(1)]
-            return Picture(_grid(self.split.pixels(sound[:_TILES])), 1 - len(sound) / max(len(x), 1))
-        rows = _rows(self.split, x)
+            tiles = self.events.pixels(sound[:_TILES])
+            assert tiles is not None
+            return Picture(_grid(tiles), 1 - len(sound) / max(len(x), 1))
+        rows = _rows(self.events, x)
         finite = rows[np.isfinite(rows).all(1)]
         density, inside = self._density(finite)
         outside = 1 - inside / max(len(rows), 1)
@@ -103,7 +107,7 @@ class Canvas:
         """Return the axes in words, "" for images."""
         if self.kind == "images":
             return ""
-        parts = zip(self.split.columns, self.low, self.high, strict=False)
+        parts = zip(self.events.columns, self.low, self.high, strict=False)
         return ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, low, high in parts)
 
 
@@ -117,8 +121,8 @@ def _grid(images: Tensor) -> NDArray[np.uint8]:
     return tiles.reshape(side * (height + 1), side * (width + 1), 3)[:-1, :-1]
 
 
-def _rows(split: Split, x: Tensor) -> Array:
-    rows: Array = split.restore(x[:_ROWS]).flatten(1).numpy()
+def _rows(events: Events, x: Tensor) -> Array:
+    rows: Array = events.restore(x[:_ROWS]).flatten(1).numpy()
     return rows
 
 

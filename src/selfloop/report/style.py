@@ -29,7 +29,7 @@ _ALL = Style(light="#d62728", dark="#ff6b6b", dash="dashed", marker="^")
 
 def styles(settings: Sequence[Setting]) -> list[Style]:
     """Return one style per setting: λ = 0 black dashed with circles, λ = ∞ red dashed with triangles."""
-    lams = [setting.lam for setting in settings]
+    lams = [setting.ratio for setting in settings]
     paper = len(set(lams)) == len(lams) and not any(map(math.isnan, lams))
     special = {0.0: _NONE, math.inf: _ALL} if paper else {}
     ordinary = sorted((lam for lam in lams if lam not in special), key=lambda lam: lam) if paper else lams

@@ -26,6 +26,7 @@ from selfloop.core.streams import Streams, generator
 from selfloop.generators.base import Generator
 from selfloop.learning.training import SHADOW, Budget, averaged, reset_optimizer
 from selfloop.mixing.augment import Augment
+from selfloop.mixing.base import Pool
 
 Doubles = NDArray[np.float64]
 Map = Callable[[Tensor, int], Tensor]  # θ (R, p) and the retraining's number → θ′ (R, p)
@@ -168,7 +169,8 @@ def retraining(
     def retrain(theta: Tensor, k: int) -> Tensor:
         before = filled(theta)
         drawn = family.sample(before, max(1, mix.synthetic(real.shape[1])), streams.at(k))
-        data = mix(k + 1, rows, lambda t: Samples.full(drawn, born=t + 1), streams.at(k + 1))
+        pool = Pool(k + 1, rows, streams.at(k + 1), lambda t: Samples.full(drawn, born=t + 1))
+        data = mix(k + 1, pool)
         return vector(averaged(family.fit(before, data, budget.resolve(real.shape[1]), streams.at(k + 1))))
 
     def sample(theta: Tensor) -> Tensor:

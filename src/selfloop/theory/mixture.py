@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
-from selfloop.generators import GaussianMixture
+from selfloop.generators.mixture import GaussianMixture
 from selfloop.theory.contraction import Contraction, contraction, equal, maximise
 
 _DRAWN = 20_000  # rows of the model that stand for its expectation

@@ -1,4 +1,4 @@
-"""Rows of numbers that exist already: scikit-learn's digits, and the user's tables (CSV, NPY, NPZ, Parquet).
+"""The user's tables (CSV, NPY, NPZ, Parquet) as rows of numbers.
 
 Files come from outside and are never trusted: nothing in them is executed, sizes are checked before memory is
 taken, and every refusal names the file, the row (counted from 1, header apart) and the column.
@@ -17,15 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import IO, Any
 
 import numpy as np
-import torch
-from pydantic import Field
 
 from selfloop.core.errors import DataError, quoted
-from selfloop.data.base import Dataset, Split, split_rows
-from selfloop.data.npy import UnknownVersion, read_header
+from selfloop.data.reading.npy import UnknownVersion, read_header
 
 LIMIT = 2**32
 """The largest table read, in bytes of float64 (4 GiB)."""
@@ -36,79 +33,15 @@ _DAMAGE = (ValueError, EOFError, RuntimeError, csv.Error, tokenize.TokenError, z
 """What the parsers raise on bytes that are not in their format; the third-last is NumPy's on some headers."""
 
 
-class Digits(Dataset):
-    """The 1,797 handwritten digits of scikit-learn: 64 pixels 0 … 16, mapped to [−1, 1] by x/8 − 1.
-
-    ``n`` None trains on all rows that are not held out.
-    """
-
-    name: Literal["digits"] = "digits"
-    images: ClassVar[bool] = True
-    n: int | None = Field(default=None, ge=2)
-    held_out: int = Field(default=360, ge=1)
-
-    def load(self, seeds: Sequence[int]) -> Split:
-        """Split the digits by one permutation per seed, events (64,)."""
-        from sklearn.datasets import load_digits  # takes a second that only this data set should cost
-
-        train, held_out = split_rows(load_digits().data / 8 - 1, self.n, self.held_out, seeds, "digits")
-        return Split(
-            train=train,
-            held_out=held_out,
-            shift=torch.full((64,), 8.0, dtype=torch.float64),
-            scale=torch.full((64,), 8.0, dtype=torch.float64),
-            columns=tuple(f"pixel_{i}_{j}" for i in range(8) for j in range(8)),
-            image_shape=(8, 8),
-            image_range=(0.0, 16.0),
-        )
-
-
-class Table(Dataset):
-    """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
-
-    ``path`` ends in .csv (UTF-8, commas, header line), .npy, .npz (exactly one array) or .parquet. NumPy
-    arrays are 2-D and their columns are called x0, x1, …. ``columns`` picks some, in that order. ``n`` None
-    trains on all rows that are not held out, ``held_out`` None holds out 20 % of the rows.
-    """
-
-    name: Literal["table"] = "table"
-    path: str
-    n: int | None = Field(default=None, ge=2)
-    held_out: int | None = Field(default=None, ge=1)
-    columns: list[str] | None = Field(default=None, min_length=1)
-
-    def load(self, seeds: Sequence[int]) -> Split:
-        """Read, check, standardise and split the table, events (number of columns,)."""
-        source = f"table {quoted(self.path)}"
-        rows = _read(self.path, self.columns, source)
-        _refuse_bad_values(rows, source)
-        shift, scale = _moments(rows, source)
-        m = max(1, round(0.2 * len(rows.values))) if self.held_out is None else self.held_out
-        train, held_out = split_rows((rows.values - shift) / scale, self.n, m, seeds, source)
-        return Split(
-            train=train,
-            held_out=held_out,
-            shift=torch.from_numpy(shift),
-            scale=torch.from_numpy(scale),
-            columns=tuple(rows.columns),
-        )
-
-
-def read_table(path: str) -> np.ndarray:
-    """Return all columns of a table as they stand, (N, d) float64; for what is read see :class:`Table`.
-
-    Raises:
-        DataError: it cannot be read, is too short, or has a value that is missing or infinite.
-    """
-    source = f"table {quoted(path)}"
-    rows = _read(path, None, source)
-    _refuse_bad_values(rows, source)
-    return rows.values
-
-
 @dataclass(frozen=True)
-class _Rows:
-    """``values`` (N, d) float64 under ``columns``; for text files the line on which each row ends."""
+class Rows:
+    """A table as it stands.
+
+    Attributes:
+        columns: their names.
+        values: (N, d) float64.
+        lines: of text files, the line on which each row ends.
+    """
 
     columns: list[str]
     values: np.ndarray
@@ -119,7 +52,32 @@ class _Rows:
         return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines is not None else "")
 
 
-def _read(path: str, wanted: list[str] | None, source: str) -> _Rows:
+def read_rows(path: str, columns: list[str] | None = None) -> Rows:
+    """Read a table: .csv (UTF-8, commas, header line), .npy, .npz (exactly one array) or .parquet, by its ending.
+
+    Args:
+        path: of the file.
+        columns: which, in that order; None takes all. Those of NumPy's 2-D arrays are called x0, x1, ….
+
+    Raises:
+        DataError: it cannot be read, is too short to split, or has a value that is missing or infinite.
+    """
+    source = f"table {quoted(path)}"
+    rows = _read(path, columns, source)
+    _refuse_bad_values(rows, source)
+    return rows
+
+
+def read_table(path: str) -> np.ndarray:
+    """Return all columns of a table as they stand, (N, d) float64; for what is read see :func:`read_rows`.
+
+    Raises:
+        DataError: it cannot be read, is too short, or has a value that is missing or infinite.
+    """
+    return read_rows(path).values
+
+
+def _read(path: str, wanted: list[str] | None, source: str) -> Rows:
     """Read a table by the ending of its name, turning every failure into one line."""
     readers = {".csv": _read_csv, ".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
     reader = readers.get(Path(path).suffix.lower())
@@ -152,11 +110,11 @@ def _pick(names: Sequence[str], wanted: list[str] | None, source: str) -> list[i
             raise DataError(f"{source}: column {names.index('') + 1} has no name; name it, or set columns")
         return list(range(len(names)))
     if absent := [name for name in wanted if name not in names]:
-        raise DataError(f"{source} has no column {quoted(absent[0])}; it has {_listed(names)}")
+        raise DataError(f"{source} has no column {quoted(absent[0])}; it has {listed(names)}")
     return [names.index(name) for name in wanted]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Return the first few names, quoted."""
     shown = [quoted(name, 40) for name in names]
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
@@ -167,13 +125,13 @@ def _refuse_large(count: int, source: str) -> None:
         raise DataError(f"{source} holds {count} numbers; the limit is {LIMIT // 8}, 4 GiB of float64")
 
 
-def _read_csv(file: IO[bytes], wanted: list[str] | None, source: str) -> _Rows:
+def _read_csv(file: IO[bytes], wanted: list[str] | None, source: str) -> Rows:
     """Read comma-separated UTF-8 text, with the csv module because it knows the line of an error."""
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         return _parse_csv(csv.reader(text, strict=True), wanted, source)
 
 
-def _parse_csv(reader: Any, wanted: list[str] | None, source: str) -> _Rows:
+def _parse_csv(reader: Any, wanted: list[str] | None, source: str) -> Rows:
     names = [name.strip() for name in next(filter(None, reader), [])]
     if not names:
         raise DataError(f"{source} is empty; a header line with the column names is needed")
@@ -195,7 +153,7 @@ def _parse_csv(reader: Any, wanted: list[str] | None, source: str) -> _Rows:
                 ) from None
             values.extend([_number(fields[i], f"{where}, column {quoted(names[i])}") for i in picked])
         _refuse_large(len(values), source)
-    return _Rows([names[i] for i in picked], np.array(values).reshape(-1, len(picked)), lines)
+    return Rows([names[i] for i in picked], np.array(values).reshape(-1, len(picked)), lines)
 
 
 def _is_number(text: str) -> bool:
@@ -215,7 +173,7 @@ def _number(text: str, where: str) -> float:
     raise DataError(f"{where}: {quoted(text, 40)} is not a number; correct it or leave the column out")
 
 
-def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int | None = None) -> _Rows:
+def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int | None = None) -> Rows:
     """Read one NumPy array; its header is held against its ``size`` in bytes before anything is allocated."""
     size = file.seek(0, io.SEEK_END) if size is None else size
     file.seek(0)
@@ -235,16 +193,16 @@ def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int 
     picked = _pick(names, wanted, source)
     file.seek(0)
     values = np.load(file, allow_pickle=False)[:, picked]
-    return _Rows([names[i] for i in picked], np.ascontiguousarray(values, dtype=np.float64))
+    return Rows([names[i] for i in picked], np.ascontiguousarray(values, dtype=np.float64))
 
 
-def _read_npz(file: IO[bytes], wanted: list[str] | None, source: str) -> _Rows:
+def _read_npz(file: IO[bytes], wanted: list[str] | None, source: str) -> Rows:
     """Read the only array of a NumPy archive; the sizes in its directory bound what is unpacked."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
         if len(members) != 1:
-            raise DataError(f"{source} holds {len(members)} arrays, exactly one is needed: {_listed(names)}")
+            raise DataError(f"{source} holds {len(members)} arrays, exactly one is needed: {listed(names)}")
         _refuse_large(members[0].file_size // 8, source)
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{source} is packed in a way NumPy never uses; save it with numpy.savez")
@@ -252,7 +210,7 @@ def _read_npz(file: IO[bytes], wanted: list[str] | None, source: str) -> _Rows:
             return _read_npy(member, wanted, source, members[0].file_size)
 
 
-def _read_parquet(file: IO[bytes], wanted: list[str] | None, source: str) -> _Rows:
+def _read_parquet(file: IO[bytes], wanted: list[str] | None, source: str) -> Rows:
     """Read the numeric columns of a Parquet file; nulls come back as NaN."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -273,7 +231,7 @@ def _read_parquet(file: IO[bytes], wanted: list[str] | None, source: str) -> _Ro
             values[:, i] = _floats(table.column(name))
     except pa.ArrowException as error:
         raise _damaged(source, quoted(error, 200)) from error
-    return _Rows(names, values)
+    return Rows(names, values)
 
 
 def _floats(column: Any) -> np.ndarray:
@@ -281,7 +239,7 @@ def _floats(column: Any) -> np.ndarray:
     return np.asarray(column.cast("float64", safe=False).to_numpy())
 
 
-def _refuse_bad_values(rows: _Rows, source: str) -> None:
+def _refuse_bad_values(rows: Rows, source: str) -> None:
     """Refuse tables too short to split, and NaN and infinity, naming the first."""
     if len(rows.values) < 3:
         raise DataError(f"{source} has {len(rows.values)} rows; it needs 3, 2 to train on and 1 to hold out")
@@ -292,18 +250,3 @@ def _refuse_bad_values(rows: _Rows, source: str) -> None:
         where = f"{source}, {rows.where(row)}, column {quoted(rows.columns[column])}"
         what = "missing (NaN)" if np.isnan(value) else "infinite"
         raise DataError(f"{where}: the value is {what}; remove the row or fill it in")
-
-
-def _moments(rows: _Rows, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and standard deviation (ddof 0) of each column, (d,) both; refuse constants."""
-    constant = rows.values.min(axis=0) == rows.values.max(axis=0)
-    if constant.any():
-        names = [name for name, same in zip(rows.columns, constant, strict=True) if same]
-        raise DataError(f"{source}: column {_listed(names)} never changes and has no scale; leave it out")
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        mean, std = rows.values.mean(axis=0), rows.values.std(axis=0)
-    usable = np.isfinite(mean) & np.isfinite(std) & (std > 0)
-    if not usable.all():
-        name = rows.columns[int(np.argmin(usable))]
-        raise DataError(f"{source}: the spread of column {quoted(name)} is beyond float64; change its unit")
-    return mean, std

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
-from selfloop.data.images import decode
+from selfloop.data.reading.images import decode
 from selfloop.interop.limits import Budget, Refusal
 from selfloop.interop.pickles import Class, Function, Record, Vocabulary, load
 from selfloop.interop.tensors import number_type

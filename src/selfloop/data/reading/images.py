@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
-from selfloop.data.npy import DAMAGE, read_arrays
+from selfloop.data.reading.npy import DAMAGE, read_arrays
 
 LIMIT = 2**33
 """The most pixels' bytes that are read into memory (8 GiB)."""

@@ -1,0 +1,51 @@
+"""CIFAR-10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from selfloop.core.config import FilePath
+from selfloop.core.errors import DataError, quoted
+from selfloop.core.streams import Streams
+from selfloop.data.base import DATA
+from selfloop.data.image_set import ImageSet
+from selfloop.data.reading.cifar import read_cifar10
+
+
+@DATA.register
+class CIFAR10(ImageSet):
+    """CIFAR-10, (3, 32, 32): the 50,000 training images to train on, the 10,000 test images held out.
+
+    ``path`` is the archive of Python batches (``cifar-10-python.tar.gz``) or its folder, or a folder of Parquet files
+    ``train-*`` and ``test-*`` as the Hugging Face hub serves them. ``n`` and ``held_out`` take as many of each, drawn
+    by the seed; None takes all, in the order of the files.
+    """
+
+    name: Literal["cifar10"] = "cifar10"
+    path: FilePath
+    n: int | None = Field(default=None, ge=2)
+    held_out: int | None = Field(default=None, ge=1)
+
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return (3, 32, 32) and 50,000, or n."""
+        return (3, 32, 32), self.n or 50_000
+
+    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        train, test = read_cifar10(Path(self.path))
+        return _drawn(train, self.n, "train", seeds, self.path), _drawn(test, self.held_out, "test", seeds, self.path)
+
+
+def _drawn(images: Tensor, count: int | None, which: str, seeds: Sequence[int], path: str) -> Tensor:
+    """Return ``count`` of the images for each seed, (R, count, C, H, W); all of them are shared, not copied."""
+    if count is None:
+        return images.expand(len(seeds), *images.shape)
+    if count > len(images):
+        raise DataError(f"cifar10 {quoted(path)} has {len(images)} images to {which}, fewer than {count}")
+    orders = Streams(seeds=tuple(seeds)).permutations(f"data/{which}", [len(images)] * len(seeds))
+    return torch.stack([images[torch.from_numpy(order[:count])] for order in orders])

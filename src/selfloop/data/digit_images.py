@@ -1,0 +1,32 @@
+"""The handwritten digits of scikit-learn as images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from selfloop.data.base import DATA, split_rows
+from selfloop.data.image_set import ImageSet
+from selfloop.data.reading.images import labelled_images
+
+
+@DATA.register
+class DigitImages(ImageSet):
+    """The 1,797 handwritten digits of scikit-learn, (1, 8, 8), their 0 … 16 as 0 … 255.
+
+    ``n`` None trains on all that are not held out.
+    """
+
+    name: Literal["digit_images"] = "digit_images"
+    n: int | None = Field(default=None, ge=2)
+    held_out: int = Field(default=360, ge=1)
+
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return (1, 8, 8) and how many are not held out."""
+        return (1, 8, 8), self.n or 1797 - self.held_out
+
+    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return split_rows(labelled_images("digits")[0].numpy(), self.n, self.held_out, seeds, "digit_images")

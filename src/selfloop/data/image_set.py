@@ -1,0 +1,37 @@
+"""Images as events: uint8 (C, H, W), levels 0 … 255, never turned into floats on the way to a network."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from selfloop.core.capabilities import Capability
+from selfloop.core.events import Images, Kind
+from selfloop.data.base import Dataset, Split
+
+
+class ImageSet(Dataset):
+    """A data set whose events are images."""
+
+    holds: ClassVar[Kind] = "images"
+    offers: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
+
+    @abstractmethod
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return an event's shape and how many images there are to train on, from the settings if they tell.
+
+        Raises:
+            DataError: they do not, and the files cannot be read.
+        """
+
+    @abstractmethod
+    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the training and held-out images, (R, n, C, H, W) and (R, m, C, H, W)."""
+
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Return the images as they are, events (C, H, W) uint8."""
+        train, held_out = self._sets(seeds)
+        return Split(train=train, held_out=held_out, events=Images(tuple(train.shape[2:])))

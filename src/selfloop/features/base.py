@@ -1,0 +1,156 @@
+"""What all features share: they map events to rows of numbers, and those of a real set are kept in a cache.
+
+Those of images take uint8 (N, C, H, W) on the CPU and return (N, k) float32; what they need from outside (weights) is
+read from a file whose SHA-256 is part of what a number means, and is never fetched: the error says what to fetch and
+where to put it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import torch
+from platformdirs import user_cache_path
+from pydantic import PrivateAttr
+from safetensors.torch import load_file
+from torch import Tensor
+
+from selfloop.core.capabilities import Capability
+from selfloop.core.config import Frozen
+from selfloop.core.errors import DataError
+from selfloop.core.files import save_tensors
+from selfloop.core.registry import Family
+
+Progress = Callable[[int, int], None]  # images done, images in all
+Call = Callable[[Tensor], Tensor]
+
+_BATCH = 128
+
+
+class Extractor(Protocol):
+    """What maps events to rows of numbers."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What data must offer: a form as "pixels" for networks of images."""
+
+    def key(self) -> str:
+        """Return what the features depend on besides the events."""
+
+    def __call__(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        """Return the features (N, k) of events (N, *event), uint8 (N, C, H, W) where pixels are needed."""
+
+
+class Features(Frozen, ABC):
+    """Settings that name what metrics look at; concrete classes fix ``name``, by which a configuration selects them.
+
+    Attributes:
+        needs: what data must offer: a form as "pixels" for networks of images.
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def key(self) -> str:
+        """Return what the features depend on besides the events."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        """Return the features (N, k) of events (N, *event)."""
+
+
+class Network(Features):
+    """What extractors of images share: batches, a device, RGB.
+
+    Attributes:
+        device: where it runs.
+    """
+
+    name: str
+    needs: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
+    device: str = "cpu"
+    _call: Call | None = PrivateAttr(default=None)
+
+    @abstractmethod
+    def _load(self) -> Call:
+        """Return what maps a batch of uint8 images on the device to features."""
+
+    def __call__(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        """Return the features (N, k) of uint8 images (N, C, H, W).
+
+        Raises:
+            DataError: weights are missing or not what they should be, or x are no such images.
+        """
+        if x.ndim != 4 or x.dtype != torch.uint8 or x.shape[1] not in (1, 3):
+            raise DataError(
+                f"features {self.name}: needs uint8 images (N, 1 or 3, height, width), not {x.dtype} {tuple(x.shape)}"
+            )
+        call, done, parts = self._loaded(), 0, []
+        with torch.no_grad():
+            for batch in torch.split(x, _BATCH):
+                try:
+                    parts.append(call(batch.to(self.device)).flatten(1).float().cpu())
+                except RuntimeError as error:
+                    why = " ".join(str(error).split())[:200]
+                    raise DataError(f"features {self.name}: it refuses images {tuple(x.shape)}: {why}") from error
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(x))
+        return torch.cat(parts)
+
+    def _loaded(self) -> Call:
+        if self._call is None:
+            try:
+                self._call = self._load()
+            except (RuntimeError, AssertionError) as error:  # torch's words for a device that is not there
+                why = " ".join(str(error).split())[:200]
+                raise DataError(f"features {self.name}: it cannot run on device {self.device!r}: {why}") from error
+        return self._call
+
+
+def cache() -> Path:
+    """Return where features and classifiers are kept: ``SELFLOOP_CACHE``, or the user's cache directory."""
+    given = os.environ.get("SELFLOOP_CACHE")
+    return Path(given) if given else user_cache_path("selfloop")
+
+
+def keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors to a file of the cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, tensors)
+
+
+_LARGE = 1 << 20  # features of fewer bytes than this are computed again rather than kept
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path) -> Tensor:
+    return load_file(path)["features"]
+
+
+def cached(extractor: Extractor, x: Tensor, progress: Progress | None = None) -> Tensor:
+    """Return the features of a real set, from the cache directory where they are there.
+
+    They are kept under the SHA-256 of the images' bytes and the extractor's key; small sets and rows as they are, which
+    cost nothing, are not.
+    """
+    if "pixels" not in extractor.needs:
+        return extractor(x, progress)
+    digest = hashlib.sha256(f"{extractor.key()} {x.dtype} {tuple(x.shape)}".encode())
+    digest.update(x.contiguous().numpy().tobytes())
+    path = cache() / f"features-{digest.hexdigest()}.safetensors"
+    if path.is_file():
+        return _kept(path)
+    features = extractor(x, progress)
+    if features.nbytes >= _LARGE:
+        keep(path, {"features": features})
+    return features
+
+
+FEATURES: Family[type[Extractor]] = Family("features", "selfloop.features", {"key": 0, "__call__": 1})

@@ -1,0 +1,276 @@
+"""What generators with a large network have in common, whatever their events are.
+
+Arms are fitted one after the other, batch by batch, because such a network keeps a device busy alone; the processes of
+a team share every batch, and the events to draw.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveInt, model_validator
+from torch import Tensor
+
+from selfloop.core.capabilities import Capability
+from selfloop.core.errors import ConfigError
+from selfloop.core.samples import Samples, State
+from selfloop.core.streams import Streams, generator
+from selfloop.engines.device import HERE, Checkpoint, Device
+from selfloop.engines.team import Team
+from selfloop.generators.base import Sampler
+from selfloop.learning.optimizer import Adam
+from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, averaged, train
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for single events, by how many events came before: a batch's do not depend on how it is split.
+
+    Attributes:
+        streams: of one arm.
+        rows: the events.
+    """
+
+    streams: Streams
+    rows: range = range(0)
+    _blocks: dict[str, Blocks] = field(default_factory=dict)
+
+    def at(self, rows: range) -> Draws:
+        """Return the draws for other events."""
+        return replace(self, rows=rows)
+
+    def _span(self, purpose: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...], int], Tensor]) -> Tensor:
+        blocks = self._blocks.setdefault(purpose, Blocks(draw, shape))
+        return blocks.span(self.rows.start, self.rows.stop)
+
+    def normal(self, purpose: str, shape: tuple[int, ...]) -> Tensor:
+        """Draw standard normals, (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.normal(purpose, sizes, i))
+
+    def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draw uniforms on [0, 1), (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.uniform(purpose, sizes, i))
+
+    def integers(self, purpose: str, high: int, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draw integers from 0 … high − 1, (1, B, *shape)."""
+        return self._span(purpose, shape, lambda sizes, i: self.streams.integers(purpose, high, sizes, i))
+
+
+Noise = Callable[[], Tensor]
+
+
+def event_noise(streams: Streams, rows: range, event: Sequence[int]) -> Noise:
+    """Return what draws, call after call, standard normals (1, B, *event), for each event from a stream of its own.
+
+    So an event does not depend on those drawn beside it: neither on how many, nor on the process.
+    """
+    (seed,) = streams.seeds
+    own = [generator(seed, streams.generation, "latents", row) for row in rows]
+    shape = tuple(event)
+
+    def draw() -> Tensor:
+        return torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in own])).unsqueeze(0)
+
+    return draw
+
+
+@dataclass(frozen=True)
+class Net:
+    """One arm's network with its parameters filled in.
+
+    Attributes:
+        params: leaves (1, …).
+        architecture: what else there is to the network.
+        evaluate: maps parameters, that, inputs and what a network is told by name to predictions.
+        device: of the parameters.
+        dtype: of matrix products and convolutions; None computes in float32.
+        dropout: draws what is dropped; None drops nothing.
+    """
+
+    params: State
+    architecture: Any
+    evaluate: Callable[..., Tensor]
+    device: torch.device
+    dtype: torch.dtype | None = None
+    dropout: torch.Generator | None = None
+
+    def __call__(self, *inputs: Tensor, **told: Tensor | None) -> Tensor:
+        """Map inputs such as events (1, B, *event) and times (1, B) or (1, 1) to float32 predictions (1, B, …)."""
+        dropout = None if self.dropout is None else [self.dropout]
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            return self.evaluate(self.params, self.architecture, *inputs, dropout=dropout, **told).float()
+
+
+class NetworkModel(Sampler, ABC):
+    """A generator with a large network; a family says what the network is, its loss, and how it draws events.
+
+    Attributes:
+        batch_size: events of a step.
+        optimizer: Adam's hyperparameters.
+        ema: the averaged weights that sample; None samples with the last ones.
+        resume: what a retraining goes on from, the "last" weights or the "average", which then also is the average's
+            beginning, as in EDM's ``--transfer``.
+        precision: of matrix products and convolutions; sums, norms and the optimiser stay in float32.
+        compile: whether the network goes through ``torch.compile``.
+        accumulate: parts in which a batch is worked off, for less memory.
+        sample_batch: events that are drawn at once.
+    """
+
+    batch_size: PositiveInt
+    optimizer: Adam
+    ema: EMA | None
+    resume: Literal["last", "average"] = "last"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    accumulate: PositiveInt = 1
+    sample_batch: PositiveInt = 128
+
+    trained: ClassVar[bool] = True
+    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "devices"))
+    stack: ClassVar[int] = 1
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> NetworkModel:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} cannot be split into {self.accumulate} equal parts")
+        return self
+
+    @abstractmethod
+    def untrained(self, event: Sequence[int], streams: Streams) -> State:
+        """Return the states with which fits of such events begin, as ``training.fresh`` has them."""
+
+    @abstractmethod
+    def architecture(self, event: Sequence[int]) -> Any:
+        """Return what there is to the network of such events besides parameters: settings, or a module."""
+
+    @property
+    @abstractmethod
+    def evaluate(self) -> Callable[..., Tensor]:
+        """What maps parameters, an architecture, inputs and ``dropout`` to predictions; see :class:`Net`."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether units are dropped in training."""
+        return False
+
+    @abstractmethod
+    def prepare(self, events: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+        """Return what the loss needs of a whole batch of events (1, B, *event): tensors (1, B, …) on the CPU."""
+
+    @abstractmethod
+    def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
+        """Return the loss of each event of a share of what :meth:`prepare` returned; (1, B) on the net's device."""
+
+    @abstractmethod
+    def generate(self, net: Net, noise: Noise) -> Tensor:
+        """Return (1, B, *event) made of ``noise()``, that shape and on the CPU; NaN where the network is lost."""
+
+    @abstractmethod
+    def finish(self, x: Tensor) -> Tensor:
+        """Return what :meth:`generate` did as events, of ``dtype``."""
+
+    def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:
+        """Return one arm's network."""
+        device = next(iter(params.values())).device
+        dtype = _DTYPES.get(self.precision)
+        return Net(params, self.architecture(event), self._evaluate, device, dtype, dropout)
+
+    @functools.cached_property
+    def _evaluate(self) -> Callable[..., Tensor]:
+        return torch.compile(self.evaluate) if self.compile else self.evaluate
+
+    def init(self, event: Sequence[int], streams: Streams) -> State:
+        """Draw the networks, or read them from a checkpoint."""
+        return self.untrained(event, streams) | {EVENT: torch.tensor([tuple(event)] * len(streams.seeds))}
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
+        """Minimise the loss over each arm's events."""
+        fits = []
+        for r, seed in enumerate(streams.seeds):
+            one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
+            fitted = self._fit(
+                one, data.select([r]), budget, Streams((seed,), streams.generation), device.team, device.checkpoint(r)
+            )
+            fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
+        return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
+
+    def _fit(
+        self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
+    ) -> State:
+        event, device = tuple(data.x.shape[2:]), state[EVENT].device
+        size = self._share(team)
+        batches, draws = Batches(data, self.batch_size, streams), Draws(streams)
+        dropout = torch.Generator(device) if self.drops else None
+        if self.resume == "average":
+            state = state | averaged(state)
+
+        @functools.lru_cache(maxsize=1)  # the shares of a step follow each other
+        def prepared(step: int) -> tuple[Tensor, ...]:
+            rows = range(step * self.batch_size, (step + 1) * self.batch_size)
+            return self.prepare(batches[step], draws.at(rows))
+
+        def loss(params: State, part: int) -> Tensor:
+            first = part * size
+            step, offset = divmod(first, self.batch_size)
+            share = [tensor[:, offset : offset + size] for tensor in prepared(step)]
+            if dropout is not None:
+                dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
+            net = self.network(params, event, dropout)
+            return self.loss(net, share, draws.at(range(first, first + size))).mean(1)
+
+        return train(
+            state,
+            loss,
+            steps=budget.count(self.batch_size),
+            adam=self.optimizer,
+            batch_size=self.batch_size,
+            ema=self.ema,
+            parts=self.accumulate,
+            scaled=self.precision == "float16",
+            checkpoint=checkpoint,
+            team=team,
+        )
+
+    def _share(self, team: Team) -> int:
+        """Return how many events of a batch are worked off at once by one process.
+
+        Raises:
+            ConfigError: a batch cannot be split evenly.
+        """
+        if self.batch_size % (self.accumulate * team.size):
+            parts = f"{self.accumulate} parts of {team.size} devices"
+            raise ConfigError(f"generator.batch_size {self.batch_size} cannot be split evenly into {parts}")
+        return self.batch_size // (self.accumulate * team.size)
+
+    @torch.no_grad()
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
+        """Draw (R, n, *event) events; NaN, and floats therefore, where an arm's are not finite."""
+        drawn = []
+        for r, seed in enumerate(streams.seeds):
+            one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
+            drawn.append(self._sample(one, n, Streams((seed,), streams.generation), device.team))
+        return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
+
+    def _sample(self, state: State, n: int, streams: Streams, team: Team) -> Tensor:
+        event = tuple(state[EVENT][0].tolist())
+        net = self.network(averaged(state), event)
+        events = torch.zeros(1, n, *event, dtype=self.dtype, device=team.device)
+        lost = torch.zeros(1, device=team.device)
+        for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
+            rows = range(start, min(start + self.sample_batch, n))
+            x = self.generate(net, event_noise(streams, rows, event))
+            lost += ~torch.isfinite(x).all()
+            events[:, rows.start : rows.stop] = self.finish(x)
+        team.all_reduce([lost])
+        if lost.any():
+            return torch.full((), torch.nan).expand(1, n, *event)
+        team.all_reduce([events])  # where one process has an event, the others have zeros
+        return events.cpu()
