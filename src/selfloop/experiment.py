@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, file_settings, one_line
@@ -81,6 +90,14 @@ class Experiment(Frozen):
     keep_states: Literal["last", "all"] = "last"
     figures: list[int] = Field(default_factory=list)
     _reading: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
+        try:
+            return check(settings)
+        except ValidationError as error:
+            raise ConfigError(one_line(error, cls)) from error
 
     def model_post_init(self, context: Any) -> None:
         """Remember whether members may be absent."""
@@ -174,10 +191,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: as :meth:`parse`.
         """
-        try:
-            experiment = cls.model_validate(settings, context={BASE: base, ABSENT: absent})
-        except ValidationError as error:
-            raise ConfigError(one_line(error, cls)) from error
+        experiment = cls.model_validate(settings, context={BASE: base, ABSENT: absent})
         experiment.variants()
         return experiment
 
@@ -242,8 +256,8 @@ class Experiment(Frozen):
                 _assign(plain, key, value)
             try:
                 resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
-            except ValidationError as error:
-                raise ConfigError(f"grid: {one_line(error, Experiment)}") from error
+            except ConfigError as error:
+                raise ConfigError(f"grid: {error}") from error
             settings = {key: _get(resolved, key) for key in settings}
             if (digest := resolved.digest()) in seen:
                 raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
