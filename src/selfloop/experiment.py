@@ -76,7 +76,7 @@ class Experiment(Frozen):
     description: str = ""
     data: Annotated[Dataset, Named(DATA)]
     generator: Annotated[Generator, Named(GENERATORS)]
-    mixing: Annotated[Mixing, Named(MIXINGS)] = Field(default_factory=lambda: MIXINGS.parse("augment"))
+    mixing: Annotated[Mixing, Named(MIXINGS, "augment")] = Field(default_factory=lambda: MIXINGS.parse("augment"))
     generations: PositiveInt
     budget: Budget | None = None
     pretrain: Budget | None = None

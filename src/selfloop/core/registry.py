@@ -320,15 +320,22 @@ class Family(Mapping[str, Member], Generic[Member]):
 
 
 class Named:
-    """Marks a setting of an experiment as one that a family's members may stand in."""
+    """Marks a setting of an experiment as one that a family's members may stand in.
 
-    def __init__(self, family: Family[Any]) -> None:
-        self.family = family
+    Args:
+        family: of them.
+        default: the name of the member that settings without a name are of.
+    """
+
+    def __init__(self, family: Family[Any], default: str | None = None) -> None:
+        self.family, self._default = family, default
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Parse and dump by the family, whatever the annotation says."""
 
         def parse(value: Any, info: ValidationInfo) -> Any:
+            if isinstance(value, Mapping) and self._default is not None:
+                value = {"name": self._default} | value
             try:
                 return self.family.parse(value, info.context)
             except ConfigError as error:
