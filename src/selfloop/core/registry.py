@@ -335,7 +335,7 @@ class Named:
 
         def parse(value: Any, info: ValidationInfo) -> Any:
             if isinstance(value, Mapping) and self._default is not None:
-                value = {"name": self._default} | value
+                value = {"name": self._default} | dict(value)
             try:
                 return self.family.parse(value, info.context)
             except ConfigError as error:
