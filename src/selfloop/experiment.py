@@ -10,7 +10,6 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.recipes import read_recipe, recipes
 from selfloop.data import Data
 from selfloop.features.networks import AnyFeatures, Identity
 from selfloop.generators import AnyGenerator, Density, Estimator
@@ -123,7 +123,7 @@ class Experiment(Frozen):
         """
         path = Path(source)
         if str(source) in recipes():
-            text = (resources.files("selfloop") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
+            text = read_recipe(str(source))
         elif path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
             try:
                 text = path.read_text(encoding="utf-8")
@@ -242,12 +242,6 @@ class Arm:
         plain = self.experiment.model_dump()
         lam = plain["mixing"].pop("lam")
         return json.dumps([plain, 1.0 if math.isinf(lam) else max(lam, 1.0)], sort_keys=True)
-
-
-def recipes() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    folder = resources.files("selfloop") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def _instead(name: str) -> str:
