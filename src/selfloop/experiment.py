@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
-from selfloop.core.config import BASE, Frozen, file_settings, one_line
+from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
@@ -328,6 +328,20 @@ def _plain_value(key: str, value: Any) -> Any:
     if family is None or isinstance(value, str | Mapping):
         return value
     return family.plain(family.parse(value))
+
+
+def member(family: Family[Any], text: str) -> Any:
+    """Return the member of a family that a word of the command line stands for: its name, or YAML with a ``name``.
+
+    Raises:
+        ConfigError: nothing is called so, or a setting is wrong.
+    """
+    try:
+        return family.parse(_from_yaml(text, f"{family.word} {text!r}"))
+    except Inside as error:
+        raise ConfigError(one_line(error.error, error.model, [family.word])) from error
+    except ValueError as error:
+        raise ConfigError(f"{family.word}: {error}") from error
 
 
 def _from_yaml(text: str, what: str) -> Any:

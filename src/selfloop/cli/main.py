@@ -7,8 +7,10 @@ interruption the same command resumes.
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import sys
+from typing import Annotated
 
 import typer
 
@@ -16,14 +18,45 @@ from selfloop.cli import commands
 from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED
 from selfloop.core.errors import SelfloopError, StorageFull
 
-_FIRST = ("run", "report", "ls", "stability", "metrics", "import", "export", "verify")  # in help; the others by name
+_FIRST = (
+    "run",
+    "report",
+    "ls",
+    "stability",
+    "metrics",
+    "import",
+    "export",
+    "verify",
+    "list",
+)  # in help; the others by name
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.callback()
-def _selfloop() -> None:
+def _selfloop(
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE|FILE.py", help="code of your own that joins; may stand anywhere"),
+    ] = None,
+) -> None:
     """Train a generative model on its own samples, again and again, and learn whether that loop is stable."""
+    for word in imports or ():
+        from selfloop.core.registry import import_code
+
+        import_code(word)
+
+
+def _imports_first(words: list[str]) -> list[str]:
+    """Return the command line with every ``--import X`` before the command, to which all of them matter."""
+    first: list[str] = []
+    rest: list[str] = []
+    for word in (left := iter(words)):
+        if word == "--import":
+            first += [word, *itertools.islice(left, 1)]
+        else:
+            (first if word.startswith("--import=") else rest).append(word)
+    return first + rest
 
 
 def _modules() -> dict[str, str]:
@@ -40,7 +73,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     code = 0
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(_imports_first(sys.argv[1:]), standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         print(f"selfloop: {' '.join(message.split())}", file=sys.stderr)

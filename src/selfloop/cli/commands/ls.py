@@ -26,13 +26,12 @@ def command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a director
 
 def _row(folder: Path) -> tuple[str, str, str, str]:
     from selfloop.analysis import curves, verdict
-    from selfloop.metrics import METRICS
     from selfloop.store import Run
 
     try:
         opened = Run.open(folder)
         read = curves.read(opened)
-        by = verdict.judged(read, METRICS)
+        by = verdict.judged(read, opened.metrics)
         words = [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
         done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
         return opened.experiment.name, done, str(len(opened.arms)), "; ".join(words)

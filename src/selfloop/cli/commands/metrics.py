@@ -25,8 +25,10 @@ def command(
 ) -> int:
     """Compare a set of events with a real one."""
     from selfloop.analysis import scores, sources
+    from selfloop.experiment import member
+    from selfloop.features.base import FEATURES
 
-    extractor = scores.extractor(features)
+    extractor = member(FEATURES, features)
     names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
     sets = [sources.read_events(source) for source in (real, generated)]
     try:

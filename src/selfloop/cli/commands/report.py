@@ -24,12 +24,11 @@ def command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run dire
 def write(opened: Run) -> Path:
     """Write the report, print the table of results, and return the page's path."""
     from selfloop.analysis import curves, verdict
-    from selfloop.metrics import METRICS
     from selfloop.report import tables, write_report
 
     page = write_report(opened)
     read = curves.read(opened)
-    by = verdict.judged(read, METRICS)
+    by = verdict.judged(read, opened.metrics)
     rows = [
         [
             setting.label,
@@ -42,5 +41,5 @@ def write(opened: Run) -> Path:
     console.print(
         f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
     )
-    show(folded("setting", *[METRICS[metric].title for metric in read.metrics], "verdict"), rows, pad_edge=False)
+    show(folded("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
     return page

@@ -15,8 +15,10 @@ import typer
 from selfloop.cli.terminal import INTERRUPTED, say, show
 
 if TYPE_CHECKING:
+    from selfloop.engines.base import Engine
     from selfloop.engines.team import Team
     from selfloop.experiment import Experiment
+    from selfloop.trackers.base import Tracker
 
 
 def command(
@@ -29,12 +31,18 @@ def command(
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
+    engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take; for images")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    from selfloop.engines.local import cores
+    from selfloop.engines.base import ENGINES
+    from selfloop.engines.local import Local, cores
     from selfloop.engines.team import Team
-    from selfloop.experiment import Experiment
+    from selfloop.experiment import Experiment, member
+    from selfloop.trackers.base import TRACKERS
 
     experiment = Experiment.load(source).override(*(settings or []))
     if plan:
@@ -45,7 +53,9 @@ def command(
         return _assist(experiment, folder, team)
     if workers is None:
         workers = cores() if device == "cpu" and team.size == 1 else 0
-    return _run(experiment, folder, workers, team, 60 * save_every)
+    chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+    trackers = [member(TRACKERS, word) for word in track or ()]
+    return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
@@ -67,7 +77,9 @@ def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
     return 0
 
 
-def _run(experiment: Experiment, folder: Path, workers: int, team: Team, save_every: float) -> int:
+def _run(
+    experiment: Experiment, folder: Path, engine: Engine, trackers: list[Tracker], team: Team, save_every: float
+) -> int:
     from selfloop.cli.commands.report import write
     from selfloop.cli.display import display
     from selfloop.runner import run
@@ -76,7 +88,10 @@ def _run(experiment: Experiment, folder: Path, workers: int, team: Team, save_ev
     with _interruptible() as stopped:
         ran = False
         with display(experiment) as (tick, told):
-            for generation in run(experiment, folder, workers=workers, team=team, save_every=save_every, progress=tick):
+            going = run(
+                experiment, folder, engine=engine, trackers=trackers, team=team, save_every=save_every, progress=tick
+            )
+            for generation in going:
                 ran = True
                 told(generation)
                 if stopped():

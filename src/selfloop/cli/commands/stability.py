@@ -20,14 +20,14 @@ def command(
 ) -> int:
     """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
     from selfloop.analysis import stability
-    from selfloop.metrics import METRICS
     from selfloop.store import Run
 
-    found = stability.stability(Run.open(path), metric=metric, tolerance=tolerance)
+    opened = Run.open(path)
+    found = stability.stability(opened, metric=metric, tolerance=tolerance)
     if as_json:
         print(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
-    title = "metric" if found.metric is None else METRICS[found.metric].title
+    title = "metric" if found.metric is None else opened.metric(found.metric).title
     rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×")
     show([*rates, *folded(title, "worse than λ = 0", "verdict")], stability.cells(found))
     for line in stability.sentences(found):
