@@ -100,13 +100,14 @@ class Experiment(Frozen):
     def _complete(self) -> Experiment:
         if self.generator.trained and self.budget is None:
             raise ValueError(f"generator {self.generator.name} is trained by gradient steps: give a budget")
-        if self.generator.events != self.data.events:
+        if self.generator.events not in ("any", self.data.events):
             makes, holds = self.generator.events, self.data.events
             raise ValueError(f"generator {self.generator.name} makes {makes}, and data {self.data.name} holds {holds}")
+        offers = self.generator.offers if isinstance(self.generator, Estimator) else ("density", "parameters")
         for name in self.metrics:
-            if METRICS[name].density and not isinstance(self.generator, Density):
+            if METRICS[name].density and not (isinstance(self.generator, Density) and "density" in offers):
                 raise ValueError(f"metric {name} needs log_prob, which generator {self.generator.name} does not have")
-            if METRICS[name].parameters and isinstance(self.generator, Estimator):
+            if METRICS[name].parameters and "parameters" not in offers:
                 raise ValueError(f"metric {name} needs parameters, which generator {self.generator.name} does not have")
             if METRICS[name].modes and self.data.modes() is None:
                 raise ValueError(f"metric {name} needs known modes, which data {self.data.name} does not have")

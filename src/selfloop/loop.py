@@ -36,10 +36,10 @@ class Outcome:
 
 
 def load(arms: Sequence[Arm]) -> Split:
-    """Load the real data of a stack of arms, in the generator's number type."""
+    """Load the real data of a stack of arms, in the generator's number type; images stay uint8."""
     experiment = arms[0].experiment
     split = experiment.data.load([arm.seed for arm in arms])
-    dtype = experiment.generator.dtype
+    dtype = torch.uint8 if split.train.dtype == torch.uint8 else experiment.generator.dtype
     return replace(split, train=split.train.to(dtype), held_out=split.held_out.to(dtype))
 
 
@@ -117,7 +117,7 @@ def _step(
     state = generator.fit(state, data, budget.resolve(n), streams, device)
     latents = streams if experiment.latents == "fresh" else streams.at(0)
     x = generator.sample(state, max(n, *(arm.experiment.mixing.synthetic(n) for arm in arms)), latents, device)
-    return state, _freeze(Samples.full(x, born=t + 1), state, generator.dtype)
+    return state, _freeze(Samples.full(x, born=t + 1), state, train.dtype)
 
 
 def _of(history: History, r: int) -> History:
@@ -126,7 +126,8 @@ def _of(history: History, r: int) -> History:
 
 def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
-    finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
+    leaves = (samples.x, *parameters(state).values())
+    finite = torch.stack([torch.isfinite(v).reshape(len(v), -1).all(1) for v in leaves]).all(0)
     if finite.all():
         return replace(samples, x=samples.x.to(dtype))
     x = torch.zeros(samples.x.shape, dtype=dtype)
