@@ -9,19 +9,14 @@ import torch
 from torch import Tensor, nn
 
 
-def net(inputs: int, outputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
-    )
-
-
 class RealNVP(nn.Module):
     """Rows of ``dim`` columns; every coupling moves half of them, by what the other half says."""
 
-    def __init__(self, dim: int = 2, couplings: int = 6, width: int = 64, steps: int = 300) -> None:
+    def __init__(self, dim: int = 2, couplings: int = 8, width: int = 64, steps: int = 300) -> None:
         super().__init__()
         self.dim, self.steps = dim, steps
-        self.nets = nn.ModuleList(net(dim, 2 * dim, width) for _ in range(couplings))
+        nets = (nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, 2 * dim)) for _ in range(couplings))
+        self.nets = nn.ModuleList(nets)
         self.register_buffer("given", torch.arange(dim) % 2 == torch.arange(couplings).unsqueeze(1) % 2)
 
     def coupling(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,13 +30,13 @@ class RealNVP(nn.Module):
         for i in range(len(self.nets)):
             scale, shift = self.coupling(i, x)
             x, total = x * scale.exp() + shift, total + scale.sum(1)
-        return total - x.square().sum(1) / 2 - self.dim / 2 * math.log(2 * math.pi)
+        return total - (x.square() + math.log(2 * math.pi)).sum(1) / 2
 
     def fit(self, x: Tensor) -> None:
         """Maximise the likelihood of rows (N, dim)."""
         optimizer = torch.optim.Adam(self.parameters(), 2e-3)
-        for _ in range(self.steps):
-            loss = -self.log_prob(x[torch.randint(len(x), (128,))]).mean()
+        for rows in torch.randint(len(x), (self.steps, 128)):
+            loss = -self.log_prob(x[rows]).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -60,8 +55,6 @@ if __name__ == "__main__":
     from selfloop.data.toy import TwoMoons
     from selfloop.generators import Estimator
 
-    model = Estimator.of(RealNVP)
-    experiment = Experiment(name="flow", data=TwoMoons(n=500), generator=model, generations=3, metrics=["nll"])
+    plan = Experiment(name="flow", data=TwoMoons(), generator=Estimator.of(RealNVP), generations=3, metrics=["nll"])
     with tempfile.TemporaryDirectory() as out:
-        for generation in run(experiment, out):
-            print(generation.t, generation.records[0]["metrics"])
+        print(*[generation.records[0]["metrics"] for generation in run(plan, out)], sep="\n")
