@@ -91,14 +91,6 @@ class Experiment(Frozen):
     figures: list[int] = Field(default_factory=list)
     _reading: bool = PrivateAttr(default=False)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
-        try:
-            return check(settings)
-        except ValidationError as error:
-            raise ConfigError(one_line(error, cls)) from error
-
     def model_post_init(self, context: Any) -> None:
         """Remember whether members may be absent."""
         self._reading = bool((context or {}).get(ABSENT))
@@ -147,6 +139,14 @@ class Experiment(Frozen):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 raise ValueError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
         return self
+
+    @model_validator(mode="wrap")  # the last, so that it sees what all others say
+    @classmethod
+    def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
+        try:
+            return check(settings)
+        except ValidationError as error:
+            raise ConfigError(one_line(error, cls)) from error
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""

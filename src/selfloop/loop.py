@@ -182,7 +182,8 @@ def _streams(arms: Sequence[Arm], t: int) -> Streams:
 
 def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
-    finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
+    leaves = (samples.x, *parameters(state).values())
+    finite = torch.stack([torch.isfinite(v).reshape(len(v), -1).all(1) for v in leaves]).all(0)
     if finite.all():
         return replace(samples, x=samples.x.to(dtype))
     x = torch.zeros(samples.x.shape, dtype=dtype)

@@ -142,18 +142,19 @@ class EMA(Frozen):
 
 OPTIMIZER, SHADOW, LOSS, FAILED, EVENT = "optimizer.", "ema.", "loss", "failed", "event"
 ROWS = "rows."  # training rows that a model without parameters keeps
+BUFFERS = "buffers."  # what a user's model keeps beside its parameters: running statistics, counters
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCALE = f"{OPTIMIZER}scale"
 _DONE, _TOTAL = "fit.steps", "fit.loss"  # of a fit under way
 
 
 def parameters(state: State) -> State:
-    """Return the model's own parameters, no optimiser moments, no average, no rows, no notes, in alphabetic order.
+    """Return the model's own parameters in alphabetic order: no optimiser moments, average, rows, buffers or notes.
 
     Sums over leaves run in this order: a state read back from a file comes in another.
     """
-    notes = (LOSS, FAILED, EVENT, _DONE, _TOTAL)
-    return {k: v for k, v in sorted(state.items()) if not k.startswith((OPTIMIZER, SHADOW, ROWS)) and k not in notes}
+    notes, others = (LOSS, FAILED, EVENT, _DONE, _TOTAL), (OPTIMIZER, SHADOW, ROWS, BUFFERS)
+    return {k: v for k, v in sorted(state.items()) if not k.startswith(others) and k not in notes}
 
 
 def averaged(state: State) -> State:
