@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from selfloop.core.errors import RunError
 from selfloop.core.events import Events, read_events
 from selfloop.core.files import load_sealed, save_sealed
-from selfloop.data.base import Dataset, Split
+from selfloop.data.base import DATA, Dataset, Split
 
 _SOME = 1 << 22
 """Bytes of the rows that are kept of each data set, unless 64 take more."""
@@ -66,7 +67,7 @@ class RealRows:
         found = cls()
         groups: dict[str, tuple[Dataset, dict[int, str]]] = {}
         for key, data, seed in wanted:
-            groups.setdefault(key.rsplit(" ", 1)[0], (data, {}))[1][seed] = key
+            groups.setdefault(json.dumps(DATA.plain(data), sort_keys=True), (data, {}))[1][seed] = key
         for data, keys in groups.values():
             found._add(data, keys)
         return found
