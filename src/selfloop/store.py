@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/experiment.yaml  environment.json  real.safetensors  metrics.jsonl  log.txt  lock
+    RUN/experiment.yaml  environment.json  real.safetensors  data-*.safetensors  metrics.jsonl  log.txt  lock
     RUN/generation-0003/{state-000.safetensors, samples-000.safetensors, …, manifest.json}
     RUN/report/
 
@@ -31,10 +31,20 @@ from torch import Tensor
 
 from selfloop.arms import Arm, arms, key, stacks
 from selfloop.core.errors import ConfigError, RunError
-from selfloop.core.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.core.files import (
+    disk_errors,
+    load_sealed,
+    load_tensors,
+    read_bytes,
+    read_sealed,
+    sync,
+    write_bytes,
+    write_sealed,
+)
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
+from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows, fingerprint
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS, Metric
@@ -76,6 +86,7 @@ class Run:
         if not file.is_file():
             raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
         text = _unsealed(file)
+        look_in(path)
         experiment = Experiment.parse(text, str(file), absent=True)
         return cls(path, experiment, read_sealed(path / "environment.json"))
 
@@ -282,7 +293,7 @@ class Run:
         Raises:
             RunError: names the first file that is missing or damaged.
         """
-        _ = self._real
+        self._real.verify(self.path)
         expected = b"".join(map(_line, self.records()))
         # A run killed between commit and append leaves a shorter file, which is no damage.
         if not expected.startswith(self._metrics()):
@@ -482,7 +493,9 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
         if existing.present == 0:
             return
         belongs(existing, experiment)
-        if not real.agrees(existing._real):
+        # By arm, not by the key of its data: that has the name of a file, and another file is other data.
+        mine = {arm.key: arm for arm in arms(experiment)}
+        if any(real.hash(mine[arm.key].data_key) != existing._real.hash(arm.data_key) for arm in existing.arms):
             raise changed(path)
         for name, words in (("checkpoint", "generator.checkpoint"), ("features", "features")):
             if existing.environment[name] != environment[name]:
@@ -526,9 +539,14 @@ def _unborn(path: Path) -> bool:
             RealRows.read(path)
             return True
         return False
+    if path.match("data-*.safetensors"):
+        with contextlib.suppress(RunError):
+            load_sealed(path)
+            return True
+        return False
     if path.name in ("lock", "metrics.jsonl"):
         return path.is_file() and path.stat().st_size == 0
-    return path.name in (f".{name}.tmp" for name in _HEAD)
+    return path.name in (f".{name}.tmp" for name in _HEAD) or path.match(".data-*.safetensors.tmp")
 
 
 def _create(path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:
