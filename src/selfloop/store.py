@@ -493,9 +493,7 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
         if existing.present == 0:
             return
         belongs(existing, experiment)
-        # By arm, not by the key of its data: that has the name of a file, and another file is other data.
-        mine = {arm.key: arm for arm in arms(experiment)}
-        if any(real.hash(mine[arm.key].data_key) != existing._real.hash(arm.data_key) for arm in existing.arms):
+        if not real.agrees(existing._real):
             raise changed(path)
         for name, words in (("checkpoint", "generator.checkpoint"), ("features", "features")):
             if existing.environment[name] != environment[name]:

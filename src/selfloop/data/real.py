@@ -114,6 +114,10 @@ class RealRows:
         tensors, about = load_sealed(path)
         return cls(about["sets"], about["events"], tensors, {name: {} for name in about.get("files", ())})
 
+    def agrees(self, other: RealRows) -> bool:
+        """Whether the data that both know are the same."""
+        return all(note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets)
+
     def verify(self, folder: Path) -> None:
         """Check the files beside it.
 
