@@ -41,7 +41,8 @@ def load(arms: Sequence[Arm]) -> Split:
     experiment = arms[0].experiment
     split = experiment.data.load([arm.seed for arm in arms])
     typed = functools.partial(split.events.typed, dtype=experiment.generator.dtype)
-    return replace(split, train=typed(split.train), held_out=typed(split.held_out))
+    aside = None if split.aside is None else typed(split.aside)
+    return replace(split, train=typed(split.train), held_out=typed(split.held_out), aside=aside)
 
 
 def data_key(arms: Sequence[Arm]) -> str:
@@ -63,6 +64,8 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History) -> Samples:
         fresh: Callable[[int], Tensor] | None = None
         if "fresh" in data.offers:
             fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
+            if split.aside is not None:  # loaded, and known by its hash
+                fresh = functools.partial(split.fresh, r, t)
         past = lambda g: history(g).select([r])  # noqa: E731
         return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh)
 
@@ -102,7 +105,7 @@ def advance(
         return Outcome(_required(state), history(t - 1), [_record(arm, t, None, None) for arm in arms])
     rows = Rows(alive, len(arms))
     living = [arms[r] for r in alive]
-    real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
+    real = split if rows.all else split.select(alive)
     then = None if state is None else rows.narrow(state)
     if data is None:
         data = mix(living, real, t, functools.cache(lambda g: history(g).select(alive)))
