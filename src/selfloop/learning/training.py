@@ -84,26 +84,39 @@ class Blocks:
 
 
 class Batches:
-    """Shuffled minibatches: each arm walks through its own rows in fresh random order, epoch after epoch.
+    """Minibatches of each arm's own rows, all of ``batch_size``, also where that is more than the arm has.
 
-    A batch may span two epochs, so all have ``batch_size`` rows, also where that is more than the arm has.
+    Rows that count alike are shuffled: an arm walks through them in fresh random order, epoch after epoch, and a batch
+    may span two epochs. Where rows are weighed each is drawn by itself, with replacement and by its weight.
     """
 
     def __init__(self, data: Samples, batch_size: int, streams: Streams) -> None:
-        self._data, self._streams = data, streams
-        self._counts = [int(count) for count in data.count]
-        self._arms = torch.arange(len(self._counts)).unsqueeze(1)
+        self._data = data
+        self._streams = [Streams((seed,), streams.generation) for seed in streams.seeds]
+        self._arms = torch.arange(len(self._streams)).unsqueeze(1)
+        self._weighed = [] if data.weight is None else [data.counting(r) for r in range(len(self._streams))]
         self._rows = Blocks(self._draw, (batch_size,), size=1 << 13)
 
     def _draw(self, shape: tuple[int, ...], block: int) -> Tensor:
-        """Return the rows, (R, steps, B), at which the walks are in a block of steps."""
-        start, walks = block * math.prod(shape), []
-        for seed, count in zip(self._streams.seeds, self._counts, strict=True):
-            stream = Streams(seeds=(seed,), generation=self._streams.generation)
-            epochs = range(start // count, (start + math.prod(shape) - 1) // count + 1)
-            walk = np.concatenate([stream.permutations("order", [count], epoch)[0] for epoch in epochs])
-            walks.append(walk[start - epochs[0] * count :][: math.prod(shape)])
-        return torch.from_numpy(np.stack(walks)).view(len(walks), *shape)
+        """Return the rows, (R, steps, B), of a block of steps."""
+        rows = self._drawn if self._weighed else self._walk
+        found = [rows(r, math.prod(shape), block) for r in range(len(self._streams))]
+        return torch.stack(found).view(len(found), *shape)
+
+    def _walk(self, r: int, size: int, block: int) -> Tensor:
+        """Return the ``size`` rows, (size,), at which an arm's walk is in a block."""
+        start, count = block * size, int(self._data.count[r])
+        epochs = range(start // count, (start + size - 1) // count + 1)
+        walk = np.concatenate([self._streams[r].permutations("order", [count], epoch)[0] for epoch in epochs])
+        return torch.from_numpy(walk[start - epochs[0] * count :][:size])
+
+    def _drawn(self, r: int, size: int, block: int) -> Tensor:
+        """Return the ``size`` rows, (size,), that are drawn by weight in a block."""
+        rows, weight = self._weighed[r]
+        (rng,) = self._streams[r].numpy("order/weighed", block)
+        edges = weight.cumsum(0)
+        drawn = torch.searchsorted(edges, torch.from_numpy(rng.random(size)) * edges[-1], right=True)
+        return rows[drawn.clamp_max(len(rows) - 1)]  # rounding may carry a number to the last edge
 
     def __getitem__(self, step: int) -> Tensor:
         """Return the batch of one step, (R, B, *event)."""
