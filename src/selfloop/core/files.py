@@ -167,7 +167,8 @@ def save_sealed(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -
     """Write safetensors, and what is to be said about them, with a checksum of both in the file itself."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = _compact(about)
-    metadata = {"about": text, "sha256": _digest(tensors, text)}
+    # A single key: safetensors writes several in an order that differs from process to process.
+    metadata = {"sealed": _compact({"about": text, "sha256": _digest(tensors, text)})}
     write_bytes(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
@@ -181,8 +182,8 @@ def load_sealed(path: Path, advice: str = "") -> tuple[dict[str, Tensor], dict[s
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header["__metadata__"]
-        text, expected = metadata["about"], metadata["sha256"]
+        sealed = json.loads(header["__metadata__"]["sealed"])
+        text, expected = sealed["about"], sealed["sha256"]
         if _digest(tensors, text) == expected:
             about: dict[str, Any] = json.loads(text)
             return dict(tensors), about

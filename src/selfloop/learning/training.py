@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -83,11 +82,14 @@ class Blocks:
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
+_DRAWN = 1 << 12  # rows that are drawn by weight at a time
+
+
 class Batches:
     """Minibatches of each arm's own rows, all of ``batch_size``, also where that is more than the arm has.
 
     Rows that count alike are shuffled: an arm walks through them in fresh random order, epoch after epoch, and a batch
-    may span two epochs. Where rows are weighed each is drawn by itself, with replacement and by its weight.
+    may span two. Where rows are weighed each is drawn by itself: with replacement, and by its weight.
     """
 
     def __init__(self, data: Samples, batch_size: int, streams: Streams) -> None:
@@ -98,24 +100,27 @@ class Batches:
         self._rows = Blocks(self._draw, (batch_size,), size=1 << 13)
 
     def _draw(self, shape: tuple[int, ...], block: int) -> Tensor:
-        """Return the rows, (R, steps, B), of a block of steps."""
-        rows = self._drawn if self._weighed else self._walk
-        found = [rows(r, math.prod(shape), block) for r in range(len(self._streams))]
-        return torch.stack(found).view(len(found), *shape)
+        """Return the rows, (R, steps, B), at which the walks are in a block of steps."""
+        size, walks = math.prod(shape), []
+        start = block * size
+        for r, count in enumerate(map(int, self._data.count)):
+            length = _DRAWN if self._weighed else count
+            epochs = range(start // length, (start + size - 1) // length + 1)
+            walk = torch.cat([self._drawn(r, epoch) if self._weighed else self._order(r, epoch) for epoch in epochs])
+            walks.append(walk[start - epochs[0] * length :][:size])
+        return torch.stack(walks).view(len(walks), *shape)
 
-    def _walk(self, r: int, size: int, block: int) -> Tensor:
-        """Return the ``size`` rows, (size,), at which an arm's walk is in a block."""
-        start, count = block * size, int(self._data.count[r])
-        epochs = range(start // count, (start + size - 1) // count + 1)
-        walk = np.concatenate([self._streams[r].permutations("order", [count], epoch)[0] for epoch in epochs])
-        return torch.from_numpy(walk[start - epochs[0] * count :][:size])
+    def _order(self, r: int, epoch: int) -> Tensor:
+        """Return all rows of an arm in random order, (count,)."""
+        (order,) = self._streams[r].permutations("order", [int(self._data.count[r])], epoch)
+        return torch.from_numpy(order)
 
-    def _drawn(self, r: int, size: int, block: int) -> Tensor:
-        """Return the ``size`` rows, (size,), that are drawn by weight in a block."""
+    def _drawn(self, r: int, part: int) -> Tensor:
+        """Return rows of an arm drawn by weight, (_DRAWN,)."""
+        (rng,) = self._streams[r].numpy("order/weighed", part)
         rows, weight = self._weighed[r]
-        (rng,) = self._streams[r].numpy("order/weighed", block)
         edges = weight.cumsum(0)
-        drawn = torch.searchsorted(edges, torch.from_numpy(rng.random(size)) * edges[-1], right=True)
+        drawn = torch.searchsorted(edges, torch.from_numpy(rng.random(_DRAWN)) * edges[-1], right=True)
         return rows[drawn.clamp_max(len(rows) - 1)]  # rounding may carry a number to the last edge
 
     def __getitem__(self, step: int) -> Tensor:
