@@ -6,12 +6,13 @@ import ast
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import selfloop
+from selfloop.cli.main import app
 
 SOURCE = Path(selfloop.__file__).parent
 
@@ -109,9 +110,91 @@ def outcome(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_import_loads_nothing_heavy_that_a_run_may_not_need() -> None:
+HEAVY = ("torch", "numpy", "scipy", "numba", "sklearn", "pydantic", "bokeh", "matplotlib", "jinja2", "pyarrow", "PIL")
+REPORTS = ("bokeh", "matplotlib", "jinja2", "selfloop.report")
+
+
+def loaded_by(code: str, names: Sequence[str]) -> str:
+    """Return which of the modules a fresh interpreter has loaded after running code; "[]" for none."""
+    after = f"import sys\nprint([m for m in {tuple(names)} if m in sys.modules])"
+    return outcome(f"{textwrap.dedent(code)}\n{after}").splitlines()[-1]
+
+
+def command(*arguments: str | Path) -> str:
+    """Return code that runs the command line and goes on after it."""
+    words = ["selfloop", *map(str, arguments)]
+    return f"""
+        import contextlib, sys
+        sys.argv = {words}
+        from selfloop.cli.main import main
+        with contextlib.suppress(SystemExit):
+            main()
+    """
+
+
+@pytest.mark.parametrize(
+    "code", ["import selfloop", "import selfloop; selfloop.__version__", "from selfloop import SelfloopError, recipes"]
+)
+def test_importing_the_package_loads_nothing_of_others(code: str) -> None:
+    assert loaded_by(code, [*HEAVY, "yaml", "rich", "typer"]) == "[]"
+
+
+def test_an_experiment_loads_nothing_heavy_that_a_run_may_not_need() -> None:
     heavy = ["sklearn", "pyarrow", "bokeh", "matplotlib", "ot", "torchdiffeq", "selenium", "zuko"]
-    assert outcome(f"import sys, selfloop; print([m for m in {heavy} if m in sys.modules])") == "[]"
+    assert loaded_by("from selfloop import Experiment, Run, run", heavy) == "[]"
+
+
+def test_help_loads_nothing_that_takes_long() -> None:
+    assert loaded_by(command("--help"), HEAVY) == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "--help"], ["recipes"], ["ruin"], ["run", "demo", "--workers", "x"], ["ls", "nowhere"]]
+)
+def test_what_needs_no_experiment_does_not_wait_for_torch(arguments: list[str]) -> None:
+    # Pydantic may be there: typer checks options by it.
+    assert loaded_by(command(*arguments), [name for name in HEAVY if name != "pydantic"]) == "[]"
+
+
+def test_what_writes_no_report_loads_nothing_that_draws(tmp_path: Path) -> None:
+    settings = {
+        "name": "tiny",
+        "data": {"name": "two_moons", "n": 40},
+        "generator": {"name": "gaussian"},
+        "generations": 1,
+    }
+    list(selfloop.run(selfloop.Experiment.build(settings), tmp_path / "tiny", workers=0))
+    for arguments in (["ls", tmp_path], ["stability", tmp_path / "tiny"]):
+        assert loaded_by(command(*arguments), REPORTS) == "[]"
+
+
+def test_every_public_name_is_found_where_it_is_said_to_be() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name: f"{node.module}".removeprefix("selfloop.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("selfloop.")
+        for alias in node.names
+    }
+    assert typed == selfloop._HOMES
+    assert sorted(typed) == sorted(selfloop.__all__)
+    assert set(selfloop.__all__) <= set(dir(selfloop))
+    for name, home in typed.items():
+        assert getattr(selfloop, name).__module__ == f"selfloop.{home}"
+
+
+def test_the_package_finds_its_modules_and_no_other_name() -> None:
+    assert outcome("import selfloop; print(selfloop.metrics.__name__, selfloop.theory.__name__)") == (
+        "selfloop.metrics selfloop.theory"
+    )
+    with pytest.raises(AttributeError, match="no attribute 'Experimnt'"):
+        _ = selfloop.Experimnt
+    assert not hasattr(selfloop, "__wrapped__")
+
+
+def test_a_command_is_one_module() -> None:
+    files = {path.stem.removesuffix("_") for path in (SOURCE / "cli" / "commands").glob("[!_]*.py")}
+    assert {info.name for info in app.registered_commands} == files
 
 
 def test_import_changes_no_setting_and_no_random_state() -> None:

@@ -1,12 +1,6 @@
 """selfloop: self-consuming training of generative models, run and judged."""
 
-from selfloop.arms import Arm
-from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
-from selfloop.core.samples import Samples
-from selfloop.core.streams import Streams
-from selfloop.experiment import Experiment, recipes
-from selfloop.runner import Generation, run
-from selfloop.store import Run
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -15,6 +9,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Experiment",
+    "Frozen",
     "Generation",
     "Run",
     "RunError",
@@ -25,3 +20,51 @@ __all__ = [
     "recipes",
     "run",
 ]
+
+if TYPE_CHECKING:
+    from selfloop.arms import Arm
+    from selfloop.core.config import Frozen
+    from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
+    from selfloop.core.recipes import recipes
+    from selfloop.core.samples import Samples
+    from selfloop.core.streams import Streams
+    from selfloop.experiment import Experiment
+    from selfloop.runner import Generation, run
+    from selfloop.store import Run
+else:  # unseen by type checkers: to them a module with __getattr__ has every name, also a mistyped one
+    # torch takes seconds to import: what needs it is imported when it is first asked for.
+    _HOMES = {
+        "Arm": "arms",
+        "ConfigError": "core.errors",
+        "DataError": "core.errors",
+        "Experiment": "experiment",
+        "Frozen": "core.config",
+        "Generation": "runner",
+        "Run": "store",
+        "RunError": "core.errors",
+        "Samples": "core.samples",
+        "SelfloopError": "core.errors",
+        "StorageFull": "core.errors",
+        "Streams": "core.streams",
+        "recipes": "core.recipes",
+        "run": "runner",
+    }
+
+    def __getattr__(name: str) -> Any:
+        """Import one of the names above, or a module of the package, when it is first asked for (PEP 562).
+
+        Raises:
+            AttributeError: there is none of that name.
+        """
+        from importlib import import_module
+        from pkgutil import iter_modules
+
+        if name in _HOMES:
+            found = globals()[name] = getattr(import_module(f"selfloop.{_HOMES[name]}"), name)
+            return found
+        if not name.startswith("_") and name in {module.name for module in iter_modules(__path__)}:
+            return import_module(f"selfloop.{name}")
+        raise AttributeError(f"module 'selfloop' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -9,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,8 +25,9 @@ from pydantic import (
 )
 
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
-from selfloop.core.config import BASE, Frozen, file_settings, one_line
+from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.data.base import DATA, Dataset
 from selfloop.features.base import FEATURES, Extractor
@@ -266,18 +266,11 @@ class Experiment(Frozen):
         return found
 
 
-def recipes() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    folder = resources.files("selfloop") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
 def _source(source: str) -> tuple[dict[str, Any], Path | None]:
     """Return the settings in a recipe or file, and the folder that its relative paths begin in."""
     path = Path(source)
     if source in recipes():
-        text = (resources.files("selfloop") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
-        return _settings(text, source, None), None
+        return _settings(read_recipe(source), source, None), None
     if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
         try:
             text = path.read_text(encoding="utf-8")
@@ -335,6 +328,20 @@ def _plain_value(key: str, value: Any) -> Any:
     if family is None or isinstance(value, str | Mapping):
         return value
     return family.plain(family.parse(value))
+
+
+def member(family: Family[Any], text: str) -> Any:
+    """Return the member of a family that a word of the command line stands for: its name, or YAML with a ``name``.
+
+    Raises:
+        ConfigError: nothing is called so, or a setting is wrong.
+    """
+    try:
+        return family.parse(_from_yaml(text, f"{family.word} {text!r}"))
+    except Inside as error:
+        raise ConfigError(one_line(error.error, error.model, [family.word])) from error
+    except ValueError as error:
+        raise ConfigError(f"{family.word}: {error}") from error
 
 
 def _from_yaml(text: str, what: str) -> Any:

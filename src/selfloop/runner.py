@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
 from selfloop.store import Run, Writer, belongs, check
+from selfloop.trackers.base import Tracker, Tracking
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 
@@ -84,6 +86,7 @@ def run(
     *,
     workers: int = 0,
     engine: Engine | None = None,
+    trackers: Sequence[Tracker] = (),
     team: Team | None = None,
     save_every: float = 600.0,
     progress: Progress | None = None,
@@ -98,6 +101,7 @@ def run(
         out: the run directory; made if it is not there.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
         engine: what runs the arms; None is that of ``workers``.
+        trackers: who is told of every generation; one that fails stops nothing.
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
@@ -121,9 +125,25 @@ def run(
         code = b"" if chosen.here else own_code()
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
             _measure_anew(writer)
-            yield from _generations(writer, chosen, team, save_every, code, progress)
+            generations = _generations(writer, chosen, team, save_every, code, progress)
+            yield from _tracked(writer, trackers, generations)
     finally:
         team.broadcast(None)
+
+
+def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[Generation]) -> Iterator[Generation]:
+    """Tell trackers of every generation, and the log of what becomes of them."""
+    tracking = Tracking(trackers)
+    tracking.begin(writer.path, writer.experiment)
+    try:
+        for generation in generations:
+            tracking.generation(generation.t, generation.records)
+            yield generation
+    finally:
+        tracking.end()
+        for failure in tracking.failures:
+            writer.log(failure)
+            warnings.warn(failure, stacklevel=2)
 
 
 def _nothing_to_do(experiment: Experiment, out: Path) -> bool:

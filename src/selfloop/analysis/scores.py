@@ -7,10 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import yaml
 from torch import Tensor
 
-from selfloop.core.config import Inside, one_line
 from selfloop.core.errors import ConfigError
 from selfloop.features.base import FEATURES, Extractor, Progress, cached
 from selfloop.generators.gaussian import Gaussian
@@ -110,25 +108,6 @@ def scores(
                 features=extractor.key(),
             )
         )
-    return found
-
-
-def extractor(settings: str) -> Extractor:
-    """Return the extractor of a name, or of settings in YAML with a ``name``.
-
-    Raises:
-        ConfigError: nothing is called so, or a setting is wrong.
-    """
-    try:
-        plain = yaml.safe_load(settings)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"features: {settings!r} is neither a name nor plain YAML") from error
-    try:
-        found: Extractor = FEATURES.parse(plain if isinstance(plain, dict) else {"name": plain})
-    except Inside as error:
-        raise ConfigError(one_line(error.error, error.model, ["features"])) from error
-    except ValueError as error:
-        raise ConfigError(f"features: {error}") from error
     return found
 
 

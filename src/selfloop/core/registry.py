@@ -199,7 +199,9 @@ class Family(Mapping[str, Member], Generic[Member]):
         if name in self._installed:
             self._load(name)
         if name not in self._members:
-            raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, list(self))}")
+            there = nearest(name, list(self))
+            own = "" if "did you mean" in there else "; code of your own joins by --import"
+            raise ConfigError(f"no {self.word} is called {quoted(name)}{there}{own}")
         found: Member = self._members[name]
         return found
 
@@ -248,6 +250,23 @@ class Family(Mapping[str, Member], Generic[Member]):
             return self._origins[name]
         entry = self._installed[name][0]
         return Origin(_package(entry), entry.value)
+
+    def describe(self, name: str) -> tuple[str, str]:
+        """Return a member's first sentence, and its settings with their defaults; of an object, its definition.
+
+        Raises:
+            ConfigError: it cannot be loaded.
+        """
+        member: Any = self[name]
+        if self._instances:
+            return str(getattr(member, "definition", "")), ""
+        text = inspect.cleandoc(member.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        fields = {key: info for key, info in member.model_fields.items() if key != "name"}
+        settings = [
+            key if info.is_required() else f"{key} = {_short(info.get_default(call_default_factory=True))}"
+            for key, info in fields.items()
+        ]
+        return text, ", ".join(settings)
 
     def attribute(self, name: str) -> Any:
         """Return the member whose class is called so, for ``from selfloop.generators import Gaussian``.
@@ -344,6 +363,11 @@ class Named:
         return core_schema.with_info_plain_validator_function(
             parse, serialization=core_schema.plain_serializer_function_ser_schema(self.family.plain)
         )
+
+
+def _short(value: Any) -> str:
+    """Return a default in few words: of settings within settings, that they are some."""
+    return "{…}" if isinstance(value, BaseModel) else str(value)
 
 
 def _takes(function: Any, count: int) -> bool:

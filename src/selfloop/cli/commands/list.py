@@ -1,0 +1,73 @@
+"""List what an experiment may name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from selfloop.cli.terminal import folded, say, show
+from selfloop.core.errors import SelfloopError
+
+
+class What(StrEnum):
+    """What there are lists of."""
+
+    data = "data"
+    generators = "generators"
+    mixing = "mixing"
+    metrics = "metrics"
+    features = "features"
+    engines = "engines"
+    trackers = "trackers"
+    recipes = "recipes"
+
+
+def command(
+    what: Annotated[What | None, typer.Argument(help="of what; default: of everything", metavar="WHAT")] = None,
+) -> int:
+    """List data, generators, mixing, metrics, features, engines, trackers or recipes: each with its settings."""
+    for one in What if what is None else (what,):
+        say(one.value.upper())
+        show(folded("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
+    return 0
+
+
+def _recipes() -> Iterator[tuple[str, str, str, str]]:
+    import yaml
+
+    from selfloop.core.recipes import read_recipe, recipes
+
+    for name in recipes():
+        yield name, yaml.safe_load(read_recipe(name))["description"], "", ""
+
+
+def _members(what: What) -> Iterator[tuple[str, str, str, str]]:
+    from selfloop.core.registry import Family
+    from selfloop.data.base import DATA
+    from selfloop.engines.base import ENGINES
+    from selfloop.features.base import FEATURES
+    from selfloop.generators.base import GENERATORS
+    from selfloop.metrics.base import METRICS
+    from selfloop.mixing.base import MIXINGS
+    from selfloop.trackers.base import TRACKERS
+
+    families: dict[What, Family[Any]] = {
+        What.data: DATA,
+        What.generators: GENERATORS,
+        What.mixing: MIXINGS,
+        What.metrics: METRICS,
+        What.features: FEATURES,
+        What.engines: ENGINES,
+        What.trackers: TRACKERS,
+    }
+    family = families[what]
+    for name in family:
+        where = family.origin(name).what
+        try:
+            about, settings = family.describe(name)
+        except SelfloopError as error:  # of a package that is broken, which spoils its own row alone
+            about, settings = str(error), ""
+        yield name, about, settings, "" if where == "built-in" else where

@@ -1,0 +1,50 @@
+"""Compare two sets of events."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfloop.cli.terminal import bar, say, show
+from selfloop.core.errors import DataError
+
+if TYPE_CHECKING:
+    from selfloop.analysis.scores import Score
+
+
+def command(
+    real: Annotated[str, typer.Argument(metavar="REAL", help="pictures, an array, a table, or RUN@train")],
+    generated: Annotated[str, typer.Argument(metavar="GENERATED", help="the same, or RUN@3 for generation 3")],
+    features: Annotated[
+        str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
+    ] = "identity",
+    only: Annotated[str | None, typer.Option(metavar="NAME,…", help="which scores; default: those of any set")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
+) -> int:
+    """Compare a set of events with a real one."""
+    from selfloop.analysis import scores, sources
+    from selfloop.experiment import member
+    from selfloop.features.base import FEATURES
+
+    extractor = member(FEATURES, features)
+    names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
+    sets = [sources.read_events(source) for source in (real, generated)]
+    try:
+        with bar("features", shown="pixels" in extractor.needs) as tick:
+            found = scores.scores(*sets, reference=real, features=extractor, names=names, progress=tick)
+    except ValueError as error:
+        raise DataError(f"{real!r} and {generated!r} cannot be compared: {error}") from error
+    if as_json:
+        print(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
+        return 0
+    show(("score", "value", "better", "what it is"), map(_row, found))
+    first = found[0]
+    say(f"{first.generated} events against {first.real} of {real!r}; features: {first.features}")
+    return 0
+
+
+def _row(score: Score) -> tuple[str, str, str, str]:
+    value = f"{score.value:.6g}" + (f" ± {score.error:.2g}" if score.error is not None else "")
+    return score.name, value, score.direction, f"{score.definition} (v{score.version})"

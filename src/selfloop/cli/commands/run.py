@@ -1,0 +1,132 @@
+"""Run an experiment."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfloop.cli.terminal import INTERRUPTED, say, show
+
+if TYPE_CHECKING:
+    from selfloop.engines.base import Engine
+    from selfloop.engines.team import Team
+    from selfloop.experiment import Experiment
+    from selfloop.trackers.base import Tracker
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a recipe's name or a YAML file")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
+    device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
+    save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
+    engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="only say what it would take; for images")] = False,
+) -> int:
+    """Run an experiment, or what is left of it, and write its report."""
+    from selfloop.engines.base import ENGINES
+    from selfloop.engines.local import Local, cores
+    from selfloop.engines.team import Team
+    from selfloop.experiment import Experiment, member
+    from selfloop.trackers.base import TRACKERS
+
+    experiment = Experiment.load(source).override(*(settings or []))
+    if plan:
+        return _plan(experiment, device, devices)
+    team = Team.start(device, devices)
+    folder = Path("runs") / experiment.name if out is None else out
+    if team.rank > 0:
+        return _assist(experiment, folder, team)
+    if workers is None:
+        workers = cores() if device == "cpu" and team.size == 1 else 0
+    chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+    trackers = [member(TRACKERS, word) for word in track or ()]
+    return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
+
+
+def _plan(experiment: Experiment, device: str, devices: int) -> int:
+    from selfloop.cli.plan import plan
+    from selfloop.engines.team import Team
+
+    team = Team.start(device, 1)
+    team.size = devices
+    show(("what", "how much"), plan(experiment, team), show_header=False)
+    return 0
+
+
+def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
+    """Take part in the fits of another process, which alone says when to stop."""
+    from selfloop.runner import assist
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assist(experiment, folder, team)
+    return 0
+
+
+def _run(
+    experiment: Experiment, folder: Path, engine: Engine, trackers: list[Tracker], team: Team, save_every: float
+) -> int:
+    from selfloop.cli.commands.report import write
+    from selfloop.cli.display import display
+    from selfloop.runner import run
+    from selfloop.store import Run
+
+    with _interruptible() as stopped:
+        ran = False
+        with display(experiment) as (tick, told):
+            going = run(
+                experiment, folder, engine=engine, trackers=trackers, team=team, save_every=save_every, progress=tick
+            )
+            for generation in going:
+                ran = True
+                told(generation)
+                if stopped():
+                    break
+        finished = Run.open(folder)
+        if not finished.finished:
+            print(
+                f"selfloop: stopped after generation {finished.last} of {experiment.generations}; "
+                "run the same command again to resume",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        page = folder / "report" / "index.html"
+        if not ran and page.exists():
+            say(f"{folder} is finished: all {experiment.generations} retrainings are done, nothing to do.")
+        else:
+            page = write(finished)
+        say(f"Report: {page}")
+        return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C ask for a stop after the generation at work, and the second stop at once."""
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("selfloop: finishing this generation; Ctrl-C again to drop it and stop now", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

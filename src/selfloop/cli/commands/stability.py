@@ -1,0 +1,35 @@
+"""Judge a run's loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfloop.cli.terminal import folded, say, show
+
+
+def command(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not")],
+    metric: Annotated[str | None, typer.Option(help="to compare with λ = 0; default: what the verdict is of")] = None,
+    tolerance: Annotated[float, typer.Option(help="by what share of λ = 0's a metric may be worse")] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
+    from selfloop.analysis import stability
+    from selfloop.store import Run
+
+    opened = Run.open(path)
+    found = stability.stability(opened, metric=metric, tolerance=tolerance)
+    if as_json:
+        print(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
+        return 0
+    title = "metric" if found.metric is None else opened.metric(found.metric).title
+    rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×")
+    show([*rates, *folded(title, "worse than λ = 0", "verdict")], stability.cells(found))
+    for line in stability.sentences(found):
+        say(line)
+    return 0
