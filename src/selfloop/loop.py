@@ -139,7 +139,7 @@ def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
     budget = ((experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)).resolve(n)
-    weighed = [data.weight is not None and bool((data.weight[r, : data.count[r]] != 1).any()) for r in range(len(arms))]
+    weighed = [not data.alike(r) for r in range(len(arms))]
     groups = _alike(weighed)
     if len(groups) == 1:
         data = data if weighed[0] else replace(data, weight=None)
