@@ -223,6 +223,12 @@ class Experiment(Frozen):
     def __str__(self) -> str:
         return self.yaml()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
     def digest(self) -> str:
         """Return the SHA-256 of the settings, hex; equal experiments have equal digests."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()

@@ -27,6 +27,10 @@ FAILURES = (ValueError, ArithmeticError, RuntimeError)
 MODEL = "model."  # before the names of a model's own tensors, which else might be those of our notes
 
 
+WEIGHT = "sample_weight"
+"""The argument by which a ``fit`` learns what each row counts, as scikit-learn calls it."""
+
+
 def of_the_machine(error: BaseException) -> bool:
     """Whether a failure says nothing about the model: memory that ran out, code that is not there."""
     kinds = (torch.OutOfMemoryError, NotImplementedError, RecursionError)
@@ -170,11 +174,14 @@ class Adapter:
             return x.to(self.device, torch.float32, copy=True)
         return x.to(torch.float64).numpy().copy()
 
-    def fit(self, x: Tensor, seed: int) -> None:
-        """Fit the model to rows (N, *event)."""
+    def fit(self, x: Tensor, seed: int, weight: Tensor | None = None) -> None:
+        """Fit the model to rows (N, *event), which count ``weight`` (N,) where it takes such."""
         self._draw_by(seed)
+        told = self._told(self.model.fit, seed)
+        if weight is not None:
+            told[WEIGHT] = self._handed(weight)
         with torch.inference_mode(False), torch.enable_grad():
-            self.model.fit(self._handed(x), **self._told(self.model.fit, seed))
+            self.model.fit(self._handed(x), **told)
 
     @torch.no_grad()
     def sample(self, n: int, event: Sequence[int], seed: int) -> Tensor:

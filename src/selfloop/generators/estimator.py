@@ -22,19 +22,19 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import Kind
 from selfloop.core.registry import TABLES
-from selfloop.core.samples import Samples, State
+from selfloop.core.samples import Samples, State, resampled
 from selfloop.core.seeding import seeded
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators import scikit_learn
-from selfloop.generators.adapter import FAILURES, MODEL, Adapter, of_the_machine
+from selfloop.generators.adapter import FAILURES, MODEL, WEIGHT, Adapter, of_the_machine
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.generators.factories import named, one_line, register, signature
+from selfloop.generators.factories import Copies, named, one_line, register, signature
 from selfloop.generators.scikit_learn import SKLEARN
 from selfloop.learning.training import EVENT, ROWS, Budget, parameters
 
 _MADE: dict[str, Callable[..., Any]] = TABLES.setdefault("model", {})  # what this program gave to Estimator.of
-_X, _COUNT, _SEED = (f"{ROWS}{name}" for name in ("x", "count", "seed"))
+_X, _COUNT, _SEED, _WEIGHT = (f"{ROWS}{name}" for name in ("x", "count", "seed", "weight"))
 _LOST = -1  # in the place of a seed: the last fit has failed
 
 
@@ -54,7 +54,8 @@ class Estimator(Sampler):
 
     - with ``state_dict`` and ``load_state_dict``: ``model.*`` and ``buffers.model.*``, the model's tensors (R, …), of
       which the former are the parameters, and ``event`` (R, ·), the shape of an event;
-    - else ``rows.x`` (R, N, *event), padded with zeros from ``rows.count`` (R,) on to the longest of the arms.
+    - else ``rows.x`` (R, N, *event), padded with zeros from ``rows.count`` (R,) on to the longest of the arms, and
+      ``rows.weight`` (R, N) where rows count differently and ``fit`` takes a ``sample_weight``.
 
     Attributes:
         estimator: one of :data:`SKLEARN`, or "module:name" of what was given to :meth:`of`.
@@ -66,10 +67,14 @@ class Estimator(Sampler):
     estimator: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     has: tuple[Literal["density", "parameters"], ...] = Field(default=("density",), strict=False)
-    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors", "images"))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own training set.
     stack: ClassVar[int] = 1
+
+    @property
+    def makes(self) -> frozenset[Kind]:  # type: ignore[override]
+        """Vectors; models of the user's own may make images too."""
+        return frozenset(("vectors",) if self.estimator in SKLEARN else ("vectors", "images"))
 
     @property
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
@@ -126,10 +131,8 @@ class Estimator(Sampler):
         """Return the tensors of new models, or states of no rows, which sample NaN; an event is (d,) or (C, H, W).
 
         Raises:
-            ConfigError: no model can be made, or it is one of vectors and events are images.
+            ConfigError: no model can be made.
         """
-        if self.estimator in SKLEARN and len(event) != 1:
-            raise ConfigError(f"generator.estimator {self.estimator} makes vectors, and the data are images")
         models = []
         for seed in _seeds(streams, "init").tolist():
             with seeded(seed):
@@ -149,13 +152,17 @@ class Estimator(Sampler):
                 whose tensors these are.
         """
         seeds = _seeds(streams, "fit")
+        if data.weight is not None and not self._weighs:
+            data = resampled(data, streams)
         if _X not in state:
             arms = range(len(seeds))
-            return _stacked([self._refitted(_arm(state, r), data.arm(r), seeds[r], streams, device) for r in arms])
+            return _stacked([self._refitted(_arm(state, r), data.select([r]), seeds[r], streams, device) for r in arms])
         x = data.x[:, : int(data.count.max())].to(state[_X].dtype)
         used = torch.arange(x.shape[1]) < data.count.unsqueeze(1)
         used = used.view(*used.shape, *[1] * (x.ndim - 2))
         fitted = {_X: torch.where(used, x, torch.zeros_like(x)), _COUNT: data.count.clone(), _SEED: seeds}
+        if data.weight is not None:
+            fitted[_WEIGHT] = data.weight[:, : x.shape[1]]
         for r in range(len(x)) if streams.generation == 0 else ():
             try:
                 self._from_rows(_arm(fitted, r), device)
@@ -163,8 +170,16 @@ class Estimator(Sampler):
                 raise self._failure(error) from error
         return fitted
 
-    def _refitted(self, state: State, x: Tensor, seed: Tensor, streams: Streams, device: Device) -> State:
-        """Return one arm's state after its model was fitted to rows (N, *event), marked where that failed."""
+    @property
+    def _weighs(self) -> bool:
+        """Whether ``fit`` takes what each row counts; else rows are drawn again, as often as they count."""
+        factory = self._factory
+        fit = getattr(factory.prototype if isinstance(factory, Copies) else factory, "fit", None)
+        return fit is not None and WEIGHT in signature(fit)
+
+    def _refitted(self, state: State, data: Samples, seed: Tensor, streams: Streams, device: Device) -> State:
+        """Return one arm's state after its model was fitted to its rows, marked where that failed."""
+        x, weight = _counted(data.x[0], data.count, data.weight)
         lost = state | {_SEED: torch.full_like(state[_SEED], _LOST)}
         if not _usable(x):
             return lost
@@ -172,7 +187,7 @@ class Estimator(Sampler):
             model = self._made(device)
             model.load(state)
             try:
-                model.fit(x, int(seed))
+                model.fit(x, int(seed), weight)
             except FAILURES as error:
                 if streams.generation == 0 or of_the_machine(error):
                     raise self._failure(error) from error
@@ -189,13 +204,13 @@ class Estimator(Sampler):
 
     def _from_rows(self, state: State, device: Device) -> Adapter | None:
         """Return one arm's model fitted to the rows of its state; None where there are none, or not all are finite."""
-        x = state[_X][0, : int(state[_COUNT])]
+        x, weight = _counted(state[_X][0], state[_COUNT], state.get(_WEIGHT))
         if not _usable(x):
             return None
         # How a sum is split over threads changes its last digits.
         with seeded(int(state[_SEED])), threadpool_limits(1):
             model = self._made(device)
-            model.fit(x, int(state[_SEED]))
+            model.fit(x, int(state[_SEED]), weight)
         return model
 
     def _fitted(self, state: State, device: Device = HERE) -> Adapter | None:
@@ -283,6 +298,14 @@ def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -
         if of_the_machine(error):
             raise
         raise ConfigError(f"generator.estimator {name}: no model can be made ({one_line(error)})") from error
+
+
+def _counted(x: Tensor, count: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return one arm's rows that count, and what each counts where they do not count alike; ``x`` is (N, *event)."""
+    if weight is None:
+        return x[: int(count)], None
+    rows, counts = Samples(x=x[None], born=torch.zeros_like(weight), count=count, weight=weight).counting(0)
+    return x[rows], counts
 
 
 def _arm(state: State, r: int) -> State:
