@@ -198,7 +198,7 @@ def test_an_object_that_is_told_nothing_follows_the_seeds_all_the_same() -> None
 
 def test_an_estimator_of_vectors_refuses_images(tmp_path) -> None:
     plain = settings(estimator="KernelDensity") | {"data": {"name": "digit_images", "n": 60}, "metrics": ["mean_error"]}
-    with pytest.raises(ConfigError, match="KernelDensity makes vectors, and the data are images"):
+    with pytest.raises(ConfigError, match="estimator makes vectors, and data digit_images holds images"):
         next(run(Experiment.build(plain), tmp_path / "run"))
 
 
