@@ -36,8 +36,8 @@ class Arm:
 
     @functools.cached_property
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON takes them, infinity as "inf"."""
-        return {key: "inf" if value == math.inf else value for key, value in self.settings.items()}
+        """The settings as JSON takes them, infinity as "inf", also within a member of a family."""
+        return {key: _finite(value) for key, value in self.settings.items()}
 
     @property
     def key(self) -> str:
@@ -55,6 +55,14 @@ class Arm:
     def data_key(self) -> str:
         """What its real rows depend on, but for the number type: arms of the same key share them."""
         return f"{json.dumps(DATA.plain(self.experiment.data), sort_keys=True)} {self.seed}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return "inf" if value == math.inf else value
 
 
 def key(settings: dict[str, Any], seed: int) -> str:
