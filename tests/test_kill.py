@@ -27,7 +27,7 @@ import pytest
 from helpers import Nursery, ended, nursery, small, snapshot, tiny
 
 from selfloop import Experiment, Run, RunError, run
-from selfloop.engines.workers import Workers
+from selfloop.engines.local import Workers
 
 
 @pytest.fixture(scope="module")

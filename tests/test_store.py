@@ -54,6 +54,16 @@ def refused(out: Path) -> str:
     return one_line(read)
 
 
+def mended(out: Path, finished: Path) -> str:
+    """Return the line with which a damaged metrics.jsonl is refused, which the same command then writes again."""
+    with pytest.raises(RunError) as read:
+        Run.open(out).verify()
+    assert Run.open(out).records() == Run.open(finished).records()
+    _resume(out)
+    assert snapshot(out) == snapshot(finished)
+    return one_line(read)
+
+
 def _resume(out: Path) -> None:
     """Do what the same command again does, and then read all of it, as a report might."""
     list(run(tiny(generations=3), out))
@@ -77,7 +87,8 @@ class TestDamage:
                 with pytest.raises(RunError, match=r"no experiment\.yaml"):
                     Run.open(out)
                 continue
-            assert Path(name).name in refused(out), name
+            said = mended(out, finished) if name == "metrics.jsonl" else refused(out)
+            assert f"{Path(name).name}'" in said, name
 
     def test_truncated(self, finished: Path, tmp_path: Path) -> None:
         for name, out in self.damaged(finished, tmp_path):
@@ -85,10 +96,11 @@ class TestDamage:
             (out / name).write_bytes(content[: len(content) // 2])
             if name == "metrics.jsonl":  # a part of the truth: a run killed between commit and append leaves that
                 assert len(Run.open(out).records()) == 16
+                Run.open(out).verify()
                 list(run(tiny(generations=3), out))
                 assert (out / name).read_bytes() == content
                 continue
-            assert Path(name).name in refused(out), name
+            assert f"{Path(name).name}'" in refused(out), name
 
     def test_bit_flipped(self, finished: Path, tmp_path: Path) -> None:
         rng = random.Random(7)
@@ -99,7 +111,8 @@ class TestDamage:
                 flipped = bytearray(content)
                 flipped[place] ^= 1 << rng.randrange(7)
                 (out / name).write_bytes(flipped)
-                assert Path(name).name in refused(out), (name, place)
+                said = mended(out, finished) if name == "metrics.jsonl" else refused(out)
+                assert f"{Path(name).name}'" in said, (name, place)
 
     def test_a_generation_removed_from_the_middle(self, finished: Path, tmp_path: Path) -> None:
         shutil.copytree(finished, tmp_path / "run")
@@ -117,11 +130,9 @@ class TestDamage:
         shutil.copytree(finished, out)
         state = out / "generation-0003/state-000.safetensors"
         state.write_bytes(state.read_bytes()[:-1])
-        with pytest.raises(RunError, match=r"delete .*generation-0003"):
+        with pytest.raises(RunError, match=r"of a last generation, move .*generation-0003' elsewhere and run again$"):
             Run.open(out).verify()
-        shutil.rmtree(out / "generation-0003")
-        records = (out / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-        (out / "metrics.jsonl").write_bytes(b"".join(records[:-4]))
+        (out / "generation-0003").rename(tmp_path / "damaged")
         assert [g.t for g in run(tiny(generations=3), out)] == [3]
         assert snapshot(out) == snapshot(finished)
 
@@ -135,7 +146,8 @@ class TestRefusals:
         assert (tree(out) if out.is_dir() else out.read_bytes()) == before
 
     def test_another_experiment(self, finished: Path) -> None:
-        self.untouched(finished, tiny(generations=2), "another experiment.*generations")
+        other = tiny(generations=3, budget={"steps": 3})
+        self.untouched(finished, other, r"another experiment: there budget\.steps is 2, here 3; use another --out$")
 
     def test_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
@@ -151,7 +163,7 @@ class TestRefusals:
         text = "a,b\n" + "".join(f"{a},{b}\n" for a, b in rows)
         table.write_text(text)
         plan = tiny(data={"name": "table", "path": str(table)}, generations=1)
-        list(run(plan, tmp_path / "run"))
+        assert next(run(plan, tmp_path / "run")).t == 0
         table.write_text(text.replace(f"{rows[3][0]}", "0.125"))
         self.untouched(tmp_path / "run", plan, "other data")
 

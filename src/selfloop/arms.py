@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfloop.core.registry import Absent
-from selfloop.data.base import DATA
 from selfloop.experiment import Experiment
 
 _PROBES = (0, 1, 2, 10, 100)  # generations at which regimes are compared by how many samples they need
@@ -39,7 +38,7 @@ class Arm:
         """The settings as JSON takes them, infinity as "inf", also within a member of a family."""
         return {key: _finite(value) for key, value in self.settings.items()}
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What tells it from the experiment's other arms, however many there come to be."""
         return key(self.plain, self.seed)
@@ -53,8 +52,11 @@ class Arm:
 
     @functools.cached_property
     def data_key(self) -> str:
-        """What its real rows depend on, but for the number type: arms of the same key share them."""
-        return f"{json.dumps(DATA.plain(self.experiment.data), sort_keys=True)} {self.seed}"
+        """What tells its real rows from those of other arms of the experiment: arms of the same key share them.
+
+        Where a file of rows lies is no part of it, unless arms differ in that.
+        """
+        return key({name: value for name, value in self.plain.items() if name.split(".")[0] == "data"}, self.seed)
 
 
 def _finite(value: Any) -> Any:

@@ -6,9 +6,10 @@ import functools
 import hashlib
 import math
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class _Task:
     """What is the same for all stacks of a generation, on its way to where they run."""
 
     out: str
+    session: str
     folder: str
     t: int
     team: Team
@@ -117,17 +119,20 @@ def run(
             what = "fits of large networks, one after the other (workers 0)"
             name = GENERATORS.name_of(experiment.generator)
             raise ConfigError(f"several devices share {what}, not those of generator {name}")
-        if _nothing_to_do(experiment, out):
-            return
+        with disk_errors(out):
+            if _nothing_to_do(experiment, out):
+                return
         environment, real = complete_environment(experiment)
-        check(out, experiment, environment, real)
-        _can_be_measured(experiment, out)
-        code = b"" if chosen.here else own_code()
+        with disk_errors(out):
+            check(out, experiment, environment, real)
+            _can_be_measured(experiment, out)
+        code, session = b"" if chosen.here else own_code(), uuid.uuid4().hex
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
-            _measure_anew(writer)
-            generations = _generations(writer, chosen, team, save_every, code, progress)
+            _measure_anew(writer, session)
+            generations = _generations(writer, chosen, team, save_every, code, session, progress)
             yield from _tracked(writer, trackers, generations)
     finally:
+        _opened.cache_clear()
         team.broadcast(None)
 
 
@@ -154,16 +159,21 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
     if there.present == 0:
         return False
     belongs(there, experiment)
-    return there.experiment.model_dump() == experiment.model_dump() and there.finished and _measured(there)
-
-
-def _measured(there: Run) -> bool:
-    """Whether the last generation has all metrics; they are added from the first on."""
-    return all(set(there.experiment.metrics) <= set(record["metrics"]) for record in there.of_generation(there.last))
+    measured = set(there.experiment.metrics) <= set(there.recorded)
+    over = there.finished and measured and there.experiment.model_dump() == experiment.model_dump()
+    if over:
+        Writer.settle(there)
+    return over
 
 
 def _generations(
-    writer: Writer, engine: Engine, team: Team, save_every: float, code: bytes, progress: Progress | None
+    writer: Writer,
+    engine: Engine,
+    team: Team,
+    save_every: float,
+    code: bytes,
+    session: str,
+    progress: Progress | None,
 ) -> Iterator[Generation]:
     members = writer.stacks
     with engine.start(len(members)) as pool:
@@ -173,7 +183,7 @@ def _generations(
                 continue
             team.broadcast((t, todo))
             started = time.monotonic()
-            task = _Task(str(writer.path), str(writer.begin(t)), t, team, save_every, code)
+            task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code)
             done: list[_Done] = []
             for each in _rounds(pool, task, members, todo):
                 done.append(each)
@@ -205,10 +215,11 @@ def _rounds(pool: Any, task: _Task, members: list[list[Arm]], todo: list[int]) -
 
 def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
     """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
+    session = uuid.uuid4().hex
     while (said := team.broadcast(None)) is not None:
         t, todo = said
-        task = _Task(str(out), "", t, team, math.inf, b"")
-        members = Run.open(out).stacks
+        task = _Task(str(out), session, "", t, team, math.inf, b"")
+        members = _opened(task.out, session).run.stacks
         first = first_alike([members[s] for s in todo]) if t == 0 else list(range(len(todo)))
         with as_in_a_worker():
             for stack in (s for i, s in enumerate(todo) if first[i] == i):
@@ -223,8 +234,9 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
     learn(task.code)
     data = None
     if task.t == 0:
-        _, members, split = _opened(task.out, _identity(task.out), stack)
-        data = mix(members, split, 0, _no_history)
+        opened = _opened(task.out, task.session)
+        members = opened.run.stacks[stack]
+        data = mix(members, opened.split(members), 0, _no_history)
         trained, twin = _digest(data), twins.get(stack)
         if twin is not None and task.team.broadcast(twin.trained == trained):
             for kind in twin.notes:
@@ -257,45 +269,44 @@ def _digest(data: Samples) -> str:
 
 
 def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
-    opened, members, split = _opened(task.out, _identity(task.out), stack)
-    t = task.t
+    opened, t = _opened(task.out, task.session), task.t
+    there, members = opened.run, opened.run.stacks[stack]
     return advance(
         members,
-        split,
+        opened.split(members),
         t,
-        opened.state(t - 1, stack) if t else None,
-        functools.cache(lambda g: opened.stack_samples(g, stack)) if t else _no_history,
-        opened.state(0, stack) if t else None,
-        Device(task.team, opened.checkpoints(t, stack), task.save_every),
+        there.state(t - 1, stack) if t else None,
+        functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
+        there.state(0, stack) if t else None,
+        Device(task.team, there.checkpoints(t, stack), task.save_every),
         data,
     )
 
 
-def _identity(out: str) -> str:
-    """Return what tells apart runs that follow each other in the same directory, and how far one has grown."""
-    with open(Path(out) / "experiment.yaml", "rb") as file:
-        return file.readline().decode()
+@dataclass(frozen=True)
+class _Opened:
+    """What a process has opened and loaded for one call of :func:`run`.
 
+    Attributes:
+        run: as it was when the call began.
+        splits: the real data by their key; images may be large.
+    """
 
-@functools.lru_cache(maxsize=64)
-def _opened(out: str, identity: str, stack: int) -> tuple[Run, list[Arm], Split]:
-    """Open the run and load one stack's data once per process; both are the same in every generation."""
-    opened = _run(out, identity)
-    members, loaded = opened.stacks[stack], _loaded(out, identity)
-    if data_key(members) not in loaded:
-        loaded[data_key(members)] = load(members)
-    return opened, members, loaded[data_key(members)]
+    run: Run
+    splits: dict[str, Split] = field(default_factory=dict)
+
+    def split(self, members: list[Arm]) -> Split:
+        """Return a stack's real data, loaded once."""
+        of = data_key(members)
+        if of not in self.splits:
+            self.splits[of] = load(members)
+        return self.splits[of]
 
 
 @functools.lru_cache(maxsize=1)
-def _run(out: str, identity: str) -> Run:
-    return Run.open(out)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(out: str, identity: str) -> dict[str, Split]:
-    """Return the real data that this process has loaded for a run, by their key; images may be large."""
-    return {}
+def _opened(out: str, session: str) -> _Opened:
+    """Open a run once per process and call: the data of the same directory may be others at the next one."""
+    return _Opened(Run.open(out))
 
 
 # Metrics that a finished part of a run has not got yet
@@ -318,38 +329,38 @@ def _can_be_measured(experiment: Experiment, out: Path) -> None:
         )
 
 
-def _measure_anew(writer: Writer) -> None:
+def _measure_anew(writer: Writer, session: str) -> None:
     """Add to every committed generation the metrics that it lacks, from its samples and what weights there are."""
-    names = writer.experiment.metrics
-    changed = False
+    names, changed = writer.experiment.metrics, False
     for t in range(writer.present):
-        records = {(s, r): record for s, r, record in _placed(writer, t)}
-        lacking = {s for (s, _), record in records.items() if not set(names) <= set(record["metrics"])}
-        for s in sorted(lacking):
-            new = [name for name in names if name not in records[s, 0]["metrics"]]
-            for r, found in enumerate(_remeasured(writer, t, s, new)):
-                record = records[s, r]
-                record["metrics"] |= found["metrics"] if record["status"] == "ok" else dict.fromkeys(new)
-                if "reference" in found:
-                    record["reference"] = record.get("reference", {}) | found["reference"]
-        if lacking:
-            writer.amend(t, sorted(records.values(), key=lambda record: record["arm"]))
+        by_arm = {record["arm"]: record for record in writer.everything_of(t)}
+        if all(set(names) <= record["metrics"].keys() for record in by_arm.values()):
+            continue
+        if not changed:
+            writer.forget_metrics()
             changed = True
+        for s, members in enumerate(writer.stacks):
+            records = [by_arm[arm.index] for arm in members if arm.index in by_arm]
+            if new := [name for name in names if any(name not in record["metrics"] for record in records)]:
+                _add_metrics(records, _measured(writer, session, t, s, new), new)
+        writer.amend(t, list(by_arm.values()))
     if changed:
         writer.renew_metrics()
 
 
-def _placed(writer: Writer, t: int) -> Iterator[tuple[int, int, Record]]:
-    """Yield the records of a generation with the stack of each and its row there."""
-    by_arm = {record["arm"]: record for record in writer.of_generation(t)}
-    for s, members in enumerate(writer.stacks):
-        yield from ((s, r, by_arm[arm.index]) for r, arm in enumerate(members) if arm.index in by_arm)
+def _add_metrics(records: Sequence[Record], measured: Sequence[Record], names: Sequence[str]) -> None:
+    """Add to a stack's records what was measured of its samples."""
+    for record, found in zip(records, measured, strict=True):
+        record["metrics"] |= found["metrics"] if record["status"] == "ok" else dict.fromkeys(names)
+        if "reference" in found:
+            record["reference"] = record.get("reference", {}) | found["reference"]
 
 
-def _remeasured(writer: Writer, t: int, s: int, names: Sequence[str]) -> list[Record]:
+def _measured(writer: Writer, session: str, t: int, s: int, names: Sequence[str]) -> list[Record]:
+    """Return records that have some metrics alone of one stack's generation."""
     looks = any(METRICS[name].weights for name in names)
     state, first = (writer.state(t, s), writer.state(0, s)) if looks else ({}, {})
-    members = writer.stacks[s]
-    split = _opened(str(writer.path), _identity(str(writer.path)), s)[2]
+    members, samples = writer.stacks[s], writer.stack_samples(t, s)
     with as_in_a_worker():
-        return measure(members, split, t, state, first, writer.stack_samples(t, s), Team(), None, names)
+        split = _opened(str(writer.path), session).split(members)
+        return measure(members, split, t, state, first, samples, Team(), None, names)

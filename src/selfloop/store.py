@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/experiment.yaml  environment.json  real.safetensors  metrics.jsonl  log.txt  lock
+    RUN/experiment.yaml  environment.json  real.safetensors  data-*.safetensors  metrics.jsonl  log.txt  lock
     RUN/generation-0003/{state-000.safetensors, samples-000.safetensors, …, manifest.json}
     RUN/report/
 
@@ -20,22 +20,34 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, key, stacks
-from selfloop.core.errors import ConfigError, RunError
-from selfloop.core.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.core.errors import ConfigError, DataError, RunError
+from selfloop.core.files import (
+    disk_errors,
+    load_sealed,
+    load_tensors,
+    read_bytes,
+    read_sealed,
+    sync,
+    write_bytes,
+    write_sealed,
+)
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
+from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows, fingerprint
+from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS, Metric
 
@@ -43,11 +55,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 2
+_GENERATION = re.compile("generation-([0-9]{4,})")
+_FIT = re.compile(r"\.fit-([0-9]{4,})-([0-9]{3,})-.*")
+_FORMAT = re.compile(b"# selfloop run, format ([0-9]{1,9}),")
+_LOOKS = 3  # at a run that somebody else may be writing to
 _SEAL = "# selfloop run, format {format}, SHA-256 of what follows {digest}\n"
 
 
 def _line(record: Record) -> bytes:
     return (json.dumps(record, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n").encode()
+
+
+def _only(names: Sequence[str], record: Record) -> Record:
+    """Return a record with some of its metrics, in their order."""
+    found = record | {"metrics": {name: record["metrics"][name] for name in names if name in record["metrics"]}}
+    if "reference" in record:
+        found["reference"] = {name: record["reference"][name] for name in names if name in record["reference"]}
+    return found
 
 
 def _infinite(value: Any) -> Any:
@@ -58,14 +82,15 @@ def _infinite(value: Any) -> Any:
 class Run:
     """A run directory, read; :class:`Writer` adds to one.
 
-    What it shows is how far the run was when it was first asked: a run that goes on meanwhile is opened again.
+    What it shows is how far the run was when it was first asked, whatever joins meanwhile: to see that, open it again.
+    A run that has just grown by arms or metrics begins anew here, and shows a generation once it has all of them.
     """
 
     def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
         self.path, self.experiment, self.environment = path, experiment, environment
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path) -> Self:
         """Open a run directory for reading.
 
         Raises:
@@ -73,9 +98,10 @@ class Run:
         """
         path = Path(path)
         file = path / "experiment.yaml"
-        if not file.is_file():
+        if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
         text = _unsealed(file)
+        look_in(path)
         experiment = Experiment.parse(text, str(file), absent=True)
         return cls(path, experiment, read_sealed(path / "environment.json"))
 
@@ -98,12 +124,25 @@ class Run:
         return arms(self.experiment)
 
     @cached_property
+    def _by_key(self) -> dict[str, Arm]:
+        return {arm.key: arm for arm in self.arms}
+
+    @cached_property
+    def _stored(self) -> list[list[Arm]]:
+        """The arms of each stack that generation 0 has, but for arms that have come since this was opened."""
+        there = self.manifest(0)["stacks"] if self.present else {}
+        keys = [there[name]["arms"] for name in sorted(there, key=int)]
+        return [[self._by_key[of] for of in members] for members in keys if set(members) <= self._by_key.keys()]
+
+    @cached_property
     def stacks(self) -> list[list[Arm]]:
-        """The arms as they train and are stored together: those that came first keep their stacks."""
-        by_key = {arm.key: arm for arm in self.arms}
-        there = self.manifest(0)["stacks"] if self.folder(0).is_dir() else {}
-        found = [[by_key.pop(of) for of in there[name]["arms"]] for name in sorted(there)]
-        return found + stacks(list(by_key.values()))
+        """The arms as they train and are stored together: those that came first keep their stacks.
+
+        Raises:
+            ConfigError: some are not stored yet, and the code that says how they train is not here.
+        """
+        there = {arm.key for members in self._stored for arm in members}
+        return self._stored + stacks([arm for arm in self.arms if arm.key not in there])
 
     def folder(self, t: int) -> Path:
         """Return the directory of generation t."""
@@ -118,9 +157,12 @@ class Run:
         """How many generations are there, of some arms or of all.
 
         Raises:
-            RunError: one before the last is missing.
+            RunError: one before the last is missing, or no directory.
         """
-        numbers = sorted(int(p.name[11:]) for p in self.path.glob("generation-*") if p.name[11:].isdigit())
+        found = (match for name in os.listdir(self.path) if (match := _GENERATION.fullmatch(name)))
+        numbers = sorted(t for match in found if self.folder(t := int(match[1])).name == match[0])
+        if files := [t for t in numbers if not self.folder(t).is_dir()]:
+            raise RunError(f"{str(self.folder(files[0]))!r} is a file, where a generation belongs: move it elsewhere")
         missing = sorted(set(range(len(numbers))) - set(numbers))
         if missing:
             raise RunError(f"{str(self.folder(missing[0]))!r} is missing")
@@ -134,11 +176,20 @@ class Run:
     @cached_property
     def _last(self) -> int:
         # A run that has grown by arms makes good for them from generation 0 on: what lacks one is followed by such.
-        low, high, count = -1, self.present - 1, len(self.stacks)
+        low, high = -1, self.present - 1
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if len(self.manifest(middle)["stacks"]) >= count else (low, middle - 1)
+            there = {of for held in self.manifest(middle)["stacks"].values() for of in held["arms"]}
+            low, high = (middle, high) if self._by_key.keys() <= there else (low, middle - 1)
         return low
+
+    @cached_property
+    def recorded(self) -> tuple[str, ...]:
+        """Names of the metrics that every generation has: one that joins comes to the last of them last."""
+        if self.last < 0:
+            return tuple(self.experiment.metrics)
+        there = {name for record in self.manifest(self.last)["records"] for name in record["metrics"]}
+        return tuple(name for name in self.experiment.metrics if name in there)
 
     @property
     def finished(self) -> bool:
@@ -167,11 +218,17 @@ class Run:
 
     def of_generation(self, t: int) -> list[Record]:
         """Return the records of generation t, in the order of the arms as they are now numbered."""
-        index = {arm.key: arm.index for arm in self.arms}
-        found: list[Record] = [
-            record | {"arm": index[key(record["settings"], record["seed"])]} for record in self.manifest(t)["records"]
-        ]
+        return [_only(self.recorded, record) for record in self.everything_of(t)]
+
+    def everything_of(self, t: int) -> list[Record]:
+        """Return the records of generation t with all metrics that they have, also those that others lack."""
+        records = ((self._by_key.get(key(record["settings"], record["seed"])), record) for record in self._noted(t))
+        found: list[Record] = [record | {"arm": arm.index} for arm, record in records if arm is not None]
         return sorted(found, key=lambda record: record["arm"])
+
+    def _noted(self, t: int) -> list[Record]:
+        records: list[Record] = self.manifest(t)["records"]
+        return records
 
     def metric(self, name: str) -> Metric:
         """Return what is known of a metric that was recorded, also where its code is not here."""
@@ -225,8 +282,8 @@ class Run:
         return load_tensors(path, held["files"][name])
 
     def keeps_state(self, t: int) -> bool:
-        """Return whether the weights of generation t are to be there still."""
-        return self.experiment.keep_states == "all" or t == 0 or t >= self.present - 2
+        """Return whether the weights of generation t are to be there still, as the run is now."""
+        return self.experiment.keep_states == "all" or t == 0 or not self.folder(t + 2).is_dir()
 
     def state(self, t: int, stack: int) -> State:
         """Return one stack's state after generation t."""
@@ -237,12 +294,18 @@ class Run:
         return Samples(**self.tensors(t, "samples", stack))
 
     def row(self, arm: int) -> tuple[int, int]:
-        """Return the stack in which an arm is, and its row there."""
-        for s, members in enumerate(self.stacks):
+        """Return the stack in which an arm is stored, and its row there.
+
+        Raises:
+            RunError: there is no such arm, or nothing of it yet.
+        """
+        if not 0 <= arm < len(self.arms):
+            raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
+        for s, members in enumerate(self._stored):
             for row, member in enumerate(members):
                 if member.index == arm:
                     return s, row
-        raise IndexError(f"there is no arm {arm}")
+        raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
 
     def samples(self, t: int, arm: int) -> Tensor:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
@@ -277,25 +340,43 @@ class Run:
         return found
 
     def verify(self) -> None:
-        """Check every file of the run.
+        """Check every file of the run as it is now.
 
         Raises:
             RunError: names the first file that is missing or damaged.
         """
-        _ = self._real
-        expected = b"".join(map(_line, self.records()))
-        # A run killed between commit and append leaves a shorter file, which is no damage.
-        if not expected.startswith(self._metrics()):
-            raise RunError(
-                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
-                "the same run command writes it again"
-            )
-        for t in range(self.present):
-            for held in self.manifest(t)["stacks"].values():
+        now = self._told()
+        now._real.verify(self.path)
+        for t in range(now.present):
+            for held in now.manifest(t)["stacks"].values():
                 for name, note in held["files"].items():
-                    path = self.folder(t) / name
-                    if name.startswith("samples") or path.exists() or self.keeps_state(t):
-                        load_tensors(path, note)
+                    now._check(t, name, note)
+
+    def _told(self) -> Run:
+        """Open the run as it is now, and check that metrics.jsonl says what the manifests do."""
+        for _ in range(_LOOKS):
+            told, now = self._metrics(), Run.open(self.path)
+            # A run killed between commit and append leaves a shorter file, which is no damage.
+            if now._lines().startswith(told):
+                return now
+        raise RunError(
+            f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
+            "the same run command writes it again"
+        )
+
+    def _check(self, t: int, name: str, note: dict[str, Any]) -> None:
+        path = self.folder(t) / name
+        if name.startswith("samples") or path.exists() or self.keeps_state(t):
+            try:
+                load_tensors(path, note)
+            except RunError:
+                # The run that is at work meanwhile may just have dropped weights that are not kept.
+                if name.startswith("samples") or path.exists() or self.keeps_state(t):
+                    raise
+
+    def _lines(self) -> bytes:
+        """Return what metrics.jsonl says, or will say in a moment."""
+        return b"".join(map(_line, self.records()))
 
     def _metrics(self) -> bytes:
         return read_bytes(self.path / "metrics.jsonl", ": the same run command writes it again")
@@ -303,7 +384,9 @@ class Run:
 
 def changed(path: Path) -> RunError:
     """Return the error of real rows that are not those which a run was made with."""
-    return RunError(f"{str(path)!r} was run on other data: the real rows have changed since; use another --out")
+    return RunError(
+        f"{str(path)!r} was run on other data: the real rows have changed since; put them back, or use another --out"
+    )
 
 
 class Writer(Run):
@@ -324,41 +407,46 @@ class Writer(Run):
         made = not path.exists()
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            guard = filelock.FileLock(path / "lock")
-            try:
-                guard.acquire(timeout=0)
-            except filelock.Timeout as error:
-                raise RunError(f"{str(path)!r} is in use by another process") from error
-        try:
+        with _held(path):
             check(path, experiment, environment, real)  # another process may have made it since
-            new = not (path / "experiment.yaml").exists()
             with disk_errors(path):
                 writer = cls._opened(path, experiment, environment, real)
                 writer._recover()
             try:
                 yield writer
-            except ConfigError:
-                if new and writer.present == 0:
+            except (ConfigError, DataError, RunError) as error:
+                # A fit that was saved is not lost to what is no fault of the experiment.
+                if writer.present == 0 and not (isinstance(error, RunError) and any(path.glob(".fit-*"))):
                     writer._undo(made)
                 raise
-        finally:
-            guard.release()
+
+    @classmethod
+    def settle(cls, run: Run) -> None:
+        """Make good what a kill right after a run's last commit has left undone; neither data nor code are needed.
+
+        Raises:
+            RunError: another process holds the run, or it cannot be written.
+        """
+        writer = cls(run.path, run.experiment, run.environment)
+        if writer._behind() or writer._leftovers():
+            with _held(run.path), disk_errors(run.path):
+                writer._recover()
 
     @classmethod
     def _opened(cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> Writer:
-        if not (path / "experiment.yaml").exists() or Run.open(path).present == 0:
+        before = cls.open(path) if (path / "experiment.yaml").exists() else None
+        if before is None or before.present == 0:
+            if before is not None and not _goes_on(before, experiment, environment, real):
+                _drop(path, lambda t, s: True)
             _create(path, experiment, environment, real)
             return cls(path, experiment, Run.open(path).environment)
-        before = Run.open(path)
+        before._recover()
         kept = before.environment | {
             "metrics": environment["metrics"] | before.environment["metrics"],
             "code": before.environment["code"] | environment["code"],
         }
         if before.environment != kept or before.experiment.model_dump() != experiment.model_dump():
-            # The experiment comes last: until it is there the run has not grown.
-            real.write(path / "real.safetensors")
-            write_sealed(path / "environment.json", kept)
-            write_bytes(path / "experiment.yaml", _sealed(experiment))
+            _grow(before, experiment, kept, real)
         writer = cls(path, experiment, kept)
         if any(kept.get(name) != environment[name] for name in environment if name not in ("metrics", "code")):
             writer.log("resumed with other libraries or on another machine: bits may differ from here on")
@@ -366,31 +454,38 @@ class Writer(Run):
 
     def _undo(self, made: bool) -> None:
         """Remove what was made for a run of which nothing is committed."""
-        for file in self.path.iterdir():
-            if file.name.startswith((".generation-", ".fit-")):
-                shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink()
-            elif file.name in _HEAD or file.name.startswith("data-"):
-                file.unlink()
+        for file in [*self._leftovers(), *self.path.glob(".fit-*"), self.path / "log.txt"]:
+            _remove(file)
+        # Without the first of these it is no run directory any more, and the others do not keep one from being made.
+        for name in ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl"):
+            _remove(self.path / name)
         if made:
-            (self.path / "lock").unlink(missing_ok=True)
+            _remove(self.path / "lock")
             with contextlib.suppress(OSError):  # somebody else has put something there
                 self.path.rmdir()
 
     def _recover(self) -> None:
-        for leftover in self.path.glob(".generation-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.path.glob("..fit-*.tmp"):
-            leftover.unlink()
-        expected = b"".join(map(_line, self.records()))
-        if not (self.path / "metrics.jsonl").exists() or self._metrics() != expected:
-            write_bytes(self.path / "metrics.jsonl", expected)
-        for path in self.path.glob(".fit-*"):
-            if int(path.name.split("-")[1]) <= self.last:
-                path.unlink()
-        for t in range(1, self.present - 2):
-            if not self.keeps_state(t) and t + 2 <= self.last:
-                for path in self.folder(t).glob("state-*.safetensors"):
-                    path.unlink()
+        for leftover in self._leftovers():
+            _remove(leftover)
+        if self._behind():
+            self.renew_metrics()
+
+    def _behind(self) -> bool:
+        """Whether metrics.jsonl is not what the manifests say."""
+        return not (self.path / "metrics.jsonl").is_file() or self._metrics() != self._lines()
+
+    def _leftovers(self) -> list[Path]:
+        """Return what a killed run has left that nobody needs: half of a file, a fit that is over, weights to drop."""
+        found = [p for p in self.path.glob(".*.tmp") if p.name.startswith((".generation-", "..fit-", *_HALF))]
+        fits_left = ((match, p) for p in self.path.glob(".fit-*") if (match := _FIT.fullmatch(p.name)))
+        found += [path for match, path in fits_left if int(match[1]) <= self.last]
+        return found + [path for path in self._dropped(self.last, range(len(self._stored))) if path.exists()]
+
+    def _dropped(self, t: int, of: Sequence[int]) -> list[Path]:
+        """Return the files of the weights that some stacks' generation t leaves without use."""
+        if t - 2 <= 0 or self.experiment.keep_states == "all":
+            return []
+        return [self.folder(t - 2) / f"state-{s:03d}.safetensors" for s in of]
 
     def log(self, line: str) -> None:
         """Append a line to log.txt, which is for people and not checked."""
@@ -414,59 +509,101 @@ class Writer(Run):
         return [s for s in range(len(self.stacks)) if f"{s:03d}" not in there]
 
     def commit(self, t: int, files: dict[int, dict[str, Any]], records: Sequence[Record]) -> None:
-        """Make stacks of generation t visible, all at once; then extend metrics.jsonl and drop weights not to be kept.
+        """Make stacks of generation t visible, all at once; then extend metrics.jsonl and drop what is of no use now.
 
         Args:
             t: the generation.
             files: by stack, what there is to note of each of its files.
             records: of the arms of these stacks.
         """
-        folder = self._hidden(t)
+        before = self.manifest(t) if t < self.present else None
+        content = self._content(t, files, records, before)
+        if before is None:
+            self._add(t, content)
+        else:
+            self._join(t, content, [name for notes in files.values() for name in notes])
+        self.__dict__["_last"] = t
+        with open(self.path / "metrics.jsonl", "ab") as file:
+            file.write(b"".join(map(_line, content["records"])))
+        kept = [self.checkpoints(t, s) for s in files]
+        for path in self._dropped(t, list(files)):
+            path.unlink(missing_ok=True)
+        for s, start in zip(files, kept, strict=True):
+            for path in fits(start, len(self.stacks[s])):
+                path.unlink(missing_ok=True)
+
+    def _content(
+        self, t: int, files: dict[int, dict[str, Any]], records: Sequence[Record], before: dict[str, Any] | None
+    ) -> dict[str, Any]:
         entries = {
             f"{s:03d}": {"arms": [arm.key for arm in self.stacks[s]], "files": notes} for s, notes in files.items()
         }
-        before = self.manifest(t) if t < self.present else None
-        content = {
+        there = [] if before is None else self.everything_of(t)
+        return {
             "format": FORMAT,
             "generation": t,
             "run": self.identity,
             "stacks": ({} if before is None else before["stacks"]) | entries,
-            "records": sorted([*(before["records"] if before else ()), *records], key=lambda record: record["arm"]),
+            "records": sorted([*there, *records], key=lambda record: record["arm"]),
         }
-        if before is None:
-            write_sealed(folder / "manifest.json", content)
-            sync(folder)
-            os.rename(folder, self.folder(t))
-            sync(self.path)
-            self.__dict__["present"] = t + 1
-        else:
-            for name in (name for notes in files.values() for name in notes):
-                os.replace(folder / name, self.folder(t) / name)
-            sync(self.folder(t))
-            write_sealed(self.folder(t) / "manifest.json", content)
-            sync(self.folder(t))
-            folder.rmdir()
-        self.__dict__["_last"] = t
-        with open(self.path / "metrics.jsonl", "ab") as file:
-            file.write(b"".join(map(_line, self.of_generation(t))))
-        self._prune(t, files)
 
-    def _prune(self, t: int, files: dict[int, dict[str, Any]]) -> None:
-        """Drop the fits under way of some stacks' generation t, and the weights that it leaves without use."""
-        for s in files:
-            for path in self.path.glob(f"{self.checkpoints(t, s).name}*"):
-                path.unlink()
-            if t - 2 > 0 and self.experiment.keep_states == "last":
-                (self.folder(t - 2) / f"state-{s:03d}.safetensors").unlink(missing_ok=True)
+    def _add(self, t: int, content: dict[str, Any]) -> None:
+        """Commit a generation that was not there."""
+        folder = self._hidden(t)
+        write_sealed(folder / "manifest.json", content)
+        sync(folder)
+        os.rename(folder, self.folder(t))
+        sync(self.path)
+        self.__dict__["present"] = t + 1
+
+    def _join(self, t: int, content: dict[str, Any], names: Sequence[str]) -> None:
+        """Commit files that join a generation: without the manifest they do not belong to it."""
+        for name in names:
+            os.replace(self._hidden(t) / name, self.folder(t) / name)
+        sync(self.folder(t))
+        write_sealed(self.folder(t) / "manifest.json", content)
+        sync(self.folder(t))
+        self._hidden(t).rmdir()
 
     def amend(self, t: int, records: Sequence[Record]) -> None:
         """Replace the records of generation t, all at once."""
         write_sealed(self.folder(t) / "manifest.json", self.manifest(t) | {"records": list(records)})
         sync(self.folder(t))
 
+    def forget_metrics(self) -> None:
+        """Empty metrics.jsonl before what it says of committed generations changes, so that it is never wrong."""
+        write_bytes(self.path / "metrics.jsonl", b"")
+
     def renew_metrics(self) -> None:
         """Write metrics.jsonl again from the manifests."""
-        write_bytes(self.path / "metrics.jsonl", b"".join(map(_line, self.records())))
+        self.__dict__.pop("recorded", None)
+        write_bytes(self.path / "metrics.jsonl", self._lines())
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run directory.
+
+    Raises:
+        RunError: one is in it.
+    """
+    guard = filelock.FileLock(path / "lock")
+    with disk_errors(path):
+        try:
+            guard.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunError(f"{str(path)!r} is in use by another process") from error
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check(path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:
@@ -482,6 +619,7 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
         if existing.present == 0:
             return
         belongs(existing, experiment)
+        _same_metrics(existing, environment["metrics"])
         if not real.agrees(existing._real):
             raise changed(path)
         for name, words in (("checkpoint", "generator.checkpoint"), ("features", "features")):
@@ -489,6 +627,15 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
                 raise RunError(f"{str(path)!r} was run with other {words}: the file has changed; use another --out")
     elif path.is_dir() and not all(map(_unborn, path.iterdir())):
         raise RunError(f"{str(path)!r} is not empty but has no experiment.yaml: choose another --out")
+
+
+def _same_metrics(run: Run, metrics: dict[str, Any]) -> None:
+    for name, about in run.environment["metrics"].items():
+        if name in metrics and metrics[name]["version"] != about["version"]:
+            raise RunError(
+                f"{str(run.path)!r} records metric {name} in version {about['version']}, here it is version "
+                f"{metrics[name]['version']}, whose numbers differ; use another --out"
+            )
 
 
 def belongs(run: Run, experiment: Experiment) -> None:
@@ -513,6 +660,7 @@ def belongs(run: Run, experiment: Experiment) -> None:
 
 
 _HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")
+_HALF = tuple(f".{name}." for name in _HEAD)  # how a file's name begins that is half written
 
 
 def _unborn(path: Path) -> bool:
@@ -526,9 +674,14 @@ def _unborn(path: Path) -> bool:
             RealRows.read(path)
             return True
         return False
+    if path.match("data-*.safetensors"):
+        with contextlib.suppress(RunError):
+            load_sealed(path)
+            return True
+        return False
     if path.name in ("lock", "metrics.jsonl"):
         return path.is_file() and path.stat().st_size == 0
-    return path.name in (f".{name}.tmp" for name in _HEAD)
+    return path.name in (f".{name}.tmp" for name in _HEAD) or path.match(".data-*.safetensors.tmp")
 
 
 def _create(path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:
@@ -539,6 +692,38 @@ def _create(path: Path, experiment: Experiment, environment: dict[str, Any], rea
     write_sealed(path / "environment.json", environment | {"format": FORMAT, "run": identity})
     write_bytes(path / "experiment.yaml", _sealed(experiment))  # last: it is what makes this a run directory
     sync(path)
+
+
+def _goes_on(before: Run, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> bool:
+    """Whether fits that a run has saved before its first commit are those of this experiment too."""
+    try:
+        same_rows = real.agrees(before._real)
+    except RunError:  # it was killed while another experiment took its place
+        return False
+    return (
+        same_rows
+        and before.experiment.lasting() == experiment.lasting()
+        and [arm.key for arm in before.arms] == [arm.key for arm in arms(experiment)]
+        and before.environment["checkpoint"] == environment["checkpoint"]
+    )
+
+
+def _grow(before: Run, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:
+    """Let a run be of an experiment that it may grow to; what this adds comes later."""
+    if [arm.key for arm in before.arms] != [arm.key for arm in arms(experiment)]:
+        # Arms that have committed nothing may come to be in other stacks, and all get new numbers.
+        _drop(before.path, lambda t, s: s >= len(before._stored))
+        write_bytes(before.path / "metrics.jsonl", b"")
+    real.write(before.path / "real.safetensors")
+    write_sealed(before.path / "environment.json", environment)
+    write_bytes(before.path / "experiment.yaml", _sealed(experiment))  # last: until then the run has not grown
+
+
+def _drop(path: Path, which: Callable[[int, int], bool]) -> None:
+    """Remove the saved fits of some generations and stacks."""
+    for file in path.glob(".fit-*"):
+        if (match := _FIT.fullmatch(file.name)) and which(int(match[1]), int(match[2])):
+            file.unlink()
 
 
 def _sealed(experiment: Experiment) -> bytes:
@@ -556,14 +741,26 @@ def _unsealed(file: Path) -> str:
     expected = _SEAL.format(format=FORMAT, digest=hashlib.sha256(body).hexdigest()).encode()
     if head + b"\n" == expected:
         return body.decode()
-    folder = repr(str(file.parent))
-    if not head.startswith(b"# selfloop run, format "):
-        if (file.parent / "metrics.jsonl").exists() and not head.startswith(b"#"):
-            raise RunError(f"{folder} was made by an earlier version, whose runs this one does not read: run it again")
-        raise RunError(f"{str(file)!r} is damaged: its first line is not that of a run")
-    if not head.startswith(_SEAL.split(",")[0].encode() + f", format {FORMAT},".encode()):
-        raise RunError(f"{folder} was made by another version, whose runs this one does not read")
+    folder, found = repr(str(file.parent)), _FORMAT.match(head)
+    if found is None and _format_1(file.parent):
+        raise RunError(
+            f"{folder} is a run of format 1, made by an earlier version, and this one reads format {FORMAT}: "
+            "read it with that version, or run the experiment again with another --out"
+        )
+    if found is None:
+        raise RunError(f"{str(file)!r} is not that of a run, or damaged: its first line does not give a run's format")
+    if int(found[1]) != FORMAT:
+        raise RunError(
+            f"{folder} is a run of format {int(found[1])}, and this version reads format {FORMAT}: "
+            "use the version of selfloop that made it"
+        )
     raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in its first line")
+
+
+def _format_1(path: Path) -> bool:
+    with contextlib.suppress(RunError):
+        return "format" not in read_sealed(path / "environment.json")
+    return False
 
 
 def _difference(a: Experiment, b: Experiment) -> str:
@@ -574,5 +771,5 @@ def _difference(a: Experiment, b: Experiment) -> str:
         return out
 
     left, right = flat(a.lasting()), flat(b.lasting())
-    name = next(k for k in left | right if left.get(k) != right.get(k))
+    name = next((k for k in left | right if left.get(k) != right.get(k)), "a setting")
     return f"there {name} is {left.get(name)!r}, here {right.get(name)!r}; use another --out"

@@ -124,7 +124,8 @@ def read(run: Run) -> Curves:
     for record in records:
         i, t = row[record["arm"]], record["generation"]
         for name, value in record["metrics"].items():
-            values[name][i, t] = math.nan if value is None else value
+            if name in values and value is not None:
+                values[name][i, t] = value
         for name, value in record.get("reference", {}).items():
             if name in floors and value is not None:
                 floors[name][i] = value

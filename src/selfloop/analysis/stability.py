@@ -196,7 +196,7 @@ def linearised(run: Run, arm: int) -> Contraction | None:
     if mixture.Mixtures(*state["means"].shape[1:]).parameters > _MOST_PARAMETERS:
         return None
     try:
-        return mixture.plug_in(state, run.split(arm).train[0].double(), Streams((run.arms[arm].seed,)))
+        return mixture.plug_in(state, run.real(arm).rows.double(), Streams((run.arms[arm].seed,)))
     except ValueError:
         return None
 
@@ -222,6 +222,8 @@ def _paths(run: Run) -> dict[int, Doubles]:
     divergence on.
     """
     paths: dict[int, Doubles] = {}
+    if run.last < 0:
+        return paths
     generations = range(max(0, run.last - _LATEST), run.last + 1)
     second = {record["arm"]: record for record in run.of_generation(1)} if run.last >= 1 else {}
     for s, members in enumerate(run.stacks):

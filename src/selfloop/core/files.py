@@ -23,6 +23,10 @@ from selfloop.core.errors import RunError, StorageFull
 Found = TypeVar("Found")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise StorageFull(
                 f"no space left to write {str(path)!r}: free some and run the same command again to resume"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in _REFUSED:
             raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
         raise
 
@@ -117,7 +121,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing, or not what was written.
     """
-    raw = read_bytes(path)
+    raw = read_bytes(path, _advice(path))
     body = raw[len(_SEAL % bytes(64)) :]
     if raw != _SEAL % hashlib.sha256(body).hexdigest().encode() + body:
         raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
@@ -127,9 +131,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def _advice(path: Path) -> str:
+    """Return how a message about a damaged file ends: with what makes it good and loses nothing."""
     folder = path.parent
     if folder.name.startswith("generation-"):
-        return f"; if this is the last generation, delete {str(folder)!r}, empty metrics.jsonl and run again"
+        return f": put a copy of it back; or, of a last generation, move {str(folder)!r} elsewhere and run again"
     return ""
 
 
@@ -167,7 +172,8 @@ def save_sealed(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -
     """Write safetensors, and what is to be said about them, with a checksum of both in the file itself."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = _compact(about)
-    metadata = {"about": text, "sha256": _digest(tensors, text)}
+    # A single key: safetensors writes several in an order that differs from process to process.
+    metadata = {"sealed": _compact({"about": text, "sha256": _digest(tensors, text)})}
     write_bytes(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
@@ -181,8 +187,8 @@ def load_sealed(path: Path, advice: str = "") -> tuple[dict[str, Tensor], dict[s
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header["__metadata__"]
-        text, expected = metadata["about"], metadata["sha256"]
+        sealed = json.loads(header["__metadata__"]["sealed"])
+        text, expected = sealed["about"], sealed["sha256"]
         if _digest(tensors, text) == expected:
             about: dict[str, Any] = json.loads(text)
             return dict(tensors), about

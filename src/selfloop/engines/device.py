@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selfloop.core.files import load_sealed, save_sealed
 from selfloop.core.samples import State
 from selfloop.engines.team import Team
+
+_PARTS = 2  # of a stack that are fitted apart: arms whose rows are weighed, and the others
 
 
 class Checkpoint:
@@ -40,7 +43,7 @@ class Checkpoint:
         """
         if not self._path.exists():
             return None
-        return load_sealed(self._path, ": delete it, and the fit that it belongs to begins again")[0]
+        return load_sealed(self._path, ": move it elsewhere, and the fit that it belongs to begins again")[0]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class Device:
         if part == 0 or self.checkpoints is None:
             return self
         return replace(self, checkpoints=self.checkpoints.with_name(f"{self.checkpoints.name}-{part}"))
+
+
+def fits(checkpoints: Path, arms: int) -> Iterator[Path]:
+    """Yield the files that a stack's fits may have been kept in, by how their names begin and how many arms it has."""
+    for part in range(_PARTS):
+        apart = Device(checkpoints=checkpoints).apart(part).checkpoints
+        assert apart is not None
+        yield from (apart.with_name(f"{apart.name}-{arm:03d}.safetensors") for arm in range(arms))
 
 
 HERE = Device()
