@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from selfloop import Run
-from selfloop.engines.threads import as_in_a_worker
 from selfloop.engines.local import cores
+from selfloop.engines.threads import as_in_a_worker
 from selfloop.generators import Gaussian
 from selfloop.metrics import METRICS, Evidence
 

@@ -30,7 +30,9 @@ from selfloop.core.events import read_events
 from selfloop.core.registry import FAMILIES, Family
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
+from selfloop.data.arrays import array
 from selfloop.data.base import DATA, Dataset
+from selfloop.data.functions import function
 from selfloop.engines.base import ENGINES
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
@@ -48,6 +50,18 @@ EVENT = (2,)
 BUDGET = Budget(steps=7)
 NET = {"channels": 32, "multipliers": [1], "blocks": 1, "attention": [8], "dropout": 0.1}
 """The smallest network that all three families of images can have."""
+
+TABLE = np.random.default_rng(0).normal([3, -40, 1e6], [1, 20, 0.5], size=(50, 3))
+PICTURES = np.random.default_rng(0).integers(256, size=(30, 6, 5, 3), dtype=np.uint8)
+
+
+def drawn(seed: int, n: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 2))
+
+
+def fixed(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(40, 3))
+
 
 IMAGES = {"net": NET, "batch_size": 8, "sample_batch": 8}
 UNET = {
@@ -68,8 +82,15 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "estimator": [{"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}],
     },
     "mixing": {"augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)]},
-    # Paths of files that the fixture of the same name writes.
-    "data": {"table": [{"path": "rows.npy"}], "cifar10": [{"path": "cifar"}], "image_files": [{"path": "images.npy"}]},
+    # Paths of files that the fixture of a data set writes; without rows set aside, and with some.
+    "data": {
+        "table": [{"path": "rows.npy"}, {"path": "rows.npy", "fresh_rows": 15}],
+        "image_files": [{"path": "images.npy"}, {"path": "images.npy", "fresh_rows": 15}],
+        "cifar10": [{"path": "cifar"}],
+        "array": [DATA.plain(array(TABLE, fresh_rows=15))],
+        "image_array": [DATA.plain(array(PICTURES, fresh_rows=15))],
+        "function": [DATA.plain(function(drawn, n=20)), DATA.plain(function(fixed))],
+    },
     "tracker": {"lines": [{"path": "lines.jsonl"}]},
 }
 
@@ -333,9 +354,9 @@ def test_the_papers_mixing_counts_as_it_says(lam: float) -> None:
 @pytest.fixture
 def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     """Return a data set, its file beside it where it needs one."""
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "rows.npy", rng.normal([3, -40, 1e6], [1, 20, 0.5], size=(50, 3)))
-    np.save(tmp_path / "images.npy", rng.integers(256, size=(30, 6, 5, 3), dtype=np.uint8))
+    np.save(tmp_path / "rows.npy", TABLE)
+    np.save(tmp_path / "images.npy", PICTURES)
+    rng = np.random.default_rng(1)
     (tmp_path / "cifar").mkdir()
     for which in ("train", "test"):
         pictures = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from selfloop.arms import arms, stacks
 from selfloop.core.errors import ConfigError
 from selfloop.core.recipes import recipes
 from selfloop.experiment import Experiment
+from selfloop.mixing import Augment
 
 PLAIN: dict[str, Any] = {
     "name": "x",
@@ -109,6 +111,38 @@ def test_a_likelihood_needs_a_generator_that_has_one(name: str) -> None:
     with pytest.raises(ConfigError, match=f"metric nll needs log_prob, which generator {name} does not have"):
         build().override(f"generator.name={name}", "metrics=[nll]")
     assert build().override("metrics=[nll]").generator.name == "otcfm"
+
+
+def test_parts_that_do_not_go_together_get_one_line() -> None:
+    """However the experiment is made."""
+    for more, line in (
+        ({"budget": None}, "generator otcfm is trained by gradient steps: give a budget"),
+        ({"generator": {"name": "edm"}}, "generator edm makes images, and data two_moons holds vectors"),
+        ({"features": "classifier"}, "features classifier needs a form as images, which data two_moons does not have"),
+        ({"metrics": ["mode_coverage"]}, "metric mode_coverage needs known modes, which data two_moons does not have"),
+    ):
+        for make in (Experiment.build, lambda plain: Experiment(**plain)):
+            with pytest.raises(ConfigError) as error:
+                make(PLAIN | more)
+            assert str(error.value) == line
+    with pytest.raises(ConfigError, match="grid: generator edm makes images, and data two_moons holds vectors"):
+        build(grid={"generator.name": ["otcfm", "edm"]})
+
+
+def test_a_grid_may_name_whole_members() -> None:
+    """Given as names, settings or objects; infinite settings within them are JSON too."""
+    grid = {"data": ["two_moons", {"name": "rings", "n": 50}], "mixing": [{"lam": 0}, Augment(lam=math.inf)]}
+    experiment = build(grid=grid, seeds=1)
+    found = arms(experiment)
+    assert [(a.experiment.data.name, a.experiment.mixing.lam) for a in found] == [
+        ("two_moons", 0),
+        ("two_moons", math.inf),
+        ("rings", 0),
+        ("rings", math.inf),
+    ]
+    assert found[1].plain["mixing"] == {"name": "augment", "lam": "inf"}
+    assert all(json.dumps(a.plain, allow_nan=False) for a in found)
+    assert Experiment.parse(experiment.yaml()) == experiment
 
 
 def test_a_trained_generator_needs_a_budget() -> None:

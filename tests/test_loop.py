@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from selfloop.arms import Arm, arms
-from selfloop.core.samples import Samples, stack
+from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Device
 from selfloop.experiment import Experiment
-from selfloop.generators import OTCFM
+from selfloop.generators import OTCFM, Gaussian
 from selfloop.learning.training import Budget, parameters
 from selfloop.loop import Outcome, advance, load
 from selfloop.metrics import covariance
+from selfloop.mixing import Pool, Regime
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 
@@ -173,6 +175,54 @@ def test_training_sets_of_different_size_share_a_stack() -> None:
     stacked = stack(parts)
     assert stacked.count.tolist() == [3, 5]
     assert stacked.x[0, 3:].abs().sum() == 0
+
+
+class Longer(Regime):
+    """All real rows and all of the last model's samples, of which it wants as many more, counting ``weight``."""
+
+    more: int = 0
+    weight: float = 1.0
+
+    def draws(self, t: int, n: int) -> int:
+        return n + self.more
+
+    def __call__(self, t: int, pool: Pool) -> Samples:
+        return pool.real if t == 0 else Samples.union([pool.real, pool.generated(t - 1)], [1.0, self.weight])
+
+
+def test_arms_of_one_stack_may_draw_different_numbers_of_samples() -> None:
+    grid = {"mixing.more": [0, 7, 30]}
+    members = arms(experiment(mixing=Longer(), grid=grid, generator={"name": "otcfm", "width": 8, "batch_size": 16}))
+    together = chain(members)
+    assert [outcome.samples.count.tolist() for outcome in together] == [[40, 47, 70]] * 3
+    for r, arm in enumerate(members):
+        for t, alone in enumerate(chain([arm])):
+            assert torch.equal(alone.samples.x[0], together[t].samples.arm(r))
+            assert alone.records[0] == together[t].records[r]
+    assert [record["born"] for record in together[2].records] == [{"0": 40, "2": n} for n in (40, 47, 70)]
+
+
+class Recording(Gaussian):
+    """Keeps in mind which arms were fitted together, and whether their rows were weighed."""
+
+    seen: ClassVar[list[tuple[tuple[int, ...], bool]]] = []
+
+    def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
+        self.seen.append((streams.seeds, data.weight is not None))
+        return super().fit(state, data, budget, streams, device)
+
+
+def test_arms_whose_rows_are_weighed_are_fitted_apart() -> None:
+    Recording.seen.clear()
+    plan = experiment(generator=Recording(), budget=None, mixing=Longer(), metrics=["mean_error"], seeds=[5])
+    weights = [0.5, 1.0, 0.25]
+    members = arms(plan.model_copy(update={"grid": {"mixing.weight": weights}}))
+    together = chain(members, 1)
+    assert Recording.seen == [((5, 5, 5), False), ((5, 5), True), ((5,), False)]
+    for r, arm in enumerate(members):
+        alone = chain([arm], 1)[1]
+        assert all(torch.equal(leaf[r], alone.state[name][0]) for name, leaf in together[1].state.items())
+        assert alone.records[0] == together[1].records[r]
 
 
 def test_gaussian_collapse_follows_proposition_1() -> None:

@@ -93,7 +93,7 @@ def test_vectors_and_workers_are_refused(tmp_path: Path) -> None:
 
     from selfloop.runner import run as begin
 
-    with pytest.raises(ConfigError, match="several devices share fits of images"):
+    with pytest.raises(ConfigError, match="several devices share fits of large networks"):
         list(begin(tiny(), tmp_path / "run", team=Pair()))
     assert not (tmp_path / "run").exists()
 

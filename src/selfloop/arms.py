@@ -35,8 +35,8 @@ class Arm:
 
     @functools.cached_property
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON takes them, infinity as "inf"."""
-        return {key: "inf" if value == math.inf else value for key, value in self.settings.items()}
+        """The settings as JSON takes them, infinity as "inf", also within a member of a family."""
+        return {key: _finite(value) for key, value in self.settings.items()}
 
     @functools.cached_property
     def key(self) -> str:
@@ -57,6 +57,14 @@ class Arm:
         Where a file of rows lies is no part of it, unless arms differ in that.
         """
         return key({name: value for name, value in self.plain.items() if name.split(".")[0] == "data"}, self.seed)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return "inf" if value == math.inf else value
 
 
 def key(settings: dict[str, Any], seed: int) -> str:

@@ -69,6 +69,10 @@ class Absent:
             raise AttributeError(attribute)
         raise unknown_code(self.word, self.name)
 
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        """Refuse what :meth:`__getattr__` does not hear of: mixings and features are called."""
+        raise unknown_code(self.word, self.name)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Absent) and vars(self) == vars(other)
 
@@ -254,10 +258,16 @@ class Family(Mapping[str, Member], Generic[Member]):
         return name in list(iter(self))
 
     def origin(self, name: str) -> Origin:
-        """Return where a member comes from, without loading it."""
+        """Return where a member comes from, without loading it.
+
+        Raises:
+            ConfigError: nothing is called so.
+        """
         self._search()
         if name in self._origins:
             return self._origins[name]
+        if name not in self._installed:
+            raise unknown_code(self.word, name)
         entry = self._installed[name][0]
         return Origin(_package(entry), entry.value)
 
@@ -426,9 +436,8 @@ def import_code(word: str) -> None:
         if word.endswith(".py"):
             if not path.is_file():
                 raise ConfigError(f"--import {word}: there is no such file")
-            name, word = path.stem, str(path.absolute())
-            if getattr(sys.modules.get(name), "__file__", word) != word:
-                name = f"{name}_{hashlib.sha256(word.encode()).hexdigest()[:8]}"
+            word = str(path.absolute())
+            name = _module_name(word)
             if name not in sys.modules:
                 spec = importlib.util.spec_from_file_location(name, word)
                 if spec is None or spec.loader is None:
@@ -448,6 +457,18 @@ def import_code(word: str) -> None:
     except Exception as error:  # whatever the user's code raises
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"--import {word}: it cannot be imported: {why}") from error
+
+
+def _module_name(path: str) -> str:
+    """Return the name of the module that a file becomes: its own, unless it is another module's."""
+    name = Path(path).stem
+    there = sys.modules.get(name)
+    if there is not None:
+        taken = getattr(there, "__file__", None) != path
+    else:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        taken = spec is not None and spec.origin != path
+    return f"{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if taken else name
 
 
 def own_code() -> bytes:
