@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from selfloop import ConfigError, DataError, Experiment, Run, RunError, run
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, Samples, mixing, run
 from selfloop.data import DATA, Array, ImageArray, Table, array, kept
 
 RNG = np.random.default_rng(5)
 ROWS = RNG.normal([3, -40, 1e6], [1, 20, 0.5], size=(40, 3))
 IMAGES = RNG.integers(0, 256, (20, 6, 5, 3)).astype(np.uint8)
+NET = {"channels": 16, "multipliers": [1], "blocks": 1, "attention": [2], "dropout": 0.0}
 
 
 def experiment(data: Any, **more: Any) -> Experiment:
@@ -129,8 +130,8 @@ def frame(column: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (np.where(ROWS == ROWS[4, 1], np.nan, ROWS), "array (40, 3), row 5, column 'x1': the value is missing (NaN)"),
-        (np.where(ROWS == ROWS[4, 1], -np.inf, ROWS), "array (40, 3), row 5, column 'x1': the value is infinite"),
+        (np.where(ROWS[4, 1] == ROWS, np.nan, ROWS), "array (40, 3), row 5, column 'x1': the value is missing (NaN)"),
+        (np.where(ROWS[4, 1] == ROWS, -np.inf, ROWS), "array (40, 3), row 5, column 'x1': the value is infinite"),
         (ROWS.astype(object), "array (40, 3) holds object, not numbers"),
         (ROWS > 0, "array (40, 3) holds bool, not numbers"),
         (ROWS * 1j, "array (40, 3) holds complex128, not numbers"),
@@ -167,7 +168,7 @@ def test_what_is_no_data_is_refused_in_one_line(x: Any, words: str) -> None:
 
 
 def test_settings_out_of_range_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="^n: Input should be greater than or equal to 2, not 1$"):
+    with pytest.raises(ConfigError, match=r"^n: Input should be greater than or equal to 2, not 1$"):
         array(ROWS, n=1)
     with pytest.raises(DataError, match=r"\(40, 3\) has 3 columns, and columns names 2"):
         array(ROWS, columns=["a", "b"])
@@ -175,7 +176,7 @@ def test_settings_out_of_range_are_refused_in_one_line() -> None:
         array(IMAGES, columns=["a", "b"])
     with pytest.raises(DataError, match="array is list: give a NumPy array"):
         array([[1, 2]])
-    with pytest.raises(ConfigError, match="^data: Series is no data: it has no method load"):
+    with pytest.raises(ConfigError, match=r"^data: Series is no data: it has no method load"):
         experiment(pd.Series([1, 2, 3]))
     with pytest.raises(DataError, match=r"^array \(40, 3\) has 40 rows, fewer than n \+ held_out = 39 \+ 2 = 41"):
         array(ROWS, n=39, held_out=2).load([0])
@@ -231,7 +232,11 @@ def test_workers_find_the_rows_and_change_no_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("x", [ROWS, IMAGES])
 def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nurse: Nursery, x: np.ndarray) -> None:
     out, whole = tmp_path / "run", tmp_path / "whole"
-    images = {"generator": {"name": "otcfm_images", "net": NET}, "budget": {"steps": 1}, "metrics": ["mean_error"]}
+    images = {
+        "generator": {"name": "otcfm_images", "net": NET, "batch_size": 8},
+        "budget": {"steps": 1},
+        "metrics": ["mean_error"],
+    }
     wanted = experiment(x, **(images | {"generations": 2, "seeds": 1, "grid": {}} if x is IMAGES else {}))
     list(run(wanted, whole))
     for generation in (going := run(wanted, out)):
@@ -240,27 +245,40 @@ def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nurse: Nurs
     assert Run.open(out).last == 1
     assert ended(nurse.run(wanted, out)), "a process that was never given the array"
     assert snapshot(out) == snapshot(whole)
-    (moved := tmp_path / "elsewhere").parent.mkdir(exist_ok=True)
-    os.rename(out, moved)
+    os.rename(out, moved := tmp_path / "elsewhere")
     code = f"from selfloop import Run; r = Run.open({str(moved)!r}); r.verify(); print(r.split(0).train.shape[1])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == Run.open(whole).split(0).train.shape[1]
 
 
-NET = {"channels": 4, "multipliers": [1], "blocks": 1, "attention": []}
+class Refusing(mixing.Regime):
+    """A regime that cannot be run."""
+
+    def __call__(self, t: int, pool: mixing.Pool) -> Samples:
+        raise ConfigError("no")
 
 
-def test_a_directory_that_was_killed_at_any_change_is_begun_anew(tmp_path: Path, nurse: Nursery) -> None:
-    given_by = tmp_path / "first"
+def test_nothing_is_left_of_a_run_that_cannot_be_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^no$"):
+        list(run(experiment(ROWS, mixing=Refusing(), grid={}), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_directory_that_was_killed_while_it_was_made_is_begun_anew(tmp_path: Path, torn: bool) -> None:
     wanted = experiment(ROWS, generations=1, seeds=1, grid={})
-    list(run(wanted, given_by))
-    for point in range(12):
-        out = tmp_path / f"run-{point}"
-        out.mkdir()
-        code = nurse.run(Experiment.load(str(given_by / "experiment.yaml")), out, crash_at=point)["code"]
-        assert code == (9 if point else 9) or code == 2
+    list(run(wanted, whole := tmp_path / "whole"))
+    (data,) = whole.glob("data-*")
+    made = ["metrics.jsonl", data.name, "real.safetensors", "environment.json", "experiment.yaml"]
+    for count, following in enumerate(made):
+        (out := tmp_path / f"run-{count}").mkdir()
+        for name in made[:count]:
+            (out / name).write_bytes(b"" if name == "metrics.jsonl" else (whole / name).read_bytes())
+        if torn:
+            content = (whole / following).read_bytes()
+            (out / f".{following}.tmp").write_bytes(content[: len(content) // 2])
         list(run(wanted, out))
-        assert snapshot(out) == snapshot(given_by)
+        assert snapshot(out) == snapshot(whole)
 
 
 def test_rows_of_a_run_begin_another_one(tmp_path: Path, elsewhere: None) -> None:

@@ -116,7 +116,9 @@ def test_cifar10_sets_training_images_aside(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
     data = sets(tmp_path)[0]
-    wanted = "generation 3 asks for 7 fresh rows, and of the 15 set aside 1 are left: raise data.fresh_rows to 21 or more"
+    wanted = (
+        "generation 3 asks for 7 fresh rows, and of the 15 set aside 1 are left: raise data.fresh_rows to 21 or more"
+    )
     with pytest.raises(DataError) as caught:
         data.fresh(0, 3, 7)
     assert str(caught.value) == wanted
@@ -139,7 +141,7 @@ def test_a_loop_trains_on_them(tmp_path: Path) -> None:
     members = arms(wanted)
     split = load(members)
     for t in (1, 2, 3):
-        trained = mix(members, split, t, lambda g: pytest.fail())
+        trained = mix(members, split, t, lambda g: pytest.fail("no samples are asked for"))
         assert torch.equal(trained.x[1], wanted.data.fresh(1, t, 5).to(trained.x.dtype))
     list(run(wanted, tmp_path / "run"))
     assert all(record["n_real"] == 5 for record in Run.open(tmp_path / "run").of_generation(3))
@@ -147,7 +149,7 @@ def test_a_loop_trains_on_them(tmp_path: Path) -> None:
 
 def test_a_loop_that_runs_out_of_them_says_so(tmp_path: Path) -> None:
     wanted = experiment(sets(tmp_path)[0].model_copy(update={"fresh_rows": 12}))
-    with pytest.raises(DataError, match="of the 12 set aside 2 are left: raise data.fresh_rows to 15"):
+    with pytest.raises(DataError, match=r"of the 12 set aside 2 are left: raise data\.fresh_rows to 15"):
         list(run(wanted, tmp_path / "run"))
     assert Run.open(tmp_path / "run").last == 2
 

@@ -181,7 +181,9 @@ def test_a_run_is_read_without_it_and_needs_it_to_go_on(tmp_path: Path, monkeypa
         "try: list(selfloop.run(r.experiment.override('generations=3'), sys.argv[1]))\n"
         "except selfloop.ConfigError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=True
+    )
     numbers, error, *rest = done.stdout.splitlines()
     assert numbers == "6 1000 0"
     assert not rest

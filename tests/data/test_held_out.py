@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfloop import ConfigError, DataError, Experiment, Run, run
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, run
 from selfloop.core.config import file_settings
 from selfloop.core.streams import Streams
 from selfloop.data import DATA, Table, array
@@ -51,9 +51,11 @@ def test_n_and_rows_set_aside_are_of_the_file_to_train_on(table: Table) -> None:
     assert split.aside is not None
     assert split.aside.shape == (1, 5, 2)
     assert split.held_out.shape == (1, 9, 2)
-    with pytest.raises(DataError, match=r"has 50 rows, fewer than n \+ fresh_rows = 46 \+ 5 = 51: lower n or fresh_rows"):
+    with pytest.raises(
+        DataError, match=r"has 50 rows, fewer than n \+ fresh_rows = 46 \+ 5 = 51: lower n or fresh_rows"
+    ):
         table.model_copy(update={"n": 46, "fresh_rows": 5}).load([0])
-    with pytest.raises(DataError, match="has 50 rows, fewer than n = 51: lower n$"):
+    with pytest.raises(DataError, match=r"has 50 rows, fewer than n = 51: lower n$"):
         table.model_copy(update={"n": 51}).load([0])
 
 
@@ -99,8 +101,8 @@ def test_the_file_to_train_on_is_none_to_hold_out(table: Table) -> None:
         assert "\n" not in str(caught.value)
 
 
-def experiment(data: Any) -> Experiment:
-    return Experiment(name="held", data=data, generator={"name": "gaussian"}, generations=1)
+def experiment(data: Any, generations: int = 1) -> Experiment:
+    return Experiment(name="held", data=data, generator={"name": "gaussian"}, generations=generations)
 
 
 def test_where_the_files_lie_is_nothing_that_lasts(table: Table) -> None:
@@ -110,7 +112,19 @@ def test_where_the_files_lie_is_nothing_that_lasts(table: Table) -> None:
 
 def test_a_run_measures_against_them(tmp_path: Path, table: Table) -> None:
     list(run(experiment(table), tmp_path / "run"))
-    assert np.allclose(Run.open(tmp_path / "run").split(0).held_out[0] * TRAIN.std(0) + TRAIN.mean(0), OTHERS)
+    split = Run.open(tmp_path / "run").split(0)
+    np.testing.assert_allclose(split.restore(split.held_out[0]), OTHERS, rtol=1e-12)
+
+
+@pytest.mark.parametrize("setting", ["path", "held_out_path"])
+def test_a_run_does_not_go_on_with_other_rows(tmp_path: Path, table: Table, setting: str) -> None:
+    list(run(experiment(table), tmp_path / "run"))
+    moved = Path(getattr(table, setting)).rename(tmp_path / "moved.csv")
+    table = table.model_copy(update={setting: str(moved)})
+    assert len(list(run(experiment(table, generations=2), tmp_path / "run"))) == 1
+    table = table.model_copy(update={setting: csv(tmp_path / "other.csv", TRAIN + 1, "a,b")})
+    with pytest.raises(RunError, match="was run on other data"):
+        list(run(experiment(table, generations=3), tmp_path / "run"))
 
 
 def test_images_are_held_out_of_another_file(tmp_path: Path) -> None:
@@ -127,7 +141,7 @@ def test_images_are_held_out_of_another_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test.npy' holds images \(1, 3, 5\), those to train on \(1, 4, 5\)"):
         data.load([0])
     (tmp_path / "test.npy").unlink()
-    with pytest.raises(DataError, match="does not exist: set data.held_out_path"):
+    with pytest.raises(DataError, match=r"does not exist: set data\.held_out_path"):
         data.load([0])
 
 
