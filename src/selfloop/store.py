@@ -459,6 +459,8 @@ class Writer(Run):
         # Without the first of these it is no run directory any more, and the others do not keep one from being made.
         for name in ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl"):
             _remove(self.path / name)
+        for file in self.path.glob("data-*.safetensors"):
+            _remove(file)
         if made:
             _remove(self.path / "lock")
             with contextlib.suppress(OSError):  # somebody else has put something there
@@ -660,7 +662,7 @@ def belongs(run: Run, experiment: Experiment) -> None:
 
 
 _HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")
-_HALF = tuple(f".{name}." for name in _HEAD)  # how a file's name begins that is half written
+_HALF = (*(f".{name}." for name in _HEAD), ".data-")  # how a file's name begins that is half written
 
 
 def _unborn(path: Path) -> bool:

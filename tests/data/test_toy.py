@@ -215,4 +215,4 @@ def test_settings_are_frozen() -> None:
 def test_every_data_set_has_its_own_name() -> None:
     names = [DATA[name].model_fields["name"].default for name in BUILT_IN]
     assert names == BUILT_IN
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 17
