@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from selfloop.engines.workers import cores
+from selfloop.engines.local import cores
 
 COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
 OTHERS = ("growth", "memory", "curvature", "rates")

@@ -18,7 +18,7 @@ from benchmarks.timing import Row, compare
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.engines.workers import Workers, cores
+from selfloop.engines.local import Workers, cores
 from selfloop.generators import OTCFM
 from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from selfloop import Run
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.engines.workers import cores
+from selfloop.engines.local import cores
 from selfloop.generators import Gaussian
 from selfloop.metrics import METRICS, Evidence
 
@@ -67,13 +67,8 @@ class Ranked:
 
 
 def badness(statistic: str, values: np.ndarray) -> np.ndarray:
-    """Return what grows as samples get worse: the value, its negative, or its distance to the best."""
-    direction = METRICS[statistic].direction
-    if direction.startswith("1 is"):
-        return np.abs(np.log(np.maximum(values, 1e-300)))
-    if direction.startswith("0 is"):
-        return np.abs(values)
-    return -values if direction.startswith("higher") else values
+    """Return what grows as samples get worse, of every value."""
+    return np.vectorize(METRICS[statistic].badness, otypes=[float])(values)
 
 
 def of_arm(path: str, arm: int) -> np.ndarray:

@@ -1,22 +1,47 @@
-"""One contract for every generator, mixing regime and metric: a new one is covered by joining its module's ALL."""
+"""One contract for every member of every family: a new one is covered by registering it.
+
+Where a member cannot be made without settings, or is too large for a test without them, ``SETTINGS`` has some.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
+import itertools
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
+from PIL import Image
 from torch import Tensor
 
-from selfloop import generators, mixing
-from selfloop.core.samples import Samples, State
+from selfloop.arms import Arm, arms
+from selfloop.core.config import BASE
+from selfloop.core.errors import ConfigError, DataError
+from selfloop.core.events import read_events
+from selfloop.core.registry import FAMILIES, Family
+from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
+from selfloop.data.base import DATA, Dataset
+from selfloop.engines.base import ENGINES
 from selfloop.experiment import Experiment
-from selfloop.generators import Density
+from selfloop.features.base import FEATURES
+from selfloop.generators import Density, Gaussian, Generator
+from selfloop.generators.base import GENERATORS
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
-from selfloop.loop import advance, load
-from selfloop.metrics import METRICS, Evidence
+from selfloop.loop import Outcome, advance, load, mix
+from selfloop.metrics import METRICS, Evidence, Metric
+from selfloop.mixing import MIXINGS, Augment, Mixing, Pool
+from selfloop.mixing.base import label, ratio, training_set
+from selfloop.trackers.base import TRACKERS
 
 SEEDS = (3, 1, 4)
 EVENT = (2,)
@@ -24,25 +49,57 @@ BUDGET = Budget(steps=7)
 NET = {"channels": 32, "multipliers": [1], "blocks": 1, "attention": [8], "dropout": 0.1}
 """The smallest network that all three families of images can have."""
 
+IMAGES = {"net": NET, "batch_size": 8, "sample_batch": 8}
+UNET = {
+    "down_block_types": ["AttnDownBlock2D"],
+    "up_block_types": ["UpBlock2D"],
+    "block_out_channels": [16],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
 
-def settings(cls: type[generators.AnyGenerator]) -> dict[str, Any]:
-    """Return what makes a generator small enough for a test, and its draws as many as they can be."""
-    more = {"edm": {"augment": 0.5, "steps": 3}, "ddpm_images": {"steps": 3}, "otcfm_images": {"tolerance": 0.1}}
-    name = cls.model_fields["name"].default
-    if cls is generators.Estimator:
-        return {"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}
-    if cls is generators.Diffusers:
-        blocks = {"down_block_types": ["AttnDownBlock2D"], "up_block_types": ["UpBlock2D"], "block_out_channels": [16]}
-        unet = blocks | {"layers_per_block": 1, "norm_num_groups": 4}
-        return {"unet": unet, "batch_size": 8, "sample_batch": 8, "steps": 3}
-    return {"net": NET, "batch_size": 8, "sample_batch": 8} | more[name] if name in more else {}
+SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
+    # What makes a generator small enough for a test, and its draws as many as they can be.
+    "generator": {
+        "edm": [IMAGES | {"augment": 0.5, "steps": 3}],
+        "ddpm_images": [IMAGES | {"steps": 3}],
+        "otcfm_images": [IMAGES | {"tolerance": 0.1}],
+        "diffusers": [{"unet": UNET, "batch_size": 8, "sample_batch": 8, "steps": 3}],
+        "estimator": [{"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}],
+    },
+    "mixing": {"augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)]},
+    # Paths of files that the fixture of the same name writes.
+    "data": {"table": [{"path": "rows.npy"}], "cifar10": [{"path": "cifar"}], "image_files": [{"path": "images.npy"}]},
+    "tracker": {"lines": [{"path": "lines.jsonl"}]},
+}
 
 
-GENERATORS = [pytest.param(cls(**settings(cls)), id=cls.model_fields["name"].default) for cls in generators.ALL]
+def built_in(family: Family[Any]) -> list[str]:
+    return [name for name in family if family.origin(name).what == "built-in"]
 
 
-def event(generator: generators.Generator) -> tuple[int, ...]:
-    return (1, 8, 8) if generator.events == "images" else EVENT
+def members(family: Family[Any]) -> list[Any]:
+    """Return parameters of tests: every built-in member's settings, its name among them."""
+    found = []
+    for name in built_in(family):
+        every = SETTINGS.get(family.word, {}).get(name, [{}])
+        found += [
+            pytest.param({"name": name} | more, id=f"{name}{i if len(every) > 1 else ''}")
+            for i, more in enumerate(every)
+        ]
+    return found
+
+
+@pytest.fixture
+def generator(request: pytest.FixtureRequest) -> Generator:
+    return GENERATORS.parse(request.param)  # type: ignore[no-any-return]
+
+
+every_generator = pytest.mark.parametrize("generator", members(GENERATORS), indirect=True)
+
+
+def event(generator: Generator) -> tuple[int, ...]:
+    return EVENT if "vectors" in generator.makes else (1, 8, 8)
 
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
@@ -58,10 +115,10 @@ def equal(a: State, b: State) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def data(generator: generators.Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
+def data(generator: Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
     """Training sets of different sizes: 40 rows, and 40 + 20 r of them in arm r of the full stack."""
     x = Streams(seeds).normal("test data", (80, *event(generator)), dtype=torch.float64)
-    if generator.events == "images":
+    if "vectors" not in generator.makes:
         x = (127 + 60 * x).clamp(0, 255)
     count = torch.tensor([40 + 20 * SEEDS.index(seed) for seed in seeds])
     used = torch.arange(80) < count.unsqueeze(1)
@@ -69,9 +126,9 @@ def data(generator: generators.Generator, seeds: tuple[int, ...] = SEEDS) -> Sam
     return Samples(x=x, born=torch.zeros(x.shape[:2], dtype=torch.int16), count=count)
 
 
-@pytest.mark.parametrize("generator", GENERATORS)
+@every_generator
 class TestGenerators:
-    def test_arms_do_not_see_their_neighbours(self, generator: generators.Generator) -> None:
+    def test_arms_do_not_see_their_neighbours(self, generator: Generator) -> None:
         """run(arms)[r] equals run([arms[r]]) to the bit, from initialisation over two fits to samples."""
         streams = Streams(SEEDS)
         start = generator.init(event(generator), streams)
@@ -88,11 +145,11 @@ class TestGenerators:
             assert equal(state, rows(twice, r))
             assert torch.equal(generator.sample(state, 33, alone), x[r : r + 1])
 
-    def test_a_nan_stays_in_its_own_arm(self, generator: generators.Generator) -> None:
+    def test_a_nan_stays_in_its_own_arm(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
         state = generator.init(event(generator), streams)
         sick, ill = data(generator), {k: v.clone() for k, v in state.items()}
-        if generator.events == "images":  # which cannot be NaN, but weights can
+        if "vectors" not in generator.makes:  # which cannot be NaN, but weights can
             for name, leaf in ill.items():
                 if name in parameters(ill) or name.startswith(SHADOW):
                     leaf[1] = math.nan
@@ -113,7 +170,7 @@ class TestGenerators:
             assert equal(rows(fitted, r), rows(well, r))
             assert torch.equal(x[r].to(healthy.dtype), healthy[r])
 
-    def test_leaves_what_it_is_given_alone(self, generator: generators.Generator) -> None:
+    def test_leaves_what_it_is_given_alone(self, generator: Generator) -> None:
         streams, given = Streams(SEEDS), data(generator)
         state = generator.init(event(generator), streams)
         before = {k: v.clone() for k, v in state.items()}
@@ -123,7 +180,7 @@ class TestGenerators:
         assert equal(state, before)
         assert torch.equal(given.x, x)
 
-    def test_same_streams_give_the_same_bits_and_others_do_not(self, generator: generators.Generator) -> None:
+    def test_same_streams_give_the_same_bits_and_others_do_not(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
         fitted = [
             generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams) for _ in range(2)
@@ -133,7 +190,7 @@ class TestGenerators:
         assert torch.equal(x, y)
         assert not torch.equal(x, other)
 
-    def test_shapes_and_types(self, generator: generators.Generator) -> None:
+    def test_shapes_and_types(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
         state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
         assert all(v.shape[0] == len(SEEDS) for v in state.values())
@@ -144,46 +201,223 @@ class TestGenerators:
         if isinstance(generator, Density):
             assert generator.log_prob(state, x).shape == (3, 11)
 
-    def test_leaves_global_randomness_alone(self, generator: generators.Generator) -> None:
+    def test_leaves_global_randomness_alone(self, generator: Generator) -> None:
         before = torch.get_rng_state()
         streams = Streams(SEEDS)
         state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
         generator.sample(state, 5, streams)
         assert torch.equal(torch.get_rng_state(), before)
 
+    def test_offers_what_it_has(self, generator: Generator) -> None:
+        state = generator.init(event(generator), Streams(SEEDS))
+        assert ("density" in generator.offers) == isinstance(generator, Density)
+        assert ("parameters" in generator.offers) == bool(parameters(state))
+        assert generator.stack >= 1
 
-@pytest.mark.parametrize("regime", [pytest.param(cls, id=cls.model_fields["name"].default) for cls in mixing.ALL])
-@pytest.mark.parametrize("lam", [0, 0.29, 1, 2.5, math.inf])
+
+@pytest.fixture
+def mixing(request: pytest.FixtureRequest) -> Mixing:
+    return MIXINGS.parse(request.param)  # type: ignore[no-any-return]
+
+
+every_mixing = pytest.mark.parametrize("mixing", members(MIXINGS), indirect=True)
+
+
+def pool(mixing: Mixing, t: int, n: int = 100, seed: int = SEEDS[0]) -> Pool:
+    """Return a pool whose earlier generations have as many samples as the mixing wanted of each, and no more."""
+    streams = Streams((seed,))
+
+    @functools.cache
+    def history(g: int) -> Samples:
+        return Samples.full(streams.normal("past", (mixing.draws(g, n), *EVENT), g), born=g + 1)
+
+    def fresh(k: int) -> Tensor:
+        return streams.at(t).normal("fresh", (k, *EVENT))[0]
+
+    return Pool(t, Samples.full(streams.normal("real", (n, *EVENT)), born=0), streams.at(t), history, fresh)
+
+
+def tuples(x: Tensor) -> set[tuple[float, ...]]:
+    return {tuple(row.tolist()) for row in x}
+
+
+def same(a: Samples, b: Samples) -> bool:
+    """Whether both have the same rows in use of the same births and weights, for R = 1."""
+    k = int(a.count[0])
+    weighed = [s.weight[:, :k] if s.weight is not None else torch.ones(1, k) for s in (a, b)]
+    return (
+        torch.equal(a.count, b.count)
+        and torch.equal(a.arm(0), b.arm(0))
+        and torch.equal(a.born[:, :k], b.born[:, :k])
+        and torch.equal(*weighed)
+    )
+
+
+@every_mixing
 class TestMixings:
-    def test_counts_lineage_and_bytes(self, regime: type[mixing.Augment], lam: float) -> None:
-        n, streams = 100, Streams(SEEDS)
-        mix = regime(lam=lam)
-        real = Samples.full(streams.normal("real", (n, *EVENT)), born=0)
-        past = [Samples.full(streams.normal("past", (300, *EVENT), g), born=g + 1) for g in range(3)]
-        first, third = (mix(t, real, past.__getitem__, streams) for t in (0, 3))
-        assert torch.equal(first.x, real.x)
-        assert (first.born == 0).all()
-        for r in range(len(SEEDS)):
-            born = third.born[r, : int(third.count[r])]
-            kept = third.arm(r)[born == 0]
-            assert len(kept) == (0 if math.isinf(lam) else n)
-            assert math.isinf(lam) or torch.equal(kept, real.x[r])
-            assert int((born > 0).sum()) == mix.synthetic(n)
-            newest = {tuple(row.tolist()) for row in past[2].x[r]}
-            assert {tuple(row.tolist()) for row in third.arm(r)[born == 3]} <= newest
+    @pytest.mark.parametrize("n", [2, 3, 100])
+    def test_what_it_draws_is_enough_for_what_it_trains_on(self, mixing: Mixing, n: int) -> None:
+        for t in range(5):
+            wanted = mixing.draws(t, n)
+            assert isinstance(wanted, int)
+            assert wanted >= 1
+            assert int(training_set(mixing, pool(mixing, t, n)).count[0]) >= 1
 
-    def test_arms_do_not_see_their_neighbours(self, regime: type[mixing.Augment], lam: float) -> None:
-        n, streams, mix = 50, Streams(SEEDS), regime(lam=lam)
-        real = Samples.full(streams.normal("real", (n, *EVENT)), born=0)
-        past = Samples.full(streams.normal("past", (200, *EVENT)), born=1)
-        stack = mix(1, real, lambda t: past, streams)
-        for r, seed in enumerate(SEEDS):
-            alone = mix(1, real.select([r]), lambda t, r=r: past.select([r]), Streams((seed,)))
-            assert torch.equal(alone.arm(0), stack.arm(r))
+    @pytest.mark.parametrize("t", [0, 1, 3])
+    def test_rows_are_what_they_say_byte_for_byte(self, mixing: Mixing, t: int) -> None:
+        given = pool(mixing, t)
+        found = training_set(mixing, given)
+        rows, born = found.arm(0), found.born[0, : int(found.count[0])]
+        assert int(born.min()) >= 0
+        assert int(born.max()) <= t
+        real = tuples(given.real.x[0]) | tuples(given.fresh(1000).x[0])
+        assert tuples(rows[born == 0]) <= real
+        for g in range(t):
+            assert tuples(rows[born == g + 1]) <= tuples(given.generated(g).x[0])
+
+    def test_asked_again_it_gives_the_same_and_leaves_the_pool_alone(self, mixing: Mixing) -> None:
+        given = pool(mixing, 3)
+        before = [given.real.x.clone(), *(given.generated(g).x.clone() for g in range(3))]
+        assert same(training_set(mixing, given), training_set(mixing, given))
+        assert same(training_set(mixing, given), training_set(mixing, pool(mixing, 3)))
+        after = [given.real.x, *(given.generated(g).x for g in range(3))]
+        assert all(map(torch.equal, before, after))
+
+    def test_padding_of_longer_neighbours_does_not_matter(self, mixing: Mixing) -> None:
+        given = pool(mixing, 3)
+
+        def padded(g: int) -> Samples:
+            longer = Samples.full(torch.full((1, 400, *EVENT), math.inf), born=-1)
+            return stack([given.history(g), longer]).select([0])
+
+        assert same(training_set(mixing, dataclasses.replace(given, history=padded)), training_set(mixing, given))
+
+    def test_arms_do_not_see_their_neighbours(self, mixing: Mixing) -> None:
+        plain = {
+            "name": "contract",
+            "data": {"name": "two_moons", "n": 50},
+            "generator": {"name": "gaussian"},
+            "mixing": MIXINGS.plain(mixing),
+            "generations": 2,
+            "seeds": list(SEEDS),
+        }
+        chosen = arms(Experiment.build(plain))
+        past = [Samples.full(Streams(SEEDS).normal("past", (400, *EVENT), g, torch.float64), g + 1) for g in range(2)]
+        together = mix(chosen, load(chosen), 2, past.__getitem__)
+        for r, arm in enumerate(chosen):
+            alone = mix([arm], load([arm]), 2, lambda g, r=r: past[g].select([r]))  # type: ignore[misc]
+            assert same(alone, together.select([r]))
+
+    def test_says_what_it_is(self, mixing: Mixing) -> None:
+        assert label(mixing).strip()
+        assert label(mixing).isprintable()
+        assert ratio(mixing) is None or ratio(mixing) >= 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("lam", [0, 0.29, 1, 2.5, math.inf])
+def test_the_papers_mixing_counts_as_it_says(lam: float) -> None:
+    mixing, n = Augment(lam=lam), 100
+    first, third = (training_set(mixing, pool(mixing, t)) for t in (0, 3))
+    real = pool(mixing, 0).real
+    assert torch.equal(first.x, real.x)
+    assert (first.born == 0).all()
+    born = third.born[0, : int(third.count[0])]
+    kept = third.arm(0)[born == 0]
+    assert len(kept) == (0 if math.isinf(lam) else n)
+    assert math.isinf(lam) or torch.equal(kept, real.x[0])
+    assert int((born > 0).sum()) == mixing.synthetic(n)
+    assert set(born.tolist()) <= {0, 3}
+    assert ratio(mixing) == lam
+
+
+@pytest.fixture
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+    """Return a data set, its file beside it where it needs one."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", rng.normal([3, -40, 1e6], [1, 20, 0.5], size=(50, 3)))
+    np.save(tmp_path / "images.npy", rng.integers(256, size=(30, 6, 5, 3), dtype=np.uint8))
+    (tmp_path / "cifar").mkdir()
+    for which in ("train", "test"):
+        pictures = []
+        for levels in rng.integers(256, size=(20, 32, 32, 3), dtype=np.uint8):
+            buffer = io.BytesIO()
+            Image.fromarray(levels).save(buffer, "PNG")
+            pictures.append({"bytes": buffer.getvalue(), "path": None})
+        table = pa.table({"img": pictures, "label": [0] * len(pictures)})
+        pq.write_table(table, tmp_path / "cifar" / f"{which}-00000-of-00001.parquet")
+    return DATA.parse(request.param, {BASE: tmp_path})  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("dataset", members(DATA), indirect=True)
+class TestData:
+    def test_equal_seeds_give_equal_bits_and_arms_do_not_see_their_neighbours(self, dataset: Dataset) -> None:
+        together, alone = dataset.load((3, 4, 3)), dataset.load((4,))
+        for ours, own in ((together.train, alone.train), (together.held_out, alone.held_out)):
+            assert torch.equal(ours[0], ours[2])
+            assert torch.equal(ours[1], own[0])
+            assert ours.dtype == own.dtype
+
+    def test_events_say_what_rows_are(self, dataset: Dataset) -> None:
+        split = dataset.load((3, 4))
+        events = split.events
+        assert events.kind == dataset.holds
+        assert split.train.shape[0] == split.held_out.shape[0] == 2
+        assert tuple(split.train.shape[2:]) == tuple(split.held_out.shape[2:]) == events.shape
+        assert split.train.dtype == split.held_out.dtype
+        assert len(events.columns) in (0, *events.shape)
+        restored = split.restore(split.train)
+        assert restored.shape == split.train.shape
+        assert restored.dtype == torch.float64
+        assert torch.isfinite(restored).all()
+        for dtype in (torch.float32, torch.float64):
+            typed = events.typed(split.train, dtype)
+            assert typed.shape == split.train.shape
+            assert torch.equal(events.typed(typed, dtype), typed)
+
+    def test_events_are_alike_to_themselves_and_survive_being_written(self, dataset: Dataset) -> None:
+        split = dataset.load((3,))
+        again = read_events(json.loads(json.dumps(split.events.plain(), allow_nan=False)))
+        assert split.events.alike(split.events)
+        assert split.events.alike(again)
+        assert again.alike(split.events)
+        assert again.plain() == split.events.plain()
+        assert torch.equal(again.restore(split.train), split.restore(split.train))
+
+    def test_offers_what_it_has(self, dataset: Dataset) -> None:
+        split = dataset.load((3,))
+        pixels = split.events.pixels(split.train[0])
+        assert ("pixels" in dataset.offers) == (pixels is not None)
+        if pixels is not None:
+            n, channels, _, _ = pixels.shape
+            assert (n, pixels.dtype) == (split.train.shape[1], torch.uint8)
+            assert channels in (1, 3)
+        modes = dataset.modes()
+        assert ("modes" in dataset.offers) == (modes is not None)
+        if modes is not None:
+            centres, deviation = modes
+            assert tuple(centres.shape[1:]) == split.events.shape
+            assert deviation >= 0
+
+    def test_fresh_rows_are_new_in_every_generation(self, dataset: Dataset) -> None:
+        if "fresh" not in dataset.offers:
+            with pytest.raises(DataError, match="fresh") as error:
+                dataset.fresh(3, 1, 2)
+            assert "\n" not in str(error.value)
+            return
+        split = dataset.load((3,))
+        found = {(seed, t): dataset.fresh(seed, t, 5) for seed in (3, 4) for t in (1, 2, 3)}
+        for (seed, t), rows in found.items():
+            assert tuple(rows.shape) == (5, *split.events.shape)
+            assert rows.dtype == split.train.dtype
+            assert torch.equal(dataset.fresh(seed, t, 5), rows)
+        own = [tuples(found[3, t].flatten(1)) for t in (1, 2, 3)]
+        sets = [*own, tuples(split.train[0].flatten(1)), tuples(split.held_out[0].flatten(1))]
+        assert all(not a & b for a, b in itertools.combinations(sets, 2))
+        assert not any(torch.equal(found[3, t], found[4, t]) for t in (1, 2, 3))
 
 
 def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS) -> Evidence:
-    streams, generator = Streams(seeds), generators.Gaussian()
+    streams, generator = Streams(seeds), Gaussian()
     real = streams.normal("real", (60, 2), dtype=torch.float64)
     states = [generator.fit({}, Samples.full(x, 0), BUDGET, streams) for x in (generated, real)]
     return Evidence(
@@ -198,9 +432,15 @@ def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS) -> Evidence:
     )
 
 
-@pytest.mark.parametrize("metric", [pytest.param(m, id=name) for name, m in METRICS.items()])
+def metrics(*without: str) -> Any:
+    """Parametrize by every built-in metric but those that need something."""
+    chosen = [METRICS[name] for name in built_in(METRICS) if not METRICS[name].needs & set(without)]
+    return pytest.mark.parametrize("metric", [pytest.param(m, id=m.name) for m in chosen])
+
+
+@metrics()
 class TestMetrics:
-    def test_arms_do_not_see_their_neighbours(self, metric) -> None:
+    def test_arms_do_not_see_their_neighbours(self, metric: Metric) -> None:
         x = 2 * Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64) + 1
         values = metric.compute(evidence(x))
         assert values.shape == (3,)
@@ -208,19 +448,19 @@ class TestMetrics:
         for r, seed in enumerate(SEEDS):
             assert torch.equal(metric.compute(evidence(x[r : r + 1], (seed,))), values[r : r + 1])
 
-    def test_order_of_rows_does_not_matter(self, metric) -> None:
+    def test_order_of_rows_does_not_matter(self, metric: Metric) -> None:
         x = Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64)
         values = metric.compute(evidence(x))
         assert torch.allclose(metric.compute(evidence(x.flip(1))), values, rtol=1e-9, atol=1e-12)
 
-    def test_says_what_it_is(self, metric) -> None:
+    def test_says_what_it_is(self, metric: Metric) -> None:
         assert metric.definition.endswith(".")
         assert metric.direction
         assert metric.title
         assert metric.unit
         assert metric.version >= 1
 
-    def test_best_value_at_the_real_rows(self, metric) -> None:
+    def test_best_value_at_the_real_rows(self, metric: Metric) -> None:
         real = Streams(SEEDS).normal("real", (60, 2), dtype=torch.float64)
         value = metric.compute(evidence(real))
         held_out = metric.name.endswith("_held_out")  # to which the training rows are near, and no more
@@ -241,6 +481,34 @@ class TestMetrics:
         ):
             assert torch.equal(value, torch.zeros(3, dtype=torch.float64))
 
+    def test_badness_is_lower_for_a_better_value(self, metric: Metric) -> None:
+        assert math.isnan(metric.badness(math.nan))
+        if metric.goal is None:
+            assert math.isnan(metric.badness(1.0))
+        elif isinstance(metric.goal, str):
+            assert metric.goal in ("lower", "higher")
+            better, worse = (1.0, 2.0) if metric.goal == "lower" else (2.0, 1.0)
+            assert metric.badness(better) < metric.badness(worse)
+        else:
+            assert metric.badness(metric.goal) == 0
+            for side in (-1, 1):
+                near, far = (metric.badness(metric.goal + side * step) for step in (0.25, 0.5))
+                assert 0 < near < far
+
+    def test_a_collapsed_model_is_worse_than_a_good_one(self, metric: Metric) -> None:
+        """New rows of the real density beside ones that have shrunk and moved far away, or are the training rows."""
+        new, copied = (Streams(SEEDS).normal(name, (60, 2), dtype=torch.float64) for name in ("new", "real"))
+        of_copies = metric.name in ("authenticity", "likelihood_gap")
+        good, bad = (metric.compute(evidence(x)).tolist() for x in (new, copied if of_copies else 0.1 * new + 10))
+        for better, worse in zip(good, bad, strict=True):
+            assert metric.goal is None or metric.badness(better) < metric.badness(worse)
+
+    def test_a_reader_without_it_can_show_it(self, metric: Metric) -> None:
+        shown = Metric.recorded(metric.name, json.loads(json.dumps(metric.plain(), allow_nan=False)))
+        assert (shown.direction, shown.plain()) == (metric.direction, metric.plain())
+        with pytest.raises(ConfigError, match=f"metric '{metric.name}' is not known here"):
+            shown.compute(evidence(torch.zeros(3, 5, 2)))
+
 
 def of_images(dtype: torch.dtype) -> Evidence:
     """Two arms of small colour images at levels that sums, differences and squares in uint8 would carry past 255."""
@@ -253,7 +521,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     centres = streams.uniform("centres", (2, 3, 4, 4))[0].double() * 255
     state = {"weight": torch.ones(2, 3)}
     return Evidence(
-        generator=generators.Gaussian(),
+        generator=Gaussian(),
         state=state,
         first=state,
         untrained=state,
@@ -264,40 +532,82 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@pytest.mark.parametrize("metric", [pytest.param(m, id=name) for name, m in METRICS.items() if not m.density])
-def test_metrics_of_images_are_those_of_the_same_numbers(metric) -> None:
+@metrics("density")
+def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()
     assert torch.equal(values, metric.compute(of_images(torch.float32)))
     assert torch.allclose(values, metric.compute(of_images(torch.float64)), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.model_fields["name"].default) for cls in generators.ALL])
-def test_the_loop_keeps_arms_apart(cls: type[generators.AnyGenerator]) -> None:
+def chain(members: list[Arm]) -> list[Outcome]:
+    """Return three generations of a stack."""
+    split, state, first = load(members), None, None
+    past: list[Samples] = []
+    outcomes = []
+    for t in range(3):
+        outcome = advance(members, split, t, state, past.__getitem__, first)
+        state, first = outcome.state, first or outcome.state
+        past.append(outcome.samples)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def apart(chosen: list[Arm]) -> None:
+    """Compare what a stack gives each arm with what it gets alone."""
+    together = chain(chosen)
+    for r, arm in enumerate(chosen):
+        for stacked, alone in zip(together, chain([arm]), strict=True):
+            assert equal(rows(stacked.state, r), alone.state)
+            assert torch.equal(stacked.samples.arm(r), alone.samples.arm(0))
+            assert stacked.records[r] == alone.records[0]
+
+
+@every_generator
+def test_the_loop_keeps_arms_apart(generator: Generator) -> None:
     """A stack of arms of different λ and seed gives each arm what it gets alone, over three generations."""
     plain = {
         "name": "contract",
-        "data": {"name": "digit_images" if cls.events == "images" else "two_moons", "n": 40, "held_out": 50},
-        "generator": {"name": cls.model_fields["name"].default} | settings(cls),
+        "data": {"name": "two_moons" if "vectors" in generator.makes else "digit_images", "n": 40, "held_out": 50},
+        "generator": generator,
         "generations": 2,
         "budget": {"steps": 5},
         "seeds": [5, 6],
         "grid": {"mixing.lam": [0, 0.5, "inf"]},
     }
-    arms = Experiment.build(plain).arms()
+    apart(arms(Experiment.build(plain)))
 
-    def chain(members):
-        split, state, first, past, outcomes = load(members), None, None, [], []
-        for t in range(3):
-            outcome = advance(members, split, t, state, past.__getitem__, first)
-            state, first = outcome.state, first or outcome.state
-            past.append(outcome.samples)
-            outcomes.append(outcome)
-        return outcomes
 
-    together = chain(arms)
-    for r, arm in enumerate(arms):
-        for stacked, alone in zip(together, chain([arm]), strict=True):
-            assert equal(rows(stacked.state, r), alone.state)
-            assert torch.equal(stacked.samples.arm(r), alone.samples.arm(0))
-            assert stacked.records[r] == alone.records[0]
+def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
+    """As above for all mixings in one stack, also where they draw different numbers of samples."""
+    plain = {
+        "name": "contract",
+        "data": {"name": "two_moons", "n": 40, "held_out": 50},
+        "generator": {"name": "gaussian"},
+        "generations": 2,
+        "seeds": [5, 6],
+        "grid": {"mixing": [parameter.values[0] for parameter in members(MIXINGS)]},
+    }
+    apart(arms(Experiment.build(plain)))
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        pytest.param(family, parameter.values[0], id=f"{family.word}-{parameter.id}")
+        for family in (DATA, ENGINES, FEATURES, GENERATORS, MIXINGS, TRACKERS)
+        for parameter in members(family)
+    ],
+)
+def test_settings_survive_being_written(family: Family[Any], settings: dict[str, Any]) -> None:
+    member = family.parse(settings)
+    plain = family.plain(member)
+    assert next(iter(plain)) == "name"
+    assert plain["name"] == family.name_of(member) == settings["name"]
+    assert family.parse(yaml.safe_load(yaml.safe_dump(plain))) == member
+    assert family.plain(family.parse(plain)) == plain
+    assert family.parse(member) is member
+
+
+def test_every_family_is_under_this_contract() -> None:
+    assert set(FAMILIES) == {"data", "engine", "features", "generator", "metric", "mixing", "tracker"}

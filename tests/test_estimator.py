@@ -38,13 +38,13 @@ class Bootstrap:
 
 
 class Unseeded:
-    """What draws from where nobody knows."""
+    """What draws from NumPy's global generator, and is told nothing."""
 
     def fit(self, x: np.ndarray) -> None:
         self.x = x
 
     def sample(self, n: int) -> np.ndarray:
-        return self.x[:n]
+        return self.x[np.random.randint(len(self.x), size=n)]  # noqa: NPY002
 
 
 class Fragile(Bootstrap):
@@ -166,8 +166,9 @@ def test_an_object_of_the_users_runs_from_python_and_is_read_without_it(tmp_path
     plain = settings() | {"generator": model.model_dump(), "metrics": ["w2_held_out"]}
     experiment = Experiment.build(plain)
     assert len(list(run(experiment, tmp_path / "run"))) == 4
-    with pytest.raises(ConfigError, match="has no score_samples"):
-        list(run(Experiment.build(plain | {"metrics": ["nll"]}), tmp_path / "other"))
+    for metric, what in (("nll", "log_prob"), ("parameter_distance", "parameters")):
+        with pytest.raises(ConfigError, match=f"metric {metric} needs {what}, which generator estimator"):
+            Experiment.build(plain | {"metrics": [metric]})
     monkeypatch.setattr(generators.estimator, "_MADE", {})
     opened = Run.open(tmp_path / "run")
     assert opened.experiment.generator == model
@@ -187,13 +188,20 @@ def test_a_model_that_cannot_be_fitted_any_more_has_diverged(tmp_path) -> None:
     assert statuses == [["ok", "ok"], ["ok", "diverged"], ["ok", "diverged"], ["ok", "diverged"]]
 
 
-def test_an_object_that_cannot_be_told_what_to_draw_is_refused() -> None:
+def test_an_object_that_is_told_nothing_follows_the_seeds_all_the_same() -> None:
     model = Estimator.of(Unseeded)
     state = model.fit(model.init((2,), STREAMS), data(), BUDGET, STREAMS)
-    with pytest.raises(ConfigError, match="cannot be told what to draw"):
-        model.sample(state, 5, STREAMS)
+    x, again, other = (model.sample(state, 50, streams) for streams in (STREAMS, STREAMS, STREAMS.at(1)))
+    assert torch.equal(x, again)
+    assert not torch.equal(x, other)
 
 
-def test_a_factory_without_a_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="define it at the top of its module"):
-        Estimator.of(lambda: Unseeded())
+def test_an_estimator_of_vectors_refuses_images(tmp_path) -> None:
+    plain = settings(estimator="KernelDensity") | {"data": {"name": "digit_images", "n": 60}, "metrics": ["mean_error"]}
+    with pytest.raises(ConfigError, match="KernelDensity makes vectors, and the data are images"):
+        next(run(Experiment.build(plain), tmp_path / "run"))
+
+
+def test_what_scikit_learn_offers_cannot_be_set() -> None:
+    with pytest.raises(ConfigError, match="KernelDensity offers a density, and nothing else"):
+        Experiment.build(settings(estimator="KernelDensity", has=["density", "parameters"]))

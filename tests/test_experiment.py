@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfloop.arms import arms, stacks
 from selfloop.core.errors import ConfigError
-from selfloop.experiment import Experiment, recipes, stacks
+from selfloop.core.recipes import recipes
+from selfloop.experiment import Experiment
 
 PLAIN: dict[str, Any] = {
     "name": "x",
@@ -41,18 +43,19 @@ def test_digests_tell_experiments_apart() -> None:
 
 
 def test_arms_are_all_combinations_times_the_seeds() -> None:
-    arms = build(grid={"mixing.lam": [0, 1], "data.n": [10, 20]}, seeds=[7, 9]).arms()
-    assert [a.index for a in arms] == list(range(8))
-    assert [a.seed for a in arms] == [7, 9] * 4
-    assert [(a.experiment.mixing.lam, a.experiment.data.n) for a in arms[::2]] == [(0, 10), (0, 20), (1, 10), (1, 20)]
-    assert arms[-1].label == "λ = 1.0, n = 20"
+    found = arms(build(grid={"mixing.lam": [0, 1], "data.n": [10, 20]}, seeds=[7, 9]))
+    assert [a.index for a in found] == list(range(8))
+    assert [a.seed for a in found] == [7, 9] * 4
+    assert [(a.experiment.mixing.lam, a.experiment.data.n) for a in found[::2]] == [(0, 10), (0, 20), (1, 10), (1, 20)]
+    assert found[-1].plain == {"mixing.lam": 1.0, "data.n": 20}
+    assert len({a.key for a in found}) == 8
 
 
 @given(st.lists(st.sampled_from([0, 0.1, 0.5, 1, 1.5, 2, math.inf]), min_size=1, unique=True), st.integers(1, 20))
 @settings(max_examples=40, deadline=None)
 def test_every_arm_is_in_one_stack_with_arms_that_draw_as_many_samples(lams: list[float], seeds: int) -> None:
     experiment = build(grid={"mixing.lam": lams}, seeds=seeds)
-    groups = stacks(experiment)
+    groups = stacks(arms(experiment))
     assert sorted(a.index for group in groups for a in group) == list(range(len(lams) * seeds))
     for group in groups:
         assert 1 <= len(group) <= experiment.generator.stack
@@ -70,7 +73,7 @@ def test_override_replaces_nested_settings_and_whole_parts() -> None:
     assert other.generator.name == "gaussian"
     assert other.data.held_out == 360
     assert other.grid == {"mixing.lam": [1, "inf"]}
-    assert math.isinf(other.arms()[-1].experiment.mixing.lam)
+    assert math.isinf(arms(other)[-1].experiment.mixing.lam)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_override_replaces_nested_settings_and_whole_parts() -> None:
         ("genrations=3", "no setting is called 'genrations', did you mean 'generations'?"),
         ("generator.optimizer.beta=1", "no setting is called 'generator.optimizer.beta', did you mean 'beta2'?"),
         ("budget.epoch=3", "no setting is called 'budget.epoch', did you mean 'epochs'?"),
-        ("data.name=two_mons", "data: nothing is called 'two_mons', did you mean 'two_moons'?"),
+        ("data.name=two_mons", "data: no data is called 'two_mons', did you mean 'two_moons'?"),
         ("generations=0", "generations: Input should be greater than 0, not 0"),
         ("data.n=1.5", "data.n: Input should be a valid integer, not 1.5"),
         ("generator.width=true", "generator.width: Input should be a valid integer, not True"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from selfloop import mixing
-from selfloop.core.samples import Samples
+from selfloop.arms import Arm, arms
+from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
-from selfloop.experiment import Arm, Experiment
+from selfloop.experiment import Experiment
 from selfloop.generators import OTCFM
 from selfloop.learning.training import Budget, parameters
 from selfloop.loop import Outcome, advance, load
@@ -46,7 +46,7 @@ def chain(members: list[Arm], generations: int = 2) -> list[Outcome]:
 def test_algorithm_1_line_by_line() -> None:
     """Generation t is A(D_real ∪ {x̃_i}, i ≤ ⌊λn⌋), x̃_i ~ p_θ(t−1), going on from θ(t−1)."""
     plan = experiment(mixing={"lam": 0.5})
-    outcomes, split = chain(plan.arms()), load(plan.arms())
+    outcomes, split = chain(arms(plan)), load(arms(plan))
     generator, budget = plan.generator, Budget(steps=4)
     real = Samples.full(split.train, 0)
     state = generator.fit(generator.init((2,), Streams((0,), 0)), real, budget, Streams((0,), 0))
@@ -60,7 +60,7 @@ def test_algorithm_1_line_by_line() -> None:
 
 
 def test_generation_0_is_the_same_for_every_lambda() -> None:
-    outcome = chain(experiment(grid={"mixing.lam": [0, 1, math.inf]}).arms(), 0)[0]
+    outcome = chain(arms(experiment(grid={"mixing.lam": [0, 1, math.inf]})), 0)[0]
     for leaf in outcome.state.values():
         assert torch.equal(leaf[0], leaf[1])
         assert torch.equal(leaf[0], leaf[2])
@@ -69,20 +69,20 @@ def test_generation_0_is_the_same_for_every_lambda() -> None:
 
 
 def test_records_count_real_and_synthetic_rows() -> None:
-    records = chain(experiment(grid={"mixing.lam": [0, 0.3, math.inf]}).arms())[2].records
+    records = chain(arms(experiment(grid={"mixing.lam": [0, 0.3, math.inf]})))[2].records
     assert [(r["n_real"], r["n_synthetic"]) for r in records] == [(40, 0), (40, 12), (0, 40)]
     assert [r["settings"]["mixing.lam"] for r in records] == [0.0, 0.3, "inf"]
     assert all(r["status"] == "ok" for r in records)
 
 
 def test_lambda_above_one_draws_enough_and_measures_the_same_number() -> None:
-    outcome = chain(experiment(mixing={"lam": 2.5}).arms())[1]
+    outcome = chain(arms(experiment(mixing={"lam": 2.5})))[1]
     assert outcome.samples.x.shape[1] == 100
     assert outcome.records[0]["n_synthetic"] == 100
 
 
 def test_scratch_starts_afresh_with_new_weights() -> None:
-    warm, scratch = (chain(experiment(retrain=r, budget={"steps": 1}).arms())[1].state for r in ("warm", "scratch"))
+    warm, scratch = (chain(arms(experiment(retrain=r, budget={"steps": 1})))[1].state for r in ("warm", "scratch"))
     step = 1e-3 * 1.01  # Adam's first step moves no weight further than the learning rate
     start = OTCFM(width=8).init((2,), Streams((0,), 1))
     moved = {k: float((scratch[k] - start[k]).abs().max()) for k in parameters(scratch)}
@@ -93,7 +93,7 @@ def test_scratch_starts_afresh_with_new_weights() -> None:
 
 
 def test_the_optimizer_is_carried_or_reset() -> None:
-    carried, reset = (chain(experiment(optimizer=o).arms()) for o in ("carry", "reset"))
+    carried, reset = (chain(arms(experiment(optimizer=o))) for o in ("carry", "reset"))
     assert carried[2].state["optimizer.step"].tolist() == [12]
     assert reset[2].state["optimizer.step"].tolist() == [4]
     assert torch.equal(carried[0].state["net.0.weight"], reset[0].state["net.0.weight"])
@@ -102,24 +102,24 @@ def test_the_optimizer_is_carried_or_reset() -> None:
 
 def test_latents_are_fresh_or_common() -> None:
     """With budget spent and λ = 0 the model hardly moves: common latents then give nearly the same samples."""
-    arms = {
-        kind: experiment(latents=kind, mixing={"lam": 0}, budget={"steps": 1}).arms() for kind in ("fresh", "common")
+    each = {
+        kind: arms(experiment(latents=kind, mixing={"lam": 0}, budget={"steps": 1})) for kind in ("fresh", "common")
     }
     distance = {}
-    for kind, members in arms.items():
+    for kind, members in each.items():
         outcomes = chain(members, 1)
         distance[kind] = float((outcomes[0].samples.x - outcomes[1].samples.x).abs().mean())
     assert distance["common"] < 0.05 < 0.5 < distance["fresh"]
 
 
 def test_generation_0_may_have_a_budget_of_its_own() -> None:
-    outcomes = chain(experiment(pretrain={"steps": 9}).arms(), 1)
+    outcomes = chain(arms(experiment(pretrain={"steps": 9})), 1)
     assert [o.state["optimizer.step"].item() for o in outcomes] == [9, 13]
 
 
 def test_an_average_of_the_weights_is_what_samples() -> None:
     plan = experiment(generator={"name": "otcfm", "width": 8, "batch_size": 16, "ema": {"decay": 0.9}})
-    state = chain(plan.arms(), 1)[1].state
+    state = chain(arms(plan), 1)[1].state
     assert not torch.equal(state["ema.net.0.weight"], state["net.0.weight"])
     alone = {k.removeprefix("ema."): v for k, v in state.items() if k.startswith("ema.")}
     streams = Streams((0,), 1)
@@ -128,7 +128,7 @@ def test_an_average_of_the_weights_is_what_samples() -> None:
 
 def test_figure_9_distances() -> None:
     plan = experiment()
-    outcomes = chain(plan.arms())
+    outcomes = chain(arms(plan))
     start = plan.generator.init((2,), Streams((0,)))
     p = sum(v.numel() for v in parameters(start).values())
     for outcome in outcomes:
@@ -140,17 +140,17 @@ def test_figure_9_distances() -> None:
 
 
 def test_a_diverged_arm_is_recorded_and_frozen_and_its_neighbours_go_on() -> None:
-    arms = experiment(seeds=3).arms()
-    split = load(arms)
-    healthy = chain(arms)
+    members = arms(experiment(seeds=3))
+    split = load(members)
+    healthy = chain(members)
     sick = {k: v.clone() for k, v in healthy[0].state.items()}
     sick["net.2.weight"][1] = math.nan
-    second = advance(arms, split, 1, sick, lambda t: healthy[0].samples, healthy[0].state)
+    second = advance(members, split, 1, sick, lambda t: healthy[0].samples, healthy[0].state)
     assert [r["status"] for r in second.records] == ["ok", "diverged", "ok"]
     assert set(second.records[1]["metrics"].values()) == {None}
     assert second.samples.count.tolist() == [40, 0, 40]
     past = [healthy[0].samples, second.samples]
-    third = advance(arms, split, 2, second.state, past.__getitem__, healthy[0].state)
+    third = advance(members, split, 2, second.state, past.__getitem__, healthy[0].state)
     assert [r["status"] for r in third.records] == ["ok", "diverged", "ok"]
     assert [r["arm"] for r in third.records] == [0, 1, 2]
     for r in (0, 2):
@@ -161,16 +161,16 @@ def test_a_diverged_arm_is_recorded_and_frozen_and_its_neighbours_go_on() -> Non
 
 
 def test_a_loop_in_which_all_arms_have_diverged_still_ends() -> None:
-    arms = experiment().arms()
-    outcomes = chain(arms, 0)
+    members = arms(experiment())
+    outcomes = chain(members, 0)
     dead = Samples(x=outcomes[0].samples.x, born=outcomes[0].samples.born, count=torch.tensor([0]))
-    outcome = advance(arms, load(arms), 1, outcomes[0].state, lambda t: dead, outcomes[0].state)
+    outcome = advance(members, load(members), 1, outcomes[0].state, lambda t: dead, outcomes[0].state)
     assert outcome.records[0]["status"] == "diverged"
 
 
 def test_training_sets_of_different_size_share_a_stack() -> None:
     parts = [Samples.full(torch.ones(1, n, 2), 0) for n in (3, 5)]
-    stacked = mixing.stack(parts)
+    stacked = stack(parts)
     assert stacked.count.tolist() == [3, 5]
     assert stacked.x[0, 3:].abs().sum() == 0
 
@@ -190,7 +190,7 @@ def test_gaussian_collapse_follows_proposition_1() -> None:
         metrics=["sqrt_covariance_ratio"],
     )
     alpha = math.sqrt(2 / (n - 1)) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
-    for t, outcome in enumerate(chain(plan.arms(), t_end)):
+    for t, outcome in enumerate(chain(arms(plan), t_end)):
         ratio = np.array([r["metrics"]["sqrt_covariance_ratio"] for r in outcome.records])
         error = ratio.std(ddof=1) / math.sqrt(seeds)
         assert abs(ratio.mean() - alpha**t) <= max(4 * error, 1e-12)
@@ -198,6 +198,6 @@ def test_gaussian_collapse_follows_proposition_1() -> None:
 
 def test_gaussian_fit_is_equation_5() -> None:
     plan = experiment(generator={"name": "gaussian"}, budget=None, metrics=["mean_error"])
-    outcome, split = chain(plan.arms(), 0)[0], load(plan.arms())
+    outcome, split = chain(arms(plan), 0)[0], load(arms(plan))
     assert torch.allclose(outcome.state["mean"], split.train.mean(1), rtol=1e-14)
     assert torch.allclose(outcome.state["covariance"], covariance(split.train), rtol=1e-13)

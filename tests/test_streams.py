@@ -10,11 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams, generator
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, Batches, Blocks, Budget, fresh, train
 from selfloop.mixing.augment import Augment
+from selfloop.mixing.base import Pool
 
 
 def test_equal_keys_give_equal_numbers_and_any_other_key_does_not() -> None:
@@ -66,8 +68,8 @@ def test_twenty_nine_percent_of_a_hundred() -> None:
 
 def test_too_few_synthetic_rows() -> None:
     rows = Samples.full(torch.zeros(1, 4, 2), 0)
-    with pytest.raises(ValueError, match="needs 8 synthetic rows, generation 0 has 4"):
-        Augment(lam=2)(1, rows, lambda t: rows, Streams((0,)))
+    with pytest.raises(ConfigError, match="asks for 8 samples of generation 0, which has 4"):
+        Augment(lam=2)(1, Pool(1, rows, Streams((0,), 1), lambda t: rows))
 
 
 class TestBudget:

@@ -95,9 +95,11 @@ class Experiment(Frozen):
     @classmethod
     def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
         try:
-            return check(settings)
+            experiment = check(settings)
         except ValidationError as error:
             raise ConfigError(one_line(error, cls)) from error
+        experiment._complete()
+        return experiment
 
     def model_post_init(self, context: Any) -> None:
         """Remember whether members may be absent."""
@@ -132,21 +134,20 @@ class Experiment(Frozen):
                 raise ValueError(f"{key} needs at least one value, and each only once")
         return plain
 
-    @model_validator(mode="after")
-    def _complete(self) -> Experiment:
+    def _complete(self) -> None:
+        """Refuse parts that do not go together; pydantic would run an "after" validator outside the one above."""
         if any(isinstance(getattr(self, key), Absent) for key in _NAMED):
-            return self
+            return
         generator, data = GENERATORS.name_of(self.generator), DATA.name_of(self.data)
         if self.generator.trained and self.budget is None:
-            raise ValueError(f"generator {generator} is trained by gradient steps: give a budget")
+            raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
-            raise ValueError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
+            raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
         for who, needs in self._needs():
             for need in sorted(needs - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
-                raise ValueError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
-        return self
+                raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""

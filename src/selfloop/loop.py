@@ -41,7 +41,8 @@ def load(arms: Sequence[Arm]) -> Split:
     experiment = arms[0].experiment
     split = experiment.data.load([arm.seed for arm in arms])
     typed = functools.partial(split.events.typed, dtype=experiment.generator.dtype)
-    return replace(split, train=typed(split.train), held_out=typed(split.held_out))
+    aside = None if split.aside is None else typed(split.aside)
+    return replace(split, train=typed(split.train), held_out=typed(split.held_out), aside=aside)
 
 
 def data_key(arms: Sequence[Arm]) -> str:
@@ -63,6 +64,8 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History) -> Samples:
         fresh: Callable[[int], Tensor] | None = None
         if "fresh" in data.offers:
             fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
+            if split.aside is not None:  # loaded, and known by its hash
+                fresh = functools.partial(split.fresh, r, t)
         past = lambda g: history(g).select([r])  # noqa: E731
         return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh)
 
@@ -102,7 +105,7 @@ def advance(
         return Outcome(_required(state), history(t - 1), [_record(arm, t, None, None) for arm in arms])
     rows = Rows(alive, len(arms))
     living = [arms[r] for r in alive]
-    real = split if rows.all else replace(split, train=split.train[alive], held_out=split.held_out[alive])
+    real = split if rows.all else split.select(alive)
     then = None if state is None else rows.narrow(state)
     if data is None:
         data = mix(living, real, t, functools.cache(lambda g: history(g).select(alive)))
@@ -136,7 +139,7 @@ def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
     budget = ((experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)).resolve(n)
-    weighed = [data.weight is not None and bool((data.weight[r, : data.count[r]] != 1).any()) for r in range(len(arms))]
+    weighed = [not data.alike(r) for r in range(len(arms))]
     groups = _alike(weighed)
     if len(groups) == 1:
         data = data if weighed[0] else replace(data, weight=None)
@@ -182,7 +185,8 @@ def _streams(arms: Sequence[Arm], t: int) -> Streams:
 
 def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
     """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
-    finite = torch.stack([torch.isfinite(v).flatten(1).all(1) for v in (samples.x, *parameters(state).values())]).all(0)
+    leaves = (samples.x, *parameters(state).values())
+    finite = torch.stack([torch.isfinite(v).reshape(len(v), -1).all(1) for v in leaves]).all(0)
     if finite.all():
         return replace(samples, x=samples.x.to(dtype))
     x = torch.zeros(samples.x.shape, dtype=dtype)

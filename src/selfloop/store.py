@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/experiment.yaml  environment.json  real.safetensors  metrics.jsonl  log.txt  lock
+    RUN/experiment.yaml  environment.json  real.safetensors  data-*.safetensors  metrics.jsonl  log.txt  lock
     RUN/generation-0003/{state-000.safetensors, samples-000.safetensors, …, manifest.json}
     RUN/report/
 
@@ -32,10 +32,20 @@ from torch import Tensor
 
 from selfloop.arms import Arm, arms, key, stacks
 from selfloop.core.errors import ConfigError, DataError, RunError
-from selfloop.core.files import disk_errors, load_tensors, read_bytes, read_sealed, sync, write_bytes, write_sealed
+from selfloop.core.files import (
+    disk_errors,
+    load_sealed,
+    load_tensors,
+    read_bytes,
+    read_sealed,
+    sync,
+    write_bytes,
+    write_sealed,
+)
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
+from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows, fingerprint
 from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
@@ -91,6 +101,7 @@ class Run:
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
         text = _unsealed(file)
+        look_in(path)
         experiment = Experiment.parse(text, str(file), absent=True)
         return cls(path, experiment, read_sealed(path / "environment.json"))
 
@@ -335,7 +346,7 @@ class Run:
             RunError: names the first file that is missing or damaged.
         """
         now = self._told()
-        _ = now._real
+        now._real.verify(self.path)
         for t in range(now.present):
             for held in now.manifest(t)["stacks"].values():
                 for name, note in held["files"].items():
@@ -663,9 +674,14 @@ def _unborn(path: Path) -> bool:
             RealRows.read(path)
             return True
         return False
+    if path.match("data-*.safetensors"):
+        with contextlib.suppress(RunError):
+            load_sealed(path)
+            return True
+        return False
     if path.name in ("lock", "metrics.jsonl"):
         return path.is_file() and path.stat().st_size == 0
-    return path.name in (f".{name}.tmp" for name in _HEAD)
+    return path.name in (f".{name}.tmp" for name in _HEAD) or path.match(".data-*.safetensors.tmp")
 
 
 def _create(path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:

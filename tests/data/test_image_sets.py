@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
-from selfloop.core.errors import DataError
+from selfloop.core.errors import ConfigError, DataError
 from selfloop.data import CIFAR10, DigitImages, ImageFiles
 from selfloop.experiment import Experiment
 
@@ -69,8 +68,8 @@ def test_digits_are_the_table_s_levels() -> None:
     assert split.train.shape == (2, 100, 1, 8, 8)
     assert split.held_out.shape == (2, 50, 1, 8, 8)
     assert split.train.dtype == torch.uint8
-    assert split.pixels(split.train[0]) is not None
-    assert torch.equal(split.pixels(split.train[0]), split.train[0])
+    assert split.events.pixels(split.train[0]) is not None
+    assert torch.equal(split.events.pixels(split.train[0]), split.train[0])
     known = {tuple(np.rint(row * (255 / 16)).astype(int)) for row in load_digits().data}
     assert all(tuple(image.flatten().tolist()) in known for image in split.train[1])
     assert not torch.equal(split.train[0], split.train[1])
@@ -194,5 +193,5 @@ def test_generators_and_data_of_different_events_are_refused() -> None:
         ("two_moons", "edm", "generator edm makes images, and data two_moons holds vectors"),
         ("digit_images", "otcfm", "generator otcfm makes vectors, and data digit_images holds images"),
     ):
-        with pytest.raises(ValidationError, match=words):
+        with pytest.raises(ConfigError, match=words):
             Experiment.model_validate(plain | {"data": {"name": data}, "generator": {"name": generator}})

@@ -389,7 +389,7 @@ def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
 def test_digits_as_pixels_are_the_labelled_images() -> None:
     split = Digits().load((0,))
     rows = torch.cat([split.train[0], split.held_out[0]])
-    found = split.pixels(rows)
+    found = split.events.pixels(rows)
     assert (found.shape, found.dtype) == ((1797, 1, 8, 8), torch.uint8)
     assert torch.equal((found.flatten(1).double() * 16 / 255).round(), split.restore(rows))
     known = labelled_images("digits")[0]
@@ -399,6 +399,6 @@ def test_digits_as_pixels_are_the_labelled_images() -> None:
 def test_pixels_are_rounded_and_clipped() -> None:
     split = Digits(n=2, held_out=1).load((0,))
     levels = torch.tensor([-9.0, -0.1, 0.02, 0.04, 8.0, 15.99, 16.1, 900.0]).repeat(8)
-    found = split.pixels(((levels.double() - split.shift) / split.scale).unsqueeze(0))
+    found = split.events.pixels(((levels.double() - split.events.shift) / split.events.scale).unsqueeze(0))
     assert found[0, 0].tolist() == [[0, 0, 0, 1, 128, 255, 255, 255]] * 8
-    assert split.pixels(split.train[0].float()).equal(split.pixels(split.train[0]))
+    assert split.events.pixels(split.train[0].float()).equal(split.events.pixels(split.train[0]))

@@ -7,14 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from scipy.integrate import quad
 
+from selfloop.core.errors import ConfigError
+from selfloop.core.events import Vectors
 from selfloop.data import (
-    ALL,
+    DATA,
     Checkerboard,
     Circles,
-    Data,
     EightGaussians,
     Gaussian,
     Pinwheel,
@@ -24,8 +25,10 @@ from selfloop.data import (
     TwoSpirals,
 )
 from selfloop.data.toy import Toy
+from selfloop.experiment import Experiment
 
-TOYS: list[Toy] = [kind() for kind in ALL if issubclass(kind, Toy)]
+BUILT_IN = [name for name in DATA if DATA.origin(name).what == "built-in"]
+TOYS: list[Toy] = [DATA[name]() for name in BUILT_IN if issubclass(DATA[name], Toy)]
 each_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
 PI = math.pi
 
@@ -36,8 +39,9 @@ def test_shapes_and_units(toy: Toy) -> None:
     assert split.train.shape == (3, 5, 2)
     assert split.held_out.shape == (3, 3, 2)
     assert split.train.dtype == split.held_out.dtype == torch.float64
-    assert split.columns == ("x", "y")
-    assert split.image_shape is None
+    assert split.events.columns == ("x", "y")
+    assert isinstance(split.events, Vectors)
+    assert split.events.raster is None
     assert torch.equal(split.restore(split.train), split.train)
 
 
@@ -170,14 +174,14 @@ def test_swiss_roll_without_noise_is_a_spiral() -> None:
 def test_gaussian_in_other_dimensions() -> None:
     split = Gaussian(n=4, dim=3).load((0,))
     assert split.train.shape == (1, 4, 3)
-    assert split.columns == ("x0", "x1", "x2")
+    assert split.events.columns == ("x0", "x1", "x2")
     assert Gaussian(n=4, dim=1).load((0,)).train.shape == (1, 4, 1)
 
 
 @pytest.mark.parametrize("kind", [type(toy) for toy in TOYS])
 def test_a_configuration_selects_a_toy_by_name(kind: type[Toy]) -> None:
     name = kind.model_fields["name"].default
-    assert TypeAdapter(Data).validate_python({"name": name, "n": 12}) == kind(n=12)
+    assert DATA.parse({"name": name, "n": 12}) == kind(n=12)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +201,10 @@ def test_a_configuration_selects_a_toy_by_name(kind: type[Toy]) -> None:
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        TypeAdapter(Data).validate_python(settings)
+    plain = {"name": "x", "generator": {"name": "gaussian"}, "generations": 1}
+    with pytest.raises(ConfigError, match="data") as error:
+        Experiment.build(plain | {"data": settings})
+    assert "\n" not in str(error.value)
 
 
 def test_settings_are_frozen() -> None:
@@ -207,5 +213,6 @@ def test_settings_are_frozen() -> None:
 
 
 def test_every_data_set_has_its_own_name() -> None:
-    names = [kind.model_fields["name"].default for kind in ALL]
+    names = [DATA[name].model_fields["name"].default for name in BUILT_IN]
+    assert names == BUILT_IN
     assert len(set(names)) == len(names) == 14

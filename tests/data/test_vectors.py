@@ -16,11 +16,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
+from selfloop.core.config import Inside
 from selfloop.core.errors import DataError
-from selfloop.data import Data, Digits, Table, split_rows
+from selfloop.core.events import Raster
+from selfloop.data import DATA, Digits, Table, split_rows
 from selfloop.data.reading import tables
 
 Write = Callable[[Path, np.ndarray], Path]
@@ -79,8 +80,8 @@ def test_digits_are_pixels_between_minus_one_and_one() -> None:
     split = Digits().load((0, 1))
     assert split.train.shape == (2, 1437, 64)
     assert split.held_out.shape == (2, 360, 64)
-    assert split.image_shape == (8, 8)
-    assert split.columns[:9] == (*(f"pixel_0_{j}" for j in range(8)), "pixel_1_0")
+    assert split.events.raster == Raster(height=8, width=8, black=0.0, white=16.0)
+    assert split.events.columns[:9] == (*(f"pixel_0_{j}" for j in range(8)), "pixel_1_0")
     assert (float(split.train.min()), float(split.train.max())) == (-1.0, 1.0)
     for r in range(2):
         pixels = split.restore(torch.cat([split.train[r], split.held_out[r]])).numpy()
@@ -96,7 +97,7 @@ def test_digits_refuse_more_rows_than_there_are() -> None:
 
 
 def test_a_configuration_selects_them_by_name() -> None:
-    select = TypeAdapter(Data).validate_python
+    select = DATA.parse
     assert select({"name": "digits", "held_out": 10}) == Digits(held_out=10)
     assert select({"name": "table", "path": "t.csv", "columns": ["a"]}) == Table(path="t.csv", columns=["a"])
     for wrong in (
@@ -104,7 +105,7 @@ def test_a_configuration_selects_them_by_name() -> None:
         {"name": "table", "path": "t", "columns": []},
         {"name": "digits", "n": 1},
     ):
-        with pytest.raises(ValidationError):
+        with pytest.raises(Inside):
             select(wrong)
 
 
@@ -145,9 +146,9 @@ def test_a_table_is_standardised_and_restored(tmp_path: Path, rows: np.ndarray, 
     split = Table(path=str(write(tmp_path, rows))).load((0, 1))
     assert split.train.shape == (2, 40, 3)
     assert split.held_out.shape == (2, 10, 3)
-    assert split.columns == ("x0", "x1", "x2")
-    np.testing.assert_array_equal(split.shift.numpy(), rows.mean(axis=0))
-    np.testing.assert_array_equal(split.scale.numpy(), rows.std(axis=0))
+    assert split.events.columns == ("x0", "x1", "x2")
+    np.testing.assert_array_equal(split.events.shift.numpy(), rows.mean(axis=0))
+    np.testing.assert_array_equal(split.events.scale.numpy(), rows.std(axis=0))
     for r in range(2):
         whole = torch.cat([split.train[r], split.held_out[r]])
         torch.testing.assert_close(whole.mean(dim=0), torch.zeros(3).double(), atol=1e-9, rtol=0)
@@ -162,7 +163,7 @@ def test_columns_are_picked_in_order(tmp_path: Path, rows: np.ndarray, write: Wr
     path = str(write(tmp_path, rows))
     split = Table(path=path, columns=["x2", "x0"], n=7, held_out=4).load((0,))
     whole = Table(path=path, n=7, held_out=4).load((0,))
-    assert split.columns == ("x2", "x0")
+    assert split.events.columns == ("x2", "x0")
     assert torch.equal(split.train, whole.train[..., [2, 0]])
     refused(Table(path=path, columns=["x0", "x9"]), path, "no column 'x9'", "'x0', 'x1', 'x2'")
     refused(Table(path=path, columns=["x0", "x0"]), path, "'x0' is named twice in the setting columns")
@@ -191,15 +192,15 @@ def test_csv_dialects(tmp_path: Path) -> None:
     content = '\ufeff"a, b",city, c\r\n"1", "x",2\r\n\r\n-3e0,"two\nlines", 4.5 \r\n+5,,"6"'
     table = text(tmp_path / "t.CSV", content).model_copy(update={"columns": ["a, b", "c"]})
     split = table.load((0,))
-    assert split.columns == ("a, b", "c")
-    np.testing.assert_array_equal(split.shift.numpy(), [1, 12.5 / 3])
+    assert split.events.columns == ("a, b", "c")
+    np.testing.assert_array_equal(split.events.shift.numpy(), [1, 12.5 / 3])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f8", "int8", "uint64", "longdouble"])
 def test_numpy_number_types_and_orders(tmp_path: Path, dtype: str) -> None:
     rows = np.asfortranarray(np.arange(20).reshape(10, 2) % 7, dtype=dtype)
     split = Table(path=str(write_npy(tmp_path, rows))).load((0,))
-    np.testing.assert_array_equal(split.shift.numpy(), rows.astype(np.float64).mean(axis=0))
+    np.testing.assert_array_equal(split.events.shift.numpy(), rows.astype(np.float64).mean(axis=0))
 
 
 def test_parquet_number_types(tmp_path: Path) -> None:
@@ -213,8 +214,8 @@ def test_parquet_number_types(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
     split = Table(path=str(tmp_path / "t.parquet")).load((0,))
-    np.testing.assert_array_equal(split.shift.numpy()[[0, 2, 3]], [2, 3, 3])
-    assert Table(path=str(tmp_path / "t.parquet"), columns=["a"]).load((0,)).columns == ("a",)
+    np.testing.assert_array_equal(split.events.shift.numpy()[[0, 2, 3]], [2, 3, 3])
+    assert Table(path=str(tmp_path / "t.parquet"), columns=["a"]).load((0,)).events.columns == ("a",)
 
 
 # tables that cannot
@@ -289,7 +290,7 @@ def test_binary_values_that_are_not_finite(tmp_path: Path, rows: np.ndarray, wri
     refused(Table(path=str(write(tmp_path, rows))), "row 8, column 'x1'", "missing")
     rows[7, 1] = -np.inf
     refused(Table(path=str(write(tmp_path, rows))), "row 8, column 'x1'", "infinite")
-    assert Table(path=str(write(tmp_path, rows)), columns=["x0", "x2"]).load((0,)).columns == ("x0", "x2")
+    assert Table(path=str(write(tmp_path, rows)), columns=["x0", "x2"]).load((0,)).events.columns == ("x0", "x2")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_parquet_refusals(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": [1.0, 2.0, 3.0], "ci\nty": ["x", "y", "z"]}), path)
     refused(Table(path=str(path)), str(path), "column 'ci\\nty' is not numeric but 'string'")
-    assert Table(path=str(path), columns=["a"]).load((0,)).columns == ("a",)
+    assert Table(path=str(path), columns=["a"]).load((0,)).events.columns == ("a",)
     pq.write_table(pa.table({"a": [True, False, True], "b": [1, 2, 3]}), path)
     refused(Table(path=str(path)), "column 'a' is not numeric but 'bool'")
     pq.write_table(pa.table({"a": [1, 2, 3], "b": [1, None, 3]}), path)

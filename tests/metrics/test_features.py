@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from selfloop.core.errors import DataError
+from selfloop.core.config import Inside
+from selfloop.core.errors import ConfigError, DataError
 from selfloop.data.reading.images import labelled_images
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.features import AnyFeatures, Classifier, Identity, TorchFidelity, TorchScript, base, cached, classifier
+from selfloop.features import FEATURES, Classifier, Identity, TorchFidelity, TorchScript, base, cached, classifier
 
 
 def quick() -> Classifier:
@@ -78,11 +78,11 @@ def weights(place: Path) -> list[Path]:
 def test_identity_returns_rows() -> None:
     x = torch.arange(24.0).view(2, 3, 4)
     assert torch.equal(Identity()(x), x.view(2, 12))
-    assert not Identity.images
+    assert "pixels" not in Identity.needs
 
 
 def test_a_configuration_selects_them_by_name() -> None:
-    select = TypeAdapter(AnyFeatures).validate_python
+    select = FEATURES.parse
     assert select({"name": "identity"}) == Identity()
     assert select({"name": "classifier", "width": 8, "epochs": 1}) == quick()
     assert select({"name": "torchscript", "path": "x.pt"}) == TorchScript(path="x.pt")
@@ -91,10 +91,11 @@ def test_a_configuration_selects_them_by_name() -> None:
         {"name": "classifier", "epochs": 1.5},
         {"name": "torchscript", "sha256": "abc"},
         {"name": "torch_fidelity", "network": "vgg"},
-        {"name": "inception"},
     ):
-        with pytest.raises(ValidationError):
+        with pytest.raises(Inside):
             select(wrong)
+    with pytest.raises(ConfigError, match="no features is called 'inception'"):
+        select({"name": "inception"})
 
 
 def test_every_key_is_another() -> None:

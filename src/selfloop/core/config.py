@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -50,8 +50,17 @@ FilePath = Annotated[str, _File(), AfterValidator(_found)]
 
 def file_settings(settings: BaseModel) -> list[str]:
     """Return the names of the settings that name files."""
-    fields = type(settings).model_fields.items()
-    return [name for name, field in fields if any(isinstance(mark, _File) for mark in field.metadata)]
+    found = []
+    for name, field in type(settings).model_fields.items():
+        # The marks of a setting that may be None are on the other member of its union.
+        marks = [*field.metadata, *(mark for each in get_args(field.annotation) for mark in _marks(each))]
+        if any(isinstance(mark, _File) for mark in marks):
+            found.append(name)
+    return found
+
+
+def _marks(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__metadata__", ())
 
 
 def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] = ()) -> str:

@@ -15,7 +15,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -101,6 +101,7 @@ class Family(Mapping[str, Member], Generic[Member]):
         self.word, self.folder, self._methods, self._instances = word, folder, methods, instances
         self._members: dict[str, Any] = {}
         self._origins: dict[str, Origin] = {}
+        self._converters: list[Callable[[Any], Any]] = []
         self._searched = False
         FAMILIES[word] = self
 
@@ -117,6 +118,15 @@ class Family(Mapping[str, Member], Generic[Member]):
         for member in members:
             self._join(member, self._origin(member, module or member.__module__))
         return members[-1]
+
+    def takes(self, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Let foreign objects stand for members, as arrays do for data; usable as a decorator, returns ``convert``.
+
+        Args:
+            convert: returns the member that an object stands for, None where it does not know such objects.
+        """
+        self._converters.append(convert)
+        return convert
 
     def _join(self, member: Any, origin: Origin) -> Any:
         self._conforms(member)
@@ -312,9 +322,12 @@ class Family(Mapping[str, Member], Generic[Member]):
             return value
         if isinstance(value, type):
             raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
+        self._search()
+        if not isinstance(value, BaseModel):
+            converted = (convert(value) for convert in self._converters)
+            value = next((member for member in converted if member is not None), value)
         cls = type(value)
         self._conforms(cls)
-        self._search()
         if self._members.get(self.name_of(value)) is not cls:
             self._join(cls, self._origin(cls, cls.__module__))
         return value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from selfloop.core.streams import Streams
 
 State = dict[str, Tensor]
 """What a model is, by name; every leaf leads with R."""
@@ -47,14 +49,19 @@ class Samples:
 
     @classmethod
     def union(cls, parts: Sequence[Samples], weights: Sequence[float] | None = None) -> Samples:
-        """Join full sets of the same arms one behind the other.
+        """Join sets of the same arms one behind the other.
 
         Args:
-            parts: sets without padding.
+            parts: sets without padding, as all of a single arm's pool are.
             weights: what every row of each counts; None leaves the parts' own.
+
+        Raises:
+            ValueError: a part has padding, which would come to stand between rows.
         """
+        if any((part.count < part.born.shape[1]).any() for part in parts):
+            raise ValueError("a set with padding cannot be joined with others: select one arm and take its first rows")
         if weights is not None:
-            parts = [part.weighed(torch.full(part.born.shape, w)) for part, w in zip(parts, weights, strict=True)]
+            parts = [part.weighed(w) for part, w in zip(parts, weights, strict=True)]
         own = [part.weight for part in parts]
         weight = None
         if any(w is not None for w in own):
@@ -70,6 +77,14 @@ class Samples:
     def arm(self, r: int) -> Tensor:
         """Return the rows in use of arm r, (count[r], *event)."""
         return self.x[r, : int(self.count[r])]
+
+    def rows(self, r: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the rows of arm r that count, (k, *event), and what each counts, (k,), both of ``dtype``.
+
+        They are copies: the order of a sum over them does not depend on where in the stack they lay.
+        """
+        rows, weight = self.counting(r)
+        return self.x[r, rows].to(dtype), weight.to(dtype)
 
     def select(self, rows: list[int]) -> Samples:
         """Return the stack of the arms ``rows``; those that follow each other are a view, not a copy."""
@@ -95,9 +110,31 @@ class Samples:
         weight = None if self.weight is None else self.weight[:, rows]
         return Samples(x=self.x[:, rows], born=self.born[:, rows], count=torch.tensor([len(rows)]), weight=weight)
 
-    def weighed(self, weight: Tensor) -> Samples:
-        """Return the same rows, counting ``weight`` (R, N)."""
-        return Samples(x=self.x, born=self.born, count=self.count, weight=weight.to(torch.float64))
+    def weighed(self, weight: Tensor | float) -> Samples:
+        """Return the same rows, counting ``weight``: (R, N), or a number for all."""
+        if not isinstance(weight, Tensor):
+            weight = torch.full(self.born.shape, weight, dtype=torch.float64)
+        return replace(self, weight=weight.to(torch.float64))
+
+    def alike(self, r: int) -> bool:
+        """Whether all rows of arm r count alike: the scale of weights means nothing."""
+        if self.weight is None:
+            return True
+        weight = self.weight[r, : int(self.count[r])]
+        return bool((weight == weight[:1]).all())
+
+    def counting(self, r: int) -> tuple[Tensor, Tensor]:
+        """Return which rows of arm r count, (k,) int64, and what each counts, (k,) float64 with mean 1.
+
+        Rows of weight 0 are left out; the scale of weights means nothing.
+        """
+        n = int(self.count[r])
+        if self.weight is None:
+            return torch.arange(n), torch.ones(n, dtype=torch.float64)
+        rows = torch.nonzero(self.weight[r, :n]).squeeze(1)
+        weight = self.weight[r, rows]
+        weight = weight / weight.max()  # so that the sum of the largest ones there are is finite
+        return rows, weight / weight.mean()
 
 
 def stack(parts: Sequence[Samples]) -> Samples:
@@ -120,3 +157,27 @@ def stack(parts: Sequence[Samples]) -> Samples:
         count=torch.cat([part.count for part in parts]),
         weight=weight,
     )
+
+
+def resampled(samples: Samples, streams: Streams) -> Samples:
+    """Return as many rows of every arm, each about as often as it counts, for models that know no weights.
+
+    With weights of mean 1, one of w puts a row there ⌊w⌋ or ⌈w⌉ times, and w times in expectation: rows are taken at
+    equidistant points of the cumulated weights, which one number of the arm's own stream shifts (systematic resampling;
+    Kitagawa 1996). Weights that are all alike give every row once.
+
+    Args:
+        samples: the training sets of R arms; without weights they are returned as they are.
+        streams: of the same arms.
+    """
+    if samples.weight is None:
+        return samples
+    x, born = samples.x.clone(), samples.born.clone()
+    for r, rng in enumerate(streams.numpy("resampled")):
+        rows, weight = samples.counting(r)
+        n = int(samples.count[r])
+        edges = weight.cumsum(0) * (n / len(rows))
+        points = torch.arange(n, dtype=torch.float64) + rng.random()
+        taken = rows[torch.searchsorted(edges, points, right=True).clamp_max(len(rows) - 1)]
+        x[r, :n], born[r, :n] = samples.x[r, taken], samples.born[r, taken]
+    return replace(samples, x=x, born=born, weight=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import DataError
 from selfloop.core.events import Events, Kind
 from selfloop.core.registry import Family
+from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 
 
@@ -27,11 +28,40 @@ class Split:
         train: (R, n, *event), float64 or, of images, uint8.
         held_out: (R, m, *event), rows that no model trains on.
         events: what a row is.
+        aside: (R, f, *event), rows that neither train nor are held out, for later generations; None where none are.
     """
 
     train: Tensor
     held_out: Tensor
     events: Events
+    aside: Tensor | None = None
+
+    def select(self, rows: list[int]) -> Split:
+        """Return the data of the arms ``rows``."""
+        aside = None if self.aside is None else self.aside[rows]
+        return replace(self, train=self.train[rows], held_out=self.held_out[rows], aside=aside)
+
+    def fresh(self, r: int, generation: int, k: int) -> Tensor:
+        """Return the k rows (k, *event) that are set aside for a generation of arm r: the ((generation − 1)·k)-th on.
+
+        Generations that ask for equally many never see the same ones.
+
+        Raises:
+            DataError: there are not as many left, or it is generation 0, which trains on the fixed rows.
+        """
+        if generation < 1:
+            raise DataError(
+                "data.fresh_rows are for generation 1 and later ones: generation 0 trains on the fixed rows"
+            )
+        there = 0 if self.aside is None else self.aside.shape[1]
+        first = (generation - 1) * k
+        left = max(there - first, 0)
+        if self.aside is None or not 0 <= k <= left:
+            raise DataError(
+                f"generation {generation} asks for {k} fresh rows, and of the {there} set aside {left} are left: "
+                f"raise data.fresh_rows to {generation * k} or more"
+            )
+        return self.aside[r, first : first + k]
 
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., *event) rows in the user's units, float64 on the CPU."""
@@ -69,8 +99,24 @@ class Dataset(Frozen, ABC):
         """
         raise DataError(f"data {DATA.name_of(self)} offers no fresh rows")
 
+    def files(self) -> dict[str, State]:
+        """Return what a run must keep of the data because nothing else has it: tensors, by the name of their file.
+
+        Raises:
+            DataError: it is not there.
+        """
+        return {}
+
 
 DATA: Family[type[Dataset]] = Family("data", "selfloop.data", {"load": 1})
+
+
+class Parts(NamedTuple):
+    """Rows of R arms: (R, n, *event) to train on, (R, m, *event) held out, (R, f, *event) set aside, if any are."""
+
+    train: Tensor
+    held_out: Tensor
+    aside: Tensor | None = None
 
 
 def split_rows(
@@ -84,19 +130,65 @@ def split_rows(
     Raises:
         DataError: fewer than 2 rows to train on or 1 to hold out, or more asked for than there are.
     """
-    total = len(rows)
-    if held_out < 1:
-        raise DataError(f"{source}: held_out is {held_out}, but at least 1 row must be held out")
+    parts = divide(rows, n, held_out, seeds, source)
+    return parts.train, parts.held_out
+
+
+def divide(
+    rows: np.ndarray,
+    n: int | None,
+    held_out: int | None,
+    seeds: Sequence[int],
+    source: str,
+    *,
+    fresh_rows: int = 0,
+    apart: np.ndarray | None = None,
+) -> Parts:
+    """Divide fixed rows (N, *event) by one permutation per seed.
+
+    Args:
+        rows: all there are.
+        n: the permutation's first n rows train; None takes all that are not used otherwise.
+        held_out: the next ones are held out; of ``apart``, where there is that, and None takes all of it.
+        seeds: of the arms.
+        source: names the data in messages.
+        fresh_rows: those after them are set aside.
+        apart: (M, *event) rows to hold out that are none of ``rows``.
+
+    Raises:
+        DataError: fewer than 2 rows to train on or 1 to hold out, or more asked for than there are.
+    """
+    m = 0 if apart is not None else held_out or 0
+    if apart is None and m < 1:
+        raise DataError(f"{source}: held_out is {m}, but at least 1 row must be held out")
+    n = _training_rows(len(rows), n, m, fresh_rows, source)
+    orders = Streams(seeds=tuple(seeds)).permutations("data", [len(rows)] * len(seeds))
+    held = _taken(rows, [order[n : n + m] for order in orders]) if apart is None else _drawn(apart, held_out, seeds)
+    aside = _taken(rows, [order[n + m : n + m + fresh_rows] for order in orders]) if fresh_rows else None
+    return Parts(_taken(rows, [order[:n] for order in orders]), held, aside)
+
+
+def _training_rows(total: int, n: int | None, held_out: int, fresh_rows: int, source: str) -> int:
+    """Return how many of all rows train."""
     if n is not None and n < 2:
         raise DataError(f"{source}: n is {n}, but at least 2 rows are needed to train on")
-    n = max(total - held_out, 2) if n is None else n
-    if n + held_out > total:
-        raise DataError(
-            f"{source} has {total} rows, fewer than n + held_out = {n} + {held_out} = {n + held_out}: "
-            "lower n or held_out"
-        )
-    orders = Streams(seeds=tuple(seeds)).permutations("data", [total] * len(seeds))
-    return _taken(rows, [order[:n] for order in orders]), _taken(rows, [order[n : n + held_out] for order in orders])
+    n = max(total - held_out - fresh_rows, 2) if n is None else n
+    counts = {"n": n} | {k: v for k, v in (("held_out", held_out), ("fresh_rows", fresh_rows)) if v}
+    if (asked := sum(counts.values())) > total:
+        numbers = f" = {' + '.join(map(str, counts.values()))}" if len(counts) > 1 else ""
+        words, lower = " + ".join(counts), " or ".join(counts)
+        raise DataError(f"{source} has {total} rows, fewer than {words}{numbers} = {asked}: lower {lower}")
+    return n
+
+
+def _drawn(apart: np.ndarray, count: int | None, seeds: Sequence[int]) -> Tensor:
+    """Return ``count`` of some rows for each seed, (R, count, *event); all of them are shared, not copied."""
+    if count is None:
+        return torch.from_numpy(apart).expand(len(seeds), *apart.shape)
+    if count > len(apart):
+        raise DataError(f"held_out is {count}, and there are {len(apart)} rows to hold out: lower it, or leave it out")
+    orders = Streams(seeds=tuple(seeds)).permutations("data/held_out", [len(apart)] * len(seeds))
+    return _taken(apart, [order[:count] for order in orders])
 
 
 def _taken(rows: np.ndarray, orders: list[np.ndarray]) -> Tensor:

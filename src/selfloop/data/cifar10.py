@@ -13,7 +13,7 @@ from torch import Tensor
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.streams import Streams
-from selfloop.data.base import DATA
+from selfloop.data.base import DATA, Parts
 from selfloop.data.image_set import ImageSet
 from selfloop.data.reading.cifar import read_cifar10
 
@@ -24,7 +24,7 @@ class CIFAR10(ImageSet):
 
     ``path`` is the archive of Python batches (``cifar-10-python.tar.gz``) or its folder, or a folder of Parquet files
     ``train-*`` and ``test-*`` as the Hugging Face hub serves them. ``n`` and ``held_out`` take as many of each, drawn
-    by the seed; None takes all, in the order of the files.
+    by the seed; None takes all, in the order of the files unless some of them are set aside.
     """
 
     name: Literal["cifar10"] = "cifar10"
@@ -33,12 +33,17 @@ class CIFAR10(ImageSet):
     held_out: int | None = Field(default=None, ge=1)
 
     def extent(self) -> tuple[tuple[int, int, int], int]:
-        """Return (3, 32, 32) and 50,000, or n."""
-        return (3, 32, 32), self.n or 50_000
+        """Return (3, 32, 32) and n, or how many of the 50,000 are not set aside."""
+        return (3, 32, 32), self.n or 50_000 - self.fresh_rows
 
-    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _sets(self, seeds: Sequence[int]) -> Parts:
         train, test = read_cifar10(Path(self.path))
-        return _drawn(train, self.n, "train", seeds, self.path), _drawn(test, self.held_out, "test", seeds, self.path)
+        held_out = _drawn(test, self.held_out, "test", seeds, self.path)
+        if not self.fresh_rows:
+            return Parts(_drawn(train, self.n, "train", seeds, self.path), held_out)
+        n = max(len(train) - self.fresh_rows, 2) if self.n is None else self.n
+        drawn = _drawn(train, n + self.fresh_rows, "train", seeds, self.path)
+        return Parts(drawn[:, :n], held_out, drawn[:, n:])
 
 
 def _drawn(images: Tensor, count: int | None, which: str, seeds: Sequence[int], path: str) -> Tensor:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from selfloop.data.base import DATA, split_rows
+from selfloop.data.base import DATA, Parts, divide
 from selfloop.data.image_set import ImageSet
 from selfloop.data.reading.images import labelled_images
 
@@ -25,8 +24,9 @@ class DigitImages(ImageSet):
     held_out: int = Field(default=360, ge=1)
 
     def extent(self) -> tuple[tuple[int, int, int], int]:
-        """Return (1, 8, 8) and how many are not held out."""
-        return (1, 8, 8), self.n or 1797 - self.held_out
+        """Return (1, 8, 8) and how many are neither held out nor set aside."""
+        return (1, 8, 8), self.n or 1797 - self.held_out - self.fresh_rows
 
-    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return split_rows(labelled_images("digits")[0].numpy(), self.n, self.held_out, seeds, "digit_images")
+    def _sets(self, seeds: Sequence[int]) -> Parts:
+        images = labelled_images("digits")[0].numpy()
+        return divide(images, self.n, self.held_out, seeds, "digit_images", fresh_rows=self.fresh_rows)

@@ -6,18 +6,17 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
 from selfloop.core.capabilities import Capability
 from selfloop.core.events import Images, Kind
-from selfloop.data.base import Dataset, Split
+from selfloop.data.base import Parts, Split
+from selfloop.data.finite import Finite
 
 
-class ImageSet(Dataset):
+class ImageSet(Finite):
     """A data set whose events are images."""
 
     holds: ClassVar[Kind] = "images"
-    offers: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
+    always: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
 
     @abstractmethod
     def extent(self) -> tuple[tuple[int, int, int], int]:
@@ -28,10 +27,11 @@ class ImageSet(Dataset):
         """
 
     @abstractmethod
-    def _sets(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the training and held-out images, (R, n, C, H, W) and (R, m, C, H, W)."""
+    def _sets(self, seeds: Sequence[int]) -> Parts:
+        """Return the training and held-out images, (R, n, C, H, W) and (R, m, C, H, W), and those set aside."""
 
     def load(self, seeds: Sequence[int]) -> Split:
         """Return the images as they are, events (C, H, W) uint8."""
-        train, held_out = self._sets(seeds)
-        return Split(train=train, held_out=held_out, events=Images(tuple(train.shape[2:])))
+        parts = self._sets(seeds)
+        events = Images(tuple(parts.train.shape[2:]))
+        return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)

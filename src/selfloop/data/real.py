@@ -15,6 +15,7 @@ from torch import Tensor
 from selfloop.core.errors import RunError
 from selfloop.core.events import Events, read_events
 from selfloop.core.files import load_sealed, save_sealed
+from selfloop.core.samples import State
 from selfloop.data.base import DATA, Dataset, Split
 
 _SOME = 1 << 22
@@ -51,11 +52,13 @@ class RealRows:
         sets: by an arm's data key: which data set, which row of its moments, the hash, and n.
         events: of each data set.
         tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set.
+        files: what is kept beside it because nothing else has it, by file name; {} of files that are there already.
     """
 
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    files: dict[str, State] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, wanted: Iterable[tuple[str, Dataset, int]]) -> RealRows:
@@ -70,6 +73,7 @@ class RealRows:
             groups.setdefault(json.dumps(DATA.plain(data), sort_keys=True), (data, {}))[1][seed] = key
         for data, keys in groups.values():
             found._add(data, keys)
+            found.files |= data.files()
         return found
 
     def _add(self, data: Dataset, keys: Mapping[int, str]) -> None:
@@ -93,8 +97,13 @@ class RealRows:
         self.tensors[f"std-{number:03d}"] = torch.stack([std for _, std in moments])
 
     def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        save_sealed(path, self.tensors, {"sets": self.sets, "events": self.events})
+        """Write it, whole or not at all, after the files beside it."""
+        for leftover in (*path.parent.glob("data-*.safetensors"), *path.parent.glob(".data-*.safetensors.tmp")):
+            if leftover.name not in self.files:  # of another run, killed before it began
+                leftover.unlink()
+        for name, tensors in self.files.items():
+            save_sealed(path.with_name(name), tensors, {})
+        save_sealed(path, self.tensors, {"sets": self.sets, "events": self.events, "files": sorted(self.files)})
 
     @classmethod
     def read(cls, path: Path) -> RealRows:
@@ -104,11 +113,20 @@ class RealRows:
             RunError: it is missing or damaged.
         """
         tensors, about = load_sealed(path)
-        return cls(about["sets"], about["events"], tensors)
+        return cls(about["sets"], about["events"], tensors, {name: {} for name in about.get("files", ())})
 
     def agrees(self, other: RealRows) -> bool:
         """Whether the data that both know are the same."""
         return all(note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets)
+
+    def verify(self, folder: Path) -> None:
+        """Check the files beside it.
+
+        Raises:
+            RunError: one is missing or damaged.
+        """
+        for name in self.files:
+            load_sealed(folder / name)
 
     def hash(self, key: str) -> str:
         """Return the SHA-256 of an arm's real rows, by its data key."""
@@ -145,9 +163,9 @@ def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(split: Split, r: int) -> str:
-    """Return the SHA-256 of the training and held-out rows of arm r."""
+    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside."""
     digest = hashlib.sha256()
-    for x in (split.train[r], split.held_out[r]):
+    for x in (split.train[r], split.held_out[r], *(() if split.aside is None else (split.aside[r],))):
         digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

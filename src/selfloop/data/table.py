@@ -7,43 +7,91 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.events import Vectors
-from selfloop.data.base import DATA, Dataset, Split, split_rows
+from selfloop.data.base import DATA, Split, divide
+from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.tables import Rows, listed, read_rows
 
 
 @DATA.register
-class Table(Dataset):
+class Table(Finite):
     """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
 
     ``path`` ends in .csv (UTF-8, commas, header line), .npy, .npz (exactly one array) or .parquet. NumPy
     arrays are 2-D and their columns are called x0, x1, …. ``columns`` picks some, in that order. ``n`` None
-    trains on all rows that are not held out, ``held_out`` None holds out 20 % of the rows.
+    trains on all rows that are not held out or set aside, ``held_out`` None holds out 20 % of the rows.
+
+    ``held_out_path`` holds out the rows of another file instead, all of them or as many as ``held_out``, drawn by the
+    seed. It has the same columns in any order, and they are standardised as those of ``path`` are.
     """
 
     name: Literal["table"] = "table"
     path: FilePath
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
+    held_out_path: FilePath | None = None
     columns: list[str] | None = Field(default=None, min_length=1)
 
+    @model_validator(mode="after")
+    def _two_files(self) -> Table:
+        refuse_twice(self.path, self.held_out_path)
+        return self
+
     def load(self, seeds: Sequence[int]) -> Split:
-        """Read, check, standardise and split the table, events (number of columns,)."""
-        source = f"table {quoted(self.path)}"
-        rows = read_rows(self.path, self.columns)
-        shift, scale = _moments(rows, source)
-        m = max(1, round(0.2 * len(rows.values))) if self.held_out is None else self.held_out
-        train, held_out = split_rows((rows.values - shift) / scale, self.n, m, seeds, source)
-        events = Vectors(tuple(rows.columns), torch.from_numpy(shift), torch.from_numpy(scale))
-        return Split(train=train, held_out=held_out, events=events)
+        """Read, check, standardise and divide the table, events (number of columns,)."""
+        rows, source = read_rows(self.path, self.columns), f"table {quoted(self.path)}"
+        apart = None
+        if self.held_out_path is not None:
+            held_out = read_rows(self.held_out_path, self.columns, least=1)
+            apart = in_order(held_out, rows.columns, f"table {quoted(self.held_out_path)}")
+        return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 
-def _moments(rows: Rows, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and standard deviation (ddof 0) of each column, (d,) both; refuse constants."""
+def divide_rows(
+    rows: Rows,
+    n: int | None,
+    held_out: int | None,
+    seeds: Sequence[int],
+    source: str,
+    fresh_rows: int,
+    apart: np.ndarray | None,
+) -> Split:
+    """Standardise rows, and divide them as :func:`selfloop.data.base.divide` does; ``held_out`` None holds out 20 %."""
+    shift, scale = moments(rows, source)
+    if apart is None and held_out is None:
+        held_out = max(1, round(0.2 * len(rows.values)))
+    others = None if apart is None else (apart - shift) / scale
+    values = (rows.values - shift) / scale
+    parts = divide(values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
+    events = Vectors(tuple(rows.columns), torch.from_numpy(shift), torch.from_numpy(scale))
+    return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)
+
+
+def in_order(rows: Rows, columns: Sequence[str], source: str) -> np.ndarray:
+    """Return rows to hold out, (M, d), with their columns in the order of those to train on.
+
+    Raises:
+        DataError: they have other columns.
+    """
+    if missing := [name for name in columns if name not in rows.columns]:
+        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed(rows.columns)}")
+    if more := [name for name in rows.columns if name not in columns]:
+        raise DataError(
+            f"{source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
+        )
+    return rows.values[:, [rows.columns.index(name) for name in columns]]
+
+
+def moments(rows: Rows, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and standard deviation (ddof 0) of each column, (d,) both.
+
+    Raises:
+        DataError: a column never changes, or its spread is beyond float64.
+    """
     constant = rows.values.min(axis=0) == rows.values.max(axis=0)
     if constant.any():
         names = [name for name, same in zip(rows.columns, constant, strict=True) if same]

@@ -1,13 +1,14 @@
-"""Anything that can ``fit(X)`` and ``sample(n)`` as a generator: scikit-learn's mixtures and densities, or your own.
+"""Any object with ``fit(X)`` and ``sample(n)`` as a generator: a torch module, scikit-learn's mixtures, or your own.
 
-A fitted object is no tensor, so a state is what determines it: the rows it was fitted to, and a seed. It is fitted
-anew whenever it has to sample or to score, which costs a fit each time and always gives the same one.
+A model whose tensors can be read and put back is its tensors: it goes on from them in the next retraining, and samples
+with them. Of any other the state is what determines it, the rows it was fitted to and a seed; it is fitted anew
+whenever it has to sample or to score, which costs a fit each time and always gives the same one.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import contextlib
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -18,207 +19,285 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError
+from selfloop.core.events import Kind
+from selfloop.core.registry import TABLES
 from selfloop.core.samples import Samples, State
+from selfloop.core.seeding import seeded
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
+from selfloop.generators import scikit_learn
+from selfloop.generators.adapter import FAILURES, MODEL, Adapter, of_the_machine
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.learning.training import ROWS, Budget
+from selfloop.generators.factories import named, one_line, register, signature
+from selfloop.generators.scikit_learn import SKLEARN
+from selfloop.learning.training import EVENT, ROWS, Budget, parameters
 
-SKLEARN = {
-    "GaussianMixture": "sklearn.mixture",
-    "BayesianGaussianMixture": "sklearn.mixture",
-    "KernelDensity": "sklearn.neighbors",
-}
-"""The estimators of scikit-learn that can sample, and where they are."""
-
-_MADE: dict[str, Callable[..., Any]] = {}  # what this process was given by Estimator.of
+_MADE: dict[str, Callable[..., Any]] = TABLES.setdefault("model", {})  # what this program gave to Estimator.of
 _X, _COUNT, _SEED = (f"{ROWS}{name}" for name in ("x", "count", "seed"))
+_LOST = -1  # in the place of a seed: the last fit has failed
 
 
 @GENERATORS.register
 class Estimator(Sampler):
-    """An object with ``fit(X)`` and ``sample(n)``, made anew for every fit.
+    """An object with ``fit(X)`` and ``sample(n)``, made anew whenever it is needed; see docs/generators.md.
 
-    ``fit`` takes (N, d) float64; ``sample`` returns (n, d), or a tuple that begins with that. What they draw must
-    follow from a whole number ``random_state``: an attribute, where there is one, is set before both; ``sample`` is
-    given it where it takes an argument of that name. Samples are shuffled, as a mixture's come component by component.
-    Where there is ``score_samples(X)``, it is the log density, (N,).
+    It is made, fitted and sampled with torch's, NumPy's and Python's global generators seeded from the experiment's
+    streams, and these are restored afterwards. ``fit`` and ``sample`` are also given a ``seed``, a ``random_state`` or
+    a ``generator`` where they take an argument of that name, and an attribute ``random_state`` is set before both.
+    Samples are shuffled, as a mixture's come component by component.
 
-    In generation 0 a fit that fails is an error of the settings. Later ones are data: a model that can no longer be
-    fitted has diverged, and samples NaN.
+    In generation 0 a fit that fails, and samples that are not finite, are errors of the settings. Later ones are data:
+    a model that can no longer be fitted has diverged, and samples NaN.
 
-    State: ``rows.x`` (R, N, d) float64, padded with zeros from ``rows.count`` (R,) on to the longest of the arms, and
-    ``rows.seed`` (R,). There are no parameters.
+    State: ``rows.seed`` (R,) of the last fit, or −1 where that has failed, and
+
+    - with ``state_dict`` and ``load_state_dict``: ``model.*`` and ``buffers.model.*``, the model's tensors (R, …), of
+      which the former are the parameters, and ``event`` (R, ·), the shape of an event;
+    - else ``rows.x`` (R, N, *event), padded with zeros from ``rows.count`` (R,) on to the longest of the arms.
 
     Attributes:
         estimator: one of :data:`SKLEARN`, or "module:name" of what was given to :meth:`of`.
         arguments: with which it is made.
+        has: what metrics may ask of it, a log density or parameters; :meth:`of` finds out.
     """
 
     name: Literal["estimator"] = "estimator"
     estimator: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density",))
+    has: tuple[Literal["density", "parameters"], ...] = Field(default=("density",), strict=False)
+    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors", "images"))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own training set.
     stack: ClassVar[int] = 1
 
+    @property
+    def offers(self) -> frozenset[Capability]:  # type: ignore[override]
+        """What its models have."""
+        return frozenset(self.has)
+
     @classmethod
-    def of(cls, factory: Callable[..., Any], **arguments: JsonValue) -> Estimator:
-        """Return the generator whose models are ``factory(**arguments)``.
+    def of(cls, factory: Any, **arguments: JsonValue) -> Estimator:
+        """Return the generator whose models are ``factory(**arguments)``, after making one to see what it offers.
 
         Settings record the name of the factory and the arguments, so that a run is resumed by a program that gives the
-        same ones; what stands behind the name is not checked. Only this process knows the factory, and the command line
-        refuses to run it, but reads and reports its runs.
+        same ones; what stands behind the name is not checked. Only this program and its workers know the factory: the
+        command line reads and reports its runs, and goes on with them where ``--import`` names a file that calls this.
 
         Args:
-            factory: a class, or a function of a module.
+            factory: a class, a function, a ``functools.partial`` of one by keywords, or an object to copy, which brings
+                the weights that all arms begin with.
             arguments: plain values, as in YAML.
 
         Raises:
-            ValueError: the factory is a lambda or local, and so has no name of its own.
+            ConfigError: no model can be made so, it cannot fit or sample, or the name stands for something else.
         """
-        name = f"{factory.__module__}:{factory.__qualname__}"
-        if "<" in name:
-            raise ValueError(f"{name} has no name of its own: define it at the top of its module")
-        _MADE[name] = factory
-        return cls(estimator=name, arguments=arguments)
+        name, make, given = named(factory, arguments)
+        with seeded(0):
+            has = Adapter(name, _called(name, make, given)).offers()
+        register(_MADE, name, make)
+        return cls(estimator=name, arguments=given, has=has)
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Estimator:
-        if ":" in self.estimator:
-            return self
-        if self.estimator not in SKLEARN:
-            raise ValueError(f"no estimator is called {self.estimator!r}{nearest(self.estimator, list(SKLEARN))}")
-        if "random_state" in self.arguments:
-            raise ValueError("random_state follows from the experiment's seeds: leave it out of the arguments")
-        factory = self._factory
-        known = list(inspect.signature(factory).parameters)
-        if unknown := [name for name in self.arguments if name not in known]:
-            raise ValueError(f"{self.estimator} has no argument {unknown[0]!r}{nearest(unknown[0], known)}")
-        factory(**self.arguments)._validate_params()
-        if self.estimator == "KernelDensity" and self.arguments.get("kernel", "gaussian") not in ("gaussian", "tophat"):
-            raise ValueError(
-                f"KernelDensity cannot sample from kernel {self.arguments['kernel']!r}: use gaussian or tophat"
-            )
+        if ":" not in self.estimator:
+            scikit_learn.check(self.estimator, self.arguments, self.has)
         return self
 
     @property
     def _factory(self) -> Callable[..., Any]:
         if self.estimator in SKLEARN:
-            found: Callable[..., Any] = getattr(importlib.import_module(SKLEARN[self.estimator]), self.estimator)
-            return found
+            return scikit_learn.found(self.estimator)
         if self.estimator not in _MADE:
             raise ConfigError(
-                f"generator.estimator {self.estimator!r} is known only to a program that gives it to Estimator.of, "
-                "and not to its worker processes: run it from there with workers=0"
+                f"generator.estimator {self.estimator!r} is known only to a program that gives it to Estimator.of: "
+                "run it from there, or name its file with --import"
             )
         return _MADE[self.estimator]
 
+    def _made(self, device: Device = HERE) -> Adapter:
+        """Return a new model, on the run's device where its factory takes an argument of that name."""
+        factory, more = self._factory, {}
+        if device.team.device.type != "cpu" and "device" in signature(factory) and "device" not in self.arguments:
+            more = {"device": device.team.device}
+        return Adapter(self.estimator, _called(self.estimator, factory, self.arguments | more))
+
     def init(self, event: Sequence[int], streams: Streams) -> State:
-        """Return states of no rows, which sample NaN."""
-        (d,) = event
-        r = len(streams.seeds)
-        return {
-            _X: torch.zeros(r, 0, d, dtype=self.dtype),
-            _COUNT: torch.zeros(r, dtype=torch.int64),
-            _SEED: _seeds(streams, "fit"),
-        }
+        """Return the tensors of new models, or states of no rows, which sample NaN; an event is (d,) or (C, H, W).
+
+        Raises:
+            ConfigError: no model can be made, or it is one of vectors and events are images.
+        """
+        if self.estimator in SKLEARN and len(event) != 1:
+            raise ConfigError(f"generator.estimator {self.estimator} makes vectors, and the data are images")
+        models = []
+        for seed in _seeds(streams, "init").tolist():
+            with seeded(seed):
+                models.append(self._made())
+        notes = {_SEED: _seeds(streams, "fit")}
+        if models[0].stateful:
+            return _stacked([model.leaves() for model in models]) | notes | {EVENT: torch.tensor([event] * len(models))}
+        dtype = self.dtype if len(event) == 1 else torch.uint8
+        rows = torch.zeros(len(models), 0, *event, dtype=dtype)
+        return {_X: rows, _COUNT: torch.zeros(len(models), dtype=torch.int64)} | notes
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
-        """Return the rows to fit to; neither ``state`` nor ``budget`` plays a part.
+        """Return the tensors of models that go on from ``state``, or the rows to fit to; ``budget`` plays no part.
 
         Raises:
-            ConfigError: it is generation 0, and the estimator cannot be fitted to them.
+            ConfigError: it is generation 0, and the model cannot be fitted to them; or the model is no longer the one
+                whose tensors these are.
         """
-        x = data.x[:, : int(data.count.max())].to(self.dtype)
+        seeds = _seeds(streams, "fit")
+        if _X not in state:
+            arms = range(len(seeds))
+            return _stacked([self._refitted(_arm(state, r), data.arm(r), seeds[r], streams, device) for r in arms])
+        x = data.x[:, : int(data.count.max())].to(state[_X].dtype)
         used = torch.arange(x.shape[1]) < data.count.unsqueeze(1)
-        fitted = {
-            _X: torch.where(used.unsqueeze(-1), x, torch.zeros_like(x)),
-            _COUNT: data.count.clone(),
-            _SEED: _seeds(streams, "fit"),
-        }
-        if streams.generation == 0:
-            for r in range(len(x)):
-                try:
-                    self._model(fitted, r)
-                except (ValueError, ArithmeticError) as error:
-                    raise ConfigError(f"generator.estimator {self.estimator}: {_one_line(error)}") from error
+        used = used.view(*used.shape, *[1] * (x.ndim - 2))
+        fitted = {_X: torch.where(used, x, torch.zeros_like(x)), _COUNT: data.count.clone(), _SEED: seeds}
+        for r in range(len(x)) if streams.generation == 0 else ():
+            try:
+                self._from_rows(_arm(fitted, r), device)
+            except FAILURES as error:
+                raise self._failure(error) from error
         return fitted
 
-    def _model(self, state: State, r: int) -> Any:
-        """Return one arm's fitted model; None where there are no rows, or not all are finite."""
-        rows = state[_X][r, : int(state[_COUNT][r])]
-        if len(rows) == 0 or not torch.isfinite(rows).all():
+    def _refitted(self, state: State, x: Tensor, seed: Tensor, streams: Streams, device: Device) -> State:
+        """Return one arm's state after its model was fitted to rows (N, *event), marked where that failed."""
+        lost = state | {_SEED: torch.full_like(state[_SEED], _LOST)}
+        if not _usable(x):
+            return lost
+        with seeded(int(seed)):
+            model = self._made(device)
+            model.load(state)
+            try:
+                model.fit(x, int(seed))
+            except FAILURES as error:
+                if streams.generation == 0 or of_the_machine(error):
+                    raise self._failure(error) from error
+                return lost
+        fitted = model.leaves() | {_SEED: seed.reshape(1), EVENT: state[EVENT]}
+        wrong = [name for name, leaf in parameters(fitted).items() if not torch.isfinite(leaf).all()]
+        if wrong and streams.generation == 0:
+            what = wrong[0].removeprefix(MODEL)
+            raise model.refusal(f"{what} is not finite after the first fit: train more gently, or scale the data")
+        return fitted
+
+    def _failure(self, error: Exception) -> ConfigError:
+        return ConfigError(f"generator.estimator {self.estimator}: {one_line(error)}")
+
+    def _from_rows(self, state: State, device: Device) -> Adapter | None:
+        """Return one arm's model fitted to the rows of its state; None where there are none, or not all are finite."""
+        x = state[_X][0, : int(state[_COUNT])]
+        if not _usable(x):
             return None
-        model = self._factory(**self.arguments)
-        if hasattr(model, "random_state"):
-            model.random_state = int(state[_SEED][r])
         # How a sum is split over threads changes its last digits.
-        with threadpool_limits(1):
-            model.fit(rows.numpy().copy())
+        with seeded(int(state[_SEED])), threadpool_limits(1):
+            model = self._made(device)
+            model.fit(x, int(state[_SEED]))
         return model
 
-    def _sound(self, state: State, r: int) -> Any:
+    def _fitted(self, state: State, device: Device = HERE) -> Adapter | None:
         """Return one arm's fitted model; None where it has diverged."""
-        try:
-            return self._model(state, r)
-        except (ValueError, ArithmeticError):
+        if _X in state:
+            try:
+                return self._from_rows(state, device)
+            except FAILURES as error:
+                if of_the_machine(error):
+                    raise
+                return None
+        if int(state[_SEED]) == _LOST:
             return None
+        with seeded(int(state[_SEED])):
+            model = self._made(device)
+            model.load(state)
+        return model
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Fit, and draw (R, n, d) samples in random order.
+        """Draw (R, n, *event) samples in random order; NaN, and floats therefore, of an arm that has diverged.
 
         Raises:
-            ConfigError: the model cannot be told what to draw from, or draws something else than n rows.
+            ConfigError: a model draws something else than n events; or what is not finite, or nothing, in generation 0.
         """
         orders = streams.permutations("estimator/order", [n] * len(streams.seeds))
-        drawn = torch.full((len(orders), n, state[_X].shape[2]), torch.nan, dtype=self.dtype)
+        first = state[_SEED] == _seeds(streams.at(0), "fit")  # latents may be those of generation 0 in all
+        drawn = []
         for r, (order, seed) in enumerate(zip(orders, _seeds(streams, "sample").tolist(), strict=True)):
-            model = self._sound(state, r)
-            if model is not None:
-                drawn[r] = torch.from_numpy(self._draw(model, n, drawn.shape[2], seed)[order])
-        return drawn
+            x = self._drawn(_arm(state, r), n, seed, bool(first[r]), device)
+            drawn.append(x[torch.from_numpy(order)].unsqueeze(0))
+        return torch.cat(drawn)
 
-    def _draw(self, model: Any, n: int, d: int, seed: int) -> np.ndarray:
-        if "random_state" in inspect.signature(model.sample).parameters:
-            found = model.sample(n, random_state=seed)
-        elif hasattr(model, "random_state"):
-            model.random_state = seed
-            found = model.sample(n)
-        else:
-            raise ConfigError(
-                f"generator.estimator {self.estimator} cannot be told what to draw: give its sample an argument "
-                "random_state, or the object an attribute of that name that sample follows"
+    def _drawn(self, state: State, n: int, seed: int, first: bool, device: Device) -> Tensor:
+        """Draw one arm's samples (n, *event); ``first`` says that its fit was generation 0's."""
+        event = state[_X].shape[2:] if _X in state else tuple(state[EVENT][0].tolist())
+        lost = torch.full((n, *event), torch.nan, dtype=self.dtype if len(event) == 1 else torch.float32)
+        model = self._fitted(state, device)
+        if model is None:
+            return lost
+        try:
+            with seeded(seed):
+                x = model.sample(n, event, seed)
+        except FAILURES as error:
+            if first or of_the_machine(error):
+                raise self._failure(error) from error
+            return lost
+        if first and not torch.isfinite(x).all():
+            raise model.refusal(
+                "it sampled what is not finite after the first fit: train more gently, or scale the data"
             )
-        rows = np.asarray(found[0] if isinstance(found, tuple) else found, dtype=np.float64)
-        if rows.shape != (n, d):
-            raise ConfigError(f"generator.estimator {self.estimator} sampled {rows.shape}, and not {(n, d)}")
-        return rows
+        return x
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
-        """Fit, and return the log density of (R, N, d) points, (R, N); NaN where the model has diverged.
+        """Return the log density of (R, N, *event) points, (R, N) float64; NaN where the model has diverged.
 
         Raises:
-            ConfigError: the model has no ``score_samples``.
+            ConfigError: the model has none, or it is no array (N,).
         """
         values = torch.full(x.shape[:2], torch.nan, dtype=self.dtype)
-        for r, points in enumerate(x.to(self.dtype)):
-            model = self._sound(state, r)
+        for r, points in enumerate(x):
+            one = _arm(state, r)
+            model = self._fitted(one)
             if model is None:
                 continue
-            if not hasattr(model, "score_samples"):
-                raise ConfigError(f"generator.estimator {self.estimator} has no score_samples, and so no likelihood")
-            with threadpool_limits(1):
-                values[r] = torch.from_numpy(np.asarray(model.score_samples(points.numpy()), dtype=np.float64))
+            threads = threadpool_limits(1) if _X in state else contextlib.nullcontext()
+            try:
+                with seeded(int(one[_SEED])), threads:
+                    values[r] = model.log_prob(points)
+            except (ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+                continue
+            except FAILURES as error:
+                raise self._failure(error) from error
         return values
 
 
+def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Return ``factory(**arguments)``.
+
+    Raises:
+        ConfigError: it cannot be called so.
+    """
+    try:
+        return factory(**copy.deepcopy(arguments))  # a list among them is the settings', not the model's
+    except (TypeError, *FAILURES) as error:
+        if of_the_machine(error):
+            raise
+        raise ConfigError(f"generator.estimator {name}: no model can be made ({one_line(error)})") from error
+
+
+def _arm(state: State, r: int) -> State:
+    return {name: leaf[r : r + 1] for name, leaf in state.items()}
+
+
+def _stacked(arms: list[State]) -> State:
+    return {name: torch.cat([arm[name] for arm in arms]) for name in arms[0]}
+
+
+def _usable(x: Tensor) -> bool:
+    """Whether there are rows, and all are finite."""
+    return len(x) > 0 and bool(torch.isfinite(x).all())
+
+
 def _seeds(streams: Streams, purpose: str) -> Tensor:
-    """Return a ``random_state`` an arm, which is 32 bits to scikit-learn; (R,) int64."""
+    """Return a seed an arm, which is 32 bits to NumPy and scikit-learn; (R,) int64."""
     return streams.integers(f"estimator/{purpose}", 2**32, ())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

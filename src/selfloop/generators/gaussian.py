@@ -21,6 +21,10 @@ from selfloop.learning.training import Budget
 class Gaussian(Sampler):
     """N(μ, Σ) with the sample mean and the unbiased sample covariance (Eqs. 4–5 of Bertrand et al. 2024).
 
+    Of rows that count w_i they are μ = Σ_i w_i x_i / V₁ and Σ = Σ_i w_i (x_i − μ)(x_i − μ)ᵀ / (V₁ − V₂ / V₁), where
+    V₁ = Σ_i w_i and V₂ = Σ_i w_i²: unbiased for independent rows of one distribution, whatever they count. For n rows
+    that count alike the divisor is n − 1, whatever that is: the scale of weights means nothing.
+
     State: ``mean`` (R, d) and ``covariance`` (R, d, d), float64. With fewer than d + 1 rows Σ is singular, which
     sampling bears.
     """
@@ -41,13 +45,9 @@ class Gaussian(Sampler):
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the closed-form fit (Eq. 5); neither ``state`` nor ``budget`` plays a part."""
-        x = data.x.to(self.dtype)
-        used = (torch.arange(x.shape[1]) < data.count.unsqueeze(1)).to(self.dtype).unsqueeze(-1)
-        n = data.count.to(self.dtype).view(-1, 1)
-        mean = (x * used).sum(1) / n
-        centred = (x - mean.unsqueeze(1)) * used
-        covariance = centred.transpose(1, 2) @ centred / (n - 1).unsqueeze(-1)
-        return {"mean": mean, "covariance": covariance}
+        # One arm at a time: the order of a sum depends on the padding, and on how many matrices are multiplied.
+        fitted = [_moments(*data.rows(r, self.dtype)) for r in range(len(data.count))]
+        return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
@@ -64,6 +64,16 @@ class Gaussian(Sampler):
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1, keepdim=True)
         log_prob: Tensor = -0.5 * (whitened.square().sum(1) + log_det + x.shape[-1] * math.log(2 * math.pi))
         return log_prob
+
+
+def _moments(x: Tensor, weight: Tensor) -> State:
+    """Return the mean (d,) and covariance (d, d) of rows (n, d) that count ``weight`` (n,)."""
+    weight = weight.unsqueeze(1)
+    total = weight.sum()
+    mean = (weight * x).sum(0) / total
+    centred = weight.sqrt() * (x - mean)
+    covariance = centred.T @ centred / (total - weight.square().sum() / total)
+    return {"mean": mean, "covariance": covariance}
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:

@@ -61,46 +61,49 @@ class GaussianMixture(Sampler):
         """Return a maximum of the likelihood near ``state``; ``budget`` plays no part."""
         # One arm at a time: they need different numbers of iterations, and get the bits that they have alone.
         fitted = [
-            self._fit(_arm(state, r), data.arm(r).to(self.dtype).clone(), rng)
+            self._fit(_arm(state, r), *data.rows(r, self.dtype), rng)
             for r, rng in enumerate(streams.numpy("k-means++"))
         ]
         return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
 
-    def _fit(self, arm: State, x: Tensor, rng: np.random.Generator) -> State:
+    def _fit(self, arm: State, x: Tensor, weight: Tensor, rng: np.random.Generator) -> State:
         if not torch.isfinite(x).all():
             return {name: torch.full_like(leaf, math.nan) for name, leaf in arm.items()}
         if all(torch.equal(leaf, leaf[:1].expand_as(leaf)) for leaf in arm.values()):
-            arm = self._start(x, rng)
+            arm = self._start(x, weight, rng)
         before = -math.inf
         for _ in range(self.iterations):
             joint = log_joint(arm, x)
             total = joint.logsumexp(0)
-            if not float(total.mean()) - before >= self.tolerance:
+            gained = float((weight * total).sum() / weight.sum())
+            if not gained - before >= self.tolerance:
                 break
-            arm, before = self._maximised(arm, (joint - total).exp(), x), float(total.mean())
+            arm, before = self._maximised(arm, (joint - total).exp() * weight, x), gained
         return arm
 
-    def _start(self, x: Tensor, rng: np.random.Generator) -> State:
+    def _start(self, x: Tensor, weight: Tensor, rng: np.random.Generator) -> State:
         """Choose rows as centres by k-means++ (Arthur & Vassilvitskii 2007), with the spread that is left about them.
 
         One covariance for all: those of the single clusters may be of too few rows, and lead to a spike.
         """
-        chosen = [int(rng.integers(len(x)))]
+        chosen = [_chosen(weight, rng)]
         for _ in range(1, self.components):
-            away = (x[:, None] - x[chosen]).square().sum(2).min(1).values.numpy()
-            share = away / away.sum() if away.sum() > 0 else None
-            chosen.append(int(rng.choice(len(x), p=share)))
+            away = weight * (x[:, None] - x[chosen]).square().sum(2).min(1).values
+            chosen.append(_chosen(away if away.sum() > 0 else weight, rng))
         nearest = (x[:, None] - x[chosen]).square().sum(2).min(1).indices
         left = x - x[chosen][nearest]
         k = self.components
         return {
             "weights": torch.full((k,), 1 / k, dtype=self.dtype),
             "means": x[chosen],
-            "covariances": self._floored((left.T @ left / len(x)).repeat(k, 1, 1)),
+            "covariances": self._floored(((weight.unsqueeze(1) * left).T @ left / weight.sum()).repeat(k, 1, 1)),
         }
 
     def _maximised(self, arm: State, belongs: Tensor, x: Tensor) -> State:
-        """Return the mixture that is most likely if a row is of component j with probability ``belongs`` (k, N)."""
+        """Return the most likely mixture of rows that count ``belongs`` (k, N) in a component.
+
+        That is how probably they are of it, times what they count.
+        """
         rows = belongs.sum(1)
         alive = rows > torch.finfo(self.dtype).eps
         share = belongs / rows.clamp_min(torch.finfo(self.dtype).eps).unsqueeze(1)
@@ -149,3 +152,9 @@ def log_joint(arm: State, x: Tensor) -> Tensor:
 
 def _arm(state: State, r: int) -> State:
     return {name: leaf[r].clone() for name, leaf in state.items()}
+
+
+def _chosen(weight: Tensor, rng: np.random.Generator) -> int:
+    """Draw one of n rows by weight (n,)."""
+    alike = bool((weight == weight[0]).all())
+    return int(rng.choice(len(weight), p=None if alike else (weight / weight.sum()).numpy()))

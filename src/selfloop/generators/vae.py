@@ -10,7 +10,6 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from selfloop.core.capabilities import Capability
 from selfloop.core.replicas import add
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
@@ -46,7 +45,6 @@ class VAE(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; s = 1, and events are vectors (d,)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -83,27 +82,46 @@ class Blocks:
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-class Batches:
-    """Shuffled minibatches: each arm walks through its own rows in fresh random order, epoch after epoch.
+_DRAWN = 1 << 12  # rows that are drawn by weight at a time
 
-    A batch may span two epochs, so all have ``batch_size`` rows, also where that is more than the arm has.
+
+class Batches:
+    """Minibatches of each arm's own rows, all of ``batch_size``, also where that is more than the arm has.
+
+    Rows that count alike are shuffled: an arm walks through them in fresh random order, epoch after epoch, and a batch
+    may span two. Where rows are weighed each is drawn by itself: with replacement, and by its weight.
     """
 
     def __init__(self, data: Samples, batch_size: int, streams: Streams) -> None:
-        self._data, self._streams = data, streams
-        self._counts = [int(count) for count in data.count]
-        self._arms = torch.arange(len(self._counts)).unsqueeze(1)
+        self._data = data
+        self._streams = [Streams((seed,), streams.generation) for seed in streams.seeds]
+        self._arms = torch.arange(len(self._streams)).unsqueeze(1)
+        self._weighed = [] if data.weight is None else [data.counting(r) for r in range(len(self._streams))]
         self._rows = Blocks(self._draw, (batch_size,), size=1 << 13)
 
     def _draw(self, shape: tuple[int, ...], block: int) -> Tensor:
         """Return the rows, (R, steps, B), at which the walks are in a block of steps."""
-        start, walks = block * math.prod(shape), []
-        for seed, count in zip(self._streams.seeds, self._counts, strict=True):
-            stream = Streams(seeds=(seed,), generation=self._streams.generation)
-            epochs = range(start // count, (start + math.prod(shape) - 1) // count + 1)
-            walk = np.concatenate([stream.permutations("order", [count], epoch)[0] for epoch in epochs])
-            walks.append(walk[start - epochs[0] * count :][: math.prod(shape)])
-        return torch.from_numpy(np.stack(walks)).view(len(walks), *shape)
+        size, walks = math.prod(shape), []
+        start = block * size
+        for r, count in enumerate(map(int, self._data.count)):
+            length = _DRAWN if self._weighed else count
+            epochs = range(start // length, (start + size - 1) // length + 1)
+            walk = torch.cat([self._drawn(r, epoch) if self._weighed else self._order(r, epoch) for epoch in epochs])
+            walks.append(walk[start - epochs[0] * length :][:size])
+        return torch.stack(walks).view(len(walks), *shape)
+
+    def _order(self, r: int, epoch: int) -> Tensor:
+        """Return all rows of an arm in random order, (count,)."""
+        (order,) = self._streams[r].permutations("order", [int(self._data.count[r])], epoch)
+        return torch.from_numpy(order)
+
+    def _drawn(self, r: int, part: int) -> Tensor:
+        """Return rows of an arm drawn by weight, (_DRAWN,)."""
+        (rng,) = self._streams[r].numpy("order/weighed", part)
+        rows, weight = self._weighed[r]
+        edges = weight.cumsum(0)
+        drawn = torch.searchsorted(edges, torch.from_numpy(rng.random(_DRAWN)) * edges[-1], right=True)
+        return rows[drawn.clamp_max(len(rows) - 1)]  # rounding may carry a number to the last edge
 
     def __getitem__(self, step: int) -> Tensor:
         """Return the batch of one step, (R, B, *event)."""
@@ -142,18 +160,19 @@ class EMA(Frozen):
 
 OPTIMIZER, SHADOW, LOSS, FAILED, EVENT = "optimizer.", "ema.", "loss", "failed", "event"
 ROWS = "rows."  # training rows that a model without parameters keeps
+BUFFERS = "buffers."  # what a user's model keeps beside its parameters: running statistics, counters
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCALE = f"{OPTIMIZER}scale"
 _DONE, _TOTAL = "fit.steps", "fit.loss"  # of a fit under way
 
 
 def parameters(state: State) -> State:
-    """Return the model's own parameters, no optimiser moments, no average, no rows, no notes, in alphabetic order.
+    """Return the model's own parameters in alphabetic order: no optimiser moments, average, rows, buffers or notes.
 
     Sums over leaves run in this order: a state read back from a file comes in another.
     """
-    notes = (LOSS, FAILED, EVENT, _DONE, _TOTAL)
-    return {k: v for k, v in sorted(state.items()) if not k.startswith((OPTIMIZER, SHADOW, ROWS)) and k not in notes}
+    notes, others = (LOSS, FAILED, EVENT, _DONE, _TOTAL), (OPTIMIZER, SHADOW, ROWS, BUFFERS)
+    return {k: v for k, v in sorted(state.items()) if not k.startswith(others) and k not in notes}
 
 
 def averaged(state: State) -> State:

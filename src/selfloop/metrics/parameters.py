@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from selfloop.core.replicas import add
@@ -12,9 +13,15 @@ from selfloop.metrics.base import METRICS, Evidence, Metric
 
 
 def parameter_distance(a: State, b: State) -> Tensor:
-    """Return ‖θ_a − θ_b‖₂ / p per arm, (R,) float64, with p the number of parameters of one arm (Figure 9)."""
+    """Return ‖θ_a − θ_b‖₂ / p per arm, (R,) float64, with p the number of parameters of one arm (Figure 9).
+
+    NaN where the two have not the same parameters, as before a fit that makes them.
+    """
+    copies = len(next(iter(a.values())))
     a, b = parameters(a), parameters(b)
-    square = add([(a[k].double() - b[k].double()).flatten(1).square().sum(1) for k in a])
+    if not a or {k: v.shape for k, v in a.items()} != {k: v.shape for k, v in b.items()}:
+        return torch.full((copies,), torch.nan, dtype=torch.float64)
+    square = add([(a[k].double() - b[k].double()).reshape(copies, -1).square().sum(1) for k in a])
     return square.sqrt() / sum(leaf[0].numel() for leaf in a.values())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
@@ -30,7 +31,8 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
         pairs = (a - b[assignment(cost)]).square().sum(1)
         weights = torch.full_like(pairs, 1 / len(a))
     else:
-        import ot  # slow to import, and only sets of unequal size need it
+        with seeded(0):  # importing it draws random numbers
+            import ot  # slow to import, and only sets of unequal size need it
 
         plan = ot.emd(np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b)), cost.numpy(), numItermax=10_000_000)
         row, column = (torch.from_numpy(index) for index in np.nonzero(plan))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
 from selfloop.core.errors import ConfigError
 from selfloop.core.registry import Family
@@ -54,9 +55,8 @@ class Pool:
             there = f"there are those of 0 to {self.t - 1}" if self.t else "there are none yet"
             raise ConfigError(f"mixing asks generation {self.t} for samples of generation {g}: {there}")
         found = self.history(g)
-        if k is None:
-            return found
-        if not 0 <= k <= (count := int(found.count[0])):
+        count = int(found.count[0])
+        if not 0 <= (k := count if k is None else k) <= count:
             raise ConfigError(
                 f"mixing asks for {k} samples of generation {g}, which has {count}: let draws(t, n) return enough"
             )
@@ -85,7 +85,13 @@ class Mixing(Protocol):
 
 
 class Regime(Frozen, ABC):
-    """A regime with the usual answers: as many samples as real rows, no ratio, its settings as label."""
+    """A regime with the usual answers: as many samples as real rows, no ratio, its settings as label.
+
+    Attributes:
+        needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows.
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
 
     def draws(self, t: int, n: int) -> int:
         """Return how many rows generation t must sample, given n real ones; metrics look at n of them at most."""
@@ -133,13 +139,20 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
     event = tuple(pool.real.x.shape[2:])
     if tuple(found.x.shape[2:]) != event or len(found.x) != 1 or found.x.dtype != pool.real.x.dtype:
         shape = f"{found.x.dtype} {tuple(found.x.shape)}"
+        rows = ", ".join(map(str, event))
         raise ConfigError(
-            f"{what} returned {shape} for generation {pool.t}: rows are {pool.real.x.dtype} (1, N, *{event})"
+            f"{what} returned {shape} for generation {pool.t}: rows are {pool.real.x.dtype} (1, N, {rows})"
         )
-    if int(found.count[0]) < 1:
+    count = int(found.count[0])
+    if count < 1:
         raise ConfigError(f"{what} left nothing to train generation {pool.t} on: keep at least one row")
+    if not torch.isfinite(found.arm(0)).all():
+        raise ConfigError(f"{what} gave generation {pool.t} rows that are not finite: leave them out")
+    born = found.born[0, :count]
+    if int(born.min()) < 0 or int(born.max()) > pool.t:
+        raise ConfigError(f"{what} gave generation {pool.t} rows that are not born yet: born is 0 … {pool.t}")
     if found.weight is not None:
-        used = found.weight[0, : int(found.count[0])]
+        used = found.weight[0, :count]
         if not torch.isfinite(used).all() or (used < 0).any() or not (used > 0).any():
             raise ConfigError(f"{what} gave generation {pool.t} weights that are negative, all zero or not finite")
     return found

@@ -41,7 +41,7 @@ def _recipes() -> Iterator[tuple[str, str, str, str]]:
     from selfloop.core.recipes import read_recipe, recipes
 
     for name in recipes():
-        yield name, yaml.safe_load(read_recipe(name))["description"], "", ""
+        yield name, yaml.safe_load(read_recipe(name)).get("description", ""), "", ""
 
 
 def _members(what: What) -> Iterator[tuple[str, str, str, str]]:

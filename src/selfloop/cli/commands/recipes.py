@@ -11,5 +11,8 @@ def command() -> int:
     import yaml
 
     # Not as experiments: a list need not wait for torch, and the tests see to it that every recipe is one.
-    show(("recipe", "what it is"), [(name, yaml.safe_load(read_recipe(name))["description"]) for name in recipes()])
+    show(
+        ("recipe", "what it is"),
+        [(name, yaml.safe_load(read_recipe(name)).get("description", "")) for name in recipes()],
+    )
     return 0

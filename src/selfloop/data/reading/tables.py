@@ -52,19 +52,20 @@ class Rows:
         return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines is not None else "")
 
 
-def read_rows(path: str, columns: list[str] | None = None) -> Rows:
+def read_rows(path: str, columns: list[str] | None = None, least: int = 3) -> Rows:
     """Read a table: .csv (UTF-8, commas, header line), .npy, .npz (exactly one array) or .parquet, by its ending.
 
     Args:
         path: of the file.
         columns: which, in that order; None takes all. Those of NumPy's 2-D arrays are called x0, x1, ….
+        least: how many rows there must be; of 3, two train and one is held out.
 
     Raises:
         DataError: it cannot be read, is too short to split, or has a value that is missing or infinite.
     """
     source = f"table {quoted(path)}"
     rows = _read(path, columns, source)
-    _refuse_bad_values(rows, source)
+    refuse_bad_values(rows, source, least)
     return rows
 
 
@@ -239,10 +240,15 @@ def _floats(column: Any) -> np.ndarray:
     return np.asarray(column.cast("float64", safe=False).to_numpy())
 
 
-def _refuse_bad_values(rows: Rows, source: str) -> None:
-    """Refuse tables too short to split, and NaN and infinity, naming the first."""
-    if len(rows.values) < 3:
-        raise DataError(f"{source} has {len(rows.values)} rows; it needs 3, 2 to train on and 1 to hold out")
+def refuse_bad_values(rows: Rows, source: str, least: int = 3) -> None:
+    """Refuse tables too short to split, and NaN and infinity, naming the first.
+
+    Raises:
+        DataError: with what is wrong and where.
+    """
+    if len(rows.values) < least:
+        needs = "3, 2 to train on and 1 to hold out" if least == 3 else str(least)
+        raise DataError(f"{source} has {len(rows.values)} rows; it needs {needs}")
     bad = ~np.isfinite(rows.values)
     if bad.any():
         row, column = np.argwhere(bad)[0]

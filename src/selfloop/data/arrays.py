@@ -1,0 +1,201 @@
+"""Data that a program has in memory: numbers and images, from NumPy, torch or pandas.
+
+Settings know rows by their SHA-256. The run directory keeps the rows themselves, so that a run goes on, and is read,
+where the program is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from torch import Tensor
+
+from selfloop.core.config import BASE, one_line
+from selfloop.core.errors import ConfigError, DataError
+from selfloop.core.samples import State
+from selfloop.data import kept
+from selfloop.data.base import DATA, Parts, Split
+from selfloop.data.finite import Finite
+from selfloop.data.image_files import divide_images
+from selfloop.data.image_set import ImageSet
+from selfloop.data.reading.memory import is_array, read_array
+from selfloop.data.reading.tables import Rows
+from selfloop.data.table import divide_rows, in_order, moments
+
+SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Held(Finite):
+    """Rows in memory; made by :func:`array`.
+
+    Attributes:
+        sha256: of the rows.
+        shape: of all of them, (N, *event).
+        held_out_sha256: of the rows to hold out, where these are given beside them.
+        n: how many train; None is all that are not held out or set aside.
+        held_out: how many are held out, of the rows given for that where there are some.
+    """
+
+    sha256: SHA256
+    shape: list[int] = Field(min_length=2)
+    held_out_sha256: SHA256 | None = None
+    n: int | None = Field(default=None, ge=2)
+    held_out: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _beside_the_settings(self, info: ValidationInfo) -> Held:
+        if (folder := (info.context or {}).get(BASE)) is not None:
+            kept.look_in(folder)  # settings out of a run directory: its rows lie beside them
+        if self.held_out_sha256 == self.sha256:
+            raise ValueError("held_out holds the rows to train on: give others, or a number to hold out some of them")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What messages call it."""
+        return f"array {tuple(self.shape)}"
+
+    def rows(self) -> Tensor:
+        """Return all rows, (N, *event).
+
+        Raises:
+            DataError: neither this process nor a run directory that it has opened holds them.
+        """
+        return kept.find(self.sha256, self.source)
+
+    def apart(self) -> Tensor | None:
+        """Return the rows given to be held out, (M, *event).
+
+        Raises:
+            DataError: as :meth:`rows`.
+        """
+        return None if self.held_out_sha256 is None else kept.find(self.held_out_sha256, f"held_out of {self.source}")
+
+    def files(self) -> dict[str, State]:
+        """Return all rows: no file of the user's has them."""
+        found, apart = {kept.file_name(self.sha256): {"rows": self.rows()}}, self.apart()
+        if self.held_out_sha256 is not None and apart is not None:
+            found[kept.file_name(self.held_out_sha256)] = {"rows": apart}
+        return found
+
+
+@DATA.register
+class Array(Held):
+    """Rows of numbers (N, d) in memory, standardised and divided as :class:`selfloop.data.table.Table` does.
+
+    Attributes:
+        dtype: of the rows as they are kept.
+        columns: their names.
+    """
+
+    name: Literal["array"] = "array"
+    dtype: Literal["float64"] = "float64"
+    columns: list[str] = Field(min_length=1)
+
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Standardise and divide the rows, events (d,)."""
+        rows, apart = Rows(self.columns, self.rows().numpy()), self.apart()
+        others = None if apart is None else apart.numpy()
+        return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, others)
+
+
+@DATA.register
+class ImageArray(Held, ImageSet):
+    """Images (N, C, H, W) in memory, divided as :class:`selfloop.data.image_files.ImageFiles` does.
+
+    Attributes:
+        dtype: of the images.
+    """
+
+    name: Literal["image_array"] = "image_array"
+    dtype: Literal["uint8"] = "uint8"
+    shape: list[int] = Field(min_length=4, max_length=4)
+
+    def extent(self) -> tuple[tuple[int, int, int], int]:
+        """Return the shape of an image and how many there are to train on."""
+        _, channels, height, width = self.shape
+        return (channels, height, width), self.n or self._sets([0]).train.shape[1]
+
+    def _sets(self, seeds: Sequence[int]) -> Parts:
+        rows, apart = self.rows(), self.apart()
+        return divide_images(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, apart)
+
+
+Made = TypeVar("Made", Array, ImageArray)
+
+
+@DATA.takes
+def _taken(x: Any) -> Held | None:
+    return array(x) if is_array(x) else None
+
+
+def array(
+    x: Any,
+    *,
+    held_out: Any = None,
+    n: int | None = None,
+    fresh_rows: int = 0,
+    columns: Sequence[str] | None = None,
+) -> Array | ImageArray:
+    """Return what a program holds in memory as data; ``Experiment(data=x)`` is short for it.
+
+    Rows are copied, as float64 or uint8: what becomes of ``x`` afterwards does not matter.
+
+    Args:
+        x: numbers (N, d), as a NumPy array, a tensor or a pandas frame of numeric columns; or uint8 images (N, H, W),
+            (N, H, W, 1 or 3) or (N, 1 or 3, H, W).
+        held_out: how many rows to hold out (None: 20 % of rows of numbers, 10 % of images), or other rows like those of
+            ``x`` to be held out as they are.
+        n: how many rows train; None is all others.
+        fresh_rows: how many are set aside as new ones for later generations.
+        columns: names for the columns of an array or tensor; x0, x1, … when left out.
+
+    Raises:
+        DataError: ``x`` or ``held_out`` holds anything else, fewer than 3 rows, a value that is missing, infinite or
+            beyond float64, or a column that never changes.
+        ConfigError: a number is out of range.
+    """
+    rows, counted = read_array(x, "array", columns), isinstance(held_out, Integral)
+    apart = None if held_out is None or counted else read_array(held_out, "held_out", columns, least=1)
+    numbers = {"n": n, "held_out": int(held_out) if counted else None, "fresh_rows": fresh_rows}
+    if isinstance(rows, Tensor):
+        return _made(ImageArray, rows, _like_images(apart, rows), numbers)
+    moments(rows, f"array {rows.values.shape}")
+    values = torch.from_numpy(rows.values)
+    return _made(Array, values, _like_rows(apart, rows), numbers | {"columns": rows.columns})
+
+
+def _made(cls: type[Made], rows: Tensor, apart: Tensor | None, settings: dict[str, Any]) -> Made:
+    known = {"sha256": kept.digest(rows), "held_out_sha256": None if apart is None else kept.digest(apart)}
+    try:
+        made = cls.model_validate(known | {"shape": list(rows.shape)} | settings)
+    except ValidationError as error:
+        raise ConfigError(one_line(error, cls)) from error
+    for each in (rows, apart):
+        if each is not None:
+            kept.hold(each)
+    return made
+
+
+def _like_images(apart: Rows | Tensor | None, images: Tensor) -> Tensor | None:
+    """Return images to hold out (M, C, H, W), of the same size as those to train on."""
+    if isinstance(apart, Rows) or (apart is not None and apart.shape[1:] != images.shape[1:]):
+        what = (
+            f"rows of {len(apart.columns)} numbers" if isinstance(apart, Rows) else f"images {tuple(apart.shape[1:])}"
+        )
+        raise DataError(f"held_out holds {what}, and those to train on are images {tuple(images.shape[1:])}")
+    return apart
+
+
+def _like_rows(apart: Rows | Tensor | None, rows: Rows) -> Tensor | None:
+    """Return rows to hold out (M, d), with the columns of those to train on."""
+    if isinstance(apart, Tensor):
+        raise DataError("held_out holds images, and those to train on are rows of numbers")
+    if apart is None:
+        return None
+    return torch.from_numpy(np.ascontiguousarray(in_order(apart, rows.columns, "held_out")))

@@ -1,0 +1,133 @@
+"""What a program holds in memory, NumPy arrays, tensors and data frames, as rows of numbers or as images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfloop.core.errors import DataError, quoted
+from selfloop.data.reading.tables import Rows, refuse_bad_values
+
+_EXACT = 2**53
+"""The largest whole number up to which float64 tells all of them apart."""
+
+_WANTED = "rows of numbers are (N, d), images uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
+
+
+def is_array(x: object) -> bool:
+    """Whether this module reads such an object."""
+    return isinstance(x, np.ndarray | Tensor) or is_frame(x)
+
+
+def is_frame(x: object) -> bool:
+    """Whether it is a data frame of pandas, which is not imported to find out."""
+    return any(cls.__module__.split(".")[0] == "pandas" and cls.__name__ == "DataFrame" for cls in type(x).__mro__)
+
+
+def read_array(x: Any, source: str, columns: Sequence[str] | None = None, least: int = 3) -> Rows | Tensor:
+    """Return a copy of what an array, tensor or data frame holds.
+
+    Args:
+        x: it.
+        source: names it in messages, before its shape.
+        columns: names for those of an array or tensor, x0, x1, … where there are none; a frame has its own.
+        least: how many rows there must be.
+
+    Returns:
+        Rows of numbers, or uint8 images (N, C, H, W).
+
+    Raises:
+        DataError: it holds anything else, too few rows, or a value that is missing, infinite or beyond 2⁵³.
+    """
+    if is_frame(x):
+        return _checked(_of_frame(x, f"{source} {tuple(x.shape)}", columns), f"{source} {tuple(x.shape)}", least)
+    if not isinstance(x, np.ndarray | Tensor):
+        raise DataError(f"{source} is {type(x).__name__}: give a NumPy array, a tensor or a pandas data frame")
+    found = _of_tensor(x) if isinstance(x, Tensor) else _unmasked(x, source)
+    source = f"{source} {found.shape}"
+    if found.dtype == np.uint8 and found.ndim in (3, 4):
+        if columns is not None:
+            raise DataError(f"{source} holds images, which have no columns: leave columns out")
+        return _images(found, source, least)
+    if found.ndim != 2 or found.shape[1] < 1:
+        raise DataError(f"{source} of {found.dtype} has no shape that data have: {_WANTED}")
+    return _checked(_of_numbers(found, source, columns), source, least)
+
+
+def _of_tensor(x: Tensor) -> np.ndarray:
+    x = x.detach().cpu()
+    return x.double().numpy() if x.dtype.is_floating_point else x.resolve_conj().numpy()  # NumPy has no bfloat16
+
+
+def _unmasked(x: np.ndarray, source: str) -> np.ndarray:
+    if np.ma.is_masked(x):
+        raise DataError(f"{source} {x.shape} is masked, and so values are missing; remove these rows or fill them in")
+    return np.asarray(x)
+
+
+def _images(x: np.ndarray, source: str, least: int) -> Tensor:
+    first, last = x.ndim == 3 or x.shape[1] in (1, 3), x.ndim == 4 and x.shape[3] in (1, 3)
+    if first == last or 0 in x.shape[1:]:
+        why = "may have its channels first or last" if first else "has no shape that images have"
+        raise DataError(f"{source} of uint8 {why}: {_WANTED}")
+    if len(x) < least:
+        raise DataError(f"{source} has {len(x)} images; it needs {least}")
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2) if last else x
+    return torch.from_numpy(np.array(x, order="C"))
+
+
+def _of_numbers(x: np.ndarray, source: str, columns: Sequence[str] | None) -> Rows:
+    names = [f"x{i}" for i in range(x.shape[1])] if columns is None else [*columns]
+    if x.dtype.kind not in "iuf":
+        raise DataError(f"{source} holds {x.dtype}, not numbers: give whole numbers or floats")
+    if len(names) != x.shape[1]:
+        raise DataError(f"{source} has {x.shape[1]} columns, and columns names {len(names)}")
+    for name, column in zip(names, x.T, strict=True):
+        _refuse_rounded(column, f"{source}, column {quoted(name)}")
+    with np.errstate(over="ignore"):  # of long doubles, which are then infinite, and refused
+        return Rows(names, np.array(x, dtype=np.float64, order="C"))
+
+
+def _of_frame(x: Any, source: str, columns: Sequence[str] | None) -> Rows:
+    if columns is not None:
+        raise DataError(f"{source} has names for its columns: choose some by frame[[…]], and leave columns out")
+    names, values = [str(name) for name in x.columns], np.empty(x.shape)
+    if not names:
+        raise DataError(f"{source} has no columns")
+    for i, name in enumerate(names):
+        values[:, i] = _of_series(x.iloc[:, i], f"{source}, column {quoted(name)}")
+    return Rows(names, values)
+
+
+def _of_series(x: Any, source: str) -> np.ndarray:
+    """Return a column of a frame as float64 (N,), NaN where a value is missing."""
+    kind = x.dtype.kind if hasattr(x.dtype, "kind") else "O"
+    try:
+        if kind not in "iuf":
+            raise TypeError
+        if kind in "iu":
+            _refuse_rounded(x.dropna().to_numpy(dtype=np.int64 if kind == "i" else np.uint64), source)
+        return np.asarray(x.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source} is not numeric but {quoted(x.dtype)}; leave it out") from error
+
+
+def _refuse_rounded(x: np.ndarray, source: str) -> None:
+    """Refuse whole numbers (N,) that float64 rounds."""
+    if x.dtype.kind in "iu" and len(x) and (int(x.max()) > _EXACT or int(x.min()) < -_EXACT):
+        raise DataError(f"{source} holds whole numbers beyond 2^53, which float64 rounds; subtract a constant")
+
+
+def _checked(rows: Rows, source: str, least: int) -> Rows:
+    names = rows.columns
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{source}: column {quoted(twice[0])} is named twice; names must differ")
+    if not all(isinstance(name, str) and name for name in names):
+        raise DataError(f"{source}: a column has no name; name it")
+    refuse_bad_values(rows, source, least)
+    return rows
