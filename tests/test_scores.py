@@ -22,11 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop import ConfigError, Run, run
-from selfloop.analysis.scores import DEFAULT, SCORES, Score, extractor, plain, scores
+from selfloop.analysis.scores import DEFAULT, SCORES, Score, plain, scores
 from selfloop.cli.main import main
 from selfloop.core.streams import Streams
 from selfloop.data.reading.images import labelled_images
-from selfloop.features import Classifier
+from selfloop.experiment import member
+from selfloop.features.base import FEATURES
+from selfloop.features.classifier import Classifier
 from selfloop.metrics import METRICS, frechet, sliced_wasserstein, wasserstein
 
 QUICK = "{name: classifier, width: 8, epochs: 1}"
@@ -171,7 +173,7 @@ def test_a_run_of_images_is_judged_as_images(here: Path, as_json: Callable[..., 
     found = as_json("digits@train", "digits@1", "--features", QUICK)
     opened, classifier = Run.open(here / "digits"), Classifier(width=8, epochs=1)
     split = opened.split(0)
-    a, b = (classifier(split.pixels(x)) for x in (split.train[0], opened.samples(1, 0)))
+    a, b = (classifier(split.events.pixels(x)) for x in (split.train[0], opened.samples(1, 0)))
     assert found["frechet"]["value"] == pytest.approx(frechet(a, b), rel=1e-6)
     assert found["frechet"]["real"] == 32
     same = as_json("digits@train", "digits@train", "--only", "frechet,w2")
@@ -235,7 +237,7 @@ def test_a_set_is_perfect_beside_itself(name: str) -> None:
 def test_defaults_are_scores_and_scores_are_metrics_against_the_training_set() -> None:
     assert set(DEFAULT) <= SCORES.keys()
     for name, metric in SCORES.items():
-        assert metric is METRICS.get(f"{name}_train", METRICS.get(name))
+        assert metric is METRICS[f"{name}_train" if f"{name}_train" in METRICS else name]
 
 
 def test_unknown_names_are_refused() -> None:
@@ -260,13 +262,13 @@ def test_values_that_json_has_no_word_for_become_null() -> None:
         ("", ["features"]),
         ("[classifier]", ["features"]),
         ("{name: [a]}", ["features"]),
-        ("{", ["features", "neither a name nor plain YAML"]),
-        ("!!python/object:os.system {}", ["features", "neither a name nor plain YAML"]),
+        ("{", ["features", "is not plain YAML"]),
+        ("!!python/object:os.system {}", ["features", "is not plain YAML"]),
     ],
 )
 def test_settings_of_features_are_checked(settings: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        extractor(settings)
+        member(FEATURES, settings)
     for word in words:
         assert word in str(caught.value)
 

@@ -45,7 +45,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
     """Each at four standard errors of its bootstrap interval, and the bias of a short panel."""
     found = stability(Run.open(known))
-    assert [row.lam for row in found.rows] == [0, 0.5, 2, math.inf]
+    assert [row.ratio for row in found.rows] == [0, 0.5, 2, math.inf]
     assert [row.predicted for row in found.rows] == pytest.approx([0, 1 / 3, 2 / 3, 1])
     for row in found.rows:
         for seen in (row.centre, row.spread):
@@ -59,7 +59,7 @@ def test_the_largest_lam_within_tolerance(known: Path) -> None:
     found = stability(Run.open(known))
     assert found.metric == "w2_held_out"
     (answer,) = found.bearable
-    assert answer.lam == 2
+    assert answer.ratio == 2
     assert answer.low is not None
     assert answer.high is not None
     assert 0 < answer.low <= 2 <= answer.high < math.inf
@@ -73,7 +73,7 @@ def test_the_largest_lam_within_tolerance(known: Path) -> None:
     assert synthetic.verdict == "collapsed"
     (all_,) = stability(Run.open(known), tolerance=1000).bearable
     assert all_.top
-    assert all_.lam == math.inf
+    assert all_.ratio == math.inf
 
 
 def test_a_ratio_is_worse_both_above_and_below(known: Path) -> None:
@@ -85,7 +85,7 @@ def test_too_little_says_so(small: Path) -> None:
     found = stability(Run.open(small))
     assert [answer.among for answer in found.bearable] == ["data.n = 20", "data.n = 30"]
     for answer in found.bearable:
-        assert answer.lam is None
+        assert answer.ratio is None
         assert any("not enough generations" in note for note in answer.notes)
         assert any("not enough seeds" in note for note in answer.notes)
     for row in found.rows:
@@ -145,9 +145,9 @@ def test_the_command(
     out = capsys.readouterr().out
     if as_json:
         found = json.loads(out)
-        assert found["rows"][3]["lam"] == "inf"
+        assert found["rows"][3]["ratio"] == "inf"
         assert found["rows"][1]["predicted"] == pytest.approx(1 / 3)
-        assert found["bearable"][0]["lam"] == 2
+        assert found["bearable"][0]["ratio"] == 2
         assert np.isfinite(found["rows"][2]["centre"]["low"])
     else:
         assert "Within 10 % of λ = 0 up to λ = 2" in out

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from selfloop.arms import arms
+from selfloop.core.errors import ConfigError
+from selfloop.core.records import Record
+from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
+from selfloop.metrics import METRICS
+from selfloop.metrics.base import Metric
+from selfloop.mixing.base import label, ratio
 
 LAMBDAS: list[float] = [0.0, 0.5, 1.0, math.inf]
 MOONS = {"name": "two_moons", "n": 400}
@@ -35,37 +42,61 @@ def experiment(data: dict[str, Any], generations: int = 10, seeds: int = 3, **ch
 
 @dataclass
 class FakeRun:
-    """Has what the report reads of ``selfloop.store.Run``; ``diverge`` maps an arm to the generation it ends at."""
+    """Has what the report reads of ``selfloop.store.Run``.
+
+    Attributes:
+        path, experiment, last, environment: as of a run.
+        diverge: maps an arm to the generation it ends at.
+        unknown: metrics of which nothing is known.
+    """
 
     path: Path
     experiment: Experiment
     last: int = 10
     diverge: dict[int, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=lambda: {"torch": "2.13.0", "host": {"cores": 2}})
+    unknown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.arms = self.experiment.arms()
+        self.arms = arms(self.experiment)
+        self._real = RealRows.gather((arm.data_key, arm.experiment.data, arm.seed) for arm in self.arms)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What is known of the metrics."""
+        return {name: METRICS[name] for name in self.experiment.metrics if name not in self.unknown}
+
+    def metric(self, name: str) -> Metric:
+        """Return what is known of a metric."""
+        if name not in self.metrics:
+            raise ConfigError(f"did not record metric {name!r}")
+        return self.metrics[name]
 
     def _ended(self, t: int, arm: int) -> bool:
         return t >= self.diverge.get(arm, self.last + 1)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Record]:
         """Return the records, with None from a divergence on."""
         return [self._record(t, i) for t in range(self.last + 1) for i in range(len(self.arms))]
 
-    def _record(self, t: int, i: int) -> dict[str, Any]:
+    def _record(self, t: int, i: int) -> Record:
         arm = self.arms[i]
+        mixing = arm.experiment.mixing
+        of = ratio(mixing)
         value = {name: None if self._ended(t, i) else self._value(name, t, i) for name in self.experiment.metrics}
-        record = {
-            "generation": t,
-            "arm": i,
-            "seed": arm.seed,
-            "settings": {k: "inf" if v == math.inf else v for k, v in arm.settings.items()},
-            "status": "diverged" if self._ended(t, i) else "ok",
-            "n_real": 400,
-            "n_synthetic": 0,
-            "metrics": value,
-        }
+        record = Record(
+            generation=t,
+            arm=i,
+            seed=arm.seed,
+            settings=arm.plain,
+            regime=label(mixing),
+            ratio="inf" if of == math.inf else of,
+            status="diverged" if self._ended(t, i) else "ok",
+            n_real=400,
+            n_synthetic=0,
+            born={"0": 400},
+            metrics=value,
+        )
         if t == 0:
             record["reference"] = {name: 0.3 for name in self.experiment.metrics if name.startswith("w")}
         return record
@@ -83,11 +114,11 @@ class FakeRun:
 
     def samples(self, t: int, arm: int) -> torch.Tensor:
         """Return real rows, drawn towards their mean."""
-        rows = self.split(arm).train[0]
+        rows = self.arms[arm].experiment.data.load([self.arms[arm].seed]).train[0]
         lam = self.arms[arm].experiment.mixing.lam
         shrink = math.exp(-0.15 * t * (math.isinf(lam)))
         return rows.mean(0) + shrink * (rows - rows.mean(0)) + 0.05 * t**0.5 * torch.sin(37 * rows)
 
-    def split(self, arm: int) -> Any:
-        """Return the real rows of one arm."""
-        return self.arms[arm].experiment.data.load([self.arms[arm].seed])
+    def real(self, arm: int) -> Real:
+        """Return what a run keeps of the real rows of one arm."""
+        return self._real.of(self.arms[arm].data_key)

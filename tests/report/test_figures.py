@@ -12,23 +12,18 @@ import torch
 from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
 
 from selfloop.analysis.curves import Setting
-from selfloop.data.base import Split
+from selfloop.core.events import Vectors
+from selfloop.data.real import Real
 from selfloop.report.figures import FIGURES, collapse, encode, metrics, parameters, plain, samples
 from selfloop.report.pictures import Canvas, png, spaced
 from selfloop.report.style import styles
 from selfloop.theory.gaussian import alpha
 
 
-def split(rows: np.ndarray) -> Split:
-    """Return rows as real data, their own held-out set."""
-    x, d = torch.from_numpy(rows)[None], rows.shape[1]
-    return Split(
-        train=x,
-        held_out=x,
-        shift=torch.zeros(d, dtype=torch.float64),
-        scale=torch.ones(d, dtype=torch.float64),
-        columns=tuple(f"c{i}" for i in range(d)),
-    )
+def real(rows: np.ndarray) -> Real:
+    """Return rows as what a run keeps of its real data."""
+    x, events = torch.from_numpy(rows), Vectors.unscaled(tuple(f"c{i}" for i in range(rows.shape[1])))
+    return Real(events=events, rows=x, n=len(x), mean=x.mean(0), std=x.std(0, correction=0))
 
 
 @pytest.mark.parametrize("data", [MOONS, DIGITS, LINE], ids=lambda data: data["name"])
@@ -97,7 +92,7 @@ def test_words_are_drawn_as_they_stand() -> None:
 
 def test_styles_follow_the_paper_only_where_lambda_tells_settings_apart() -> None:
     def of(*lams: float) -> list[str]:
-        settings = [Setting(label="", arms=(i,), lam=lam) for i, lam in enumerate(lams)]
+        settings = [Setting(label="", arms=(i,), ratio=lam, settings={}) for i, lam in enumerate(lams)]
         return [f"{s.dash} {s.marker}" for s in styles(settings)]
 
     assert of(0, 1, math.inf) == ["dashed o", "solid ", "dashed ^"]
@@ -107,7 +102,7 @@ def test_styles_follow_the_paper_only_where_lambda_tells_settings_apart() -> Non
 
 def test_a_canvas_counts_what_falls_outside() -> None:
     rows = np.random.default_rng(0).standard_normal((100, 3))
-    canvas = Canvas.of(split(rows))
+    canvas = Canvas.of(real(rows))
     assert canvas.kind == "density"
     assert canvas.draw(torch.from_numpy(rows)).outside == 0
     far = torch.from_numpy(np.concatenate([rows[:50], rows[:25] + 100, np.full((25, 3), np.nan)]))
@@ -117,7 +112,7 @@ def test_a_canvas_counts_what_falls_outside() -> None:
 
 @pytest.mark.parametrize("d", [1, 2])
 def test_a_canvas_takes_constant_data_and_no_rows(d: int) -> None:
-    canvas = Canvas.of(split(np.ones((5, d))))
+    canvas = Canvas.of(real(np.ones((5, d))))
     assert canvas.draw(torch.ones(5, d)).outside == 0
     assert png(canvas.draw(torch.ones(0, d)).pixels).startswith(b"\x89PNG")
 

@@ -145,8 +145,9 @@ def test_a_metric_without_a_finite_value_is_said_to_have_none(tmp_path: Path) ->
 
 
 def test_a_metric_of_another_version_of_selfloop_is_shown(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path, experiment(LINE, seeds=1, generations=1, mixing={"lam": math.inf}), last=1)
-    assert "Not known to this version" in html(run, read(run), [], known={})
+    settings = experiment(LINE, seeds=1, generations=1, mixing={"lam": math.inf})
+    run = FakeRun(tmp_path, settings, last=1, unknown=tuple(settings.metrics))
+    assert "Not known to this version" in html(run, read(run), [])
 
 
 def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def curves(distance: object = None, spread: object = None, diverged: int = -1) -
     values = {k: np.atleast_2d(np.asarray(v, dtype=float)) for k, v in given.items() if v is not None}
     n = len(next(iter(values.values())))
     return Curves(
-        settings=(Setting(label="λ = 1", arms=tuple(range(n)), lam=1.0),),
+        settings=(Setting(label="λ = 1", arms=tuple(range(n)), ratio=1.0, settings={}),),
         seeds=tuple(range(n)),
         values=values,
         floors={k: np.full(n, np.nan) for k in values},
