@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from selfloop.arms import arms
+from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
-from selfloop.core.registry import FAMILIES, IMPORTED
+from selfloop.core.registry import FAMILIES
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS

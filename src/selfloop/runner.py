@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from selfloop.arms import Arm, first_alike
+from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import copy, disk_errors, save_tensors
 from selfloop.core.records import Record
-from selfloop.core.registry import learn, own_code
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Engine

@@ -18,10 +18,12 @@ import yaml
 
 import selfloop
 from selfloop.arms import arms
+from selfloop.core import code as code_of_programs
 from selfloop.core import registry
+from selfloop.core.code import import_code, learn, own_code
 from selfloop.core.config import Frozen, Inside
 from selfloop.core.errors import ConfigError
-from selfloop.core.registry import Absent, Family, file_hash, import_code, learn, own_code
+from selfloop.core.registry import Absent, Family, file_hash
 from selfloop.experiment import Experiment
 from selfloop.runner import run
 
@@ -54,9 +56,12 @@ class Square(Frozen):
 @pytest.fixture
 def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Family[Any]]:
     """A family of its own, with a built-in square, that is the only one there is."""
-    for name in ("FAMILIES", "IMPORTED", "TABLES"):
-        monkeypatch.setattr(registry, name, {})
-    monkeypatch.setattr(registry, "_LEARNT", set())
+    families: dict[str, Family[Any]] = {}
+    for module in (registry, code_of_programs):
+        monkeypatch.setattr(module, "FAMILIES", families)
+    for name in ("IMPORTED", "TABLES"):
+        monkeypatch.setattr(code_of_programs, name, {})
+    monkeypatch.setattr(code_of_programs, "_LEARNT", set())
     package = tmp_path / "shapes_of_a_test"
     package.mkdir()
     for module, content in (("__init__", ""), ("base", BASE), ("square", SQUARE)):
@@ -370,7 +375,7 @@ def test_a_file_is_imported_once(shapes: Family[Any], tmp_path: Path) -> None:
     import_code(str(path))
     assert shapes["mine"] is first
     assert shapes.origin("mine").what == "program"
-    assert {str(path): shapes.origin("mine").sha256} == registry.IMPORTED
+    assert {str(path): shapes.origin("mine").sha256} == code_of_programs.IMPORTED
 
 
 def test_files_of_one_name_do_not_hide_each_other_nor_modules(shapes: Family[Any], tmp_path: Path) -> None:
@@ -392,7 +397,7 @@ def test_a_module_is_imported(shapes: Family[Any], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     import_code("mine")
     assert shapes["mine"].__module__ == "mine"
-    assert list(registry.IMPORTED) == ["mine"]
+    assert list(code_of_programs.IMPORTED) == ["mine"]
 
 
 def test_code_that_cannot_be_imported_gets_one_line_and_leaves_nothing(shapes: Family[Any], tmp_path: Path) -> None:
@@ -411,7 +416,7 @@ def test_code_that_cannot_be_imported_gets_one_line_and_leaves_nothing(shapes: F
         with pytest.raises(ConfigError, match=words) as error:
             import_code(word)
         one_line(error)
-    assert registry.IMPORTED == {}
+    assert code_of_programs.IMPORTED == {}
 
 
 def test_nothing_of_its_own_is_nothing_to_send(shapes: Family[Any]) -> None:
@@ -438,7 +443,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from selfloop.core.registry import TABLES, import_code, own_code
+from selfloop.core.code import TABLES, import_code, own_code
 from selfloop.data.base import DATA
 from selfloop.data.toy import TwoMoons
 from selfloop.mixing import MIXINGS, Regime
@@ -472,7 +477,7 @@ WORKER = """
 import sys
 from pathlib import Path
 
-from selfloop.core.registry import IMPORTED, TABLES, learn
+from selfloop.core.code import IMPORTED, TABLES, learn
 from selfloop.data.base import DATA
 from selfloop.experiment import Experiment
 from selfloop.mixing import MIXINGS

@@ -14,7 +14,7 @@ import torch
 from helpers import snapshot
 
 from selfloop import ConfigError, DataError, Experiment, Run, RunError, Samples, mixing, run
-from selfloop.core.registry import TABLES
+from selfloop.core.code import TABLES
 from selfloop.core.streams import generator
 from selfloop.data import Function, function
 

@@ -42,7 +42,7 @@ def _selfloop(
 ) -> None:
     """Train a generative model on its own samples, again and again, and learn whether that loop is stable."""
     for word in imports or ():
-        from selfloop.core.registry import import_code
+        from selfloop.core.code import import_code
 
         import_code(word)
 

@@ -18,10 +18,10 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.code import TABLES
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.events import Vectors
-from selfloop.core.registry import TABLES
 from selfloop.core.streams import generator
 from selfloop.data.base import DATA, Dataset, Parts, Split, split_rows
 from selfloop.data.reading.memory import is_array, read_array

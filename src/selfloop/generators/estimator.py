@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.code import TABLES
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import Kind
-from selfloop.core.registry import TABLES
 from selfloop.core.samples import Samples, State, resampled
 from selfloop.core.seeding import seeded
 from selfloop.core.streams import Streams

@@ -1,0 +1,115 @@
+"""The code that a program defines or is told to import, and how its worker processes come to know it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from selfloop.core.errors import ConfigError
+from selfloop.core.registry import FAMILIES, file_hash
+
+IMPORTED: dict[str, str | None] = {}
+"""What the command line was told to import, and the SHA-256 of its file."""
+
+TABLES: dict[str, dict[str, Any]] = {}
+"""What else a program gives names to, by kind: factories of models, arrays, functions that draw data."""
+
+
+def import_code(word: str) -> None:
+    """Import a module, or a file of Python, at the user's own word; what it defines joins.
+
+    Raises:
+        ConfigError: there is none, or it fails; the message has its error in one line.
+    """
+    path = Path(word).expanduser()
+    try:
+        if word.endswith(".py"):
+            if not path.is_file():
+                raise ConfigError(f"--import {word}: there is no such file")
+            word = str(path.absolute())
+            name = _module_name(word)
+            if name not in sys.modules:
+                spec = importlib.util.spec_from_file_location(name, word)
+                if spec is None or spec.loader is None:
+                    raise ConfigError(f"--import {word}: it is no Python file")
+                sys.modules[name] = module = importlib.util.module_from_spec(spec)
+                try:
+                    spec.loader.exec_module(module)
+                except BaseException:
+                    del sys.modules[name]
+                    raise
+            IMPORTED[word] = file_hash(name)
+        else:
+            importlib.import_module(word)
+            IMPORTED[word] = file_hash(word)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"--import {word}: it cannot be imported: {why}") from error
+
+
+def _module_name(path: str) -> str:
+    """Return the name of the module that a file becomes: its own, unless it is another module's."""
+    name = Path(path).stem
+    there = sys.modules.get(name)
+    if there is not None:
+        taken = getattr(there, "__file__", None) != path
+    else:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        taken = spec is not None and spec.origin != path
+    return f"{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if taken else name
+
+
+def own_code() -> bytes:
+    """Return what this program has defined or was told to import, for :func:`learn` in another process.
+
+    Raises:
+        ConfigError: something cannot be sent.
+    """
+    own = {word: family.own() for word, family in FAMILIES.items() if family.own()}
+    if not (own or IMPORTED or any(TABLES.values())):
+        return b""
+    import cloudpickle  # what is defined in a script is sent as it is
+
+    try:
+        sent: bytes = cloudpickle.dumps((dict(IMPORTED), cloudpickle.dumps((own, TABLES))))
+    except Exception as error:  # whatever an object's own pickling raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"what this program defines cannot be sent to workers ({why}): use workers=0") from error
+    return sent
+
+
+_LEARNT: set[bytes] = set()
+
+
+def learn(code: bytes) -> None:
+    """Make known here what :func:`own_code` of the parent process, and nobody else, returned.
+
+    Raises:
+        ConfigError: it needs a module that this process cannot import.
+    """
+    if not code or code in _LEARNT:
+        return
+    import cloudpickle
+
+    try:
+        imported, rest = cloudpickle.loads(code)
+        for word in imported:
+            import_code(word)
+        own, tables = cloudpickle.loads(rest)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever importing the program's modules raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"a worker process cannot load what the program defines ({why}): use workers=0") from error
+    for word, members in own.items():
+        for member in members.values():
+            FAMILIES[word]._learn(member)
+    for kind, table in tables.items():
+        TABLES.setdefault(kind, {}).update(table)
+    _LEARNT.add(code)
