@@ -29,6 +29,7 @@ from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
+from selfloop.core.settings import assign, from_yaml, merged, value_at
 from selfloop.data.base import DATA, Dataset
 from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
@@ -210,10 +211,10 @@ class Experiment(Frozen):
             key, equals, value = assignment.partition("=")
             if not equals or not key:
                 raise ConfigError(f"expected key.path=value, not {assignment!r}")
-            pairs.append((key, _from_yaml(value, f"the value of {key!r}")))
+            pairs.append((key, from_yaml(value, f"the value of {key!r}")))
         # A name comes first: it says which settings there are.
         for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
-            _assign(settings, key, value)
+            assign(settings, key, value, _NAMED)
         return self.build(settings)
 
     def yaml(self) -> str:
@@ -260,12 +261,13 @@ class Experiment(Frozen):
         for values in itertools.product(*self.grid.values()):
             settings, plain = dict(zip(self.grid, values, strict=True)), dict(base)
             for key, value in settings.items():
-                _assign(plain, key, value)
+                assign(plain, key, value, _NAMED)
             try:
                 resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
             except ConfigError as error:
                 raise ConfigError(f"grid: {error}") from error
-            settings = {key: _get(resolved, key) for key in settings}
+            plain = resolved.model_dump()
+            settings = {key: value_at(plain, key) for key in settings}
             if (digest := resolved.digest()) in seen:
                 raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
             seen.add(digest)
@@ -290,7 +292,7 @@ def _source(source: str) -> tuple[dict[str, Any], Path | None]:
 
 def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
     """Return the settings in YAML text, after those of the recipe or file that it extends."""
-    settings = _from_yaml(text, repr(source))
+    settings = from_yaml(text, repr(source))
     if not isinstance(settings, dict):
         raise ConfigError(f"{source!r} does not describe an experiment: expected keys such as name, data, generator")
     parent = settings.pop("extends", None)
@@ -303,21 +305,7 @@ def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
         inherited, _ = _source(str(beside) if os.path.isfile(beside) else parent)
     except RecursionError as error:
         raise ConfigError(f"extends in {source!r}: {parent!r} extends it in turn") from error
-    return _merged(inherited, settings)
-
-
-def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with others laid over them: a family's settings one by one while its member is the same."""
-    out = dict(old)
-    for key, value in new.items():
-        before: Any = out.get(key)
-        same = (
-            isinstance(before, dict)
-            and isinstance(value, dict)
-            and value.get("name", before.get("name")) == before.get("name")
-        )
-        out[key] = _merged(before, value) if same and key not in ("grid", "budget", "pretrain") else value
-    return out
+    return merged(inherited, settings)
 
 
 def _instead(name: str) -> str:
@@ -344,61 +332,8 @@ def member(family: Family[Any], text: str) -> Any:
         ConfigError: nothing is called so, or a setting is wrong.
     """
     try:
-        return family.parse(_from_yaml(text, f"{family.word} {text!r}"))
+        return family.parse(from_yaml(text, f"{family.word} {text!r}"))
     except Inside as error:
         raise ConfigError(one_line(error.error, error.model, [family.word])) from error
     except ValueError as error:
         raise ConfigError(f"{family.word}: {error}") from error
-
-
-def _from_yaml(text: str, what: str) -> Any:
-    """Read plain YAML, which makes no objects.
-
-    Raises:
-        ConfigError: it is not that; ``what`` names it.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{what} is not plain YAML{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        # PyYAML lets what a tag's constructor raises through: !!int x, !!bool x, 2001-99-99.
-        raise ConfigError(f"{what} is not plain YAML") from error
-
-
-def _get(experiment: Experiment, key: str) -> Any:
-    value: Any = experiment.model_dump()
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
-def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested plain settings; naming another data set or generator drops the old one's settings."""
-    *path, last = key.split(".") if not key.startswith("grid.") else ("grid", key.removeprefix("grid."))
-    place = settings
-    for i, part in enumerate(path):
-        inner = place.get(part)
-        if inner is None and part in ("budget", "pretrain"):
-            inner = {}
-        if not isinstance(inner, dict):
-            known = [k for k, v in place.items() if isinstance(v, dict)] or list(place)
-            at = ".".join(path[: i + 1])
-            raise ConfigError(f"no setting is called {at!r} (in {key!r}){nearest(part, known)}")
-        place[part] = place = dict(inner)
-    if path and path[0] in ("budget", "pretrain"):
-        place.clear()  # a budget is one number: the new one replaces the old
-    elif last == "name" and path and place.get("name") != value:
-        place.clear()
-    elif path != ["grid"] and "name" in place and last not in (known := _known(path, place)):
-        raise ConfigError(f"no setting is called {key!r}{nearest(last, known)}")
-    place[last] = value
-
-
-def _known(path: list[str], settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of the settings beside those that stand in a family's member."""
-    family = _NAMED.get(path[0]) if len(path) == 1 else None
-    if family is None or settings["name"] not in family:
-        return list(settings)
-    return list(family[settings["name"]].model_fields)
