@@ -21,6 +21,9 @@ from selfloop.data.base import DATA, Dataset, Split
 _SOME = 1 << 22
 """Bytes of the rows that are kept of each data set, unless 64 take more."""
 
+BESIDE = f"data-{'[0-9a-f]' * 16}.safetensors"
+"""Pattern of the names of files that are kept beside it."""
+
 _AT_ONCE = 16  # seeds that are loaded together
 _CHUNK = 1024  # rows that are float64 at once
 
@@ -98,7 +101,8 @@ class RealRows:
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all, after the files beside it."""
-        for leftover in (*path.parent.glob("data-*.safetensors"), *path.parent.glob(".data-*.safetensors.tmp")):
+        hidden = path.parent.glob(f".{BESIDE}.tmp")
+        for leftover in (*path.parent.glob(BESIDE), *hidden):
             if leftover.name not in self.files:  # of another run, killed before it began
                 leftover.unlink()
         for name, tensors in self.files.items():
