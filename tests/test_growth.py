@@ -127,6 +127,19 @@ class TestGenerations:
         assert snapshot(tmp_path / "run") == made(gaussian(generations=2), tmp_path / "at once")
 
 
+def dying(patch: pytest.MonkeyPatch) -> list[str]:
+    """Let every fit be interrupted when it has been saved; return what then grows with every one."""
+    write, saves = Checkpoint.write, []
+
+    def dies(self: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
+        write(self, tensors)
+        saves.append("saved")
+        raise KeyboardInterrupt
+
+    patch.setattr(Checkpoint, "write", dies)
+    return saves
+
+
 def refused(out: Path, experiment: Experiment, words: str) -> None:
     """Check that an experiment is refused in one line and nothing is touched."""
     before = tree(out)
@@ -182,6 +195,18 @@ class TestArms:
         going = run(tiny(seeds=3), tmp_path / "run")
         assert next(going).t == 0
         going.close()
+        made(tiny(seeds=4), tmp_path / "run")
+        made(tiny(seeds=4), tmp_path / "at once")
+        assert of_arms(tmp_path / "run") == of_arms(tmp_path / "at once")
+
+    def test_twice_with_a_fit_under_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was saved of it is of no use: its arm may come to be in another stack."""
+        made(tiny(), tmp_path / "run")
+        with monkeypatch.context() as patch:
+            saves = dying(patch)
+            with pytest.raises(KeyboardInterrupt):
+                list(run(tiny(seeds=3), tmp_path / "run", save_every=0.0))
+        assert saves == ["saved"]
         made(tiny(seeds=4), tmp_path / "run")
         made(tiny(seeds=4), tmp_path / "at once")
         assert of_arms(tmp_path / "run") == of_arms(tmp_path / "at once")
@@ -243,19 +268,17 @@ class TestKilled:
 
     def test_just_before_it_grows(self, nest: Nursery, tmp_path: Path) -> None:
         """What the kill left undone is made good, although the run is now of more arms."""
-        points = nest.run(tiny(generations=3), tmp_path / "counted", crash_at=None)["message"].split()
-        renamed = [n for n, what in enumerate(points) if what == "os.rename"]
-        last = tmp_path / "counted" / "generation-0003"
-        made(tiny(generations=3), tmp_path / "start")
-        made(tiny(generations=3, seeds=3), tmp_path / "start")
-        assert last.is_dir()
-        for n in range(renamed[-2] - 2, len(points)):
+        few, many = (tiny(generations=3, seeds=seeds) for seeds in (2, 3))
+        points = nest.run(few, tmp_path / "counted", crash_at=None)["message"].split()
+        committed = [n for n, what in enumerate(points) if what == "os.rename"][-1] + 1
+        made(few, tmp_path / "whole")
+        made(many, tmp_path / "whole")
+        for n in range(committed, len(points)):
             out = tmp_path / f"run-{n}"
-            nest.run(tiny(generations=3), out, crash_at=n)
-            if not (out / "generation-0003").is_dir():
-                continue
-            assert ended(nest.run(tiny(generations=3, seeds=3), out))
-            assert snapshot(out) == snapshot(tmp_path / "start"), n
+            assert nest.run(few, out, crash_at=n)["code"] == 9
+            assert (out / "generation-0003").is_dir()
+            assert ended(nest.run(many, out))
+            assert snapshot(out) == snapshot(tmp_path / "whole"), n
 
 
 class TestMetrics:
@@ -306,22 +329,13 @@ class TestWhatIsNotGrowth:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its saved fits, too, are of no use to another one, and go on where the experiment is the same."""
-        out, write = tmp_path / "run", Checkpoint.write
-        saves = 0
-
-        def dies(self: Checkpoint, tensors: dict[str, torch.Tensor]) -> None:
-            nonlocal saves
-            saves += 1
-            write(self, tensors)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Checkpoint, "write", dies)
+        out, saves = tmp_path / "run", dying(monkeypatch)
         for budget in ({"steps": 9}, {"steps": 9}, {"steps": 8}):
             with pytest.raises(KeyboardInterrupt):
                 list(run(tiny(budget=budget), out, save_every=0.0))
             assert len(list(out.glob(".fit-*"))) == 1
         monkeypatch.undo()
-        assert saves == 3
+        assert len(saves) == 3
         other = tiny(budget={"steps": 7})
         assert made(other, out) == made(other, tmp_path / "alone")
 

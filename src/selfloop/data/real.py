@@ -167,8 +167,11 @@ def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(split: Split, r: int) -> str:
-    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of the rows of arm r, to train on, held out and set aside, and of what a row is.
+
+    Standardised rows can be equal to the bit where the user's are not: the same ones in another unit.
+    """
+    digest = hashlib.sha256(json.dumps(split.events.plain(), sort_keys=True).encode())
     for x in (split.train[r], split.held_out[r], *(() if split.aside is None else (split.aside[r],))):
         digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.contiguous().view(torch.uint8).numpy().data)
