@@ -70,7 +70,7 @@ def shown(out: Path) -> dict[str, Any]:
         "samples": opened.real(0).events.restore(opened.samples(5, 0)).tolist(),
         "source": read_events(f"{out}@5/3").tolist(),
         "report": {path.name: path.read_bytes() for path in report.iterdir() if path.name != "index.html"},
-        "page": "Fully" not in (report / "index.html").read_text(encoding="utf-8"),
+        "page": "height from" in (report / "index.html").read_text(encoding="utf-8"),
     }
 
 
@@ -178,6 +178,9 @@ class TestPaths:
         assert found == expected
         assert Run.open("run").split(1).train.shape == (1, 48, 2)
         assert [generation.t for generation in run(plan.override("generations=6"), "run")] == [6]
+        os.rename("moved/q.csv", "p.csv")
+        assert list(run(Experiment.load("p.yaml").override("generations=6"), "run")) == []
+        assert Run.open("run").split(1).train.shape == (1, 48, 2)
 
     def test_another_file_in_its_place_is_refused(self, here: Path) -> None:
         """Also where the rows are the same to the bit once they are standardised."""
