@@ -246,6 +246,12 @@ class Experiment(Frozen):
                 plain[key].pop(name, None)
         return plain
 
+    def files(self) -> list[str]:
+        """Return the files that settings name: absolute where they were found, else as they were given."""
+        members = [getattr(self, key) for key in _NAMED]
+        named = [getattr(m, name) for m in members if not isinstance(m, Absent) for name in file_settings(m)]
+        return [path for path in named if path is not None]
+
     def variants(self) -> list[tuple[dict[str, Any], Experiment]]:
         """Return every combination of grid values, and the experiment with them filled in and no grid.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import os
 import time
 import uuid
 import warnings
@@ -26,7 +27,7 @@ from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import complete_environment
-from selfloop.experiment import Experiment
+from selfloop.experiment import FREE, GROWING, Experiment
 from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
@@ -160,10 +161,18 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
         return False
     belongs(there, experiment)
     measured = set(there.experiment.metrics) <= set(there.recorded)
-    over = there.finished and measured and there.experiment.model_dump() == experiment.model_dump()
+    over = there.finished and measured and _asks_no_more(experiment, there.experiment)
     if over:
         Writer.settle(there)
     return over
+
+
+def _asks_no_more(experiment: Experiment, there: Experiment) -> bool:
+    """Whether an experiment is a run's own, to which it may grow; where its files lie is taken over if they do."""
+    asked, had = experiment.model_dump(), there.model_dump()
+    if any(asked[key] != had[key] for key in (*GROWING, *FREE)):
+        return False
+    return asked == had or not all(map(os.path.exists, experiment.files()))
 
 
 def _generations(

@@ -46,7 +46,7 @@ from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
-from selfloop.data.real import Real, RealRows, fingerprint
+from selfloop.data.real import BESIDE, Real, RealRows, fingerprint
 from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS, Metric
@@ -409,6 +409,7 @@ class Writer(Run):
             path.mkdir(parents=True, exist_ok=True)
         with _held(path):
             check(path, experiment, environment, real)  # another process may have made it since
+            new = not (path / "experiment.yaml").exists()
             with disk_errors(path):
                 writer = cls._opened(path, experiment, environment, real)
                 writer._recover()
@@ -416,7 +417,7 @@ class Writer(Run):
                 yield writer
             except (ConfigError, DataError, RunError) as error:
                 # A fit that was saved is not lost to what is no fault of the experiment.
-                if writer.present == 0 and not (isinstance(error, RunError) and any(path.glob(".fit-*"))):
+                if new and writer.present == 0 and not (isinstance(error, RunError) and any(path.glob(".fit-*"))):
                     writer._undo(made)
                 raise
 
@@ -457,9 +458,10 @@ class Writer(Run):
         for file in [*self._leftovers(), *self.path.glob(".fit-*"), self.path / "log.txt"]:
             _remove(file)
         # Without the first of these it is no run directory any more, and the others do not keep one from being made.
-        for name in ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl"):
-            _remove(self.path / name)
-        for file in self.path.glob("data-*.safetensors"):
+        heads = [
+            self.path / name for name in ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl")
+        ]
+        for file in [*heads, *self.path.glob(BESIDE)]:
             _remove(file)
         if made:
             _remove(self.path / "lock")
@@ -478,7 +480,7 @@ class Writer(Run):
 
     def _leftovers(self) -> list[Path]:
         """Return what a killed run has left that nobody needs: half of a file, a fit that is over, weights to drop."""
-        found = [p for p in self.path.glob(".*.tmp") if p.name.startswith((".generation-", "..fit-", *_HALF))]
+        found = [p for p in self.path.glob(".*.tmp") if p.name.startswith((".generation-", "..fit-", ".data-", *_HALF))]
         fits_left = ((match, p) for p in self.path.glob(".fit-*") if (match := _FIT.fullmatch(p.name)))
         found += [path for match, path in fits_left if int(match[1]) <= self.last]
         return found + [path for path in self._dropped(self.last, range(len(self._stored))) if path.exists()]

@@ -21,6 +21,9 @@ from selfloop.data.base import DATA, Dataset, Split
 _SOME = 1 << 22
 """Bytes of the rows that are kept of each data set, unless 64 take more."""
 
+BESIDE = f"data-{'[0-9a-f]' * 16}.safetensors"
+"""Pattern of the names of files that are kept beside it."""
+
 _AT_ONCE = 16  # seeds that are loaded together
 _CHUNK = 1024  # rows that are float64 at once
 
@@ -98,7 +101,8 @@ class RealRows:
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all, after the files beside it."""
-        for leftover in (*path.parent.glob("data-*.safetensors"), *path.parent.glob(".data-*.safetensors.tmp")):
+        hidden = path.parent.glob(f".{BESIDE}.tmp")
+        for leftover in (*path.parent.glob(BESIDE), *hidden):
             if leftover.name not in self.files:  # of another run, killed before it began
                 leftover.unlink()
         for name, tensors in self.files.items():
@@ -163,8 +167,11 @@ def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(split: Split, r: int) -> str:
-    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of the rows of arm r, to train on, held out and set aside, and of what a row is.
+
+    Standardised rows can be equal to the bit where the user's are not: the same ones in another unit.
+    """
+    digest = hashlib.sha256(json.dumps(split.events.plain(), sort_keys=True).encode())
     for x in (split.train[r], split.held_out[r], *(() if split.aside is None else (split.aside[r],))):
         digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.contiguous().view(torch.uint8).numpy().data)
