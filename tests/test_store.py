@@ -286,6 +286,40 @@ class TestPromises:
         assert os.listdir(tmp_path) == ["x"]
 
 
+COUNT = """
+import json, sys
+from collections import Counter
+from helpers import small
+from selfloop import run
+
+seen = Counter()
+sys.addaudithook(lambda event, _: seen.update([event]) if event.startswith("os.") or event == "open" else None)
+found = []
+plan = small(generator={"name": "gaussian"}, budget=None, generations=40, metrics=["mean_error"])
+for generation in run(plan, sys.argv[1]):
+    found.append(dict(seen))
+    seen.clear()
+print(json.dumps(found))
+"""
+
+
+def test_what_a_generation_costs_does_not_grow_with_its_number(tmp_path: Path) -> None:
+    """As many files are opened, written, renamed and removed at the end, and no directory is listed."""
+    folder = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT, str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found[5] == found[39]
+    assert not {"os.listdir", "os.scandir"} & found[39].keys()
+    assert found[39]["os.rename"] < 10
+
+
 @pytest.fixture
 def little_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 512 kB."""
