@@ -23,13 +23,13 @@ from torch import Tensor
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.generators import Gaussian
+from selfloop.generators.mixture import Mixtures
 from selfloop.learning.samplers import euler
 from selfloop.learning.training import Budget
 from selfloop.theory import implicit
 from selfloop.theory.contraction import LogProb, Measure, ascend, contraction
 from selfloop.theory.matrix_free import leading
 from selfloop.theory.measured import Interval, perturbed, retraining
-from selfloop.theory.mixture import Mixtures
 
 LAMBDAS = (0.25, 0.5, 1.0, 2.0, 10.0)
 GRID = torch.linspace(-9, 9, 901, dtype=torch.float64).unsqueeze(1)

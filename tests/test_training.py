@@ -471,7 +471,7 @@ def test_a_damaged_fit_is_refused(tmp_path):
     sound = file.read_bytes()
     for damage in (sound[:-1], sound[:40], b"", sound[:-3] + b"\x01" + sound[-2:], sound.replace(b"sha256", b"sha257")):
         file.write_bytes(damage)
-        with pytest.raises(RunError, match=r"'[^']*fit.safetensors' is damaged: delete it"):
+        with pytest.raises(RunError, match=r"'[^']*fit.safetensors' is damaged: move it elsewhere"):
             Checkpoint(file, 0).read()
 
 

@@ -74,7 +74,6 @@ class _Done:
         notes: on each of its files, by kind.
         records: of its arms.
         trained: SHA-256 of what its arms were trained on.
-        twin: the stack whose files these are copies of; None of ones of its own.
     """
 
     stack: int

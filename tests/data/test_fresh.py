@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from selfloop.arms import arms
 from selfloop.core.streams import Streams
 from selfloop.data import DATA, array, split_rows
 from selfloop.data.base import Dataset, divide
-from selfloop.data.real import fingerprint
 from selfloop.loop import load, mix
 
 BEFORE = {
@@ -50,10 +50,18 @@ def sets(folder: Path) -> list[Any]:
     ]
 
 
+def digest(*sets: torch.Tensor) -> str:
+    found = hashlib.sha256()
+    for x in sets:
+        found.update(f"{x.dtype} {tuple(x.shape)}".encode())
+        found.update(x.contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
 @pytest.mark.parametrize("name", BEFORE)
 def test_sets_of_which_nothing_is_set_aside_keep_their_bits(name: str) -> None:
     split = DATA.parse({"name": name}).load([0, 1, 7])
-    assert tuple(fingerprint(split, r)[:12] for r in range(3)) == BEFORE[name]
+    assert tuple(digest(split.train[r], split.held_out[r]) for r in range(3)) == BEFORE[name]
     assert split.aside is None
 
 

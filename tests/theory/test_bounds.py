@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from selfloop.theory.bounds import Deviations, accumulated, amplification, envelope, in_words, settled
+from selfloop.theory.bounds import Deviations, amplification, envelope, in_words, settled
 from selfloop.theory.gaussian_loop import gaussian_loop
 
 
@@ -58,14 +58,6 @@ def test_amplification_in_words() -> None:
     assert amplification(1.0) == math.inf
     rates = {lam: lam / (1 + lam) for lam in (0.0, 1.0, 9.0)} | {math.inf: 1.0}
     assert in_words(rates) == "λ = 0: 1.00×, λ = 1: 1.15×, λ = 9: 2.3×, λ = ∞: ∞"
-
-
-def test_errors_accumulate_to_the_amplification() -> None:
-    path = accumulated(0.9, 2.0, 300)
-    assert path[0] == 0
-    assert path[1] == 2
-    assert path[-1] == pytest.approx(2 * amplification(0.9), rel=1e-9)
-    np.testing.assert_allclose(accumulated(1.0, 1.0, 4), np.sqrt(np.arange(5)))  # nothing pulls back
 
 
 def test_amplification_is_the_worst_in_the_norm_of_the_curvature() -> None:

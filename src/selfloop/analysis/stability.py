@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, Setting, mean, of_mixing, read
+from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
+from selfloop.core.registry import Absent
 from selfloop.core.streams import Streams, generator
-from selfloop.generators.gaussian import Gaussian
-from selfloop.generators.mixture import GaussianMixture
+from selfloop.generators.base import OfParameters
 from selfloop.store import Run
-from selfloop.theory import mixture
 from selfloop.theory.bounds import amplification, times
 from selfloop.theory.contraction import Contraction
 from selfloop.theory.measured import FEWEST_ARMS, FEWEST_RETRAININGS, Interval, memory
+from selfloop.theory.plug_in import plug_in
 
 Doubles = NDArray[np.float64]
 
@@ -162,11 +163,11 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
 def predicted_rate(run: Run, arm: int, found: Contraction | None = None) -> float | None:
     """Return ρ of one arm's loop from theory, None where there is none.
 
-    A Gaussian's Hessian is affine in x, so that A = B for whatever data: ρ = m/(n + m) for m synthetic rows beside n
-    real ones. Of a mixture ``found`` says it, with m/n for λ. Both hold where a generation is trained on real rows and
-    on those of the last model, unselected, as regimes with a ratio are.
+    The Hessian of an exponential family does not depend on x, so that A = B for whatever data: ρ = m/(n + m) for m
+    synthetic rows beside n real ones. Of others ``found`` says it, with m/n for λ. Both hold where a generation is
+    trained on real rows and on those of the last model, unselected, as regimes with a ratio are.
     """
-    if not isinstance(run.arms[arm].experiment.generator, Gaussian) and found is None:
+    if found is None and "exponential" not in _offers(run, arm):
         return None
     record = _second(run, arm)
     if record is None or record["ratio"] is None or not set(record["born"]) <= {"0", "1"}:
@@ -177,6 +178,12 @@ def predicted_rate(run: Run, arm: int, found: Contraction | None = None) -> floa
     return m / (n + m) if found is None else found.rate(m / n)
 
 
+def _offers(run: Run, arm: int) -> frozenset[Capability]:
+    """Return what an arm's generator offers, nothing where its code is not here."""
+    generator = run.arms[arm].experiment.generator
+    return frozenset() if isinstance(generator, Absent) else generator.offers
+
+
 def _second(run: Run, arm: int) -> Record | None:
     """Return an arm's record of generation 1, the first that may be trained on samples; None where it has none."""
     if run.last < 1:
@@ -185,18 +192,21 @@ def _second(run: Run, arm: int) -> Record | None:
 
 
 def linearised(run: Run, arm: int) -> Contraction | None:
-    """Estimate A and B of a mixture at generation 0's fit, which arms that differ in λ share.
+    """Estimate A and B at generation 0's fit, which arms that differ in λ share.
 
-    None for other generators, where that fit is no strict maximum, and for more than 200 parameters.
+    None for generators that offer no function of their parameters, where that fit is no strict maximum, and for more
+    than 200 parameters.
     """
-    if not isinstance(run.arms[arm].experiment.generator, GaussianMixture) or run.last < 0:
+    generator = run.arms[arm].experiment.generator
+    if "parametric" not in _offers(run, arm) or not isinstance(generator, OfParameters) or run.last < 0:
         return None
     stack, row = run.row(arm)
     state = {name: leaf[row : row + 1] for name, leaf in run.state(0, stack).items()}
-    if mixture.Mixtures(*state["means"].shape[1:]).parameters > _MOST_PARAMETERS:
+    family = generator.parametric(state)
+    if family.parameters > _MOST_PARAMETERS:
         return None
     try:
-        return mixture.plug_in(state, run.real(arm).rows.double(), Streams((run.arms[arm].seed,)))
+        return plug_in(generator, family, state, run.real(arm).rows.double(), Streams((run.arms[arm].seed,)))
     except ValueError:
         return None
 

@@ -1,4 +1,4 @@
-"""What a run of images would take, before it is begun: steps, images, time by measurement, disk and memory."""
+"""What a run of large networks would take, before it is begun: steps, events, time by measurement, disk, memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from selfloop.arms import arms, first_alike, stacks
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
-from selfloop.data.image_set import ImageSet
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import missing
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS
-from selfloop.generators.images import ImageModel, UNetModel
+from selfloop.generators.network import NetworkModel
 from selfloop.learning.training import Budget, parameters
 
 Rows = list[tuple[str, str]]
@@ -53,15 +52,16 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
         seconds: to measure for, at most, besides a first step and a first sample.
 
     Raises:
-        ConfigError: the experiment is not one of images, or its size cannot be known without its data.
+        ConfigError: the generator is no large network.
+        DataError: its size cannot be known without data that are not there.
     """
     model, data = experiment.generator, experiment.data
-    if not isinstance(model, ImageModel) or not isinstance(data, ImageSet):
-        raise ConfigError(f"--plan is for generators of images, not for {GENERATORS.name_of(model)}")
+    if not isinstance(model, NetworkModel):
+        raise ConfigError(f"--plan is for large networks, such as those of images, not for {GENERATORS.name_of(model)}")
     event, n = data.extent()
     work = _work(experiment, model, n)
     # Weights do not change how long a step takes; the checkpoint may not even be there.
-    fresh = model.model_copy(update={"checkpoint": None}) if isinstance(model, UNetModel) else model
+    fresh = model.model_copy(update={"checkpoint": None}) if model.starts_from is not None else model
     with as_in_a_worker():  # as fits are
         step, image, count = _measured(fresh, event, team, seconds)
     hours = (work.steps * step + work.drawn * image) / 3600 / team.size
@@ -89,7 +89,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     return rows + [("missing", words) for words in missing(experiment)]
 
 
-def _work(experiment: Experiment, model: ImageModel, n: int) -> _Work:
+def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
     chosen = arms(experiment)
     groups = stacks(chosen)
     budget = experiment.budget or Budget(epochs=1)
@@ -102,7 +102,7 @@ def _work(experiment: Experiment, model: ImageModel, n: int) -> _Work:
     )
 
 
-def _measured(model: ImageModel, event: tuple[int, ...], team: Team, seconds: float) -> tuple[float, float, int]:
+def _measured(model: NetworkModel, event: tuple[int, ...], team: Team, seconds: float) -> tuple[float, float, int]:
     """Return the seconds of a step and of an image drawn, and the network's parameters.
 
     Where a whole batch would take too long it is timed on as many images as fit, and its time is proportional.
@@ -138,6 +138,6 @@ def _as_many_as_fit(one: float, most: int, seconds: float) -> int:
     return max(1, min(most, int(seconds / one)))
 
 
-def _memory(model: ImageModel, state: int, n: int, event: tuple[int, ...]) -> float:
+def _memory(model: NetworkModel, state: int, n: int, event: tuple[int, ...]) -> float:
     """Return the bytes of a state and its gradients, and of the real, the mixed and the drawn images."""
     return state + state / (3 + (model.ema is not None)) + 4 * n * math.prod(event)

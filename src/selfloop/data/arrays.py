@@ -116,7 +116,7 @@ class ImageArray(Held, ImageSet):
     dtype: Literal["uint8"] = "uint8"
     shape: list[int] = Field(min_length=4, max_length=4)
 
-    def extent(self) -> tuple[tuple[int, int, int], int]:
+    def extent(self) -> tuple[tuple[int, ...], int]:
         """Return the shape of an image and how many there are to train on."""
         _, channels, height, width = self.shape
         return (channels, height, width), self.n or self._sets([0]).train.shape[1]

@@ -87,6 +87,15 @@ class Dataset(Frozen, ABC):
             DataError: the data cannot be read, or has too few rows for the split asked for.
         """
 
+    def extent(self) -> tuple[tuple[int, ...], int]:
+        """Return an event's shape and how many rows there are to train on, from the settings where they tell.
+
+        Raises:
+            DataError: they do not, and the data cannot be read.
+        """
+        train = self.load([0]).train
+        return tuple(train.shape[2:]), train.shape[1]
+
     def modes(self) -> tuple[Tensor, float] | None:
         """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
         return None

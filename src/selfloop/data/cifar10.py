@@ -32,7 +32,7 @@ class CIFAR10(ImageSet):
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
 
-    def extent(self) -> tuple[tuple[int, int, int], int]:
+    def extent(self) -> tuple[tuple[int, ...], int]:
         """Return (3, 32, 32) and n, or how many of the 50,000 are not set aside."""
         return (3, 32, 32), self.n or 50_000 - self.fresh_rows
 

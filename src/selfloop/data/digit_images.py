@@ -23,7 +23,7 @@ class DigitImages(ImageSet):
     n: int | None = Field(default=None, ge=2)
     held_out: int = Field(default=360, ge=1)
 
-    def extent(self) -> tuple[tuple[int, int, int], int]:
+    def extent(self) -> tuple[tuple[int, ...], int]:
         """Return (1, 8, 8) and how many are neither held out nor set aside."""
         return (1, 8, 8), self.n or 1797 - self.held_out - self.fresh_rows
 

@@ -38,7 +38,7 @@ class ImageFiles(ImageSet):
         refuse_twice(self.path, self.held_out_path)
         return self
 
-    def extent(self) -> tuple[tuple[int, int, int], int]:
+    def extent(self) -> tuple[tuple[int, ...], int]:
         """Return the shape and the number of the images; those of colour where ``side`` and ``n`` are given."""
         if self.side is not None and self.n is not None:
             return (3, self.side, self.side), self.n

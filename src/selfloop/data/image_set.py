@@ -19,14 +19,6 @@ class ImageSet(Finite):
     always: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
 
     @abstractmethod
-    def extent(self) -> tuple[tuple[int, int, int], int]:
-        """Return an event's shape and how many images there are to train on, from the settings if they tell.
-
-        Raises:
-            DataError: they do not, and the files cannot be read.
-        """
-
-    @abstractmethod
     def _sets(self, seeds: Sequence[int]) -> Parts:
         """Return the training and held-out images, (R, n, C, H, W) and (R, m, C, H, W), and those set aside."""
 

@@ -85,4 +85,33 @@ class Density(Protocol):
         """Return the log density of (R, N, *event) points in nats, (R, N)."""
 
 
+class Parametric(Protocol):
+    """A model as a function of free parameters θ (p,), at which the theory's matrices can be formed."""
+
+    @property
+    def parameters(self) -> int:
+        """p."""
+
+    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the log density (N,) of points (N, d)."""
+
+    def theta(self, state: State) -> Tensor:
+        """Return θ of one arm's state.
+
+        Raises:
+            ValueError: the state is on the edge of the family.
+        """
+
+    def state(self, theta: Tensor) -> State:
+        """Return the state of one arm that :meth:`theta` takes."""
+
+
+@runtime_checkable
+class OfParameters(Protocol):
+    """A generator that offers "parametric"."""
+
+    def parametric(self, state: State) -> Parametric:
+        """Return the family that a state is one of."""
+
+
 GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", {"init": 2, "fit": 4, "sample": 3})

@@ -30,7 +30,7 @@ class Gaussian(Sampler):
     """
 
     name: Literal["gaussian"] = "gaussian"
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
 

@@ -37,7 +37,6 @@ METRICS.register(
         title="‖θ_t − θ_0‖ / p",
         definition="Euclidean distance of the parameters to those after generation 0, over their number p (Figure 9).",
         goal="lower",
-        note="closer",
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.first),

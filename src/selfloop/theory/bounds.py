@@ -116,12 +116,6 @@ def amplification(rate: float) -> float:
     return 1 / math.sqrt(1 - rate**2) if rate < 1 else math.inf
 
 
-def accumulated(rate: float, size: float, generations: int) -> Doubles:
-    """Return the standard deviation of Σ_{l<t} ρ^l e, e of size s, for t = 0 … ``generations``, (T + 1,)."""
-    powers = rate ** (2 * np.arange(generations))
-    return np.asarray(size * np.sqrt(np.append(0.0, np.cumsum(powers))))
-
-
 def settled(jacobian: Doubles, noise: Doubles) -> Doubles:
     """Return the covariance S = J S Jᵀ + Q (p, p) at which errors of covariance Q a retraining settle.
 

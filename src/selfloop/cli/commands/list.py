@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -45,25 +45,10 @@ def _recipes() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _members(what: What) -> Iterator[tuple[str, str, str, str]]:
-    from selfloop.core.registry import Family
-    from selfloop.data.base import DATA
-    from selfloop.engines.base import ENGINES
-    from selfloop.features.base import FEATURES
-    from selfloop.generators.base import GENERATORS
-    from selfloop.metrics.base import METRICS
-    from selfloop.mixing.base import MIXINGS
-    from selfloop.trackers.base import TRACKERS
+    import selfloop.runner  # imports every family  # noqa: F401
+    from selfloop.core.registry import FAMILIES
 
-    families: dict[What, Family[Any]] = {
-        What.data: DATA,
-        What.generators: GENERATORS,
-        What.mixing: MIXINGS,
-        What.metrics: METRICS,
-        What.features: FEATURES,
-        What.engines: ENGINES,
-        What.trackers: TRACKERS,
-    }
-    family = families[what]
+    family = next(family for family in FAMILIES.values() if family.folder == f"selfloop.{what.value}")
     for name in family:
         where = family.origin(name).what
         try:
