@@ -187,10 +187,10 @@ def test_an_empty_or_unreadable_table_is_refused(refused: Callable[..., str], tm
 
 def test_a_run_directory_of_another_experiment_is_left_alone(done: Path) -> None:
     before = tree(done)
-    result = selfloop("run", "tiny.yaml", "--set", "generations=3", cwd=done)
+    result = selfloop("run", "tiny.yaml", "--set", "data.n=41", cwd=done)
     assert result.returncode == 2
     assert "holds another experiment" in result.stderr
-    assert "generations is 2" in result.stderr
+    assert "there data.n is 40, here 41" in result.stderr
     assert tree(done) == before
 
 

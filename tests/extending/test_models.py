@@ -180,7 +180,7 @@ def test_an_arm_does_not_depend_on_those_beside_it(finished: dict[str, Path], na
     for t in (0, 1):
         mine, theirs = one.stack_samples(t, 0), whole.stack_samples(t, whole.row(arm)[0])
         assert torch.equal(mine.x, theirs.x)
-    assert not any(torch.equal(mine.x, whole.stack_samples(1, whole.place(other)[0]).x) for other in others)
+    assert not any(torch.equal(mine.x, whole.stack_samples(1, whole.row(other)[0]).x) for other in others)
 
 
 def test_images_stay_uint8_and_what_is_no_parameter_is_kept_apart(finished: dict[str, Path]) -> None:

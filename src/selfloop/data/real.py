@@ -120,8 +120,17 @@ class RealRows:
         return cls(about["sets"], about["events"], tensors, {name: {} for name in about.get("files", ())})
 
     def agrees(self, other: RealRows) -> bool:
-        """Whether the data that both know are the same."""
-        return all(note["sha256"] == other.sets[key]["sha256"] for key, note in self.sets.items() if key in other.sets)
+        """Whether the data that both know are the same, their units too: those of equal rows may differ."""
+        return all(self._known(key) == other._known(key) for key in self.sets if key in other.sets)
+
+    def holds(self, key: str, split: Split) -> bool:
+        """Whether a split, R = 1, is the real data of an arm, by its data key."""
+        return self._known(key) == (fingerprint(split, 0), _text(split.events.plain()))
+
+    def _known(self, key: str) -> tuple[str, str]:
+        """Return by what an arm's data are known: the SHA-256 of the rows, and what a row is."""
+        note = self._note(key)
+        return note["sha256"], _text(self.events[note["data"]])
 
     def verify(self, folder: Path) -> None:
         """Check the files beside it.
@@ -131,10 +140,6 @@ class RealRows:
         """
         for name in self.files:
             load_sealed(folder / name)
-
-    def hash(self, key: str) -> str:
-        """Return the SHA-256 of an arm's real rows, by its data key."""
-        return str(self._note(key)["sha256"])
 
     def _note(self, key: str) -> dict[str, Any]:
         if key not in self.sets:
@@ -154,6 +159,10 @@ class RealRows:
         )
 
 
+def _text(events: Mapping[str, Any]) -> str:
+    return json.dumps(events, sort_keys=True)
+
+
 def _some(train: Tensor) -> Tensor:
     return train[: max(64, _SOME // max(1, train[0].numel() * train.element_size()))].clone()
 
@@ -167,11 +176,8 @@ def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(split: Split, r: int) -> str:
-    """Return the SHA-256 of the rows of arm r, to train on, held out and set aside, and of what a row is.
-
-    Standardised rows can be equal to the bit where the user's are not: the same ones in another unit.
-    """
-    digest = hashlib.sha256(json.dumps(split.events.plain(), sort_keys=True).encode())
+    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside."""
+    digest = hashlib.sha256()
     for x in (split.train[r], split.held_out[r], *(() if split.aside is None else (split.aside[r],))):
         digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.contiguous().view(torch.uint8).numpy().data)

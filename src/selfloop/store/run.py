@@ -24,7 +24,7 @@ from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
-from selfloop.data.real import Real, RealRows, fingerprint
+from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS, Metric
 
@@ -311,7 +311,7 @@ class Run:
         cached = self.__dict__.setdefault("_split", {})
         if chosen.data_key not in cached:
             split = chosen.experiment.data.load([chosen.seed])
-            if fingerprint(split, 0) != self._real.hash(chosen.data_key):
+            if not self._real.holds(chosen.data_key, split):
                 raise changed(self.path)
             cached.clear()  # images may be large, and arms share them
             cached[chosen.data_key] = split
