@@ -117,8 +117,8 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
     A change is what Python's audit events call open for writing, mkdir, rename, remove, rmdir; with ``torn`` it is a
     write instead, of which half the bytes get through.
     """
-    from selfloop import store
     from selfloop.core import files
+    from selfloop.store import writer
 
     seen = 0
 
@@ -169,7 +169,7 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
 
             return Torn()
 
-        files.open = store.open = opened  # type: ignore[attr-defined]
+        files.open = writer.open = opened  # type: ignore[attr-defined]
 
 
 def _child(job: dict[str, Any], note: int) -> int:

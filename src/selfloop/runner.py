@@ -32,6 +32,7 @@ from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
 from selfloop.store import Run, Writer, belongs, check
+from selfloop.store.run import stack_file
 from selfloop.trackers.base import Tracker, Tracking
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
@@ -199,7 +200,7 @@ def _generations(
                     progress(t, len(done), len(todo))
             done.sort(key=lambda each: each.stack)
             records = sorted((r for each in done for r in each.records), key=lambda record: record["arm"])
-            notes = {each.stack: {_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
+            notes = {each.stack: {stack_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
             writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
@@ -248,20 +249,16 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
         trained, twin = _digest(data), twins.get(stack)
         if twin is not None and task.team.broadcast(twin.trained == trained):
             for kind in twin.notes:
-                copy(Path(task.folder) / _file(kind, twin.stack), Path(task.folder) / _file(kind, stack))
+                copy(Path(task.folder) / stack_file(kind, twin.stack), Path(task.folder) / stack_file(kind, stack))
             records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
             return _Done(stack, twin.notes, records, trained)
     outcome = _outcome(task, stack, data)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
-        kind: save_tensors(Path(task.folder) / _file(kind, stack), tensors)
+        kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
     return _Done(stack, notes, outcome.records, "" if data is None else _digest(data))
-
-
-def _file(kind: str, stack: int) -> str:
-    return f"{kind}-{stack:03d}.safetensors"
 
 
 def _no_history(g: int) -> Samples:

@@ -1,0 +1,109 @@
+"""Whether an experiment may be run in a directory: begun, resumed, or let the run there grow."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfloop.arms import arms
+from selfloop.core.errors import RunError
+from selfloop.core.files import (
+    load_sealed,
+    read_sealed,
+)
+from selfloop.data.real import RealRows
+from selfloop.experiment import Experiment
+
+if TYPE_CHECKING:
+    pass
+from selfloop.store.run import Run, changed
+
+HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")
+HALF = (*(f".{name}." for name in HEAD), ".data-")  # how a file's name begins that is half written
+
+
+def check(path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> None:
+    """Refuse a directory in which this experiment cannot be run.
+
+    Raises:
+        RunError: it holds another one, or something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{str(path)!r} is a file, not a directory")
+    if (path / "experiment.yaml").exists():
+        existing = Run.open(path)
+        if existing.present == 0:
+            return
+        belongs(existing, experiment)
+        _same_metrics(existing, environment["metrics"])
+        if not real.agrees(existing._real):
+            raise changed(path)
+        for name, words in (("checkpoint", "generator.checkpoint"), ("features", "features")):
+            if existing.environment[name] != environment[name]:
+                raise RunError(f"{str(path)!r} was run with other {words}: the file has changed; use another --out")
+    elif path.is_dir() and not all(map(unborn, path.iterdir())):
+        raise RunError(f"{str(path)!r} is not empty but has no experiment.yaml: choose another --out")
+
+
+def _same_metrics(run: Run, metrics: dict[str, Any]) -> None:
+    for name, about in run.environment["metrics"].items():
+        if name in metrics and metrics[name]["version"] != about["version"]:
+            raise RunError(
+                f"{str(run.path)!r} records metric {name} in version {about['version']}, here it is version "
+                f"{metrics[name]['version']}, whose numbers differ; use another --out"
+            )
+
+
+def belongs(run: Run, experiment: Experiment) -> None:
+    """Refuse an experiment that is neither that of a run nor one that it may grow to.
+
+    Raises:
+        RunError: with the setting that differs.
+    """
+    where, before = repr(str(run.path)), run.experiment
+    if before.lasting() != experiment.lasting():
+        raise RunError(f"{where} holds another experiment: {_difference(before, experiment)}")
+    if experiment.generations < run.present - 1:
+        raise RunError(
+            f"{where} has {run.present - 1} retrainings already, more than generations {experiment.generations}: "
+            "a run only grows; use another --out"
+        )
+    if gone := [arm for arm in run.arms if arm.key not in {other.key for other in arms(experiment)}]:
+        words = ", ".join(f"{name} = {value}" for name, value in (*gone[0].plain.items(), ("seed", gone[0].seed)))
+        raise RunError(f"{where} holds another experiment: there is an arm {words}, here is none; use another --out")
+    if lost := [name for name in before.metrics if name not in experiment.metrics]:
+        raise RunError(f"{where} records metric {lost[0]}, here it is left out: a run only grows; use another --out")
+
+
+def unborn(path: Path) -> bool:
+    """Whether a file may be left of a run that was killed while its directory was made."""
+    if path.name == "environment.json":
+        with contextlib.suppress(RunError):
+            return "run" in read_sealed(path)
+        return False
+    if path.name == "real.safetensors":
+        with contextlib.suppress(RunError):
+            RealRows.read(path)
+            return True
+        return False
+    if path.match("data-*.safetensors"):
+        with contextlib.suppress(RunError):
+            load_sealed(path)
+            return True
+        return False
+    if path.name in ("lock", "metrics.jsonl"):
+        return path.is_file() and path.stat().st_size == 0
+    return path.name in (f".{name}.tmp" for name in HEAD) or path.match(".data-*.safetensors.tmp")
+
+
+def _difference(a: Experiment, b: Experiment) -> str:
+    def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for name, value in settings.items():
+            out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return out
+
+    left, right = flat(a.lasting()), flat(b.lasting())
+    name = next((k for k in left | right if left.get(k) != right.get(k)), "a setting")
+    return f"there {name} is {left.get(name)!r}, here {right.get(name)!r}; use another --out"

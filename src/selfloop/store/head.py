@@ -1,0 +1,60 @@
+"""The first line of a run's experiment.yaml: its format, and a checksum of what follows."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfloop.core.errors import RunError
+from selfloop.core.files import (
+    read_bytes,
+    read_sealed,
+)
+from selfloop.experiment import Experiment
+
+if TYPE_CHECKING:
+    pass
+
+FORMAT = 2
+_FORMAT = re.compile(b"# selfloop run, format ([0-9]{1,9}),")
+_SEAL = "# selfloop run, format {format}, SHA-256 of what follows {digest}\n"
+
+
+def sealed(experiment: Experiment) -> bytes:
+    text = experiment.yaml()
+    return (_SEAL.format(format=FORMAT, digest=hashlib.sha256(text.encode()).hexdigest()) + text).encode()
+
+
+def unsealed(file: Path) -> str:
+    """Return the settings in an experiment.yaml.
+
+    Raises:
+        RunError: it is damaged, or of another version.
+    """
+    head, _, body = read_bytes(file).partition(b"\n")
+    expected = _SEAL.format(format=FORMAT, digest=hashlib.sha256(body).hexdigest()).encode()
+    if head + b"\n" == expected:
+        return body.decode()
+    folder, found = repr(str(file.parent)), _FORMAT.match(head)
+    if found is None and _format_1(file.parent):
+        raise RunError(
+            f"{folder} is a run of format 1, made by an earlier version, and this one reads format {FORMAT}: "
+            "read it with that version, or run the experiment again with another --out"
+        )
+    if found is None:
+        raise RunError(f"{str(file)!r} is not that of a run, or damaged: its first line does not give a run's format")
+    if int(found[1]) != FORMAT:
+        raise RunError(
+            f"{folder} is a run of format {int(found[1])}, and this version reads format {FORMAT}: "
+            "use the version of selfloop that made it"
+        )
+    raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in its first line")
+
+
+def _format_1(path: Path) -> bool:
+    with contextlib.suppress(RunError):
+        return "format" not in read_sealed(path / "environment.json")
+    return False

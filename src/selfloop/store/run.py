@@ -1,0 +1,368 @@
+"""A run directory, read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from selfloop.arms import Arm, arms, key, stacks
+from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.files import (
+    load_tensors,
+    read_bytes,
+    read_sealed,
+)
+from selfloop.core.records import Record
+from selfloop.core.samples import Samples, State
+from selfloop.data.base import Split
+from selfloop.data.kept import look_in
+from selfloop.data.real import Real, RealRows
+from selfloop.experiment import Experiment
+from selfloop.metrics.base import METRICS, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+from selfloop.store.head import unsealed
+
+_GENERATION = re.compile("generation-([0-9]{4,})")
+_LOOKS = 3  # at a run that somebody else may be writing to
+
+
+def line(record: Record) -> bytes:
+    return (json.dumps(record, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n").encode()
+
+
+def _only(names: Sequence[str], record: Record) -> Record:
+    """Return a record with some of its metrics, in their order."""
+    found = record | {"metrics": {name: record["metrics"][name] for name in names if name in record["metrics"]}}
+    if "reference" in record:
+        found["reference"] = {name: record["reference"][name] for name in names if name in record["reference"]}
+    return found
+
+
+def _infinite(value: Any) -> Any:
+    """Return a number for "inf" and for None, so that columns of numbers are ones."""
+    return math.nan if value is None else math.inf if value == "inf" else value
+
+
+def stack_file(kind: str, stack: int) -> str:
+    """Return the name of a stack's file in a generation, ``kind`` being "state" or "samples"."""
+    return f"{kind}-{stack:03d}.safetensors"
+
+
+class Run:
+    """A run directory, read; :class:`Writer` adds to one.
+
+    What it shows is how far the run was when it was first asked, whatever joins meanwhile: to see that, open it again.
+    A run that has just grown by arms or metrics begins anew here, and shows a generation once it has all of them.
+    """
+
+    def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
+        self.path, self.experiment, self.environment = path, experiment, environment
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a run directory for reading.
+
+        Raises:
+            RunError: it is not one, is of an earlier version, or one of its two head files is damaged.
+        """
+        path = Path(path)
+        file = path / "experiment.yaml"
+        if not os.path.isfile(file):  # Path.is_file() raises on a name too long
+            raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
+        text = unsealed(file)
+        look_in(path)
+        experiment = Experiment.parse(text, str(file), absent=True)
+        return cls(path, experiment, read_sealed(path / "environment.json"))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def __str__(self) -> str:
+        done = f"{max(self.last, 0)} of {self.experiment.generations} retrainings"
+        names = ", ".join(self.experiment.metrics)
+        return f"{self.path}: {self.experiment.name}, {done}, {len(self.arms)} arms; {names}"
+
+    @property
+    def identity(self) -> str:
+        """What all of its generations have in common, however it grows."""
+        return str(self.environment["run"])
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """The experiment's arms."""
+        return arms(self.experiment)
+
+    @cached_property
+    def _by_key(self) -> dict[str, Arm]:
+        return {arm.key: arm for arm in self.arms}
+
+    @cached_property
+    def _stored(self) -> list[list[Arm]]:
+        """The arms of each stack that generation 0 has, but for arms that have come since this was opened."""
+        there = self.manifest(0)["stacks"] if self.present else {}
+        keys = [there[name]["arms"] for name in sorted(there, key=int)]
+        return [[self._by_key[of] for of in members] for members in keys if set(members) <= self._by_key.keys()]
+
+    @cached_property
+    def stacks(self) -> list[list[Arm]]:
+        """The arms as they train and are stored together: those that came first keep their stacks.
+
+        Raises:
+            ConfigError: some are not stored yet, and the code that says how they train is not here.
+        """
+        there = {arm.key for members in self._stored for arm in members}
+        return self._stored + stacks([arm for arm in self.arms if arm.key not in there])
+
+    def folder(self, t: int) -> Path:
+        """Return the directory of generation t."""
+        return self.path / f"generation-{t:04d}"
+
+    def checkpoints(self, t: int, stack: int) -> Path:
+        """Return how the names of files begin that keep one stack's fits of generation t while they are under way."""
+        return self.path / f".fit-{t:04d}-{stack:03d}"
+
+    @cached_property
+    def present(self) -> int:
+        """How many generations are there, of some arms or of all.
+
+        Raises:
+            RunError: one before the last is missing, or no directory.
+        """
+        found = (match for name in os.listdir(self.path) if (match := _GENERATION.fullmatch(name)))
+        numbers = sorted(t for match in found if self.folder(t := int(match[1])).name == match[0])
+        if files := [t for t in numbers if not self.folder(t).is_dir()]:
+            raise RunError(f"{str(self.folder(files[0]))!r} is a file, where a generation belongs: move it elsewhere")
+        missing = sorted(set(range(len(numbers))) - set(numbers))
+        if missing:
+            raise RunError(f"{str(self.folder(missing[0]))!r} is missing")
+        return len(numbers)
+
+    @property
+    def last(self) -> int:
+        """The last generation that is there of all arms, −1 where there is none."""
+        return self._last
+
+    @cached_property
+    def _last(self) -> int:
+        # A run that has grown by arms makes good for them from generation 0 on: what lacks one is followed by such.
+        low, high = -1, self.present - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            there = {of for held in self.manifest(middle)["stacks"].values() for of in held["arms"]}
+            low, high = (middle, high) if self._by_key.keys() <= there else (low, middle - 1)
+        return low
+
+    @cached_property
+    def recorded(self) -> tuple[str, ...]:
+        """Names of the metrics that every generation has: one that joins comes to the last of them last."""
+        if self.last < 0:
+            return tuple(self.experiment.metrics)
+        there = {name for record in self.manifest(self.last)["records"] for name in record["metrics"]}
+        return tuple(name for name in self.experiment.metrics if name in there)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all generations of all arms are committed."""
+        return self.last >= self.experiment.generations
+
+    def manifest(self, t: int) -> dict[str, Any]:
+        """Return what generation t consists of.
+
+        Raises:
+            RunError: the manifest is missing, damaged, or another generation's.
+        """
+        path = self.folder(t) / "manifest.json"
+        manifest = read_sealed(path)
+        if manifest["generation"] != t or manifest["run"] != self.identity:
+            raise RunError(f"{str(path)!r} belongs to another generation or experiment")
+        return manifest
+
+    def records(self) -> list[Record]:
+        """Return one record per generation and arm, from the manifests.
+
+        Raises:
+            RunError: a manifest is damaged.
+        """
+        return [record for t in range(self.last + 1) for record in self.of_generation(t)]
+
+    def of_generation(self, t: int) -> list[Record]:
+        """Return the records of generation t, in the order of the arms as they are now numbered."""
+        return [_only(self.recorded, record) for record in self.everything_of(t)]
+
+    def everything_of(self, t: int) -> list[Record]:
+        """Return the records of generation t with all metrics that they have, also those that others lack."""
+        records = ((self._by_key.get(key(record["settings"], record["seed"])), record) for record in self._noted(t))
+        found: list[Record] = [record | {"arm": arm.index} for arm, record in records if arm is not None]
+        return sorted(found, key=lambda record: record["arm"])
+
+    def _noted(self, t: int) -> list[Record]:
+        records: list[Record] = self.manifest(t)["records"]
+        return records
+
+    def metric(self, name: str) -> Metric:
+        """Return what is known of a metric that was recorded, also where its code is not here."""
+        about = self.environment["metrics"].get(name)
+        if name in METRICS and (about is None or METRICS[name].version == about["version"]):
+            return METRICS[name]
+        if about is None:
+            raise ConfigError(f"{str(self.path)!r} did not record metric {name!r}")
+        return Metric.recorded(name, about)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What is known of the recorded metrics, by name."""
+        return {name: self.metric(name) for name in self.experiment.metrics}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the records as a tidy pandas frame: a row per arm, generation and metric, a column per grid key.
+
+        Infinite settings are inf, values that were not finite NaN.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
+        rows = [
+            {"arm": record["arm"], "seed": record["seed"]}
+            | {name: _infinite(value) for name, value in record["settings"].items()}
+            | {"regime": record["regime"], "ratio": _infinite(record["ratio"]), "generation": record["generation"]}
+            | {"status": record["status"], "metric": name, "value": math.nan if value is None else value}
+            | {"floor": _infinite(record.get("reference", {}).get(name))}
+            for record in self.records()
+            for name, value in record["metrics"].items()
+        ]
+        return pd.DataFrame(rows)
+
+    def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
+        """Return the tensors of one stack, ``kind`` being "state" or "samples".
+
+        Raises:
+            RunError: the file is missing or damaged, or the state was not kept.
+        """
+        name = stack_file(kind, stack)
+        path, held = self.folder(t) / name, self.manifest(t)["stacks"].get(f"{stack:03d}")
+        if held is None:
+            raise RunError(f"{str(self.folder(t))!r} does not have stack {stack} yet")
+        if kind == "state" and not path.exists() and not self.keeps_state(t):
+            raise RunError(f"the weights of generation {t} were not kept: set keep_states to 'all' to keep them")
+        return load_tensors(path, held["files"][name])
+
+    def keeps_state(self, t: int) -> bool:
+        """Return whether the weights of generation t are to be there still, as the run is now."""
+        return self.experiment.keep_states == "all" or t == 0 or not self.folder(t + 2).is_dir()
+
+    def state(self, t: int, stack: int) -> State:
+        """Return one stack's state after generation t."""
+        return self.tensors(t, "state", stack)
+
+    def stack_samples(self, t: int, stack: int) -> Samples:
+        """Return one stack's samples of generation t."""
+        return Samples(**self.tensors(t, "samples", stack))
+
+    def row(self, arm: int) -> tuple[int, int]:
+        """Return the stack in which an arm is stored, and its row there.
+
+        Raises:
+            RunError: there is no such arm, or nothing of it yet.
+        """
+        if not 0 <= arm < len(self.arms):
+            raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
+        for s, members in enumerate(self._stored):
+            for row, member in enumerate(members):
+                if member.index == arm:
+                    return s, row
+        raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
+
+    def samples(self, t: int, arm: int) -> Tensor:
+        """Return the samples of one arm's generation t, (count, *event), in model units."""
+        stack, row = self.row(arm)
+        return self.stack_samples(t, stack).arm(row)
+
+    @cached_property
+    def _real(self) -> RealRows:
+        return RealRows.read(self.path / "real.safetensors")
+
+    def real(self, arm: int) -> Real:
+        """Return what the run keeps of one arm's real data: units, moments and some rows; the data are not needed."""
+        return self._real.of(self.arms[arm].data_key)
+
+    def split(self, arm: int) -> Split:
+        """Return one arm's real data, R = 1, all of them, read from where the run found them.
+
+        Raises:
+            RunError: they have changed since.
+            DataError: they are not there any more.
+            ConfigError: their code is not here.
+        """
+        chosen = self.arms[arm]
+        cached = self.__dict__.setdefault("_split", {})
+        if chosen.data_key not in cached:
+            split = chosen.experiment.data.load([chosen.seed])
+            if not self._real.holds(chosen.data_key, split):
+                raise changed(self.path)
+            cached.clear()  # images may be large, and arms share them
+            cached[chosen.data_key] = split
+        found: Split = cached[chosen.data_key]
+        return found
+
+    def verify(self) -> None:
+        """Check every file of the run as it is now.
+
+        Raises:
+            RunError: names the first file that is missing or damaged.
+        """
+        now = self._told()
+        now._real.verify(self.path)
+        for t in range(now.present):
+            for held in now.manifest(t)["stacks"].values():
+                for name, note in held["files"].items():
+                    now._check(t, name, note)
+
+    def _told(self) -> Run:
+        """Open the run as it is now, and check that metrics.jsonl says what the manifests do."""
+        for _ in range(_LOOKS):
+            told, now = self._metrics(), Run.open(self.path)
+            # A run killed between commit and append leaves a shorter file, which is no damage.
+            if now._lines().startswith(told):
+                return now
+        raise RunError(
+            f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
+            "the same run command writes it again"
+        )
+
+    def _check(self, t: int, name: str, note: dict[str, Any]) -> None:
+        path = self.folder(t) / name
+        if name.startswith("samples") or path.exists() or self.keeps_state(t):
+            try:
+                load_tensors(path, note)
+            except RunError:
+                # The run that is at work meanwhile may just have dropped weights that are not kept.
+                if name.startswith("samples") or path.exists() or self.keeps_state(t):
+                    raise
+
+    def _lines(self) -> bytes:
+        """Return what metrics.jsonl says, or will say in a moment."""
+        return b"".join(map(line, self.records()))
+
+    def _metrics(self) -> bytes:
+        return read_bytes(self.path / "metrics.jsonl", ": the same run command writes it again")
+
+
+def changed(path: Path) -> RunError:
+    """Return the error of real rows that are not those which a run was made with."""
+    return RunError(
+        f"{str(path)!r} was run on other data: the real rows have changed since; put them back, or use another --out"
+    )
