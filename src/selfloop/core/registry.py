@@ -254,6 +254,10 @@ class Family(Mapping[str, Member], Generic[Member]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a member, or ``default`` where nothing is called so."""
+        return self[name] if name in self else default
+
     def __contains__(self, name: object) -> bool:
         return name in list(iter(self))
 
