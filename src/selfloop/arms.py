@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfloop.core.errors import ConfigError
 from selfloop.core.registry import Absent
 from selfloop.experiment import Experiment
+from selfloop.mixing.base import Mixing, draws
 
 _PROBES = (0, 1, 2, 10, 100)  # generations at which regimes are compared by how many samples they need
 _MANY = 1_000_000  # and how many real rows they are told of then
@@ -47,7 +49,7 @@ class Arm:
     def but_for_mixing(self) -> str:
         """The settings without the regime, the seed not among them, but for how many samples it needs; as text."""
         plain, mixing = self.experiment.model_dump(exclude={"mixing"}), self.experiment.mixing
-        needs = None if isinstance(mixing, Absent) else [mixing.draws(t, _MANY) for t in _PROBES]
+        needs = None if isinstance(mixing, Absent) else [_wanted(mixing, t) for t in _PROBES]
         return json.dumps([plain, needs], sort_keys=True)
 
     @functools.cached_property
@@ -65,6 +67,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return "inf" if value == math.inf else value
+
+
+def _wanted(mixing: Mixing, t: int) -> int | None:
+    """Return how many rows a regime wants, None where it does not say, as of generations that it does not know."""
+    try:
+        return draws(mixing, t, _MANY)
+    except ConfigError:
+        return None
 
 
 def key(settings: dict[str, Any], seed: int) -> str:

@@ -156,7 +156,10 @@ class Experiment(Frozen):
             if name in METRICS:
                 yield f"metric {name}", METRICS[name].needs
         yield f"features {FEATURES.name_of(self.features)}", self.features.needs
-        yield f"mixing {MIXINGS.name_of(self.mixing)}", getattr(self.mixing, "needs", frozenset())
+        mixing, needs = f"mixing {MIXINGS.name_of(self.mixing)}", getattr(self.mixing, "needs", set[Capability]())
+        if not isinstance(needs, set | frozenset) or not needs <= WORDS.keys():
+            raise ConfigError(f"{mixing}: its needs are {needs!r}, and must be a set out of {', '.join(WORDS)}")
+        yield mixing, frozenset(needs)
 
     @classmethod
     def load(cls, source: str | Path) -> Experiment:
@@ -212,8 +215,8 @@ class Experiment(Frozen):
             if not equals or not key:
                 raise ConfigError(f"expected key.path=value, not {assignment!r}")
             pairs.append((key, from_yaml(value, f"the value of {key!r}")))
-        # A name comes first: it says which settings there are.
-        for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
+        # What is given as a whole comes first, then a name, which says which settings there are.
+        for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], not pair[0].endswith(".name"))):
             assign(settings, key, value, _NAMED)
         return self.build(settings)
 

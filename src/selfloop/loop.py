@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from selfloop.arms import Arm
-from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
@@ -22,9 +21,7 @@ from selfloop.engines.team import Team
 from selfloop.features.base import Extractor, cached
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence
-from selfloop.mixing.base import MIXINGS, History, Pool, label, ratio, training_set
-
-_MOST_ROWS = 2**40
+from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,18 @@ class Outcome:
     records: list[Record]
 
 
-def load(arms: Sequence[Arm]) -> Split:
-    """Load the real data of a stack of arms, in the number type that the generator takes."""
+def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = None) -> Split:
+    """Load the real data of a stack of arms, in the number type that the generator takes.
+
+    Args:
+        arms: of one stack.
+        check: is shown each arm, the data as they were loaded, and the arm's row there.
+    """
     experiment = arms[0].experiment
     split = experiment.data.load([arm.seed for arm in arms])
+    if check is not None:
+        for r, arm in enumerate(arms):
+            check(arm, split, r)
     typed = functools.partial(split.events.typed, dtype=experiment.generator.dtype)
     aside = None if split.aside is None else typed(split.aside)
     return replace(split, train=typed(split.train), held_out=typed(split.held_out), aside=aside)
@@ -158,7 +163,7 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
     """Draw as many samples of every arm as its regime wants; those that want equally many together."""
     experiment, n = arms[0].experiment, train.shape[1]
     latents = t if experiment.latents == "fresh" else 0
-    wanted = [_draws(arm, t, n) for arm in arms]
+    wanted = [draws(arm.experiment.mixing, t, n) for arm in arms]
     drawn: dict[int, Samples] = {}
     for chosen in _alike(wanted):
         rows = Rows(chosen, len(arms))
@@ -169,14 +174,6 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
             return found
         drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
     return stack([drawn[r] for r in range(len(arms))])
-
-
-def _draws(arm: Arm, t: int, n: int) -> int:
-    wanted = arm.experiment.mixing.draws(t, n)
-    if not isinstance(wanted, int) or not 1 <= wanted < _MOST_ROWS:
-        what = MIXINGS.name_of(arm.experiment.mixing)
-        raise ConfigError(f"mixing {what!r} wants {wanted!r} samples of generation {t}: draws returns a whole number")
-    return wanted
 
 
 def _streams(arms: Sequence[Arm], t: int) -> Streams:

@@ -16,7 +16,7 @@ from typing import Any
 
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
-from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.errors import ConfigError, RunError, quoted
 from selfloop.core.files import copy, disk_errors, save_tensors
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
@@ -114,6 +114,8 @@ def run(
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
     """
+    if "\0" in str(out):
+        raise RunError(f"{quoted(out)} cannot be the name of a directory")
     out, team, chosen = Path(out), team or Team(), engine or Local(workers=workers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
@@ -304,7 +306,7 @@ class _Opened:
         """Return a stack's real data, loaded once."""
         of = data_key(members)
         if of not in self.splits:
-            self.splits[of] = load(members)
+            self.splits[of] = load(members, self.run.holds)
         return self.splits[of]
 
 

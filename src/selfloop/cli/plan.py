@@ -20,6 +20,7 @@ from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import NetworkModel
 from selfloop.learning.training import Budget, parameters
+from selfloop.mixing.base import draws
 
 Rows = list[tuple[str, str]]
 
@@ -98,7 +99,7 @@ def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
         later=len(chosen) * experiment.generations,
         steps_first=(experiment.pretrain or budget).resolve(n).count(model.batch_size),
         steps_later=budget.resolve(n).count(model.batch_size),
-        images=max(arm.experiment.mixing.draws(1, n) for arm in chosen),
+        images=max(draws(arm.experiment.mixing, 1, n) for arm in chosen),
     )
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import FOREIGN, ConfigError, said
 from selfloop.core.registry import FAMILIES, file_hash
 
 IMPORTED: dict[str, str | None] = {}
@@ -30,7 +30,7 @@ def import_code(word: str) -> None:
         if word.endswith(".py"):
             if not path.is_file():
                 raise ConfigError(f"--import {word}: there is no such file")
-            word = str(path.absolute())
+            word = str(path.resolve())
             name = _module_name(word)
             if name not in sys.modules:
                 spec = importlib.util.spec_from_file_location(name, word)
@@ -48,14 +48,13 @@ def import_code(word: str) -> None:
             IMPORTED[word] = file_hash(word)
     except ConfigError:
         raise
-    except Exception as error:  # whatever the user's code raises
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ConfigError(f"--import {word}: it cannot be imported: {why}") from error
+    except FOREIGN as error:  # whatever the user's code ends in
+        raise ConfigError(f"--import {word}: it cannot be imported: {said(error)}") from error
 
 
 def _module_name(path: str) -> str:
     """Return the name of the module that a file becomes: its own, unless it is another module's."""
-    name = Path(path).stem
+    name = Path(path).stem.replace(".", "_")
     there = sys.modules.get(name)
     if there is not None:
         taken = getattr(there, "__file__", None) != path
@@ -79,7 +78,7 @@ def own_code() -> bytes:
     try:
         sent: bytes = cloudpickle.dumps((dict(IMPORTED), cloudpickle.dumps((own, TABLES))))
     except Exception as error:  # whatever an object's own pickling raises
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = said(error, 200)
         raise ConfigError(f"what this program defines cannot be sent to workers ({why}): use workers=0") from error
     return sent
 
@@ -105,7 +104,7 @@ def learn(code: bytes) -> None:
     except ConfigError:
         raise
     except Exception as error:  # whatever importing the program's modules raises
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = said(error, 200)
         raise ConfigError(f"a worker process cannot load what the program defines ({why}): use workers=0") from error
     for word, members in own.items():
         for member in members.values():

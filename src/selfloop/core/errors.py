@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Sequence
 
+FOREIGN = (Exception, SystemExit, GeneratorExit)
+"""What code of the user's or of a plugin may end in, besides being interrupted."""
+
 
 class SelfloopError(Exception):
     """Something the user can put right; the command line prints the message and exits with 2."""
@@ -22,6 +25,11 @@ class RunError(SelfloopError):
 
 class StorageFull(SelfloopError):
     """The disk is full; what was committed is safe and the run resumes when there is space."""
+
+
+def said(error: BaseException, limit: int = 300) -> str:
+    """Return what an error of somebody else's code says, with its kind, on one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:limit].rstrip(": ")
 
 
 def quoted(text: object, limit: int = 80) -> str:

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from selfloop.core.config import Inside
-from selfloop.core.errors import ConfigError, nearest, quoted
+from selfloop.core.config import Frozen, Inside
+from selfloop.core.errors import FOREIGN, ConfigError, nearest, quoted, said
 
 Member = TypeVar("Member")
+
+_NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
 
 ABSENT = "absent"
 """The key of a validation's context that allows members whose code is not there: a run is read, not run."""
@@ -148,14 +151,19 @@ class Family(Mapping[str, Member], Generic[Member]):
         if absent:
             raise ConfigError(f"{what} is no {self.word}: it has no method {absent[0]}; a {self.word} has {self._list}")
         for method, count in self._methods.items():
-            if not _takes(getattr(member, method), count + isinstance(member, type)):
+            bound = not isinstance(member, type) or isinstance(inspect.getattr_static(member, method), staticmethod)
+            if not _takes(getattr(member, method), count + (not bound)):
                 raise ConfigError(
                     f"{what} is no {self.word}: its {method} must take {count} argument{'s' * (count != 1)}, as in "
                     f"selfloop.{self.folder.removeprefix('selfloop.')}.base"
                 )
-        if not self._instances and not (isinstance(member, type) and issubclass(member, BaseModel)):
+        if not self._instances and not (isinstance(member, type) and issubclass(member, Frozen)):
             raise ConfigError(
                 f"{what} is no {self.word}: derive its class from selfloop.Frozen, so that its settings are recorded"
+            )
+        if isinstance(member, type) and not _NAME.fullmatch(self.name_of(member)):
+            raise ConfigError(
+                f"{what} is no {self.word}: its name must be a word, and not {quoted(self.name_of(member))}"
             )
         if isinstance(member, type) and inspect.isabstract(member):
             lacking = ", ".join(sorted(getattr(member, "__abstractmethods__", ())))
@@ -232,10 +240,10 @@ class Family(Mapping[str, Member], Generic[Member]):
             return
         try:
             member = entries[0].load()
-        except Exception as error:  # whatever the package's own code raises
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        except FOREIGN as error:  # whatever the package's own code raises
             raise ConfigError(
-                f"{self.word} {name!r} of package {packages[0]} cannot be imported ({why}): mend or uninstall it"
+                f"{self.word} {name!r} of package {packages[0]} cannot be imported ({said(error, 200)}): "
+                "mend or uninstall it"
             ) from error
         self._conforms(member)
         if self.name_of(member) != name:
@@ -256,7 +264,7 @@ class Family(Mapping[str, Member], Generic[Member]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a member, or ``default`` where nothing is called so."""
-        return self[name] if name in self else default
+        return self[name] if name in list(self) else default
 
     def __contains__(self, name: object) -> bool:
         return name in list(iter(self))
@@ -282,6 +290,12 @@ class Family(Mapping[str, Member], Generic[Member]):
             ConfigError: it cannot be loaded.
         """
         member: Any = self[name]
+        try:
+            return self._described(member)
+        except FOREIGN as error:  # whatever the class's own code raises
+            raise ConfigError(f"{self.word} {name!r} cannot be described: {said(error)}") from error
+
+    def _described(self, member: Any) -> tuple[str, str]:
         if self._instances:
             return str(getattr(member, "definition", "")), ""
         text = inspect.cleandoc(member.__doc__ or "").split("\n\n")[0].replace("\n", " ")
@@ -323,13 +337,23 @@ class Family(Mapping[str, Member], Generic[Member]):
         name = settings.pop("name", None)
         if not isinstance(name, str):
             raise ValueError(f"name is missing: there are {', '.join(self)}")
-        if (context or {}).get(ABSENT) and name not in self:
-            return Absent(self.word, name, settings)
+        try:
+            return self._made(name, settings, context)
+        except (ConfigError, Inside):
+            if not (context or {}).get(ABSENT):
+                raise
+            return Absent(self.word, name, settings)  # to read what was made with it no code is needed
+
+    def _made(self, name: str, settings: dict[str, Any], context: Mapping[str, Any] | None) -> Any:
         cls: Any = self[name]
         try:
             return cls.model_validate(settings, context=context)
         except ValidationError as error:
             raise Inside(error, cls) from error
+        except ConfigError:
+            raise
+        except FOREIGN as error:  # whatever the class's own code raises
+            raise ConfigError(f"{self.word} {name!r} cannot be made: {said(error)}") from error
 
     def _given(self, value: Any) -> Any:
         if isinstance(value, Absent):
@@ -347,9 +371,20 @@ class Family(Mapping[str, Member], Generic[Member]):
         return value
 
     def plain(self, value: Any) -> dict[str, Any]:
-        """Return a member's settings as YAML takes them, its name first."""
+        """Return a member's settings as YAML takes them, its name first.
+
+        Raises:
+            ConfigError: one cannot be recorded.
+        """
         settings = value.settings if isinstance(value, Absent) else value.model_dump()
-        return {"name": self.name_of(value)} | {key: item for key, item in settings.items() if key != "name"}
+        plain = {"name": self.name_of(value)} | {key: item for key, item in settings.items() if key != "name"}
+        for key, item in plain.items():
+            if not _recordable(item):
+                raise ConfigError(
+                    f"{self.word} {plain['name']!r}: setting {key} is {quoted(item)}, which cannot be recorded: use "
+                    "numbers, text, lists, or dicts of them"
+                )
+        return plain
 
     # A program's own
 
@@ -390,6 +425,15 @@ class Named:
         return core_schema.with_info_plain_validator_function(
             parse, serialization=core_schema.plain_serializer_function_ser_schema(self.family.plain)
         )
+
+
+def _recordable(value: Any) -> bool:
+    """Whether YAML has a value, and reads it back to an equal one."""
+    if isinstance(value, list | tuple):
+        return all(map(_recordable, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _recordable(item) for key, item in value.items())
+    return value is None or (type(value) in (bool, int, float, str) and value == value)  # NaN is not
 
 
 def _short(value: Any) -> str:

@@ -14,19 +14,24 @@ import torch
 def seeded(seed: int) -> Iterator[None]:
     """Seed all global generators for as long as the context lasts, and restore their states after it.
 
+    So are NumPy's handling of floating-point errors and torch's choice of deterministic algorithms.
+
     Args:
         seed: 0 … 2³² − 1, which NumPy's takes at most.
     """
-    restore = _states()
+    restore, deterministic = _states(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_available():
             torch.cuda.manual_seed_all(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
-        yield
+        with np.errstate():  # which code of somebody else's may set for good
+            yield
     finally:
         restore()
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _states() -> Callable[[], None]:

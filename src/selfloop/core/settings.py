@@ -69,6 +69,8 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
         inner = place.get(part)
         if inner is None and part in _ONE_NUMBER:
             inner = {}
+        if isinstance(inner, str) and part in families:
+            inner = {"name": inner}
         if not isinstance(inner, dict):
             known = [k for k, v in place.items() if isinstance(v, dict)] or list(place)
             at = ".".join(path[: i + 1])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import RunError
+from selfloop.core.errors import DataError, RunError
 from selfloop.core.events import Events, read_events
 from selfloop.core.files import load_sealed, save_sealed
 from selfloop.core.samples import State
@@ -85,6 +85,11 @@ class RealRows:
         for start in range(0, len(seeds), _AT_ONCE):
             some = seeds[start : start + _AT_ONCE]
             split = data.load(some)
+            if split.train.shape[2:] != split.held_out.shape[2:]:
+                raise DataError(
+                    f"data {DATA.name_of(data)}: rows to train on have shape {tuple(split.train.shape[2:])}, held-out "
+                    f"ones {tuple(split.held_out.shape[2:])}: they must be alike"
+                )
             if start == 0:
                 self.events.append(split.events.plain())
                 self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
@@ -123,9 +128,9 @@ class RealRows:
         """Whether the data that both know are the same, their units too: those of equal rows may differ."""
         return all(self._known(key) == other._known(key) for key in self.sets if key in other.sets)
 
-    def holds(self, key: str, split: Split) -> bool:
-        """Whether a split, R = 1, is the real data of an arm, by its data key."""
-        return self._known(key) == (fingerprint(split, 0), _text(split.events.plain()))
+    def holds(self, key: str, split: Split, r: int) -> bool:
+        """Whether row r of a split is the real data of an arm, by its data key."""
+        return self._known(key) == (fingerprint(split, r), _text(split.events.plain()))
 
     def _known(self, key: str) -> tuple[str, str]:
         """Return by what an arm's data are known: the SHA-256 of the rows, and what a row is."""

@@ -7,7 +7,8 @@ and is handed vectors as float32 tensors on its device; all others, NumPy's floa
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from selfloop.core.errors import ConfigError, quoted
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, quoted, said
 from selfloop.core.samples import State
 from selfloop.generators.factories import one_line, signature
 from selfloop.learning.training import BUFFERS
@@ -48,6 +49,20 @@ class Adapter:
 
     name: str
     model: Any
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Say in one line what the model's own code raises that is no failure to fit or sample, but a fault of it.
+
+        Raises:
+            ConfigError: with its error.
+        """
+        try:
+            yield
+        except (*FAILURES, SelfloopError):
+            raise
+        except FOREIGN as error:
+            raise self.refusal(f"{what} failed with {said(error)}") from error
 
     def refusal(self, why: str) -> ConfigError:
         """Return the error that says, in one line, what a model does wrong."""
@@ -105,7 +120,8 @@ class Adapter:
         Raises:
             ConfigError: ``state_dict()`` is not a flat dict of dense tensors.
         """
-        found = self.model.state_dict()
+        with self._guarded("state_dict()"):
+            found = self.model.state_dict()
         if not isinstance(found, Mapping):
             raise self.refusal(f"state_dict() must return a dict of tensors, not {type(found).__name__}")
         for key, value in found.items():
@@ -176,11 +192,11 @@ class Adapter:
 
     def fit(self, x: Tensor, seed: int, weight: Tensor | None = None) -> None:
         """Fit the model to rows (N, *event), which count ``weight`` (N,) where it takes such."""
-        self._draw_by(seed)
-        told = self._told(self.model.fit, seed)
-        if weight is not None:
-            told[WEIGHT] = self._handed(weight)
-        with torch.inference_mode(False), torch.enable_grad():
+        with self._guarded("fit"), torch.inference_mode(False), torch.enable_grad():
+            self._draw_by(seed)
+            told = self._told(self.model.fit, seed)
+            if weight is not None:
+                told[WEIGHT] = self._handed(weight)
             self.model.fit(self._handed(x), **told)
 
     @torch.no_grad()
@@ -190,9 +206,10 @@ class Adapter:
         Raises:
             ConfigError: they are no array of numbers, of another shape, or no uint8 where they are images.
         """
-        self._draw_by(seed)
-        self._evaluate()
-        found = self.model.sample(n, **self._told(self.model.sample, seed))
+        with self._guarded("sample"):
+            self._draw_by(seed)
+            self._evaluate()
+            found = self.model.sample(n, **self._told(self.model.sample, seed))
         rows = self._array(found[0] if isinstance(found, tuple) and found else found, "sample")
         if tuple(rows.shape) != (n, *event):
             raise self.refusal(f"sample({n}) returned shape {tuple(rows.shape)}, and not {(n, *event)}")

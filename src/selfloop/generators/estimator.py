@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.code import TABLES
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import FOREIGN, ConfigError, said
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State, resampled
 from selfloop.core.seeding import seeded
@@ -294,10 +294,10 @@ def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -
     """
     try:
         return factory(**copy.deepcopy(arguments))  # a list among them is the settings', not the model's
-    except (TypeError, *FAILURES) as error:
+    except FOREIGN as error:  # whatever the factory's own code raises
         if of_the_machine(error):
             raise
-        raise ConfigError(f"generator.estimator {name}: no model can be made ({one_line(error)})") from error
+        raise ConfigError(f"generator.estimator {name}: no model can be made ({said(error)})") from error
 
 
 def _counted(x: Tensor, count: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Family
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
+
+_MOST_ROWS = 10**12
 
 History = Callable[[int], Samples]  # the samples of generation t
 
@@ -118,13 +121,40 @@ MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", {"draws": 2,
 
 def ratio(mixing: Mixing) -> float | None:
     """Return a regime's ratio of synthetic to real rows, None where it has none."""
-    found = getattr(mixing, "ratio", None)
-    return None if found is None else float(found)
+    try:
+        found = getattr(mixing, "ratio", None)
+        value = None if found is None else float(found)
+    except FOREIGN as error:
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)!r}: its ratio is no number: {said(error)}") from error
+    if value is not None and not value >= 0:
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)!r}: its ratio is {value}, and must be 0 or more, or None")
+    return value
 
 
 def label(mixing: Mixing) -> str:
     """Return what a regime is called in charts."""
-    return str(getattr(mixing, "label", None) or MIXINGS.name_of(mixing))
+    try:
+        found = str(getattr(mixing, "label", None) or MIXINGS.name_of(mixing))
+    except FOREIGN as error:
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)!r}: its label is no text: {said(error)}") from error
+    return "".join(c if c.isprintable() else "?" for c in found)
+
+
+def draws(mixing: Mixing, t: int, n: int) -> int:
+    """Return how many rows a regime wants generation t to sample.
+
+    Raises:
+        ConfigError: that is no whole number from 1 on, or it fails.
+    """
+    what = f"mixing {MIXINGS.name_of(mixing)!r}"
+    try:
+        wanted = mixing.draws(t, n)
+        count = 0 if isinstance(wanted, bool) else operator.index(wanted)
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"{what}: draws({t}, {n}) fails or gives no whole number: {said(error)}") from error
+    if not 1 <= count < _MOST_ROWS:
+        raise ConfigError(f"{what}: draws({t}, {n}) is {wanted!r}: it must be a whole number from 1 to 10 ** 12")
+    return count
 
 
 def training_set(mixing: Mixing, pool: Pool) -> Samples:
@@ -133,7 +163,15 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
     Raises:
         ConfigError: it returned something else than rows like the real ones, no rows, or weights that are none.
     """
-    found, what = mixing(pool.t, pool), f"mixing {MIXINGS.name_of(mixing)!r}"
+    what, version = f"mixing {MIXINGS.name_of(mixing)!r}", pool.real.x._version
+    try:
+        found = mixing(pool.t, pool)
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"{what} failed at generation {pool.t}: {said(error)}") from error
+    if pool.real.x._version != version:
+        raise ConfigError(f"{what} changed the real rows themselves at generation {pool.t}: let it return other rows")
     if not isinstance(found, Samples):
         raise ConfigError(f"{what} returned {type(found).__name__} for generation {pool.t}: return Samples")
     event = tuple(pool.real.x.shape[2:])

@@ -299,6 +299,15 @@ class Run:
         """Return what the run keeps of one arm's real data: units, moments and some rows; the data are not needed."""
         return self._real.of(self.arms[arm].data_key)
 
+    def holds(self, arm: Arm, split: Split, r: int) -> None:
+        """Check that row r of a split is an arm's real data.
+
+        Raises:
+            RunError: they are others than when the run began.
+        """
+        if not self._real.holds(arm.data_key, split, r):
+            raise changed(self.path)
+
     def split(self, arm: int) -> Split:
         """Return one arm's real data, R = 1, all of them, read from where the run found them.
 
@@ -311,8 +320,7 @@ class Run:
         cached = self.__dict__.setdefault("_split", {})
         if chosen.data_key not in cached:
             split = chosen.experiment.data.load([chosen.seed])
-            if not self._real.holds(chosen.data_key, split):
-                raise changed(self.path)
+            self.holds(chosen, split, 0)
             cached.clear()  # images may be large, and arms share them
             cached[chosen.data_key] = split
         found: Split = cached[chosen.data_key]
@@ -364,5 +372,6 @@ class Run:
 def changed(path: Path) -> RunError:
     """Return the error of real rows that are not those which a run was made with."""
     return RunError(
-        f"{str(path)!r} was run on other data: the real rows have changed since; put them back, or use another --out"
+        f"{str(path)!r} was run on other data: the real rows have changed since, or are others whenever they are asked "
+        "for; put them back, or use another --out"
     )

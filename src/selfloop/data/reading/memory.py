@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted, said
 from selfloop.data.reading.tables import Rows, refuse_bad_values
 
 _EXACT = 2**53
@@ -48,7 +48,10 @@ def read_array(x: Any, source: str, columns: Sequence[str] | None = None, least:
         return _checked(_of_frame(x, f"{source} {tuple(x.shape)}", columns), f"{source} {tuple(x.shape)}", least)
     if not isinstance(x, np.ndarray | Tensor):
         raise DataError(f"{source} is {type(x).__name__}: give a NumPy array, a tensor or a pandas data frame")
-    found = _of_tensor(x) if isinstance(x, Tensor) else _unmasked(x, source)
+    try:
+        found = _of_tensor(x) if isinstance(x, Tensor) else _unmasked(x, source)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise DataError(f"{source} cannot be read as a dense array ({said(error, 120)}): {_WANTED}") from error
     source = f"{source} {found.shape}"
     if found.dtype == np.uint8 and found.ndim in (3, 4):
         if columns is not None:
