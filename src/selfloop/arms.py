@@ -61,6 +61,15 @@ class Arm:
         return key({name: value for name, value in self.plain.items() if name.split(".")[0] == "data"}, self.seed)
 
 
+def infinite(value: Any) -> Any:
+    """Return settings as they were before :attr:`Arm.plain` made them JSON."""
+    if isinstance(value, dict):
+        return {key: infinite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [infinite(item) for item in value]
+    return math.inf if value == "inf" else value
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(inner) for name, inner in value.items()}

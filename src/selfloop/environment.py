@@ -39,6 +39,7 @@ def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
         "checkpoint": _checkpoint(experiment),
         "code": _code(experiment),
         "imports": dict(IMPORTED),
+        "arms": [[arm.plain, arm.seed] for arm in arms(experiment)],
     }, real
 
 

@@ -6,21 +6,24 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from selfloop.arms import Arm
+from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
 from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
-from selfloop.features.base import Extractor, cached
+from selfloop.features.base import FEATURES, Extractor, cached
+from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
-from selfloop.metrics.base import METRICS, Evidence
+from selfloop.metrics.base import METRICS, Evidence, computed
 from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
 
 
@@ -148,15 +151,28 @@ def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None
     groups = _alike(weighed)
     if len(groups) == 1:
         data = data if weighed[0] else replace(data, weight=None)
-        return generator.fit(state, data, budget, streams, device)
+        return _state(generator.fit(state, data, budget, streams, device), len(arms), generator)
     out: State = {}
     for g, chosen in enumerate(groups):
         rows, part = Rows(chosen, len(arms)), data.select(chosen)
         part = part if weighed[chosen[0]] else replace(part, weight=None)
         among = _streams([arms[r] for r in chosen], t)
-        fitted = generator.fit(rows.narrow(state), part, budget, among, device.apart(g))
+        fitted = _state(generator.fit(rows.narrow(state), part, budget, among, device.apart(g)), len(chosen), generator)
         out = rows.widen(fitted, out or {k: v.new_zeros(len(arms), *v.shape[1:]) for k, v in fitted.items()})
     return out
+
+
+def _state(fitted: Any, r: int, generator: Generator) -> State:
+    """Return what a fit returned, if it is a state of R arms.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    leaves = fitted.values() if isinstance(fitted, dict) else ()
+    if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == r for leaf in leaves):
+        name = GENERATORS.name_of(generator)
+        raise ConfigError(f"generator {name!r}: fit must return a dict of tensors that lead with R = {r}")
+    return dict(fitted)
 
 
 def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: Device) -> Samples:
@@ -169,6 +185,11 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
         rows = Rows(chosen, len(arms))
         part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
         x = experiment.generator.sample(part, wanted[chosen[0]], streams, device)
+        shape = (len(chosen), wanted[chosen[0]], *train.shape[2:])
+        if not isinstance(x, Tensor) or tuple(x.shape) != shape:
+            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            name = GENERATORS.name_of(experiment.generator)
+            raise ConfigError(f"generator {name!r} sampled {what} in generation {t}, and must sample a tensor {shape}")
         found = _freeze(Samples.full(x, born=t + 1), part, train.dtype)
         if rows.all:
             return found
@@ -271,9 +292,9 @@ def _measured(
         evidence.shared("generated", lambda: together)
     if team.rank > 0:
         return []
-    values = {name: METRICS[name].compute(evidence).tolist() for name in names}
+    values = {name: computed(name, evidence) for name in names}
     floor = replace(evidence, generated=evidence.train)
-    floors = {name: METRICS[name].compute(floor).tolist() for name in names if t == 0 and METRICS[name].floor}
+    floors = {name: computed(name, floor) for name in names if t == 0 and METRICS[name].floor}
     found: list[_Values] = []
     for i in range(len(sound)):
         reference = {name: _number(floors[name][i]) for name in floors}
@@ -288,7 +309,12 @@ def _number(value: float) -> float | None:
 def _features(extractor: Extractor, split: Split, x: Tensor, real: bool) -> Tensor:
     """Return the features (N, k) of (N, *event) rows in model units."""
     seen = _seen(extractor, split, x)
-    return cached(extractor, seen) if real else extractor(seen)
+    found = cached(extractor, seen) if real else extractor(seen)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(seen):
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        name = FEATURES.name_of(extractor)
+        raise ConfigError(f"features {name!r} are {what} of {len(seen)} rows, and must be a tensor ({len(seen)}, k)")
+    return found
 
 
 def _seen(extractor: Extractor, split: Split, x: Tensor) -> Tensor:

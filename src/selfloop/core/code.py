@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
+import operator
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from selfloop.core.errors import FOREIGN, ConfigError, said
@@ -14,6 +17,8 @@ from selfloop.core.registry import FAMILIES, file_hash
 
 IMPORTED: dict[str, str | None] = {}
 """What the command line was told to import, and the SHA-256 of its file."""
+
+_MODULES: list[ModuleType] = []  # that were imported at the user's word
 
 TABLES: dict[str, dict[str, Any]] = {}
 """What else a program gives names to, by kind: factories of models, arrays, functions that draw data."""
@@ -43,13 +48,27 @@ def import_code(word: str) -> None:
                     del sys.modules[name]
                     raise
             IMPORTED[word] = file_hash(name)
+            _MODULES.append(sys.modules[name])
         else:
-            importlib.import_module(word)
+            _MODULES.append(importlib.import_module(word))
             IMPORTED[word] = file_hash(word)
     except ConfigError:
         raise
     except FOREIGN as error:  # whatever the user's code ends in
         raise ConfigError(f"--import {word}: it cannot be imported: {said(error)}") from error
+
+
+def imported_object(name: str) -> Any:
+    """Return what "module:name" is in a module that ``--import`` imported, None where it is nothing there.
+
+    What a script called ``__main__`` is looked for in all of them.
+    """
+    module, _, path = name.partition(":")
+    for there in _MODULES:
+        if module in (there.__name__, "__main__"):
+            with contextlib.suppress(AttributeError):
+                return operator.attrgetter(path)(there)
+    return None
 
 
 def _module_name(path: str) -> str:

@@ -221,9 +221,8 @@ class Family(Mapping[str, Member], Generic[Member]):
         if name in self._installed:
             self._load(name)
         if name not in self._members:
-            there = nearest(name, list(self))
-            own = "" if "did you mean" in there else "; code of your own joins by --import"
-            raise ConfigError(f"no {self.word} is called {quoted(name)}{there}{own}")
+            own = "; code of your own joins by --import, or as an installed package"
+            raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, list(self))}{own}")
         found: Member = self._members[name]
         return found
 

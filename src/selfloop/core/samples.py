@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,15 +107,14 @@ class Samples:
 
     def keep(self, use: Tensor) -> Samples:
         """Return the rows of a single arm of which ``use``, (N,) bool, is true, in their order."""
-        rows = torch.nonzero(use[: int(self.count[0])]).squeeze(1)
+        rows = torch.nonzero(torch.as_tensor(use).reshape(-1)[: int(self.count[0])]).squeeze(1)
         weight = None if self.weight is None else self.weight[:, rows]
         return Samples(x=self.x[:, rows], born=self.born[:, rows], count=torch.tensor([len(rows)]), weight=weight)
 
-    def weighed(self, weight: Tensor | float) -> Samples:
-        """Return the same rows, counting ``weight``: (R, N), or a number for all."""
-        if not isinstance(weight, Tensor):
-            weight = torch.full(self.born.shape, weight, dtype=torch.float64)
-        return replace(self, weight=weight.to(torch.float64))
+    def weighed(self, weight: Any) -> Samples:
+        """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all."""
+        given = torch.as_tensor(weight, dtype=torch.float64)
+        return replace(self, weight=given.expand(self.born.shape).clone() if given.ndim < 2 else given)
 
     def alike(self, r: int) -> bool:
         """Whether all rows of arm r count alike: the scale of weights means nothing."""

@@ -85,6 +85,7 @@ class RealRows:
         for start in range(0, len(seeds), _AT_ONCE):
             some = seeds[start : start + _AT_ONCE]
             split = data.load(some)
+            _refuse_unsound(split, len(some), DATA.name_of(data))
             if split.train.shape[2:] != split.held_out.shape[2:]:
                 raise DataError(
                     f"data {DATA.name_of(data)}: rows to train on have shape {tuple(split.train.shape[2:])}, held-out "
@@ -162,6 +163,15 @@ class RealRows:
             mean=self.tensors[f"mean-{number}"][note["row"]],
             std=self.tensors[f"std-{number}"][note["row"]],
         )
+
+
+def _refuse_unsound(split: Any, r: int, name: str) -> None:
+    """Refuse what is no split of R arms, or has entries that are not finite."""
+    sets = (split.train, split.held_out) if isinstance(split, Split) else ()
+    if not sets or not all(isinstance(x, Tensor) and x.ndim > 2 and len(x) == r and x.shape[1] > 0 for x in sets):
+        raise DataError(f"data {name!r}: load must return a Split of tensors ({r}, n, *event), some of each set")
+    if not all(torch.isfinite(x).all() for x in sets):
+        raise DataError(f"data {name!r}: some rows are not finite: leave them out, or fill them in")
 
 
 def _text(events: Mapping[str, Any]) -> str:

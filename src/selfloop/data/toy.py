@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.errors import DataError
 from selfloop.core.events import Vectors
 from selfloop.core.streams import Streams
 from selfloop.data.base import DATA, Dataset, Split
@@ -41,8 +42,8 @@ class Toy(Dataset):
         """Draw both sets of every seed; model units are user units."""
         streams = Streams(seeds=tuple(seeds))
         m = self.n if self.held_out is None else self.held_out
-        train = np.stack([self.draw(rng, self.n) for rng in streams.numpy("data")])
-        held_out = np.stack([self.draw(rng, m) for rng in streams.numpy("held_out")])
+        train = np.stack([self._rows(rng, self.n) for rng in streams.numpy("data")])
+        held_out = np.stack([self._rows(rng, m) for rng in streams.numpy("held_out")])
         d = train.shape[-1]
         return Split(
             train=torch.from_numpy(train),
@@ -53,7 +54,14 @@ class Toy(Dataset):
     def fresh(self, seed: int, generation: int, k: int) -> Tensor:
         """Draw k rows (k, d) from a stream of the seed and the generation; there is no end to them."""
         (rng,) = Streams((seed,), generation).numpy("fresh")
-        return torch.from_numpy(self.draw(rng, k))
+        return torch.from_numpy(self._rows(rng, k))
+
+    def _rows(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        rows = self.draw(rng, n)
+        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or len(rows) != n:
+            what = rows.shape if isinstance(rows, np.ndarray) else type(rows).__name__
+            raise DataError(f"data {DATA.name_of(self)!r} drew {what}, and must draw an array ({n}, d)")
+        return rows
 
 
 @DATA.register

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.code import TABLES
+from selfloop.core.code import TABLES, imported_object
 from selfloop.core.errors import FOREIGN, ConfigError, said
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State, resampled
@@ -113,6 +113,9 @@ class Estimator(Sampler):
     def _factory(self) -> Callable[..., Any]:
         if self.estimator in SKLEARN:
             return scikit_learn.found(self.estimator)
+        imported: Callable[..., Any] | None = imported_object(self.estimator)
+        if imported is not None:
+            return imported
         if self.estimator not in _MADE:
             raise ConfigError(
                 f"generator.estimator {self.estimator!r} is known only to a program that gives it to Estimator.of: "
@@ -284,6 +287,13 @@ class Estimator(Sampler):
             except FAILURES as error:
                 raise self._failure(error) from error
         return values
+
+
+@GENERATORS.takes
+def _taken(value: Any) -> Estimator | None:
+    """Take an object, or a class, that fits and samples as the user's own model."""
+    own = callable(getattr(value, "fit", None)) and callable(getattr(value, "sample", None))
+    return Estimator.of(value) if own and not hasattr(value, "init") else None
 
 
 def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
 from selfloop.generators.base import Generator
@@ -132,6 +133,26 @@ class Metric:
 
 
 METRICS: Family[Metric] = Family("metric", "selfloop.metrics", {"compute": 1}, instances=True)
+
+
+def computed(name: str, evidence: Evidence) -> list[float]:
+    """Return a metric's values, one an arm.
+
+    Raises:
+        ConfigError: it fails, or returns something else.
+    """
+    try:
+        found = METRICS[name].compute(evidence)
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the metric's own code raises
+        raise ConfigError(f"metric {name!r} failed: {said(error)}") from error
+    r = len(evidence.train)
+    if not isinstance(found, Tensor) or tuple(found.shape) != (r,):
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigError(f"metric {name!r} returned {what}: a tensor ({r},) is wanted, a value an arm")
+    values: list[float] = found.double().tolist()
+    return values
 
 
 def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:

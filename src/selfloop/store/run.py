@@ -7,13 +7,14 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from selfloop.arms import Arm, arms, key, stacks
+from selfloop.arms import Arm, arms, infinite, key, stacks
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import (
     load_tensors,
@@ -99,8 +100,17 @@ class Run:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The experiment's arms."""
-        return arms(self.experiment)
+        """The experiment's arms, by the settings with which they were run.
+
+        Without the code of a member its settings are as they were written: 1 where the code makes it 1.0.
+        """
+        found, noted = arms(self.experiment), self.environment.get("arms", ())
+        if len(noted) != len(found):  # it is growing at this moment
+            return found
+        return [
+            arm if arm.key == key(settings, seed) else replace(arm, seed=seed, settings=infinite(settings))
+            for arm, (settings, seed) in zip(found, noted, strict=True)
+        ]
 
     @cached_property
     def _by_key(self) -> dict[str, Arm]:

@@ -92,11 +92,16 @@ class Writer(Run):
         kept = before.environment | {
             "metrics": environment["metrics"] | before.environment["metrics"],
             "code": before.environment["code"] | environment["code"],
+            "arms": environment["arms"],
         }
         if before.environment != kept or before.experiment.model_dump() != experiment.model_dump():
             _grow(before, experiment, kept, real)
         writer = cls(path, experiment, kept)
-        if any(kept.get(name) != environment[name] for name in environment if name not in ("metrics", "code")):
+        if any(
+            kept.get(name) != environment[name]
+            for name in environment
+            if name not in ("metrics", "code", "arms", "imports")
+        ):
             writer.log("resumed with other libraries or on another machine: bits may differ from here on")
         return writer
 

@@ -85,6 +85,7 @@ def _run(
     from selfloop.runner import run
     from selfloop.store import Run
 
+    before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
     with _interruptible() as stopped:
         ran = False
         with display(experiment) as (tick, told):
@@ -105,6 +106,9 @@ def _run(
             )
             return INTERRUPTED
         page = folder / "report" / "index.html"
+        if not ran and before is not None and (new := [name for name in finished.recorded if name not in before]):
+            say(f"Added {', '.join(new)} to all generations.")
+            ran = True
         if not ran and page.exists():
             say(f"{folder} is finished: all {experiment.generations} retrainings are done, nothing to do.")
         else:
