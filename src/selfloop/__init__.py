@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from selfloop.core.streams import Streams
     from selfloop.experiment import Experiment
     from selfloop.runner import Generation, run
-    from selfloop.store import Run
+    from selfloop.store.run import Run
 else:  # unseen by type checkers: to them a module with __getattr__ has every name, also a mistyped one
     # torch takes seconds to import: what needs it is imported when it is first asked for.
     _HOMES = {
@@ -40,7 +40,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "Experiment": "experiment",
         "Frozen": "core.config",
         "Generation": "runner",
-        "Run": "store",
+        "Run": "store.run",
         "RunError": "core.errors",
         "Samples": "core.samples",
         "SelfloopError": "core.errors",

@@ -149,7 +149,7 @@ def test_a_name_that_two_packages_claim_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise RuntimeError('no luck')", "cannot be imported (RuntimeError: no luck)"),
+        ("raise RuntimeError('no luck')", "cannot be imported (RuntimeError: no luck"),
         ("from selfloop import Frozen\nclass Replace(Frozen): name: str = 'replace'", "has no method draws"),
         ("Replace = 3", "has no method draws"),
     ],

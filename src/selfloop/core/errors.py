@@ -1,6 +1,8 @@
 """The errors that selfloop raises on purpose: one line each that says what is wrong, where, and what to do."""
 
 import difflib
+import os
+import traceback
 from collections.abc import Sequence
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)
@@ -28,8 +30,11 @@ class StorageFull(SelfloopError):
 
 
 def said(error: BaseException, limit: int = 300) -> str:
-    """Return what an error of somebody else's code says, with its kind, on one line of bounded length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:limit].rstrip(": ")
+    """Return what an error of somebody else's code says, its kind and where it arose, on one line of bounded length."""
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:limit].rstrip(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return words + where
 
 
 def quoted(text: object, limit: int = 80) -> str:

@@ -9,6 +9,7 @@ file of settings chooses a member by its name and never imports anything.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -32,6 +33,8 @@ from selfloop.core.errors import FOREIGN, ConfigError, nearest, quoted, said
 Member = TypeVar("Member")
 
 _NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
+
+_LIKE = 0.75  # how like a name is that was mistyped, and not another's
 
 ABSENT = "absent"
 """The key of a validation's context that allows members whose code is not there: a run is read, not run."""
@@ -221,8 +224,10 @@ class Family(Mapping[str, Member], Generic[Member]):
         if name in self._installed:
             self._load(name)
         if name not in self._members:
-            own = "; code of your own joins by --import, or as an installed package"
-            raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, list(self))}{own}")
+            names = list(self)
+            mistyped = difflib.get_close_matches(name, names, n=1, cutoff=_LIKE)
+            own = "" if mistyped else "; code of your own joins by --import, or as an installed package"
+            raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, names)}{own}")
         found: Member = self._members[name]
         return found
 
