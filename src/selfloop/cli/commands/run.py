@@ -55,7 +55,10 @@ def command(
         workers = cores() if device == "cpu" and team.size == 1 else 0
     chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
     trackers = [member(TRACKERS, word) for word in track or ()]
-    return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
+    try:
+        return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
+    finally:
+        team.end()
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
@@ -74,6 +77,7 @@ def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assist(experiment, folder, team)
+    team.end()
     return 0
 
 
