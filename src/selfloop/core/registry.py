@@ -351,7 +351,7 @@ class Family(Mapping[str, Member], Generic[Member]):
     def _made(self, name: str, settings: dict[str, Any], context: Mapping[str, Any] | None) -> Any:
         cls: Any = self[name]
         try:
-            return cls.model_validate(settings, context=context)
+            return self._recorded(cls.model_validate(settings, context=context))
         except ValidationError as error:
             raise Inside(error, cls) from error
         except ConfigError:
@@ -362,33 +362,34 @@ class Family(Mapping[str, Member], Generic[Member]):
     def _given(self, value: Any) -> Any:
         if isinstance(value, Absent):
             return value
-        if isinstance(value, type):
-            raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
         self._search()
-        if not isinstance(value, BaseModel):
+        if not isinstance(value, BaseModel) and not (isinstance(value, type) and issubclass(value, BaseModel)):
             converted = (convert(value) for convert in self._converters)
             value = next((member for member in converted if member is not None), value)
+        if isinstance(value, type):
+            raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
         cls = type(value)
         self._conforms(cls)
         if self._members.get(self.name_of(value)) is not cls:
             self._join(cls, self._origin(cls, cls.__module__))
-        return value
+        return self._recorded(value)
 
     def plain(self, value: Any) -> dict[str, Any]:
-        """Return a member's settings as YAML takes them, its name first.
+        """Return a member's settings as YAML takes them, its name first."""
+        settings = value.settings if isinstance(value, Absent) else value.model_dump()
+        return {"name": self.name_of(value)} | {key: item for key, item in settings.items() if key != "name"}
+
+    def _recorded(self, value: Any) -> Any:
+        """Return a member, all of whose settings can be written down.
 
         Raises:
-            ConfigError: one cannot be recorded.
+            ConfigError: one cannot.
         """
-        settings = value.settings if isinstance(value, Absent) else value.model_dump()
-        plain = {"name": self.name_of(value)} | {key: item for key, item in settings.items() if key != "name"}
-        for key, item in plain.items():
+        for key, item in value.model_dump().items():
             if not _recordable(item):
-                raise ConfigError(
-                    f"{self.word} {plain['name']!r}: setting {key} is {quoted(item)}, which cannot be recorded: use "
-                    "numbers, text, lists, or dicts of them"
-                )
-        return plain
+                what = f"{self.word} {self.name_of(value)!r}: setting {key} is {quoted(item)}"
+                raise ConfigError(f"{what}, which cannot be recorded: use numbers, text, lists, or dicts of them")
+        return value
 
     # A program's own
 
