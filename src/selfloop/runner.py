@@ -243,7 +243,7 @@ def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
 def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
     """Run one stack's generation from the run directory, and write its files into the task's folder."""
     learn(task.code)
-    data = None
+    data, trained = None, ""
     if task.t == 0:
         opened = _opened(task.out, task.session)
         members = opened.run.stacks[stack]
@@ -260,7 +260,7 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
-    return _Done(stack, notes, outcome.records, "" if data is None else _digest(data))
+    return _Done(stack, notes, outcome.records, trained)
 
 
 def _no_history(g: int) -> Samples:

@@ -69,7 +69,8 @@ def belongs(run: Run, experiment: Experiment) -> None:
             f"{where} has {run.present - 1} retrainings already, more than generations {experiment.generations}: "
             "a run only grows; use another --out"
         )
-    if gone := [arm for arm in run.arms if arm.key not in {other.key for other in arms(experiment)}]:
+    wanted = {arm.key for arm in arms(experiment)}
+    if gone := [arm for arm in run.arms if arm.key not in wanted]:
         words = ", ".join(f"{name} = {value}" for name, value in (*gone[0].plain.items(), ("seed", gone[0].seed)))
         raise RunError(f"{where} holds another experiment: there is an arm {words}, here is none; use another --out")
     if lost := [name for name in before.metrics if name not in experiment.metrics]:
