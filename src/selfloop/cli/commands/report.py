@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import console, folded, say, show
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.store import Run
 
 
-def command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]) -> int:
+def command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)]) -> int:
     """Write the report of a run, finished or not, and print its result table."""
     from selfloop.store import Run
 
