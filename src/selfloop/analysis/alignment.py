@@ -35,7 +35,8 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
     """Return two sets in one unit, that of the real one.
 
     Sets that both are pictures are compared as pictures. Columns of numbers are matched by name and, unless ``raw``,
-    standardised as those of the real set are: of a run as its model sees them, of a file by its mean and deviation.
+    standardised as those of the real set are: of a run as its model sees them, of a table by its means and deviations.
+    An array, which may hold features as well, is compared as it is.
 
     Args:
         real: the reference.
@@ -68,10 +69,10 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
 
 def _units(real: EventSet, events: Vectors, raw: bool) -> tuple[Tensor, Tensor, str, str]:
     """Return shift and scale (d,) of the units of comparison, their word, and a sentence about them."""
-    if raw:
+    if raw or real.kind == "array":
         unscaled = Vectors.unscaled(events.columns)
         return unscaled.shift, unscaled.scale, unscaled.unit, "columns in the units in which they come"
-    if real.of_run:
+    if real.kind == "run":
         how = "in" if events.unit == DATA_UNITS else f"scaled to {events.unit} as in"
         return events.shift, events.scale, events.unit, f"columns {how} the run of {real.source!r}"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,14 +27,15 @@ class EventSet:
     Attributes:
         source: what the user calls them.
         x: (N, *event), in model units.
-        events: what a row is; of a table's file, numbers in its own units.
-        of_run: whether a run's model has units for them.
+        events: what a row is.
+        kind: "pictures", an "array", whose columns have no names, a "table", or those of a "run", whose model has units
+            for them.
     """
 
     source: str
     x: Tensor
     events: Events
-    of_run: bool = False
+    kind: Literal["pictures", "array", "table", "run"]
 
     @property
     def pictures(self) -> Tensor | None:
@@ -62,15 +64,18 @@ def read_events(source: str) -> EventSet:
         raise DataError(f"{source!r} does not exist")
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _of_images(source, read_pictures(path))
-    images = read_images(path) if path.suffix.lower() in (".npy", ".npz") else None
+    is_array = path.suffix.lower() in (".npy", ".npz")
+    images = read_images(path) if is_array else None
     if images is not None:
         return _of_images(source, images)
     rows = read_rows(str(path))
-    return EventSet(source=source, x=torch.from_numpy(rows.values), events=Vectors.unscaled(tuple(rows.columns)))
+    events = Vectors.unscaled(tuple(rows.columns))
+    kind: Literal["array", "table"] = "array" if is_array else "table"
+    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
 
 
 def _of_images(source: str, images: Tensor) -> EventSet:
-    return EventSet(source=source, x=images, events=Images(tuple(images.shape[1:])))
+    return EventSet(source=source, x=images, events=Images(tuple(images.shape[1:])), kind="pictures")
 
 
 def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
@@ -87,7 +92,7 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
         x = (split.train if what == "train" else split.held_out)[0]
     else:
         x = _samples(run, what, arm)
-    return EventSet(source=source or f"{path}@{what}/{arm}", x=x, events=run.real(arm).events, of_run=True)
+    return EventSet(source=source or f"{path}@{what}/{arm}", x=x, events=run.real(arm).events, kind="run")
 
 
 def _samples(run: Run, what: str, arm: int) -> Tensor:
