@@ -140,6 +140,7 @@ METRICS.register(
         goal=0.0,
         version=1,
         unit="nats",
+        scale="log",
         compute=lambda e: per_arm(
             lambda real, generated: neighbour_entropy(generated) - neighbour_entropy(real),
             e.featured("train"),
@@ -173,6 +174,7 @@ METRICS.register(
         goal="lower",
         version=1,
         unit="nats",
+        scale="log",
         compute=_of_modes("reverse_kl"),
         needs=frozenset(("modes",)),
     ),
