@@ -86,14 +86,15 @@ def _named(name: str, grid: dict[str, Any], metrics: list[str], generations: int
     return {"name": name, "grid": grid, "metrics": metrics, "generations": generations}
 
 
-def gaussian(n: int, seeds: int, metrics: list[str]) -> Loop:
+def gaussian(n: int, seeds: int, metrics: list[str], suffix: str = "") -> Loop:
     """Return the two-dimensional Gaussian in closed form."""
     data = {"name": "gaussian", "n": n, "held_out": n, "dim": 2}
-    return Loop(f"gaussian-{n}", {"data": data, "generator": {"name": "gaussian"}}, True, seeds, metrics)
+    return Loop(f"gaussian-{n}{suffix}", {"data": data, "generator": {"name": "gaussian"}}, True, seeds, metrics)
 
 
 LOOPS = (
-    gaussian(30, 200, [*QUICK, *SLOW]),
+    gaussian(30, 200, QUICK),
+    gaussian(30, 40, ["w2_held_out", *SLOW], "-slow-metrics"),
     gaussian(100, 200, QUICK),
     gaussian(1000, 60, LARGE),
     Loop(
@@ -237,8 +238,8 @@ def _of_lam(found: Curves, lam: float) -> Curves:
 def finished(experiment: Experiment, out: Path) -> Curves:
     """Run an experiment, or what is left of it, and return its curves."""
     for done in run(experiment, out=out / experiment.name):
-        print(f"\r{experiment.name}: retraining {done.t}", end="", flush=True)
-    print()
+        if done.t == experiment.generations:
+            print(f"{experiment.name}: {done.t} retrainings", flush=True)
     return read_curves.read(Run.open(out / experiment.name))
 
 
