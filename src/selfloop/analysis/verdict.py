@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from selfloop.analysis.curves import Array, Curves, Setting, mean, of_mixing, value_text
-from selfloop.analysis.paired import paired
+from selfloop.analysis.paired import LAST, paired
 from selfloop.core.errors import ConfigError
 from selfloop.metrics.base import Metric
 
@@ -52,7 +52,7 @@ MOVED = 1.25
 MOST = 8.0
 LEVEL = 0.95
 ENOUGH = 4
-LAST = 3
+
 FEW_SEEDS = 5  # from which seeds alone tell the noise
 _MOST_SEEDS = 300  # that are worth proposing
 _TINY = float(np.finfo(np.float64).tiny)

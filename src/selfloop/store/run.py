@@ -211,9 +211,26 @@ class Run:
 
     def everything_of(self, t: int) -> list[Record]:
         """Return the records of generation t with all metrics that they have, also those that others lack."""
-        records = ((self._by_key.get(key(record["settings"], record["seed"])), record) for record in self._noted(t))
+        records = ((self._arm_at(place, record), record) for place, record in enumerate(self._noted(t)))
         found: list[Record] = [record | {"arm": arm.index} for arm, record in records if arm is not None]
         return sorted(found, key=lambda record: record["arm"])
+
+    def _arm_at(self, place: int, record: Record) -> Arm | None:
+        """Return the arm of a record, None where it has come since this was opened.
+
+        Most records are of the arm that had their place in the generation before: to compare settings costs less than
+        to find them by their key, of which a long run of many arms has millions.
+        """
+        known = self._places.get(place)
+        if known is None or known[:2] != (record["settings"], record["seed"]):
+            known = record["settings"], record["seed"], self._by_key.get(key(record["settings"], record["seed"]))
+            self._places[place] = known
+        return known[2]
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[dict[str, Any], int, Arm | None]]:
+        """Settings, seed and arm of the record that was read last at every place of a generation."""
+        return {}
 
     def _noted(self, t: int) -> list[Record]:
         records: list[Record] = self.manifest(t)["records"]
