@@ -258,8 +258,8 @@ def test_images_go_out_as_png_and_come_back_as_they_were(tmp_path: Path) -> None
         result = selfloop("export", "runs/images", "--png", which, "--generation", which, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert sorted(file.name for file in (tmp_path / which).iterdir()) == [f"{i:06d}.png" for i in range(20)]
-        again = read_events(str(tmp_path / which))
-        assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}"))
+        again = read_events(str(tmp_path / which)).x
+        assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}").x)
     again = selfloop("export", "runs/images", "--png", "1", cwd=tmp_path)
     assert again.returncode == 2
     assert "'1' is there already: give the name of a new directory" in again.stderr

@@ -27,6 +27,7 @@ from pydantic import (
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.paths import expanded
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.core.settings import assign, assignment_of, from_yaml, merged, value_at
@@ -281,7 +282,7 @@ class Experiment(Frozen):
 
 def _source(source: str) -> tuple[dict[str, Any], Path | None]:
     """Return the settings in a recipe or file, and the folder that its relative paths begin in."""
-    path = Path(source)
+    path = expanded(source)
     if source in recipes():
         return _settings(read_recipe(source), source, None), None
     if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
@@ -304,7 +305,8 @@ def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
         return settings
     if not isinstance(parent, str) or parent == source:
         raise ConfigError(f"extends in {source!r}: expected another recipe's name or file, not {parent!r}")
-    beside = folder / parent if folder is not None else Path(parent)
+    own = expanded(parent)
+    beside = folder / own if folder is not None else own
     try:
         inherited, _ = _source(str(beside) if os.path.isfile(beside) else parent)
     except RecursionError as error:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)
 """What code of the user's or of a plugin may end in, besides being interrupted."""
@@ -41,6 +41,12 @@ def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
     line = repr(str(text))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first few names, quoted."""
+    shown = [quoted(name, 40) for name in names]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

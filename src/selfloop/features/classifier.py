@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from functools import cached_property
 from typing import Literal
 
@@ -50,7 +51,7 @@ class Classifier(Network):
 
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
-        return labelled_images(self.labelled)
+        return labelled_images(os.path.expanduser(self.labelled))
 
     @cached_property
     def _digest(self) -> str:

@@ -1,7 +1,8 @@
-"""What metrics take: arrays or tensors of N events each, seen as rows."""
+"""What metrics take: arrays, tensors or data frames of N events each, seen as rows."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,59 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfloop.core.errors import listed
+from selfloop.data.reading.memory import is_frame
+
 ArrayLike = Tensor | NDArray[Any]
 
 _SHORT = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 
 
-def rows(x: ArrayLike, name: str, least: int = 1, finite: bool = True) -> Tensor:
+def rows(x: Any, name: str, least: int = 1, finite: bool = True) -> Tensor:
     """Return (N, *event) events as (N, d) rows on the CPU, in float32 where that holds every value, else float64.
 
     Raises:
         ValueError: fewer than ``least`` rows, no event axis or, unless ``finite`` is false, an entry that is
             not finite; the message has ``name``.
     """
+    x = x.to_numpy(dtype=np.float64) if is_frame(x) else x
     x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x.detach().cpu()
     if x.ndim < 2 or len(x) < least:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be (N, …) with N at least {least}")
-    flat = x.flatten(1).to(torch.float32 if x.dtype in _SHORT else torch.float64)
+    flat: Tensor = x.flatten(1).to(torch.float32 if x.dtype in _SHORT else torch.float64)
     if finite and not torch.isfinite(flat).all():
         raise ValueError(f"{name} has entries that are not finite")
     return flat.contiguous()
 
 
-def pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("real", "generated"), least: int = 1) -> list[Tensor]:
+def alike(a: Any, b: Any, names: tuple[str, str] = ("real", "generated")) -> tuple[ArrayLike, ArrayLike]:
+    """Return two sets whose events are of one shape; the columns of data frames are in the order of the first.
+
+    Raises:
+        ValueError: they differ in shape, even if they have equally many values, or in their columns.
+    """
+    shapes = [tuple(x.shape[1:]) for x in (a, b)]
+    if shapes[0] != shapes[1]:
+        told = [
+            f"{name} has {math.prod(shape)} values an event, {shape}" for name, shape in zip(names, shapes, strict=True)
+        ]
+        raise ValueError(", and ".join(told))
+    columns = [[*map(str, x.columns)] if is_frame(x) else [] for x in (a, b)]
+    if not any(columns):
+        return a, b
+    if sorted(columns[0]) != sorted(columns[1]) or len({*columns[0]}) < len(columns[0]):
+        told = [f"{name} has {listed(of) or 'none'}" for name, of in zip(names, columns, strict=True)]
+        raise ValueError(f"columns are matched by name, each there once: {', and '.join(told)}")
+    return a, b[a.columns]
+
+
+def pair(a: Any, b: Any, names: tuple[str, str] = ("real", "generated"), least: int = 1) -> list[Tensor]:
     """Return two sets of events as rows of one width and number type.
 
     Raises:
-        ValueError: as :func:`rows`, or the events differ in size.
+        ValueError: as :func:`rows` and :func:`alike`.
     """
+    a, b = alike(a, b, names)
     x, y = rows(a, names[0], least), rows(b, names[1], least)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"{names[0]} has {x.shape[1]} values an event and {names[1]} {y.shape[1]}")
     wide = torch.promote_types(x.dtype, y.dtype)
     return [x.to(wide), y.to(wide)]

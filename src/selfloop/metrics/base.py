@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.events import DATA_UNITS
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
+from selfloop.features.base import FEATURE_UNITS
 from selfloop.generators.base import Generator
 
 Shared = TypeVar("Shared")
@@ -70,7 +72,7 @@ class Metric:
         title: a short label for charts.
         definition: what is computed, in one sentence.
         version: rises whenever the same samples would give another number.
-        unit: of the value.
+        unit: of the value; "data units" are those of the events, whatever these are, and "feature units" of features.
         compute: maps the evidence to (R,) float64.
         goal: "lower" or "higher" where that is better, the best value where there is one, None where none is better.
         note: what else there is to say of the goal.
@@ -101,6 +103,14 @@ class Metric:
             return "no direction"
         words = f"{self.goal} is better" if isinstance(self.goal, str) else f"{self.goal:g} is best"
         return f"{words}, {self.note}" if self.note else words
+
+    def measured(self, data: str, features: str) -> Metric:
+        """Return the same metric with its unit in true words: those of the events and of the features looked at."""
+        for general, true in ((DATA_UNITS, data), (FEATURE_UNITS, features)):
+            if self.unit.startswith(general):
+                power = self.unit.removeprefix(general)
+                return replace(self, unit=f"({true}){power}" if power and true[0].isdigit() else true + power)
+        return self
 
     def badness(self, value: float) -> float:
         """Return what grows as samples get worse: the value, its negative, or how far it is from the goal.

@@ -19,7 +19,7 @@ from scipy.linalg import blas, eigvalsh, lapack
 from torch import Tensor
 
 from selfloop.core.streams import generator
-from selfloop.metrics.arrays import ArrayLike, pair, rows
+from selfloop.metrics.arrays import ArrayLike, alike, pair, rows
 from selfloop.metrics.base import METRICS, compared
 
 Doubles = NDArray[np.float64]
@@ -139,6 +139,8 @@ def frechet(real: ArrayLike | Moments, generated: ArrayLike | Moments) -> float:
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
     """
+    if not isinstance(real, Moments) and not isinstance(generated, Moments):
+        real, generated = alike(real, generated)
     a, b = _Fit.of(real, "real"), _Fit.of(generated, "generated")
     if len(a.mean) != len(b.mean):
         raise ValueError(f"real has {len(a.mean)} values an event and generated {len(b.mean)}")
@@ -254,6 +256,8 @@ def frechet_infinity(
     """
     if points < 2 or repeats < 1:
         raise ValueError(f"at least 2 points and 1 repeat are needed, not {points} and {repeats}")
+    if not isinstance(real, Moments):
+        real, generated = alike(real, generated)
     x, reference, rng = rows(generated, "generated", least=20), _Fit.of(real, "real"), generator(seed, "frechet")
     n = len(x)
     sizes = [round(1 / inverse) for inverse in np.linspace(2 / n, 1 / n, points)]

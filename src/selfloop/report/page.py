@@ -98,7 +98,8 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         ],
         "figures": figures,
         "config": run.experiment.yaml(),
-        "environment": sorted(_flat(run.environment).items()),
+        # What is said of metrics there is in general units; the table of charts says it in those of the run.
+        "environment": sorted(_flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()),
     }
 
     def render(most: int) -> str:

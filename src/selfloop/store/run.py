@@ -21,12 +21,14 @@ from selfloop.core.files import (
     read_bytes,
     read_sealed,
 )
+from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
+from selfloop.features.base import unit
 from selfloop.metrics.base import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Run:
         Raises:
             RunError: it is not one, is of an earlier version, or one of its two head files is damaged.
         """
-        path = Path(path)
+        path = expanded(path)
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
@@ -237,13 +239,22 @@ class Run:
         return records
 
     def metric(self, name: str) -> Metric:
-        """Return what is known of a metric that was recorded, also where its code is not here."""
+        """Return what is known of a metric that was recorded, also where its code is not here, in this run's units.
+
+        These are the ones that models see: of a table, standard deviations of its columns.
+        """
         about = self.environment["metrics"].get(name)
         if name in METRICS and (about is None or METRICS[name].version == about["version"]):
-            return METRICS[name]
+            return METRICS[name].measured(*self._units)
         if about is None:
             raise ConfigError(f"{str(self.path)!r} did not record metric {name!r}")
-        return Metric.recorded(name, about)
+        return Metric.recorded(name, about).measured(*self._units)
+
+    @cached_property
+    def _units(self) -> tuple[str, str]:
+        """The units of its events and of its features; arms may differ in them."""
+        data = " or ".join(self._real.units)
+        return data, " or ".join(dict.fromkeys(unit(arm.experiment.features, data) for arm in self.arms))
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -10,9 +10,12 @@ from rich.markup import escape
 
 from selfloop.cli.terminal import console, show
 from selfloop.core.errors import SelfloopError
+from selfloop.core.paths import expanded
 
 
-def command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run")]) -> int:
+def command(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=expanded)],
+) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
     if not path.is_dir():
         raise SelfloopError(f"{str(path)!r} is not a directory")

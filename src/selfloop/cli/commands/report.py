@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfloop.cli.terminal import console, folded, say, show
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.store import Run
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
     metric: Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")] = None,
     control: Annotated[
         list[str] | None,
