@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.neighbours import Distinct, membership, square_radii
 
@@ -130,7 +130,7 @@ class Manifolds:
     """
 
     def __init__(self, real: ArrayLike, generated: ArrayLike, balls: list[Balls]) -> None:
-        x, y = pair(real, generated)
+        (x, y), _ = level(*pair(real, generated))
         a, b = Distinct.of(x), Distinct.of(y)
         ks = [ball.k for ball in balls]
         centre = a.centre()

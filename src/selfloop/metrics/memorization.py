@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, Metric, per_arm
 from selfloop.metrics.neighbours import radii
 
@@ -29,7 +29,7 @@ def authenticity(train: ArrayLike, generated: ArrayLike) -> float:
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
     """
-    x, y = pair(train, generated, ("train", "generated"), least=2)
+    (x, y), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     own = torch.from_numpy(radii(x, 1))
     distance, nearest = _nearest(y, x)
     return float((distance > own[nearest]).double().mean())
@@ -61,8 +61,9 @@ def likelihood_gap(train: ArrayLike, test: ArrayLike, generated: ArrayLike) -> f
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
     """
-    x, y = (side.double() for side in pair(train, test, ("train", "test"), least=2))
-    z = pair(generated, test, ("generated", "test"), least=2)[0].double()
+    x, y = pair(train, test, ("train", "test"), least=2)
+    z, _ = pair(generated, test, ("generated", "test"), least=2)
+    (x, y, z), _ = level(x.double(), y.double(), z.double())
     mean, std = y.mean(0), y.std(0)
     std = torch.where(std > 0, std, torch.ones_like(std))
     x, y, z = ((side - mean) / std for side in (x, y, z))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.sliced import line_costs
 
@@ -33,10 +33,7 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
     Raises:
         ValueError: an entry is not finite, or the events differ in size.
     """
-    a, b = (side.double() for side in pair(a, b, ("a", "b")))
-    # Squares of numbers below 1 do not overflow, and powers of two change no digit.
-    scale = 2.0 ** min(math.frexp(max(float(a.abs().max()), float(b.abs().max())))[1], 1023)
-    a, b = a / scale, b / scale
+    (a, b), scale = level(*(side.double() for side in pair(a, b, ("a", "b"))))
     if a.shape[1] == 1:
         return scale * math.pow(float(line_costs(a, b, p)), 1 / p)
     cost = squared_distances(a, b)
