@@ -38,7 +38,7 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
         return scale * math.pow(float(line_costs(a, b, p)), 1 / p)
     cost = squared_distances(a, b)
     if p == 1:
-        cost = cost.sqrt()
+        cost.sqrt_()
     if len(a) == len(b):
         pairs = (a - b[assignment(cost)]).square().sum(1)
         weights = torch.full_like(pairs, 1 / len(a))
