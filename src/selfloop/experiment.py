@@ -29,7 +29,7 @@ from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
-from selfloop.core.settings import assign, from_yaml, merged, value_at
+from selfloop.core.settings import assign, assignment_of, from_yaml, merged, value_at
 from selfloop.data.base import DATA, Dataset
 from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
@@ -209,12 +209,7 @@ class Experiment(Frozen):
             ConfigError: an assignment is malformed or names no setting.
         """
         settings = self.model_dump()
-        pairs = []
-        for assignment in assignments:
-            key, equals, value = assignment.partition("=")
-            if not equals or not key:
-                raise ConfigError(f"expected key.path=value, not {assignment!r}")
-            pairs.append((key, from_yaml(value, f"the value of {key!r}")))
+        pairs = [assignment_of(text) for text in assignments]
         # What is given as a whole comes first, then a name, which says which settings there are.
         for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], not pair[0].endswith(".name"))):
             assign(settings, key, value, _NAMED)

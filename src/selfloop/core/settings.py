@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError, nearest, quoted
 from selfloop.core.registry import Family
 
 _ONE_NUMBER = ("budget", "pretrain")  # given as one of several settings: a new one replaces what was there
@@ -27,6 +27,18 @@ def from_yaml(text: str, what: str) -> Any:
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # PyYAML lets what a tag's constructor raises through: !!int x, !!bool x, 2001-99-99.
         raise ConfigError(f"{what} is not plain YAML") from error
+
+
+def assignment_of(text: str) -> tuple[str, Any]:
+    """Read "key.path=value", whose value is YAML.
+
+    Raises:
+        ConfigError: it is not that.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected key.path=value, not {quoted(text)}")
+    return key, from_yaml(value, f"the value of {key!r}")
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:

@@ -18,6 +18,7 @@ from selfloop.generators.base import Generator
 
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
+Scale = Literal["ratio", "log", "difference"]
 WORDS = {"train": "the real training set", "held_out": "the held-out real set"}
 
 
@@ -73,6 +74,8 @@ class Metric:
         compute: maps the evidence to (R,) float64.
         goal: "lower" or "higher" where that is better, the best value where there is one, None where none is better.
         note: what else there is to say of the goal.
+        scale: on which changes are compared: a "ratio" of positive values; the values are a "log" of such; or, where
+            they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         needs: what generator and data must offer.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
@@ -86,6 +89,7 @@ class Metric:
     compute: Callable[[Evidence], Tensor]
     goal: Literal["lower", "higher"] | float | None = None
     note: str = ""
+    scale: Scale = "ratio"
     floor: bool = False
     needs: frozenset[Capability] = frozenset()
     weights: bool = False
@@ -118,6 +122,7 @@ class Metric:
             "unit": self.unit,
             "goal": self.goal,
             "note": self.note,
+            "scale": self.scale,
             "floor": self.floor,
             "weights": self.weights,
         }
@@ -161,7 +166,13 @@ def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:
 
 
 def compared(
-    name: str, title: str, definition: str, unit: str, value: Callable[[Tensor, Tensor], float], version: int = 1
+    name: str,
+    title: str,
+    definition: str,
+    unit: str,
+    value: Callable[[Tensor, Tensor], float],
+    version: int = 1,
+    scale: Scale = "ratio",
 ) -> tuple[Metric, Metric]:
     """Return a distance as two metrics: of the generated features to those of the training and of the held-out set.
 
@@ -172,6 +183,7 @@ def compared(
         unit: of the value.
         value: maps (n, k) real and generated features to the distance.
         version: as of :class:`Metric`.
+        scale: as of :class:`Metric`.
     """
     train, held_out = (
         Metric(
@@ -181,6 +193,7 @@ def compared(
             version=version,
             unit=unit,
             goal="lower",
+            scale=scale,
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
         )

@@ -141,6 +141,7 @@ METRICS.register(
         goal=0.0,
         version=1,
         unit="nats",
+        scale="log",
         compute=lambda e: per_arm(
             lambda real, generated: neighbour_entropy(generated) - neighbour_entropy(real),
             e.featured("train"),
@@ -174,6 +175,7 @@ METRICS.register(
         goal="lower",
         version=1,
         unit="nats",
+        scale="log",
         compute=_of_modes("reverse_kl"),
         needs=frozenset(("modes",)),
     ),

@@ -123,6 +123,7 @@ METRICS.register(
         note="far below 0 for copies",
         version=1,
         unit="nats / 100",
+        scale="difference",
         compute=lambda e: per_arm(likelihood_gap, e.featured("train"), e.featured("held_out"), e.featured("generated")),
     ),
 )

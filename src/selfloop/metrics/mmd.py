@@ -106,6 +106,7 @@ METRICS.register(
         "Unbiased MMD² with the kernel (x·y/d + 1)³ between the generated features and those of {real}, all pairs.",
         "kernel units",
         mmd,
+        scale="difference",
     ),
     *compared(
         "mmd_rbf",
@@ -113,5 +114,6 @@ METRICS.register(
         "Unbiased MMD² with an RBF kernel, its bandwidth the median distance within {real}, between features.",
         "kernel units",
         lambda real, generated: mmd(real, generated, "rbf"),
+        scale="difference",
     ),
 )

@@ -32,7 +32,7 @@ def _row(folder: Path) -> tuple[str, str, str, str]:
         opened = Run.open(folder)
         read = curves.read(opened)
         by = verdict.judged(read, opened.metrics)
-        words = [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
+        words = [f"{s.label}: {verdict.of_setting(s, read, by).text}" for s in read.settings] if opened.last > 0 else []
         done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
         return opened.experiment.name, done, str(len(opened.arms)), "; ".join(words)
     except SelfloopError as error:
