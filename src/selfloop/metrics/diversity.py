@@ -14,6 +14,7 @@ from torch import Tensor
 from selfloop.learning.transport.coupling import squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand
 from selfloop.metrics.mmd import median_distance, rbf
 from selfloop.metrics.neighbours import radii
 
@@ -131,6 +132,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(_vendi_ratio, e.featured("train"), e.featured("generated")),
+        demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="neighbour_entropy",
@@ -147,6 +149,7 @@ METRICS.register(
             e.featured("train"),
             e.featured("generated"),
         ),
+        demand=lambda sizes: Demand(rows={"train": 4, "generated": 4}),
     ),
     Metric(
         name="mode_coverage",

@@ -21,6 +21,7 @@ from torch import Tensor
 from selfloop.core.streams import generator
 from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, compared
+from selfloop.metrics.demand import matrices
 
 Doubles = NDArray[np.float64]
 
@@ -311,5 +312,8 @@ METRICS.register(
         "Squared Fréchet distance between Gaussians fitted to the generated features and to those of {real}.",
         "feature units²",
         frechet,
+        least=2,
+        # Two sums of squares, a copy, two factors, their product and what its singular values take.
+        memory=lambda sizes: matrices(8, sizes.features),
     )
 )

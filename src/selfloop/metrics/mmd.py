@@ -107,6 +107,7 @@ METRICS.register(
         "kernel units",
         mmd,
         scale="difference",
+        least=2,
     ),
     *compared(
         "mmd_rbf",
@@ -115,5 +116,6 @@ METRICS.register(
         "kernel units",
         lambda real, generated: mmd(real, generated, "rbf"),
         scale="difference",
+        least=2,
     ),
 )

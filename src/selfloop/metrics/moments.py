@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand, matrices
 
 _COLUMNS = 1024
 """Values of an event that are float64 at once."""
@@ -109,6 +110,7 @@ METRICS.register(
         version=1,
         unit="data units²",
         compute=_covariance_error,
+        demand=lambda sizes: Demand(memory=matrices(4, sizes.event), rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="variance_ratio",
@@ -118,6 +120,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=_variance_ratio,
+        demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="leading_variance_ratio",
@@ -130,6 +133,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(leading_variance_ratio, e.featured("train"), e.featured("generated")),
+        demand=lambda sizes: Demand(memory=matrices(6, sizes.features), rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="sqrt_covariance_ratio",
@@ -142,6 +146,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=_root_ratio,
+        demand=lambda sizes: Demand(memory=matrices(4, sizes.event), rows={"train": 2, "generated": 2}),
         weights=True,
     ),
 )

@@ -14,6 +14,7 @@ from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.sliced import line_costs
 
 Doubles = NDArray[np.float64]
@@ -21,6 +22,7 @@ Doubles = NDArray[np.float64]
 _FAR = 1e4  # times the mean cost
 _LARGE = 30  # binary digits of the greatest cost that POT is given
 _STEPS = 10**9  # which no problem takes that fits memory
+_PAIR_OF_EQUAL, _PAIR = 20, 48  # bytes a pair of rows: costs and the solvers' own, of sets of equal size and others
 
 
 def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
@@ -78,7 +80,9 @@ def _simplex(cost: Doubles, cut: float) -> Doubles:
     n, m = cost.shape
     # It adds 1 to costs, which must be little beside them; and fractions of rows would not add up to those of columns.
     unit = 2.0 ** (_LARGE - math.frexp(cut)[1])
-    flow: Doubles = ot.emd(np.full(n, float(m)), np.full(m, float(n)), np.minimum(cost, cut) * unit, numItermax=_STEPS)
+    scaled = np.minimum(cost, cut)
+    scaled *= unit
+    flow: Doubles = ot.emd(np.full(n, float(m)), np.full(m, float(n)), scaled, numItermax=_STEPS)
     return flow
 
 
@@ -98,7 +102,14 @@ def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
         unit="data units",
         compute=compute,
         floor=against == "held_out",
+        demand=lambda sizes: _demand(sizes, against),
     )
+
+
+def _demand(sizes: Sizes, against: Literal["train", "held_out"]) -> Demand:
+    n, m = sizes.generated, getattr(sizes, against)
+    pair = 0 if sizes.event == 1 else _PAIR_OF_EQUAL if n == m else _PAIR
+    return Demand(memory=pair * n * m, instead=f"sliced_w2_{against}")
 
 
 METRICS.register(_metric(1, "held_out"), _metric(2, "held_out"), _metric(1, "train"), _metric(2, "train"))

@@ -43,7 +43,7 @@ _NONE = np.int32(2**31 - 1)
 _MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float but the sign
 _NOT_FINITE = -2
 _ROUNDING = 2.0**-53
-_GAP = 1e-10  # of the total, which may be lost to rounding
+_GAP = 1e-12  # of the total
 _INFINITE = np.int64(0x7FF0000000000000)  # the bits of +inf
 
 
@@ -212,16 +212,17 @@ def _scaled(c: Doubles, peak: float) -> Doubles:
 
 @njit
 def _doubtful(c: Doubles, v: Doubles, col: Indices) -> bool:
-    """Whether duals are so large beside the total that their rounding, added up over n paths, may have cost some of it.
+    """Whether duals are so large beside the total that their rounding may have cost some of it.
 
-    The sum of n reduced costs is wrong by n · n · max(|u|, |v|) roundings at most, u the duals of rows.
+    The sum of the reduced costs of n pairs is wrong by n · max(|u|, |v|) roundings, u the duals of rows, for each of
+    the paths by which a dual has moved: dozens.
     """
     n, total, largest = v.size, 0.0, 0.0
     for i in range(n):
         entry = c[i, col[i]]
         total += abs(entry)
         largest = max(largest, abs(v[i]), abs(entry - v[col[i]]))
-    return n * n * largest * _ROUNDING > _GAP * total
+    return n * largest * _ROUNDING > _GAP * total
 
 
 @njit
