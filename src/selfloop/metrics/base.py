@@ -17,6 +17,7 @@ from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
 from selfloop.features.base import FEATURE_UNITS
 from selfloop.generators.base import Generator
+from selfloop.metrics.demand import Demand, Sizes
 
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
@@ -81,6 +82,7 @@ class Metric:
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         needs: what generator and data must offer.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
+        demand: maps the sizes of the sets to what it needs of them.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Metric:
     floor: bool = False
     needs: frozenset[Capability] = frozenset()
     weights: bool = False
+    demand: Callable[[Sizes], Demand] = lambda sizes: Demand()
 
     @property
     def direction(self) -> str:
@@ -183,6 +186,8 @@ def compared(
     value: Callable[[Tensor, Tensor], float],
     version: int = 1,
     scale: Scale = "ratio",
+    least: int = 1,
+    memory: Callable[[Sizes], int] = lambda sizes: 0,
 ) -> tuple[Metric, Metric]:
     """Return a distance as two metrics: of the generated features to those of the training and of the held-out set.
 
@@ -194,6 +199,8 @@ def compared(
         value: maps (n, k) real and generated features to the distance.
         version: as of :class:`Metric`.
         scale: as of :class:`Metric`.
+        least: rows that either set must have.
+        memory: as of :class:`Demand`, by the sizes.
     """
     train, held_out = (
         Metric(
@@ -206,6 +213,9 @@ def compared(
             scale=scale,
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
+            demand=lambda sizes, against=against: Demand(  # type: ignore[misc]
+                memory=memory(sizes), rows={against: least, "generated": least}
+            ),
         )
         for against in ("train", "held_out")
     )
