@@ -19,6 +19,7 @@ curvature of the likelihood at θ*; εL the most that misspecification moves the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -110,8 +111,25 @@ class Contraction:
         return 0.5 / (1 + self.misfit / self.alpha)
 
     def amplification(self, lam: float) -> float:
-        """Return 1/√(1 − ρ²): an independent error of size s at every retraining grows to this times s at worst."""
-        return float(1 / np.sqrt(1 - self.rate(lam) ** 2)) if np.isfinite(lam) else float("inf")
+        """Return 1/√(1 − ρ²), what independent errors of all retrainings add up to in sizes of one, at most.
+
+        It is in the norm ‖x‖² = xᵀ(−A)x, in which J is symmetric.
+        """
+        slowest = lam * float(self.mu[-1])
+        # From μ, since 1 − ρ² is lost to rounding for large λ.
+        return (1 + slowest) / math.sqrt(1 + 2 * slowest) if math.isfinite(slowest) else math.inf
+
+    def added(self, lam: float) -> float:
+        """Return Σ λμ/(1 + 2λμ): n times the mean square that synthetic rows add to the error of n real ones, settled.
+
+        It is in the norm ‖x‖² = xᵀ(−A)x, the likelihood lost twice, to first order in 1/n. A retraining's own error has
+        the covariance λ/n (A + λB)⁻¹(−B)(A + λB)⁻¹, that of the scores of λn rows of the model; for no finite λ does it
+        settle above p/2. Of a well-specified model real rows alone have p.
+        """
+        if math.isinf(lam):
+            return math.inf
+        with np.errstate(divide="ignore", over="ignore"):
+            return float((1 / (2 + 1 / (lam * self.mu))).sum())
 
 
 def _curvature_scale(a: Doubles) -> Doubles:
