@@ -18,6 +18,7 @@ from selfloop.arms import arms
 from selfloop.core.errors import ConfigError, DataError, RunError
 from selfloop.core.files import (
     disk_errors,
+    put_bytes,
     sync,
     write_bytes,
     write_sealed,
@@ -174,10 +175,11 @@ class Writer(Run):
         """
         before = self.manifest(t) if t < self.present else None
         content = self._content(t, files, records, before)
+        names = [name for notes in files.values() for name in notes]
         if before is None:
-            self._add(t, content)
+            self._add(t, content, names)
         else:
-            self._join(t, content, [name for notes in files.values() for name in notes])
+            self._join(t, content, names)
         self.__dict__["_last"] = t
         with open(self.path / "metrics.jsonl", "ab") as file:
             file.write(b"".join(map(line, content["records"])))
@@ -203,17 +205,18 @@ class Writer(Run):
             "records": sorted([*there, *records], key=lambda record: record["arm"]),
         }
 
-    def _add(self, t: int, content: dict[str, Any]) -> None:
-        """Commit a generation that was not there."""
+    def _add(self, t: int, content: dict[str, Any], names: Sequence[str]) -> None:
+        """Commit a generation that was not there: what is in it is safe before it is seen."""
         folder = self._hidden(t)
-        write_sealed(folder / "manifest.json", content)
-        sync(folder)
+        write_sealed(folder / "manifest.json", content, put_bytes)
+        sync(*(folder / name for name in (*names, "manifest.json")), folder)
         os.rename(folder, self.folder(t))
         sync(self.path)
         self.__dict__["present"] = t + 1
 
     def _join(self, t: int, content: dict[str, Any], names: Sequence[str]) -> None:
         """Commit files that join a generation: without the manifest they do not belong to it."""
+        sync(*(self._hidden(t) / name for name in names))
         for name in names:
             os.replace(self._hidden(t) / name, self.folder(t) / name)
         sync(self.folder(t))
