@@ -33,7 +33,7 @@ from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
 from selfloop.store import Run, Writer, belongs, check
-from selfloop.store.run import stack_file
+from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
@@ -167,6 +167,7 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
     over = there.finished and measured and _asks_no_more(experiment, there.experiment)
     if over:
         Writer.settle(there)
+        there.verify()
     return over
 
 
@@ -361,7 +362,8 @@ def _measure_anew(writer: Writer, session: str) -> None:
 def _add_metrics(records: Sequence[Record], measured: Sequence[Record], names: Sequence[str]) -> None:
     """Add to a stack's records what was measured of its samples."""
     for record, found in zip(records, measured, strict=True):
-        record["metrics"] |= found["metrics"] if record["status"] == "ok" else dict.fromkeys(names)
+        more = found["metrics"] if record["status"] == "ok" else dict.fromkeys(names)
+        record["metrics"] = record["metrics"] | more
         if "reference" in found:
             record["reference"] = record.get("reference", {}) | found["reference"]
 
