@@ -263,7 +263,7 @@ def frechet_infinity(
     if points < 2 or repeats < 1:
         raise ValueError(f"at least 2 points and 1 repeat are needed, not {points} and {repeats}")
     if not isinstance(real, Moments):
-        real, generated = alike(real, generated)
+        real, generated = pair(real, generated, least=2)
     x, reference, rng = rows(generated, "generated", least=20), _Fit.of(real, "real"), generator(seed, "frechet")
     n = len(x)
     sizes = [round(1 / inverse) for inverse in np.linspace(2 / n, 1 / n, points)]
