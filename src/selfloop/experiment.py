@@ -37,6 +37,7 @@ from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, Mixing
 
 _MOST_ARMS = 10_000
+_MOST_GENERATIONS = 999_999
 _MOST_HEIRS = 16  # a chain of experiments each of which extends the next
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
 
@@ -78,7 +79,7 @@ class Experiment(Frozen):
     data: Annotated[Dataset, Named(DATA)]
     generator: Annotated[Generator, Named(GENERATORS)]
     mixing: Annotated[Mixing, Named(MIXINGS, "augment")] = Field(default_factory=lambda: MIXINGS.parse("augment"))
-    generations: PositiveInt
+    generations: int = Field(gt=0, le=_MOST_GENERATIONS)
     budget: Budget | None = None
     pretrain: Budget | None = None
     retrain: Literal["warm", "scratch"] = "warm"
@@ -131,7 +132,7 @@ class Experiment(Frozen):
             if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states"):
                 raise ValueError(f"{key} cannot differ between arms")
             plain[key] = [_plain_value(key, value) for value in values]
-            if not values or len({repr(v) for v in plain[key]}) < len(values):
+            if not values or len({quoted_value(v, 10**6) for v in plain[key]}) < len(values):
                 raise ValueError(f"{key} needs at least one value, and each only once")
         return plain
 

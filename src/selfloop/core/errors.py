@@ -39,8 +39,20 @@ def said(error: BaseException, limit: int = 300) -> str:
 
 def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
-    line = repr(str(text))
+    try:
+        line = repr(str(text))
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        line = "a number of thousands of digits"
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def is_text(text: str) -> bool:
+    """Whether a string can be written: no half of a surrogate pair is in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from selfloop.core.errors import ConfigError, nearest, quoted
+from selfloop.core.errors import ConfigError, is_text, nearest, quoted
 from selfloop.core.registry import Family
 
 try:
@@ -118,7 +118,7 @@ class _Loader(Composer, _Parser, SafeConstructor, Resolver):
     def construct_scalar(self, node: Any) -> Any:
         """Make text of characters that can be written."""
         value = super().construct_scalar(node)
-        if isinstance(value, str) and not _writable(value):
+        if isinstance(value, str) and not is_text(value):
             raise _Refused("there is half of a surrogate pair, which is no character", node)
         return value
 
@@ -153,14 +153,6 @@ class _Dumper(yaml.SafeDumper):
     """Quotes the words that would be read back as something else than text."""
 
     yaml_implicit_resolvers = _resolvers()
-
-
-def _writable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def from_yaml(text: str, what: str) -> Any:

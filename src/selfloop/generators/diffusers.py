@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from selfloop.core.config import Frozen
+from selfloop.core.config import Count, Frozen
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -58,7 +58,7 @@ class Diffusers(ImageModel):
     ema: EMA | None = EMA(decay=0.9999, growing=True)
     flip: bool = False
     scheduler: Scheduler = Scheduler()
-    steps: PositiveInt = 100
+    steps: Count = 100
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Diffusers:

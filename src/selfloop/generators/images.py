@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import FilePath, Frozen
+from selfloop.core.config import Count, FilePath, Frozen
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -39,9 +39,9 @@ class Size(Frozen):
             network of 32 channels normalises each alone and so loses what a block is told of the time.
     """
 
-    channels: int = Field(ge=4)
-    multipliers: tuple[PositiveInt, ...] = Field(min_length=1, strict=False)
-    blocks: PositiveInt
+    channels: int = Field(ge=4, le=10**6)
+    multipliers: tuple[Count, ...] = Field(min_length=1, max_length=16, strict=False)
+    blocks: int = Field(gt=0, le=1000)
     attention: tuple[PositiveInt, ...] = Field(strict=False)
     dropout: float = Field(ge=0, lt=1)
     group_channels: PositiveInt | None = None
@@ -102,6 +102,8 @@ class UNetModel(ImageModel):
 
     net: Size
     checkpoint: FilePath | None = None
+
+    sized: ClassVar[bool] = True
 
     @property
     def starts_from(self) -> str | None:  # type: ignore[override]
