@@ -6,48 +6,44 @@ Lower bounds all of them: what is not refused may still fail, and what is cannot
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, stacks
-from selfloop.core.errors import ConfigError
+from selfloop.core.config import one_line
+from selfloop.core.errors import ConfigError, said
 from selfloop.core.memory import refuse_beyond_memory
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
-from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Generator
+from selfloop.learning.nets.architecture import UNet
 from selfloop.mixing.base import draws
 
 _MOST_STEPS = 10**10
 """Gradient steps of one fit: a week or two of the smallest networks."""
 
 
-def refuse_excess(experiment: Experiment, real: RealRows) -> None:
+Extent = Callable[[Arm], tuple[tuple[int, ...], int]]  # the shape of an arm's events, and how many train
+
+
+def refuse_excess(experiment: Experiment, extent: Extent) -> None:
     """Refuse an experiment that takes more memory than there is, or steps without end.
 
-    Args:
-        experiment: to be run.
-        real: its data, of which the shape is asked.
-
     Raises:
-        ConfigError: with what would take how much.
+        ConfigError: with what would take how much, or where the generator does not go with the shape of the events.
     """
     seen: set[tuple[object, ...]] = set()
     for members in stacks(arms(experiment)):
-        event, n = _extent(members[0], real)
+        event, n = extent(members[0])
         most = max(draws(arm.experiment.mixing, 1, n) for arm in members)
         key = (members[0].experiment.generator, event, n, most, len(members))
         if key not in seen:
             seen.add(key)
             _refuse_stack(members, event, n, most)
-
-
-def _extent(arm: Arm, real: RealRows) -> tuple[tuple[int, ...], int]:
-    kept = real.of(arm.data_key)
-    return tuple(kept.rows.shape[1:]), kept.n
 
 
 def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: int) -> None:
@@ -94,8 +90,9 @@ def _state_size(generator: Generator, event: tuple[int, ...]) -> int:
     try:
         with torch.device("meta"):
             state: State = generator.init(event, _Shapes((0,)))
-    except RuntimeError as error:  # torch counts in 64 bits
-        if "overflow" in str(error).lower():
+    except (ValueError, RuntimeError) as error:
+        if "overflow" in str(error):  # torch counts in 64 bits
             return 2**63
-        raise
+        what = one_line(error, UNet) if isinstance(error, ValidationError) else said(error)
+        raise ConfigError(f"generator {GENERATORS.name_of(generator)} does not fit events {event}: {what}") from error
     return sum(leaf.numel() * leaf.element_size() for leaf in state.values())

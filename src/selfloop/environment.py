@@ -31,7 +31,8 @@ def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
             more memory than there is.
     """
     real = _real(experiment)
-    refuse_excess(experiment, real)
+    kept = {arm.data_key: real.of(arm.data_key) for arm in arms(experiment)}
+    refuse_excess(experiment, lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n))
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

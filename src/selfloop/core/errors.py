@@ -1,8 +1,10 @@
 """The errors that selfloop raises on purpose: one line each that says what is wrong, where, and what to do."""
 
 import difflib
+import json
 import os
 import traceback
+import unicodedata
 from collections.abc import Sequence
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)
@@ -44,6 +46,20 @@ def quoted(text: object, limit: int = 80) -> str:
     except ValueError:  # Python writes no whole numbers of more than 4,300 digits
         line = "a number of thousands of digits"
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Return text in which what could steer a terminal, or turn the order of what is read, is escaped as in JSON.
+
+    That are control and format characters of Unicode, halves of surrogate pairs, and separators of lines but "\\n".
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 2**16 else json.dumps(character)[1:-1]
 
 
 def is_text(text: str) -> bool:

@@ -112,7 +112,13 @@ class UNetModel(ImageModel):
 
     @abstractmethod
     def unet(self, event: Sequence[int]) -> UNet:
-        """Return the settings of the network for events (C, H, W)."""
+        """Return the settings of the network for events (C, H, W), whose sides can be halved at every level."""
+
+    def architecture(self, event: Sequence[int]) -> UNet:
+        """Return the settings of the network, which sees images made up to sides that can be halved at every level."""
+        channels, *sides = event
+        halvings = len(self.net.multipliers) - 1
+        return self.unet((channels, *(unets.whole(side, halvings) for side in sides)))
 
     @abstractmethod
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
@@ -121,10 +127,6 @@ class UNetModel(ImageModel):
         Raises:
             DataError: the file is not one, or holds another network.
         """
-
-    def architecture(self, event: Sequence[int]) -> UNet:
-        """Return the settings of the network."""
-        return self.unet(event)
 
     @property
     def evaluate(self) -> Callable[..., Tensor]:
@@ -138,7 +140,7 @@ class UNetModel(ImageModel):
 
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks, or read them from the checkpoint."""
-        unet, copies = self.unet(event), len(streams.seeds)
+        unet, copies = self.architecture(event), len(streams.seeds)
         if self.checkpoint is None:
             return fresh(unets.init(streams, unet), ema=self.ema is not None)
         one = self.pretrained(Path(self.checkpoint), unet, event)
