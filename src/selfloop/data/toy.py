@@ -75,7 +75,7 @@ class Gaussian(Toy):
     """N(0, I) in ``dim`` dimensions, the data of Proposition 1 of Bertrand et al. 2024."""
 
     name: Literal["gaussian"] = "gaussian"
-    dim: int = Field(default=2, ge=1)
+    dim: int = Field(default=2, ge=1, le=10**9)
 
     @property
     def columns(self) -> int:
