@@ -128,9 +128,7 @@ def test_an_overfitted_mixture_has_a_possible_rate(seed: int) -> None:
         assert all(0 <= c.rate(lam) < 1 for c in (found, exact))
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 6), st.floats(0, 1e308), st.floats(-12, 12)
-)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 6), st.floats(0, 1e308), st.floats(-12, 12))
 @settings(max_examples=100, deadline=None)
 def test_a_rate_is_below_one_in_all_units(seed: int, p: int, rank: int, lam: float, decades: float) -> None:
     """Of any curvature and any information, of any rank, whatever the units of the parameters."""

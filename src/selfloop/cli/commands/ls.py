@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from selfloop.cli.terminal import console, show
+from selfloop.cli.terminal import say, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
@@ -23,7 +22,7 @@ def command(
     if found:
         show(("run", "experiment", "retrainings", "arms", "verdicts"), [(str(p), *_row(p)) for p in found])
     else:
-        console.print(f"no runs in {escape(str(path))}")
+        say(f"no runs in {path}")
     return 0
 
 

@@ -24,10 +24,10 @@ def command(
     tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
 ) -> int:
     """Write the report of a run, finished or not, and print its result table."""
-    from selfloop.core.settings import assignment_of
+    from selfloop.core.settings import read_assignments
     from selfloop.store import Run
 
-    declared = None if control is None else dict(assignment_of(each) for each in control)
+    declared = None if control is None else dict(read_assignments(control))
     say(f"Report: {write(Run.open(path), metric=metric, control=declared, tolerance=tolerance)}")
     return 0
 
