@@ -96,6 +96,19 @@ def test_ls_and_report(done: Path) -> None:
     assert (done / "runs/tiny/report/index.html").exists()
 
 
+def test_a_report_is_judged_as_asked_for(done: Path, refused: Callable[..., str]) -> None:
+    tiny = str(done / "runs" / "tiny")
+    found = selfloop("report", tiny, "--control", "mixing.lam=inf", "--tolerance", "0.3", cwd=done)
+    assert found.returncode == 0, found.stderr
+    page = (Path(tiny) / "report" / "index.html").read_text()
+    assert "with a tolerance of 30 %" in page
+    assert "against Fully Synthetic (λ = ∞)" in page
+    assert "no setting of this run is mixing.lam=3" in refused("report", tiny, "--control", "mixing.lam=3")
+    assert "expected key.path=value" in refused("report", tiny, "--control", "3")
+    assert "did not record 'nll'" in refused("report", tiny, "--metric", "nll")
+    assert "the tolerance is a share above 0" in refused("report", tiny, "--tolerance", "nan")
+
+
 def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
     result = selfloop("recipes", cwd=tmp_path, env=os.environ | {"COLUMNS": "300"})
     assert result.returncode == 0

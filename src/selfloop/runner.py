@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 import os
+import shutil
 import time
 import uuid
 import warnings
@@ -17,7 +18,7 @@ from typing import Any
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError, quoted
-from selfloop.core.files import copy, disk_errors, save_tensors
+from selfloop.core.files import disk_errors, put_bytes, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
@@ -33,7 +34,7 @@ from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
 from selfloop.store import Run, Writer, belongs, check
-from selfloop.store.run import stack_file
+from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
@@ -167,6 +168,7 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
     over = there.finished and measured and _asks_no_more(experiment, there.experiment)
     if over:
         Writer.settle(there)
+        there.verify()
     return over
 
 
@@ -252,13 +254,14 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
         trained, twin = _digest(data), twins.get(stack)
         if twin is not None and task.team.broadcast(twin.trained == trained):
             for kind in twin.notes:
-                copy(Path(task.folder) / stack_file(kind, twin.stack), Path(task.folder) / stack_file(kind, stack))
+                names = (stack_file(kind, number) for number in (twin.stack, stack))
+                shutil.copyfile(*(Path(task.folder) / name for name in names))
             records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
             return _Done(stack, twin.notes, records, trained)
     outcome = _outcome(task, stack, data)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
-        kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors)
+        kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors, put_bytes)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
     return _Done(stack, notes, outcome.records, trained)
@@ -279,13 +282,14 @@ def _digest(data: Samples) -> str:
 def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
+    looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
     return advance(
         members,
         opened.split(members),
         t,
         there.state(t - 1, stack) if t else None,
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
-        there.state(0, stack) if t else None,
+        (there.state(0, stack) if looks else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every),
         data,
     )
@@ -359,7 +363,8 @@ def _measure_anew(writer: Writer, session: str) -> None:
 def _add_metrics(records: Sequence[Record], measured: Sequence[Record], names: Sequence[str]) -> None:
     """Add to a stack's records what was measured of its samples."""
     for record, found in zip(records, measured, strict=True):
-        record["metrics"] |= found["metrics"] if record["status"] == "ok" else dict.fromkeys(names)
+        more = found["metrics"] if record["status"] == "ok" else dict.fromkeys(names)
+        record["metrics"] = record["metrics"] | more
         if "reference" in found:
             record["reference"] = record.get("reference", {}) | found["reference"]
 

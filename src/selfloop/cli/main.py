@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli import commands
-from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED
+from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenient
 from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
@@ -72,14 +72,15 @@ for _name, _module in _modules().items():
 def main() -> None:
     """Run the command line and exit with its code."""
     code = 0
+    lenient()
     try:
         code = app(_imports_first(sys.argv[1:]), standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"selfloop: {' '.join(message.split())}", file=sys.stderr)
+        complain(message)
         code = FAILED if isinstance(error, StorageFull) else MISUSED
     except (KeyboardInterrupt, typer.Abort):
-        print("selfloop: interrupted; run the same command again to resume", file=sys.stderr)
+        complain("interrupted; run the same command again to resume")
         code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

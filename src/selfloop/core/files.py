@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,17 +22,19 @@ from torch import Tensor
 from selfloop.core.errors import RunError, StorageFull
 
 Found = TypeVar("Found")
+Write = Callable[[Path, bytes], str]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
     *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
     *(errno.ENAMETOOLONG, errno.ELOOP),
 )
+_GONE = (errno.ENOENT, errno.ESTALE)
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write below ``path`` into one clear line."""
+    """Turn a full disk, a refused write, or that ``path`` is no longer there, into one clear line."""
     try:
         yield
     except OSError as error:
@@ -40,7 +43,10 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"no space left to write {str(path)!r}: free some and run the same command again to resume"
             ) from error
         if error.errno in _REFUSED:
-            raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
+            named = error.filename2 or error.filename
+            raise RunError(f"cannot write {str(named or path)!r}: {error.strerror}") from error
+        if error.errno in _GONE and not path.exists():
+            raise RunError(f"{str(path)!r} is gone: it has been moved or deleted") from error
         raise
 
 
@@ -66,10 +72,21 @@ def write_bytes(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def copy(source: Path, path: Path) -> None:
-    """Write a copy of a file, whole or not at all."""
-    with open(source, "rb") as content, _whole(path) as file:
-        shutil.copyfileobj(content, file)
+def gone(path: Path) -> RunError | None:
+    """Return the error of a run that is no longer where ``path`` is one of its files; None where it is there."""
+    run = path.parent.parent if _of_generation(path) else path.parent
+    return None if run.exists() else RunError(f"{str(run)!r} is gone: it has been moved or deleted")
+
+
+def _of_generation(path: Path) -> bool:
+    return path.parent.name.startswith("generation-")
+
+
+def put_bytes(path: Path, content: bytes) -> str:
+    """Write a file that nobody looks at before it is safe by :func:`sync`; return its SHA-256."""
+    with open(path, "wb") as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_bytes(path: Path, hint: str = "") -> bytes:
@@ -86,14 +103,33 @@ def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> 
         with path.open("rb") as file:
             return read(file)
     except FileNotFoundError as error:
-        raise RunError(f"{str(path)!r} is missing{hint}") from error
+        raise gone(path) or RunError(f"{str(path)!r} is missing{hint}") from error
     except OSError as error:
         raise RunError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-def sync(folder: Path) -> None:
-    """Make what was created, renamed or removed in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+_TOGETHER = 16  # files that are made safe at once
+
+
+def sync(*paths: Path) -> None:
+    """Make files, and what was created, renamed or removed in folders, survive a power cut.
+
+    All at once: a file system that keeps a journal writes it once for those that wait for it together, and one after
+    the other each of them waits for a write of its own.
+    """
+    if len(paths) == 1:
+        _sync(paths[0])
+        return
+    list(_threads(os.getpid()).map(_sync, paths))
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_TOGETHER)  # of this process: those of its parent are not here after a fork
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -103,11 +139,11 @@ def sync(folder: Path) -> None:
 _SEAL = b'{\n"seal": "%s",\n'
 
 
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
+def write_sealed(path: Path, content: dict[str, Any], write: Write = write_bytes) -> None:
     """Write JSON that carries, first, the SHA-256 of what comes after it, under ``seal``; a line for every key."""
     lines = [f"{json.dumps(key)}: {_compact(content[key])}" for key in sorted(content)]
     body = (",\n".join(lines) + "\n}\n").encode()
-    write_bytes(path, _SEAL % hashlib.sha256(body).hexdigest().encode() + body)
+    write(path, _SEAL % hashlib.sha256(body).hexdigest().encode() + body)
 
 
 def _compact(value: Any) -> str:
@@ -125,23 +161,29 @@ def read_sealed(path: Path) -> dict[str, Any]:
     body = raw[len(_SEAL % bytes(64)) :]
     if raw != _SEAL % hashlib.sha256(body).hexdigest().encode() + body:
         raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
-    content: dict[str, Any] = json.loads(raw)
+    try:
+        content: dict[str, Any] = json.loads(raw, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{str(path)!r} is damaged: it is no JSON") from error
     del content["seal"]
     return content
 
 
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
+
+
 def _advice(path: Path) -> str:
     """Return how a message about a damaged file ends: with what makes it good and loses nothing."""
-    folder = path.parent
-    if folder.name.startswith("generation-"):
-        return f": put a copy of it back; or, of a last generation, move {str(folder)!r} elsewhere and run again"
+    if _of_generation(path):
+        return f": put a copy of it back; or, of a last generation, move {str(path.parent)!r} elsewhere and run again"
     return ""
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def save_tensors(path: Path, tensors: dict[str, Tensor], write: Write = write_bytes) -> dict[str, Any]:
     """Write safetensors and return what the manifest notes of the file."""
     content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()})
-    return {"sha256": write_bytes(path, content), "bytes": len(content)}
+    return {"sha256": write(path, content), "bytes": len(content)}
 
 
 def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
@@ -154,14 +196,27 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
         RunError: the file is missing, truncated or changed.
     """
     size, digest = _read(path, _size_and_digest, _advice(path))
-    if size != expected["bytes"]:
-        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{_advice(path)}")
+    _same_size(path, size, expected)
     if digest != expected["sha256"]:
         raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
     try:
         return dict(safetensors.torch.load_file(path))
     except SafetensorError as error:
         raise RunError(f"{str(path)!r} is not a safetensors file") from error
+
+
+def check_size(path: Path, expected: dict[str, Any]) -> None:
+    """Check that a file is as long as the manifest's note says, without reading it.
+
+    Raises:
+        RunError: it is not, or it is missing.
+    """
+    _same_size(path, _read(path, lambda file: os.fstat(file.fileno()).st_size, _advice(path)), expected)
+
+
+def _same_size(path: Path, size: int, expected: dict[str, Any]) -> None:
+    if size != expected["bytes"]:
+        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{_advice(path)}")
 
 
 def _size_and_digest(file: io.BufferedReader) -> tuple[int, str]:

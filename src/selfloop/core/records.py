@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 
+@with_config(ConfigDict(strict=True, allow_inf_nan=False))
 class Record(TypedDict):
     """One arm at one generation; numbers that are not finite are None, λ = inf and other infinite settings "inf".
 

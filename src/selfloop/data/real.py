@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError
@@ -45,6 +46,28 @@ class Real:
     n: int
     mean: Tensor
     std: Tensor
+
+
+class _Set(BaseModel):
+    """What is noted of an arm's data: which data set, which row of its moments, the hash of its rows, how many."""
+
+    model_config = ConfigDict(strict=True)
+
+    data: NonNegativeInt
+    row: NonNegativeInt
+    sha256: str
+    n: PositiveInt
+
+
+class _About(BaseModel):
+    """What real.safetensors says besides its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    sets: dict[str, _Set]
+    events: list[dict[str, Any]]
+    descriptions: list[dict[str, Any]] = []  # none in runs made before there were any
+    files: list[Annotated[str, Field(pattern="^data-[0-9a-f]{16}[.]safetensors$")]] = []
 
 
 @dataclass
@@ -127,8 +150,28 @@ class RealRows:
             RunError: it is missing or damaged.
         """
         tensors, about = load_sealed(path)
-        events, files = about["events"], dict[str, State]({name: {} for name in about.get("files", ())})
-        return cls(about["sets"], events, about.get("descriptions", [{}] * len(events)), tensors, files)
+        try:
+            noted = _About.model_validate(about)
+            found = cls(
+                about["sets"],
+                about["events"],
+                noted.descriptions or [{}] * len(noted.events),
+                tensors,
+                {name: {} for name in noted.files},
+            )
+            if len(found.descriptions) != len(noted.events):
+                raise ValueError("descriptions of other data sets")
+            for number, events in enumerate(noted.events):
+                read_events(events)
+                most = max((note.row for note in noted.sets.values() if note.data == number), default=0)
+                if min(len(tensors[f"{of}-{number:03d}"]) for of in ("mean", "std")) <= most:
+                    raise ValueError("moments of too few seeds")
+                _ = tensors[f"rows-{number:03d}"]
+            if any(note.data >= len(noted.events) for note in noted.sets.values()):
+                raise ValueError("a data set that is not there")
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise RunError(f"{str(path)!r} is damaged: it does not hold what is kept of real data") from error
+        return found
 
     def agrees(self, other: RealRows) -> bool:
         """Whether the data that both know are the same, their units too: those of equal rows may differ."""

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from selfloop.core.config import Count
 from selfloop.core.errors import DataError
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -42,8 +43,8 @@ class Classifier(Network):
 
     name: Literal["classifier"] = "classifier"
     labelled: str = "digits"
-    width: PositiveInt = 64
-    epochs: PositiveInt = 30
+    width: int = Field(default=64, gt=0, le=10_000)
+    epochs: Count = 30
 
     def key(self) -> str:
         """Return the hash of data and settings."""

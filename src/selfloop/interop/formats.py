@@ -41,7 +41,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What a checkpoint holds, under the names that its project gave.
+    """What a checkpoint holds, under the names that its project gave, without those of wrappers.
 
     Tensors have the dtype of the file, lie on the CPU, and share memory where they shared a storage.
 

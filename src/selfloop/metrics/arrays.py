@@ -16,6 +16,8 @@ from selfloop.data.reading.memory import is_frame
 ArrayLike = Tensor | NDArray[Any]
 
 _SHORT = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
+_FAR = 2.0**16  # half ranges: what is nearer loses no more than five of its digits
+_MIDDLE = 60  # binary digits before or behind the point, of which fourth powers are within float64 by far
 
 
 def rows(x: Any, name: str, least: int = 1, finite: bool = True) -> Tensor:
@@ -66,3 +68,25 @@ def pair(a: Any, b: Any, names: tuple[str, str] = ("real", "generated"), least: 
     x, y = rows(a, names[0], least), rows(b, names[1], least)
     wide = torch.promote_types(x.dtype, y.dtype)
     return [x.to(wide), y.to(wide)]
+
+
+def level(*sets: Tensor) -> tuple[list[Tensor], float]:
+    """Return sets of rows (N, d) near the origin and of ordinary size, and the factor of size.
+
+    Columns that are very far from 0 beside their range are moved by a multiple of a power of two, and rows whose fourth
+    powers could over- or underflow are divided by one: no difference loses a digit, and no sum or product need lose
+    more than its own. Other sets, and so all that are standardised, are returned as they are.
+    """
+    low = torch.stack([x.amin(0).double() for x in sets]).amin(0)
+    high = torch.stack([x.amax(0).double() for x in sets]).amax(0)
+    middle, span = high / 2 + low / 2, high / 2 - low / 2
+    span = torch.where(span > 0, span, span.max() if len(span) else 0.0)
+    step = torch.ldexp(torch.ones_like(span), (torch.frexp(span)[1] + 3).clamp(-1000, 1000))
+    shift = torch.where(middle.abs() > _FAR * span, (middle / step).round() * step, 0.0)
+    if shift.any():
+        sets = tuple((x.double() - shift).to(x.dtype) for x in sets)
+    size = float(torch.maximum((high - shift).abs(), (low - shift).abs()).max()) if len(low) else 0.0
+    if size == 0 or 2.0**-_MIDDLE <= size <= 2.0**_MIDDLE:
+        return list(sets), 1.0
+    scale = 2.0 ** min(math.frexp(size)[1], 1023)
+    return [x.double() / scale for x in sets], scale

@@ -36,14 +36,28 @@ _INLINE_CSV = 600_000
 _MISSING = "–"
 
 
-def write_report(run: Run) -> Path:
+def write_report(
+    run: Run,
+    *,
+    metric: str | None = None,
+    control: Mapping[str, Any] | None = None,
+    tolerance: float = verdict.TOLERANCE,
+) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
+    Args:
+        run: opened for reading.
+        metric: to judge by, in place of the first distance.
+        control: keys of the grid and the values of the control, in place of λ = 0.
+        tolerance: by what share a setting may be worse than its control.
+
     Raises:
+        ConfigError: the metric, the control or the tolerance is none.
         RunError: the run is damaged, or the report cannot be written.
         StorageFull: there is no space.
     """
     curves, folder = read(run), run.path / "report"
+    by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for metric in curves.metrics:
@@ -56,18 +70,18 @@ def write_report(run: Run) -> Path:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, drawn).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn).encode())
     return folder / "index.html"
 
 
-def html(run: Run, curves: Curves, figures: list[str]) -> str:
+def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, figures)
+    frame = _template(run, curves, by, figures)
     pages = (frame(most) for most in _FRAMES)
     return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
 
-def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], str]:
+def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> Callable[[int], str]:
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
@@ -76,7 +90,7 @@ def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], s
         "script": Markup(_asset("page.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
-        **_verdicts(curves, known),
+        **_verdicts(curves, by),
         **_charts(curves, known),
         "results": [
             (setting.label, [final(curves, i, metric) for metric in curves.metrics])
@@ -127,12 +141,12 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' * (n != 1)}"
 
 
-def _verdicts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
-    by = verdict.judged(curves, known)
+def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
     looks = styles(curves.settings)
     return {
         "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
-        "judged": [known[name].title for name in (by.distance, by.spread) if name is not None and name in known],
+        "judged": [about.title for about in by.about.values()],
+        "tolerance": f"{100 * by.tolerance:.3g} %",
         "settings": [
             {
                 "label": setting.label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfloop.arms import arms
 from selfloop.core.errors import RunError
@@ -14,9 +14,6 @@ from selfloop.core.files import (
 )
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
-
-if TYPE_CHECKING:
-    pass
 from selfloop.store.run import Run, changed
 
 HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")

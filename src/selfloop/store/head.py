@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from selfloop.core.errors import RunError
 from selfloop.core.files import (
@@ -14,9 +13,6 @@ from selfloop.core.files import (
     read_sealed,
 )
 from selfloop.experiment import Experiment
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 2
 _FORMAT = re.compile(b"# selfloop run, format ([0-9]{1,9}),")

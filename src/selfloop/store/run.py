@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError
-from selfloop.core.files import (
-    load_tensors,
-    read_bytes,
-    read_sealed,
-)
+from selfloop.core.errors import ConfigError, RunError, SelfloopError
+from selfloop.core.files import check_size, gone, load_tensors, read_bytes
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
@@ -30,12 +27,14 @@ from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.features.base import unit
 from selfloop.metrics.base import METRICS, Metric
+from selfloop.store.head import unsealed
+from selfloop.store.schema import read_environment, read_manifest, stack_file
 
 if TYPE_CHECKING:
     import pandas as pd
-from selfloop.store.head import unsealed
 
 _GENERATION = re.compile("generation-([0-9]{4,})")
+_MANIFESTS = 4  # are kept: every stack of a generation asks for those of the last one and of the first
 _LOOKS = 3  # at a run that somebody else may be writing to
 
 
@@ -54,11 +53,6 @@ def _only(names: Sequence[str], record: Record) -> Record:
 def _infinite(value: Any) -> Any:
     """Return a number for "inf" and for None, so that columns of numbers are ones."""
     return math.nan if value is None else math.inf if value == "inf" else value
-
-
-def stack_file(kind: str, stack: int) -> str:
-    """Return the name of a stack's file in a generation, ``kind`` being "state" or "samples"."""
-    return f"{kind}-{stack:03d}.safetensors"
 
 
 class Run:
@@ -81,11 +75,12 @@ class Run:
         path = expanded(path)
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
-            raise RunError(f"{str(path)!r} is not a run directory: it has no experiment.yaml")
+            what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
+            raise RunError(f"{str(path)!r} is not a run directory: {what}")
         text = unsealed(file)
         look_in(path)
         experiment = Experiment.parse(text, str(file), absent=True)
-        return cls(path, experiment, read_sealed(path / "environment.json"))
+        return cls(path, experiment, read_environment(path / "environment.json"))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -148,16 +143,38 @@ class Run:
         """How many generations are there, of some arms or of all.
 
         Raises:
-            RunError: one before the last is missing, or no directory.
+            RunError: one before the last is missing, or no directory; or there are more than the run has.
         """
-        found = (match for name in os.listdir(self.path) if (match := _GENERATION.fullmatch(name)))
+        try:
+            names = os.listdir(self.path)
+        except OSError as error:
+            words = f"{str(self.path)!r} cannot be read: {error.strerror}"
+            raise gone(self.path / "experiment.yaml") or RunError(words) from error
+        found = (match for name in names if (match := _GENERATION.fullmatch(name)))
         numbers = sorted(t for match in found if self.folder(t := int(match[1])).name == match[0])
         if files := [t for t in numbers if not self.folder(t).is_dir()]:
             raise RunError(f"{str(self.folder(files[0]))!r} is a file, where a generation belongs: move it elsewhere")
-        missing = sorted(set(range(len(numbers))) - set(numbers))
+        there = len(numbers)
+        if numbers and numbers[-1] > self.experiment.generations:
+            there = self._grown(numbers)
+        # One that came while the names were read may not be among them, though one after it is.
+        missing = [t for t in range(numbers[there - 1] if there else 0) if not self.folder(t).is_dir()]
         if missing:
             raise RunError(f"{str(self.folder(missing[0]))!r} is missing")
-        return len(numbers)
+        return numbers[there - 1] + 1 if there else 0
+
+    def _grown(self, numbers: list[int]) -> int:
+        """Return how many of these generations this view of the run has.
+
+        Raises:
+            RunError: the run has not grown to the others.
+        """
+        if numbers[-1] > Run.open(self.path).experiment.generations:
+            raise RunError(
+                f"{str(self.folder(numbers[-1]))!r} is no generation of this run, which has "
+                f"{self.experiment.generations} retrainings: move it elsewhere"
+            )
+        return sum(t <= self.experiment.generations for t in numbers)
 
     @property
     def last(self) -> int:
@@ -193,11 +210,21 @@ class Run:
         Raises:
             RunError: the manifest is missing, damaged, or another generation's.
         """
-        path = self.folder(t) / "manifest.json"
-        manifest = read_sealed(path)
-        if manifest["generation"] != t or manifest["run"] != self.identity:
-            raise RunError(f"{str(path)!r} belongs to another generation or experiment")
-        return manifest
+        path, state = self.folder(t) / "manifest.json", None
+        with contextlib.suppress(OSError):
+            now = os.stat(path)
+            state = now.st_ino, now.st_size, now.st_mtime_ns
+        if t not in self._manifests or self._manifests[t][0] != state:
+            content = read_manifest(path, t, self.identity)
+            while len(self._manifests) >= _MANIFESTS:
+                del self._manifests[next(iter(self._manifests))]
+            self._manifests[t] = state, content
+        return self._manifests[t][1]
+
+    @cached_property
+    def _manifests(self) -> dict[int, tuple[tuple[int, int, int] | None, dict[str, Any]]]:
+        """The manifests that were read last, each with what tells whether the file is still the same."""
+        return {}
 
     def records(self) -> list[Record]:
         """Return one record per generation and arm, from the manifests.
@@ -208,14 +235,40 @@ class Run:
         return [record for t in range(self.last + 1) for record in self.of_generation(t)]
 
     def of_generation(self, t: int) -> list[Record]:
-        """Return the records of generation t, in the order of the arms as they are now numbered."""
-        return [_only(self.recorded, record) for record in self.everything_of(t)]
+        """Return the records of generation t, in the order of the arms as they are now numbered.
+
+        Raises:
+            RunError: its manifest is damaged, or lacks arms that a later generation has.
+        """
+        found = [_only(self.recorded, record) for record in self.everything_of(t)]
+        if len(found) < len(self.arms):
+            lost = self._by_key.keys() - {key(record["settings"], record["seed"]) for record in found}
+            where = str(self.folder(t) / "manifest.json")
+            raise RunError(f"{where!r} is damaged: it lacks {len(lost)} of the run's {len(self.arms)} arms")
+        return found
 
     def everything_of(self, t: int) -> list[Record]:
         """Return the records of generation t with all metrics that they have, also those that others lack."""
-        records = ((self._by_key.get(key(record["settings"], record["seed"])), record) for record in self._noted(t))
+        records = ((self._arm_at(place, record), record) for place, record in enumerate(self._noted(t)))
         found: list[Record] = [record | {"arm": arm.index} for arm, record in records if arm is not None]
         return sorted(found, key=lambda record: record["arm"])
+
+    def _arm_at(self, place: int, record: Record) -> Arm | None:
+        """Return the arm of a record, None where it has come since this was opened.
+
+        Most records are of the arm that had their place in the generation before: to compare settings costs less than
+        to find them by their key, of which a long run of many arms has millions.
+        """
+        known = self._places.get(place)
+        if known is None or known[:2] != (record["settings"], record["seed"]):
+            known = record["settings"], record["seed"], self._by_key.get(key(record["settings"], record["seed"]))
+            self._places[place] = known
+        return known[2]
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[dict[str, Any], int, Arm | None]]:
+        """Settings, seed and arm of the record that was read last at every place of a generation."""
+        return {}
 
     def _noted(self, t: int) -> list[Record]:
         records: list[Record] = self.manifest(t)["records"]
@@ -279,7 +332,10 @@ class Run:
             raise RunError(f"{str(self.folder(t))!r} does not have stack {stack} yet")
         if kind == "state" and not path.exists() and not self.keeps_state(t):
             raise RunError(f"the weights of generation {t} were not kept: set keep_states to 'all' to keep them")
-        return load_tensors(path, held["files"][name])
+        tensors = load_tensors(path, held["files"][name])
+        if any(value.ndim == 0 or len(value) != len(held["arms"]) for value in tensors.values()):
+            raise RunError(f"{str(path)!r} is damaged: it has not the {len(held['arms'])} arms of the manifest")
+        return tensors
 
     def keeps_state(self, t: int) -> bool:
         """Return whether the weights of generation t are to be there still, as the run is now."""
@@ -291,7 +347,10 @@ class Run:
 
     def stack_samples(self, t: int, stack: int) -> Samples:
         """Return one stack's samples of generation t."""
-        return Samples(**self.tensors(t, "samples", stack))
+        found = self.tensors(t, "samples", stack)
+        if sorted(found) != ["born", "count", "x"]:
+            raise RunError(f"{str(self.folder(t) / stack_file('samples', stack))!r} is damaged: it holds no samples")
+        return Samples(**found)
 
     def row(self, arm: int) -> tuple[int, int]:
         """Return the stack in which an arm is stored, and its row there.
@@ -347,40 +406,104 @@ class Run:
         found: Split = cached[chosen.data_key]
         return found
 
-    def verify(self) -> None:
+    def verify(self, goes_on: bool = False) -> None:
         """Check every file of the run as it is now.
+
+        Args:
+            goes_on: do without the weights of the last generation but one, which were dropped where the one after the
+                last has been moved elsewhere.
 
         Raises:
             RunError: names the first file that is missing or damaged.
         """
-        now = self._told()
-        now._real.verify(self.path)
-        for t in range(now.present):
-            for held in now.manifest(t)["stacks"].values():
-                for name, note in held["files"].items():
-                    now._check(t, name, note)
+        for line in self.damage(goes_on=goes_on):
+            raise RunError(line)
 
-    def _told(self) -> Run:
-        """Open the run as it is now, and check that metrics.jsonl says what the manifests do."""
+    def damage(self, contents: bool = True, goes_on: bool = False) -> list[str]:
+        """Return what is wrong with the run as it is now, a line each.
+
+        Args:
+            contents: whether the checksums of all weights and samples are computed; else their sizes are looked at.
+            goes_on: as of :meth:`verify`.
+        """
+        found: list[str] = []
         for _ in range(_LOOKS):
-            told, now = self._metrics(), Run.open(self.path)
-            # A run killed between commit and append leaves a shorter file, which is no damage.
-            if now._lines().startswith(told):
-                return now
-        raise RunError(
-            f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
-            "the same run command writes it again"
-        )
+            before, found = found, self._damage(contents, goes_on)
+            if not found or found == before:  # what comes and goes is somebody else at work
+                break
+        return found
 
-    def _check(self, t: int, name: str, note: dict[str, Any]) -> None:
-        path = self.folder(t) / name
-        if name.startswith("samples") or path.exists() or self.keeps_state(t):
+    def _damage(self, contents: bool, goes_on: bool) -> list[str]:
+        found: list[str] = []
+
+        def sound(check: Callable[[], object]) -> bool:
             try:
-                load_tensors(path, note)
-            except RunError:
-                # The run that is at work meanwhile may just have dropped weights that are not kept.
-                if name.startswith("samples") or path.exists() or self.keeps_state(t):
-                    raise
+                check()
+            except SelfloopError as error:
+                found.append(str(error))
+                return False
+            return True
+
+        told: list[bytes] = []
+        sound(lambda: told.append(self._metrics()))
+        opened: list[Run] = []
+        if not sound(lambda: opened.append(Run.open(self.path))):
+            return found
+        now = opened[0]
+        sound(lambda: now._real.verify(self.path))
+        if not sound(lambda: now.present):
+            return found
+        manifests = [t for t in range(now.present) if sound(lambda t=t: now._consistent(t))]  # type: ignore[misc]
+        for t in manifests:
+            for stack, held in now.manifest(t)["stacks"].items():
+                for name, note in held["files"].items():
+                    if goes_on and 0 < t == now.present - 2 and name.startswith("state"):
+                        continue
+                    sound(lambda t=t, s=stack, name=name, note=note: now._check(t, int(s), name, note, contents))  # type: ignore[misc]
+        if told and not found:
+            sound(lambda: now._tells(told[0]))
+        return found
+
+    def _consistent(self, t: int) -> None:
+        """Check that the arms of a generation are those of the run, stored as in generation 0.
+
+        Raises:
+            RunError: they are not, or the manifest is damaged.
+        """
+        first, held = self._stored, self.manifest(t)["stacks"]
+        for name, stack in held.items():
+            if int(name) >= len(first) or stack["arms"] != [arm.key for arm in first[int(name)]]:
+                where = str(self.folder(t) / "manifest.json")
+                raise RunError(f"{where!r} is damaged: the arms of stack {name} are not those of the run")
+        if t <= self.last:
+            self.of_generation(t)
+
+    def _check(self, t: int, stack: int, name: str, note: dict[str, Any], contents: bool) -> None:
+        path = self.folder(t) / name
+        try:
+            if not contents:
+                check_size(path, note)
+            elif name.startswith("samples"):
+                self.stack_samples(t, stack)
+            else:
+                self.state(t, stack)
+        except RunError:
+            # Weights that are not kept are no loss, and a run at work may just have dropped them.
+            if name.startswith("samples") or path.exists() or self.keeps_state(t):
+                raise
+
+    def _tells(self, told: bytes) -> None:
+        """Check that metrics.jsonl says what the manifests do.
+
+        Raises:
+            RunError: it does not.
+        """
+        # A run killed between commit and append leaves a shorter file, which is no damage.
+        if not self._lines().startswith(told):
+            raise RunError(
+                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
+                "the same run command writes it again"
+            )
 
     def _lines(self) -> bytes:
         """Return what metrics.jsonl says, or will say in a moment."""

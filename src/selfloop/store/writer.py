@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import filelock
 
@@ -18,6 +18,7 @@ from selfloop.arms import arms
 from selfloop.core.errors import ConfigError, DataError, RunError
 from selfloop.core.files import (
     disk_errors,
+    put_bytes,
     sync,
     write_bytes,
     write_sealed,
@@ -26,18 +27,20 @@ from selfloop.core.records import Record
 from selfloop.data.real import BESIDE, RealRows
 from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
-
-if TYPE_CHECKING:
-    pass
 from selfloop.store.admission import HALF, check
 from selfloop.store.head import FORMAT, sealed
-from selfloop.store.run import Run, line, stack_file
+from selfloop.store.run import Run, line
+from selfloop.store.schema import stack_file
 
 _FIT = re.compile(r"\.fit-([0-9]{4,})-([0-9]{3,})-.*")
 
 
 class Writer(Run):
     """A run directory that this process alone may add to; a context manager that holds its lock."""
+
+    def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
+        super().__init__(path, experiment, environment)
+        self._place = os.stat(path)
 
     @classmethod
     @contextlib.contextmanager
@@ -89,6 +92,7 @@ class Writer(Run):
             _create(path, experiment, environment, real)
             return cls(path, experiment, Run.open(path).environment)
         before._recover()
+        before.verify(goes_on=True)  # now, as what is damaged would be noticed after all that is still to be computed
         kept = before.environment | {
             "metrics": environment["metrics"] | before.environment["metrics"],
             "code": before.environment["code"] | environment["code"],
@@ -107,6 +111,8 @@ class Writer(Run):
 
     def _undo(self, made: bool) -> None:
         """Remove what was made for a run of which nothing is committed."""
+        if not self.path.exists() or not os.path.samestat(os.stat(self.path), self._place):
+            return
         for file in [*self._leftovers(), *self.path.glob(".fit-*"), self.path / "log.txt"]:
             _remove(file)
         # Without the first of these it is no run directory any more, and the others do not keep one from being made.
@@ -153,11 +159,25 @@ class Writer(Run):
         return self.path / f".generation-{t:04d}-{os.getpid()}.tmp"
 
     def begin(self, t: int) -> Path:
-        """Return an empty hidden directory to write what generation t lacks into."""
+        """Return an empty hidden directory to write what generation t lacks into.
+
+        Raises:
+            RunError: the run is not where it was.
+        """
+        self._in_place()
         folder = self._hidden(t)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
+
+    def _in_place(self) -> None:
+        """Check that the run was not moved, and something else put there.
+
+        Raises:
+            RunError: it was.
+        """
+        if not os.path.samestat(os.stat(self.path), self._place):
+            raise RunError(f"{str(self.path)!r} is gone: it has been moved or deleted, and another directory is there")
 
     def lacking(self, t: int) -> list[int]:
         """Return the stacks that generation t does not have yet."""
@@ -172,12 +192,14 @@ class Writer(Run):
             files: by stack, what there is to note of each of its files.
             records: of the arms of these stacks.
         """
+        self._in_place()
         before = self.manifest(t) if t < self.present else None
         content = self._content(t, files, records, before)
+        names = [name for notes in files.values() for name in notes]
         if before is None:
-            self._add(t, content)
+            self._add(t, content, names)
         else:
-            self._join(t, content, [name for notes in files.values() for name in notes])
+            self._join(t, content, names)
         self.__dict__["_last"] = t
         with open(self.path / "metrics.jsonl", "ab") as file:
             file.write(b"".join(map(line, content["records"])))
@@ -203,17 +225,18 @@ class Writer(Run):
             "records": sorted([*there, *records], key=lambda record: record["arm"]),
         }
 
-    def _add(self, t: int, content: dict[str, Any]) -> None:
-        """Commit a generation that was not there."""
+    def _add(self, t: int, content: dict[str, Any], names: Sequence[str]) -> None:
+        """Commit a generation that was not there: what is in it is safe before it is seen."""
         folder = self._hidden(t)
-        write_sealed(folder / "manifest.json", content)
-        sync(folder)
+        write_sealed(folder / "manifest.json", content, put_bytes)
+        sync(*(folder / name for name in (*names, "manifest.json")), folder)
         os.rename(folder, self.folder(t))
         sync(self.path)
         self.__dict__["present"] = t + 1
 
     def _join(self, t: int, content: dict[str, Any], names: Sequence[str]) -> None:
         """Commit files that join a generation: without the manifest they do not belong to it."""
+        sync(*(self._hidden(t) / name for name in names))
         for name in names:
             os.replace(self._hidden(t) / name, self.folder(t) / name)
         sync(self.folder(t))

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from selfloop.cli.terminal import console, show
+from selfloop.cli.terminal import say, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
@@ -23,7 +22,7 @@ def command(
     if found:
         show(("run", "experiment", "retrainings", "arms", "verdicts"), [(str(p), *_row(p)) for p in found])
     else:
-        console.print(f"no runs in {escape(str(path))}")
+        say(f"no runs in {path}")
     return 0
 
 
@@ -35,7 +34,7 @@ def _row(folder: Path) -> tuple[str, str, str, str]:
         opened = Run.open(folder)
         read = curves.read(opened)
         by = verdict.judged(read, opened.metrics)
-        words = [f"{s.label}: {verdict.of_setting(s, read, by).word}" for s in read.settings] if opened.last > 0 else []
+        words = [f"{s.label}: {verdict.of_setting(s, read, by).text}" for s in read.settings] if opened.last > 0 else []
         done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
         return opened.experiment.name, done, str(len(opened.arms)), "; ".join(words)
     except SelfloopError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, say, show
+from selfloop.cli.terminal import bar, say, say_plain, show
 from selfloop.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def command(
     except ValueError as error:
         raise DataError(f"{real!r} and {generated!r} cannot be compared: {error}") from error
     if as_json:
-        print(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
+        say_plain(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
         return 0
     show(("score", "value", "unit", "better", "what it is"), map(_row, found))
     first = found[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, say, show
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ def _run(
                     break
         finished = Run.open(folder)
         if not finished.finished:
-            print(
-                f"selfloop: stopped after generation {finished.last} of {experiment.generations}; "
-                "run the same command again to resume",
-                file=sys.stderr,
+            complain(
+                f"stopped after generation {finished.last} of {experiment.generations}; "
+                "run the same command again to resume"
             )
             return INTERRUPTED
         page = folder / "report" / "index.html"

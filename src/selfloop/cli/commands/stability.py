@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, show
+from selfloop.cli.terminal import folded, say, say_plain, show
 from selfloop.core.paths import expanded
 
 
@@ -26,7 +26,7 @@ def command(
     opened = Run.open(path)
     found = stability.stability(opened, metric=metric, tolerance=tolerance)
     if as_json:
-        print(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
+        say_plain(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
     title = "metric" if found.metric is None else opened.metric(found.metric).title
     rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×")

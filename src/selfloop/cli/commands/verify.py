@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import FAILED, bar, show
+from selfloop.cli.terminal import FAILED, bar, say_plain, show
 
 if TYPE_CHECKING:
     from selfloop.theory.checks.check import Check
@@ -24,7 +24,7 @@ def command(
     found = _checked()
     if as_json:
         rows = [dataclasses.asdict(check) | {"z": check.z, "holds": check.holds} for check in found]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_plain(json.dumps(rows, indent=1, ensure_ascii=False))
     elif markdown:
         print(page(found), end="")
     else:
