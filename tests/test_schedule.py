@@ -77,7 +77,9 @@ def test_quadratic_times(timesteps, size):
     assert times[0] == 0
     assert times[-1] == round(0.8 * timesteps) < timesteps
     assert (np.diff(times) >= 0).all()
-    for i, time in enumerate(times.tolist()):  # 2 · 5 · (s − 1)² times the distance from the exact square, a half at most
+    for i, time in enumerate(
+        times.tolist()
+    ):  # 2 · 5 · (s − 1)² times the distance from the exact square, a half at most
         off = abs(2 * (5 * (size - 1) ** 2 * time - 4 * timesteps * i**2))
         assert off < 5 * (size - 1) ** 2 or (off == 5 * (size - 1) ** 2 and time % 2 == 0)
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies import deviations
-
 from selfloop.theory.bounds import Deviations, amplification, envelope, in_words, settled, total_error
 from selfloop.theory.contraction import Contraction
 from selfloop.theory.gaussian_loop import Fits, gaussian_loop
+from studies import deviations
 
 
 def test_constants_are_found_again() -> None:
@@ -76,7 +75,9 @@ def test_the_envelope_holds_for_the_gaussian_loop(lam: float) -> None:
 def test_the_total_error_in_words() -> None:
     assert amplification(0.5) == pytest.approx(1.1547, abs=1e-4)
     assert amplification(1.0) == math.inf
-    assert in_words([0.0, 0.5, 1.0, 9.0, math.inf]) == "λ = 0: 1.00×, λ = 0.5: 1.12×, λ = 1: 1.15×, λ = 9: 1.21×, λ = ∞: ∞"
+    assert (
+        in_words([0.0, 0.5, 1.0, 9.0, math.inf]) == "λ = 0: 1.00×, λ = 0.5: 1.12×, λ = 1: 1.15×, λ = 9: 1.21×, λ = ∞: ∞"
+    )
 
 
 @given(st.floats(0, 1e300))

@@ -115,11 +115,7 @@ def test_an_overfitted_mixture_has_a_possible_rate(seed: int) -> None:
     generator, streams = GaussianMixture(components=4), Streams((seed,))
     state = generator.fit(generator.init((1,), streams), Samples.full(x[None], 0), Budget(epochs=1), streams)
     family = generator.parametric(state)
-    try:
-        found = plug_in(generator, family, state, x, streams)
-    except ValueError as error:
-        assert "no strict maximum" in str(error)
-        return
+    found = plug_in(generator, family, state, x, streams)
     theta = maximise(family.log_prob, family.theta(state), equal(x))
     points = torch.linspace(-12, 14, 8001, dtype=torch.float64).unsqueeze(1)
     exact = contraction(family.log_prob, theta, equal(x), (points, family.log_prob(theta, points).softmax(0)))
@@ -128,9 +124,7 @@ def test_an_overfitted_mixture_has_a_possible_rate(seed: int) -> None:
         assert all(0 <= c.rate(lam) < 1 for c in (found, exact))
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 6), st.floats(0, 1e308), st.floats(-12, 12)
-)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 6), st.floats(0, 1e308), st.floats(-12, 12))
 @settings(max_examples=100, deadline=None)
 def test_a_rate_is_below_one_in_all_units(seed: int, p: int, rank: int, lam: float, decades: float) -> None:
     """Of any curvature and any information, of any rank, whatever the units of the parameters."""

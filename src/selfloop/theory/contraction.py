@@ -83,7 +83,7 @@ class Contraction:
         return eigenvalues(self.mu, lam)
 
     def rate(self, lam: float) -> float:
-        """Return ρ, the spectral radius of J, below 1 for finite λ: errors shrink by it a retraining in the long run."""
+        """Return ρ, the spectral radius of J, below 1 for finite λ: errors shrink by it in the long run."""
         return float(self.spectrum(lam).max())
 
     def operator_norm(self, lam: float) -> float:
