@@ -205,7 +205,8 @@ def information(log_prob: LogProb, theta: Tensor, model: Measure) -> Doubles:
     """
     points, weights = model
     fisher, mean = np.zeros((len(theta), len(theta))), np.zeros(len(theta))
-    for x, part in zip(points.split(_AT_ONCE), weights.double().split(_AT_ONCE), strict=True):
+    parts = zip(torch.split(points, _AT_ONCE), torch.split(weights.double(), _AT_ONCE), strict=True)
+    for x, part in parts:
         along, w = scores(log_prob, theta, x), part.numpy()
         with torch.no_grad():
             each = torch.stack([along(unit) for unit in torch.eye(len(theta), dtype=theta.dtype)]).double().numpy()
