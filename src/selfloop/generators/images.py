@@ -5,6 +5,7 @@ Events are uint8 (C, H, W), levels 0 … 255; networks see them on [−1, 1].
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from selfloop.generators.network import Draws, Net, NetworkModel
 from selfloop.learning.nets import unet as unets
 from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.pixels import to_interval
-from selfloop.learning.training import fresh
+from selfloop.learning.training import fresh, fresh_size
 
 
 class Size(Frozen):
@@ -103,8 +104,6 @@ class UNetModel(ImageModel):
     net: Size
     checkpoint: FilePath | None = None
 
-    sized: ClassVar[bool] = True
-
     @property
     def starts_from(self) -> str | None:  # type: ignore[override]
         """The checkpoint."""
@@ -137,6 +136,11 @@ class UNetModel(ImageModel):
     def drops(self) -> bool:
         """Whether units are dropped in training."""
         return self.net.dropout > 0
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the network and of what Adam keeps of it."""
+        count = sum(map(math.prod, self.architecture(event).shapes.values()))
+        return fresh_size(count, self.ema is not None)
 
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks, or read them from the checkpoint."""
