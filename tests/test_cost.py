@@ -179,3 +179,10 @@ class TestDiffusers:
         generator = GENERATORS.parse(DIFFUSERS | {"unet": DIFFUSERS["unet"] | {"downsample_padding": 3}})
         with pytest.raises(ConfigError, match=r"this unet (does not take|returns) images \(1, 8, 8\)"):
             generator.state_size((1, 8, 8))
+
+
+def test_settings_that_would_not_be_read_again_are_refused() -> None:
+    arguments: dict[str, Any] = {"weights_init": [0.123456789] * 100_000}
+    generator = {"name": "estimator", "estimator": "GaussianMixture", "arguments": arguments}
+    with pytest.raises(ConfigError, match="what would be recorded of the settings is longer than"):
+        refuse_excess(Experiment.build(PLAIN | {"generator": generator}), lambda arm: ((2,), 100))

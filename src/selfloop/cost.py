@@ -14,6 +14,7 @@ from selfloop.arms import Arm, arms, stacks
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
 from selfloop.core.memory import refuse_beyond_memory
+from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Generator, Sampler
 from selfloop.learning.nets.architecture import UNet
@@ -30,8 +31,10 @@ def refuse_excess(experiment: Experiment, extent: Extent) -> None:
     """Refuse an experiment that takes more memory than there is, or steps without end.
 
     Raises:
-        ConfigError: with what would take how much, or where the generator does not go with the shape of the events.
+        ConfigError: with what would take how much, where the generator does not go with the shape of the events, or
+            where the settings are more than will be read again.
     """
+    from_yaml(experiment.yaml(), "what would be recorded of the settings")
     seen: set[tuple[object, ...]] = set()
     for members in stacks(arms(experiment)):
         event, n = extent(members[0])
