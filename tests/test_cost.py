@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from selfloop.arms import arms
 from selfloop.core import memory
 from selfloop.core.errors import ConfigError
 from selfloop.core.memory import in_words
+from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.cost import refuse_excess
 from selfloop.environment import complete_environment
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS
+from selfloop.learning.training import Budget
 from selfloop.runner import run
 
 PLAIN: dict[str, Any] = {
@@ -186,3 +189,13 @@ def test_settings_that_would_not_be_read_again_are_refused() -> None:
     generator = {"name": "estimator", "estimator": "GaussianMixture", "arguments": arguments}
     with pytest.raises(ConfigError, match="what would be recorded of the settings is longer than"):
         refuse_excess(Experiment.build(PLAIN | {"generator": generator}), lambda arm: ((2,), 100))
+
+
+@pytest.mark.parametrize("name", ["edm", "otcfm_images", "ddpm_images"])
+def test_pictures_of_any_sides_are_learned_and_drawn(name: str) -> None:
+    few = {"tolerance": 0.5} if name == "otcfm_images" else {"steps": 2}
+    settings = {"name": name, **SIZED[name], **few, "batch_size": 2}
+    generator, streams, event = GENERATORS.parse(settings), Streams((0,)), (1, 7, 9)
+    x = torch.randint(0, 256, (1, 4, *event), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    state = generator.fit(generator.init(event, streams), Samples.full(x, born=0), Budget(steps=1), streams)
+    assert generator.sample(state, 3, streams).shape == (1, 3, *event)

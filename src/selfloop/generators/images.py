@@ -115,9 +115,12 @@ class UNetModel(ImageModel):
 
     def architecture(self, event: Sequence[int]) -> UNet:
         """Return the settings of the network, which sees images made up to sides that can be halved at every level."""
+        return self.unet(self._inside(event))
+
+    def _inside(self, event: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape (C, H, W) of images as they are within the network."""
         channels, *sides = event
-        halvings = len(self.net.multipliers) - 1
-        return self.unet((channels, *(unets.whole(side, halvings) for side in sides)))
+        return channels, *(unets.whole(side, len(self.net.multipliers) - 1) for side in sides)
 
     @abstractmethod
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
@@ -147,5 +150,5 @@ class UNetModel(ImageModel):
         unet, copies = self.architecture(event), len(streams.seeds)
         if self.checkpoint is None:
             return fresh(unets.init(streams, unet), ema=self.ema is not None)
-        one = self.pretrained(Path(self.checkpoint), unet, event)
+        one = self.pretrained(Path(self.checkpoint), unet, self._inside(event))
         return {name: leaf.expand(copies, *leaf.shape[1:]).clone() for name, leaf in one.items()}
