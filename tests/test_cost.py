@@ -135,8 +135,11 @@ def test_a_network_that_cannot_be_is_refused_before_a_fit() -> None:
         refuse_excess(Experiment.build(PLAIN | settings), lambda arm: ((1, 8, 8), 100))
 
 
-def test_what_fits_is_left_alone() -> None:
-    experiment = Experiment.build(PLAIN | {"grid": {"mixing.lam": [0, 0.5, math.inf]}, "seeds": 3})
+@pytest.mark.parametrize("generator", ["otcfm", {"name": "estimator", "estimator": "GaussianMixture", "arguments": {}}])
+def test_what_fits_is_left_alone(generator: Any) -> None:
+    experiment = Experiment.build(
+        PLAIN | {"generator": generator, "grid": {"mixing.lam": [0, 0.5, math.inf]}, "seeds": 3}
+    )
     assert len(complete_environment(experiment)[0]["arms"]) == len(arms(experiment)) == 9
 
 

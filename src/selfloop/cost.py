@@ -39,7 +39,7 @@ def refuse_excess(experiment: Experiment, extent: Extent) -> None:
     for members in stacks(arms(experiment)):
         event, n = extent(members[0])
         most = max(draws(arm.experiment.mixing, 1, n) for arm in members)
-        key = (members[0].experiment.generator, event, n, most, len(members))
+        key = (str(GENERATORS.plain(members[0].experiment.generator)), event, n, most, len(members))
         if key not in seen:
             seen.add(key)
             _refuse_stack(members, event, n, most)
