@@ -158,7 +158,10 @@ class Experiment(Frozen):
         for who, needs in self._needs():
             for need in sorted(needs - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
-                raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
+                advice = (
+                    ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
+                )
+                raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
@@ -219,9 +222,13 @@ class Experiment(Frozen):
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
         settings = self.model_dump()
-        for key, value in read_assignments(assignments):
+        found = read_assignments(assignments)
+        for key, value in found:
             assign(settings, key, value, _NAMED)
-        return self.build(settings)
+        experiment = self.build(settings)
+        if varied := [key for key, _ in found if key in experiment.grid]:
+            raise ConfigError(f"{varied[0]} is what the grid varies: set grid.{varied[0]}=[…], or grid={{}} too")
+        return experiment
 
     def yaml(self) -> str:
         """Return the resolved settings as YAML that :meth:`parse` reads back to an equal experiment."""

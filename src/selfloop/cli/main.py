@@ -82,6 +82,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted; run the same command again to resume")
         code = INTERRUPTED
+    except MemoryError as error:
+        complain(f"there is too little memory ({' '.join(str(error).split()) or 'of Python'}): ask for less at once")
+        code = MISUSED
     except BrokenPipeError:
         sys.stderr.close()
     sys.exit(code)
