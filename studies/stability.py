@@ -218,7 +218,8 @@ def page(covered: Sequence[Covered], claimed: Sequence[Claimed], panels: int, cl
         "",
         "## How often a λ is claimed that is not borne",
         "",
-        f"Loops of the two-dimensional Gaussian, {RETRAINED} retrainings, λ ∈ {{{lams}}} on common real rows,",
+        "Loops of the two-dimensional Gaussian, whose metrics are taken in closed form against its true density,",
+        f"{RETRAINED} retrainings, λ ∈ {{{lams}}} on common real rows,",
         f"tolerance {TOLERANCE:.0%}, {claims} claims a row, each from S seeds; the true λ is that of "
         "all seeds together.",
         f"*Overstated* are claims above it, up to {percent(over)} (standard error {percent(other)}); without "
