@@ -28,6 +28,7 @@ LAYERS = (
     "metrics",
     "experiment",
     "arms",
+    "measures",
     "environment",
     "trackers",
     "loop",

@@ -67,7 +67,8 @@ class Experiment(Frozen):
         latents: draw new latents for every generation ("fresh") or use the same ones in all ("common").
         seeds: how many repetitions (0, 1, …), or which.
         grid: dotted keys of this experiment and the values to try; arms are all combinations, times the seeds.
-        metrics: names out of ``selfloop.metrics.METRICS``.
+        metrics: names out of ``selfloop.metrics.METRICS``; those of the default that would take more than a gibibyte
+            for the rows that there are give way, where a run begins, to ones that take less.
         features: what the metrics look at, rows as they are or a network's features of images.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
@@ -105,6 +106,15 @@ class Experiment(Frozen):
     def model_post_init(self, context: Any) -> None:
         """Remember whether members may be absent."""
         self._reading = bool((context or {}).get(ABSENT))
+
+    @property
+    def names_metrics(self) -> bool:
+        """Whether the metrics were named, and are not the default."""
+        return "metrics" in self.model_fields_set
+
+    def with_metrics(self, names: list[str]) -> Experiment:
+        """Return the experiment with these metrics named."""
+        return self.model_copy(update={"metrics": names})
 
     @field_validator("metrics")
     @classmethod
@@ -209,10 +219,13 @@ class Experiment(Frozen):
             ConfigError: an assignment is malformed or names no setting.
         """
         settings = self.model_dump()
+        metrics = settings["metrics"]
         pairs = [assignment_of(text) for text in assignments]
         # What is given as a whole comes first, then a name, which says which settings there are.
         for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], not pair[0].endswith(".name"))):
             assign(settings, key, value, _NAMED)
+        if settings["metrics"] is metrics and not self.names_metrics:
+            del settings["metrics"]
         return self.build(settings)
 
     def yaml(self) -> str:
