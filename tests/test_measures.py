@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from selfloop import Experiment, measures
 from selfloop.analysis.scores import scores
 from selfloop.cli.main import app
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, DataError
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.runner import run
@@ -167,3 +167,21 @@ def test_scores_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ConfigError, match=r"score w2 would take .* of memory .*: use sliced_w2$"):
         scores(rows, rows, names=["w2"])
+
+
+def test_features_of_other_pictures_are_refused_before_a_fit(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8))
+    experiment = Experiment.build(
+        {
+            "name": "colour",
+            "data": {"name": "image_files", "path": str(tmp_path / "x.npy")},
+            "generator": {"name": "otcfm_images", "batch_size": 8},
+            "features": {"name": "classifier"},
+            "metrics": ["frechet_train"],
+            "budget": {"steps": 1},
+            "generations": 1,
+        }
+    )
+    with pytest.raises(DataError, match="learns from grey pictures, and these are colour ones .*: let features.labelled"):
+        next(run(experiment, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
-from selfloop.measures import refuse_unmeasurable, sizes_of, suited
+from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
 from selfloop.metrics.base import METRICS
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
@@ -43,7 +43,8 @@ def prepared(experiment: Experiment) -> Prepared:
     """Return what a run of an experiment begins with.
 
     Raises:
-        DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded.
+        DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded, or it looks
+            at other events.
         ConfigError: a library that the generator needs is not installed, code is not here, or there are too few rows or
             is too little memory for a metric.
     """
@@ -52,6 +53,7 @@ def prepared(experiment: Experiment) -> Prepared:
     sizes = sizes_of(members, real)
     experiment, words = suited(experiment, sizes)
     refuse_unmeasurable(experiment.metrics, sizes)
+    refuse_unseen(members, real)
     return Prepared(experiment, _environment(experiment, members), real, words)
 
 

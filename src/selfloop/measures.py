@@ -9,7 +9,7 @@ from selfloop.core.errors import FOREIGN, ConfigError, said
 from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
-from selfloop.features.base import Extractor
+from selfloop.features.base import Extractor, Network
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.base import draws
@@ -73,6 +73,20 @@ def refuse_unmeasurable(names: Iterable[str], sizes: Iterable[Sizes]) -> None:
         for each in sizes:
             if (words := obstacle(METRICS[name], each)) is not None:
                 raise ConfigError(f"metric {name} {words}")
+
+
+def refuse_unseen(members: Iterable[Arm], real: RealRows) -> None:
+    """Refuse features that cannot look at an arm's events.
+
+    Raises:
+        DataError: with the first of them.
+    """
+    for arm in members:
+        extractor = arm.experiment.features
+        if isinstance(extractor, Network):
+            kept = real.of(arm.data_key)
+            pixels = kept.events.pixels(kept.rows[:1])
+            extractor.check(kept.rows[:1] if pixels is None else pixels)
 
 
 def obstacle(metric: Metric, sizes: Sizes, sets: Mapping[str, str] = SETS) -> str | None:
