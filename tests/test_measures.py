@@ -182,6 +182,6 @@ def test_features_of_other_pictures_are_refused_before_a_fit(tmp_path: Path) -> 
             "generations": 1,
         }
     )
-    with pytest.raises(DataError, match="learns from grey pictures, and these are colour ones .*: let features.labelled"):
+    with pytest.raises(DataError, match=r"from grey pictures, and these are colour ones .*: let features\.labelled"):
         next(run(experiment, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
