@@ -1,7 +1,7 @@
 """How stable a run's loop is, λ by λ, and how much synthetic data it bears: what ``selfloop stability`` prints.
 
-For each setting there is the local rate ρ that theory predicts, where it can, and the one that the arms show; what a
-retraining's error grows to; the report's verdict; and a metric at the end against that of the λ = 0 control, seed by
+For each setting there is the local rate ρ that theory predicts, where it can, and the one that the arms show; what the
+model's error comes to; the report's verdict; and a metric at the end against that of the λ = 0 control, seed by
 seed.
 """
 
@@ -31,7 +31,7 @@ from selfloop.core.streams import Streams
 from selfloop.generators.base import OfParameters
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
-from selfloop.theory.bounds import amplification, times
+from selfloop.theory.bounds import times, total_error
 from selfloop.theory.contraction import Contraction
 from selfloop.theory.measured import FEWEST_ARMS, FEWEST_RETRAININGS, Interval, memory
 from selfloop.theory.plug_in import plug_in
@@ -58,8 +58,8 @@ class Row:
         estimated: whether that is an estimate from rows, not a closed form.
         centre: ρ seen in the means of the samples that the next generation trains on; None where it cannot be.
         spread: ρ seen in the logarithm of their total variance.
-        amplification: 1/√(1 − ρ²) of the predicted ρ, or else of the larger seen one that has an interval; None where
-            neither is known.
+        total_error: root mean square of the model's error over that of real data alone, where the model can be right,
+            in every norm; None where theory says nothing of it.
         value: the metric over the last three retrainings, a mean over seeds; NaN where an arm diverged.
         excess: by what share it is worse than that of λ = 0 in the same seeds, inf where an arm diverged, with
             one-sided bounds at 95 % each; None without a control, and of a metric that has no better and worse.
@@ -75,7 +75,7 @@ class Row:
     estimated: bool
     centre: Interval | None
     spread: Interval | None
-    amplification: float | None
+    total_error: float | None
     value: float
     excess: Interval | None
     verdict: str
@@ -120,7 +120,7 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
     if not 0 < tolerance < math.inf:
         raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
     curves = read(run)
-    by = verdict.judged(curves, run.metrics)
+    by = verdict.judged(curves, run.metrics, tolerance=tolerance)
     name = metric or by.distance or next(iter(curves.values), None)
     if name is not None and name not in run.experiment.metrics:
         near = difflib.get_close_matches(name, run.experiment.metrics, n=1, cutoff=0.5)
@@ -295,8 +295,6 @@ def _row(
     over: Interval | None,
     judged: verdict.Verdict,
 ) -> Row:
-    known = [rate.value for rate in (seen.centre, seen.spread) if rate is not None and math.isfinite(rate.low)]
-    rates = known if predicted is None else [predicted]
     return Row(
         setting=setting.label,
         ratio=setting.ratio,
@@ -306,10 +304,10 @@ def _row(
         estimated=estimated,
         centre=seen.centre,
         spread=seen.spread,
-        amplification=amplification(max(0.0, *rates)) if rates else None,
+        total_error=None if predicted is None else total_error(setting.ratio),
         value=value,
         excess=over,
-        verdict=judged.word,
+        verdict=judged.text,
         reason=judged.reason,
     )
 
@@ -379,7 +377,7 @@ def cells(found: Stability) -> list[list[str]]:
             "–" if row.predicted is None else f"{'≈ ' if row.estimated else ''}{row.predicted:.3f}",
             _rate(row.centre, row),
             _rate(row.spread, row),
-            "–" if row.amplification is None else times(row.amplification),
+            "–" if row.total_error is None else times(row.total_error),
             f"{row.value:.4g}" if math.isfinite(row.value) else "–",
             _worse(row.excess),
             row.verdict,
@@ -394,6 +392,16 @@ def sentences(found: Stability) -> list[str]:
         f"After {found.retrainings} of {found.planned} retrainings. ρ with 95 % intervals over arms; shares worse than "
         "λ = 0 seed by seed, at most with 95 % confidence."
     ]
+    if any(row.total_error is not None for row in found.rows):
+        lines.append(
+            "Total error: root mean square of the model's error over that of real data alone, in every norm, if the model "
+            "can be right; at most 1.22 for every finite λ. Errors of single retrainings add up to 1/√(1 − ρ²) of one, "
+            "but each is the smaller the larger λ is."
+        )
+    elif found.rows:
+        lines.append(
+            "No theory of this generator's loss: ρ says how fast errors are forgotten, not how large they get."
+        )
     if any(row.seen < FEWEST_ARMS and (row.centre or row.spread) for row in found.rows):
         lines.append(f"ρ of fewer than {FEWEST_ARMS} arms has no interval, and may be anything.")
     return lines + [line for each in found.bearable for line in bearable.sentences(each, found.tolerance)]

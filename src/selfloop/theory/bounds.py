@@ -31,7 +31,7 @@ deviations ‖G^n_λ(θ) − G_λ(θ)‖.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,15 +163,6 @@ def settled(jacobian: Doubles, noise: Doubles) -> Doubles:
     return np.asarray(solve_discrete_lyapunov(jacobian, noise), np.float64)
 
 
-def in_words(ratios: Iterable[float]) -> str:
-    """Return the total errors of λ as "λ = 1: 1.15×, λ = 9: 1.21×"."""
-    return ", ".join(f"λ = {_short(ratio)}: {times(total_error(ratio))}" for ratio in ratios)
-
-
 def times(factor: float) -> str:
     """Return a factor as "1.15×", "2.3×" or "∞"."""
     return "∞" if math.isinf(factor) else f"{factor:.2f}×" if factor < 2 else f"{factor:.2g}×"
-
-
-def _short(lam: float) -> str:
-    return "∞" if math.isinf(lam) else f"{lam:g}"

@@ -29,7 +29,7 @@ def command(
         say_plain(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
     title = "metric" if found.metric is None else opened.metric(found.metric).title
-    rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×")
+    rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "total error ×")
     show([*rates, *folded(title, "worse than λ = 0", "verdict")], stability.cells(found))
     for line in stability.sentences(found):
         say(line)
