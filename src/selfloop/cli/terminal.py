@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 FAILED = 1
 MISUSED = 2
+BROKEN = 70
 INTERRUPTED = 130
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)

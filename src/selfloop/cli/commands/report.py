@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 def command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]) -> int:
     """Write the report of a run, finished or not, and print its result table."""
+    from selfloop.report.shown import shown
     from selfloop.store import Run
 
-    say(f"Report: {write(Run.open(path))}")
+    opened = Run.open(path)
+    there = shown(opened)
+    page = write(opened)
+    if there not in ("", "current"):
+        say(f"The report that was there was {there}.")
+    say(f"Report: {page}")
     return 0
 
 
