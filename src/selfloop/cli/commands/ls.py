@@ -11,21 +11,22 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from selfloop.cli.terminal import console, show
+from selfloop.cli.terminal import console, folded, show
 from selfloop.core.errors import SelfloopError
-from selfloop.core.files import disk_errors
 
 _FEW = 12  # settings whose verdicts are listed one by one
 
 
 def command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run")]) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
+    from selfloop.core.files import disk_errors
+
     if not path.is_dir():
         raise SelfloopError(f"{str(path)!r} is not a directory")
     with disk_errors(path):
         found = [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
     if found:
-        headings = ("run", "experiment", "retrainings", "arms", "report", "verdicts")
+        headings = folded("run", "experiment", "retrainings", "arms", "report", "verdicts")
         show(headings, [(str(p), *_row(p)) for p in found])
     else:
         console.print(f"no runs in {escape(str(path))}")
