@@ -38,11 +38,15 @@ def out(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "runs/odd"))
 
 
+Command = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
-def selfloop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def selfloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process; return its exit code and what it printed."""
 
     def call(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["selfloop", *map(str, words)])
         with pytest.raises(SystemExit) as stop:
             main()
