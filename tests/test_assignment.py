@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from exact import least_total
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -125,6 +127,20 @@ def test_total_is_least_whatever_the_numbers(data: st.DataObject, n: int, dtype:
 @given(st.integers(1, 120), st.integers(0, 2**32 - 1), st.sampled_from(sorted(FAMILIES)))
 def test_total_is_least_at_any_size(n: int, seed: int, family: str) -> None:
     check(FAMILIES[family](np.random.default_rng(seed), n))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from([3.0, 10.0, 30.0]))
+def test_total_is_least_beside_entries_that_are_far_greater(n: int, seed: int, decades: float) -> None:
+    """To 1e-9 of the total itself, not of the greatest entry."""
+    rng = np.random.default_rng(seed)
+    at = 10 ** (decades * rng.random(n))
+    cost = squares(at[:, None] * (1 + 1e-9 * cloud(rng, n, 1)), at[:, None] * (1 + 1e-9 * cloud(rng, n, 1)))
+    cost = cost[rng.permutation(n)] * 10.0 ** rng.integers(-30, 30)
+    columns = assignment(cost)
+    whole = [[Fraction(x) for x in row] for row in cost.tolist()]
+    total = sum(whole[i][j] for i, j in enumerate(columns))
+    assert total <= least_total(whole) * (1 + Fraction(1, 10**9))
 
 
 def test_result_does_not_depend_on_the_batch() -> None:

@@ -96,6 +96,19 @@ def test_ls_and_report(done: Path) -> None:
     assert (done / "runs/tiny/report/index.html").exists()
 
 
+def test_a_report_is_judged_as_asked_for(done: Path, refused: Callable[..., str]) -> None:
+    tiny = str(done / "runs" / "tiny")
+    found = selfloop("report", tiny, "--control", "mixing.lam=inf", "--tolerance", "0.3", cwd=done)
+    assert found.returncode == 0, found.stderr
+    page = (Path(tiny) / "report" / "index.html").read_text()
+    assert "with a tolerance of 30 %" in page
+    assert "against Fully Synthetic (λ = ∞)" in page
+    assert "no setting of this run is mixing.lam=3" in refused("report", tiny, "--control", "mixing.lam=3")
+    assert "expected key.path=value" in refused("report", tiny, "--control", "3")
+    assert "did not record 'nll'" in refused("report", tiny, "--metric", "nll")
+    assert "the tolerance is a share above 0" in refused("report", tiny, "--tolerance", "nan")
+
+
 def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
     result = selfloop("recipes", cwd=tmp_path, env=os.environ | {"COLUMNS": "300"})
     assert result.returncode == 0
@@ -245,8 +258,8 @@ def test_images_go_out_as_png_and_come_back_as_they_were(tmp_path: Path) -> None
         result = selfloop("export", "runs/images", "--png", which, "--generation", which, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert sorted(file.name for file in (tmp_path / which).iterdir()) == [f"{i:06d}.png" for i in range(20)]
-        again = read_events(str(tmp_path / which))
-        assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}"))
+        again = read_events(str(tmp_path / which)).x
+        assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}").x)
     again = selfloop("export", "runs/images", "--png", "1", cwd=tmp_path)
     assert again.returncode == 2
     assert "'1' is there already: give the name of a new directory" in again.stderr

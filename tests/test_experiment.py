@@ -153,7 +153,7 @@ def test_a_trained_generator_needs_a_budget() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: [", "is not plain YAML at line 1"),
+        ("name: [", "is not plain YAML at line "),
         ("just words", "does not describe an experiment"),
         ("!!python/object/apply:os.system ['true']", "is not plain YAML at line 1: could not determine a constructor"),
         ("name: x", "is missing"),
@@ -190,3 +190,66 @@ def test_junk_gives_an_experiment_or_one_line(key: str, value: Any) -> None:
     else:
         return
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "others"),
+    [
+        ("fig4-small", "data.name=eight_gaussians", ["data.scale=3", "data.n=1e2"]),
+        ("fig4-small", "generator.name=mixture", ["generator.components=3", "generator.floor=1e-3"]),
+        ("fig4-small", "mixing.name=augment", ["mixing.lam=.5e0"]),
+        ("digits-edm-small", "features.name=torchscript", ["features.path=x.pt"]),
+        ("fig4-small", "data.name=table", ["data.path=t.csv"]),
+    ],
+)
+def test_a_member_and_its_settings_are_set_in_any_order(recipe: str, name: str, others: list[str]) -> None:
+    experiment = Experiment.load(recipe)
+    if recipe == "digits-edm-small":
+        experiment = experiment.override("metrics=[variance_ratio]")
+    found = [experiment.override(*order).model_dump() for order in ([name, *others], [*others, name])]
+    assert found[0] == found[1]
+    for assignment in others:
+        (family, key), value = assignment.split("=")[0].split("."), assignment.split("=")[1]
+        assert str(found[0][family][key]) in (value, str(float(value)) if value[0] in ".123" else "", "100")
+
+
+@pytest.mark.parametrize(
+    ("assignments", "line"),
+    [
+        (["seeds=2", "seeds=3"], "'seeds' is set twice"),
+        (["lam=0.5"], "did you mean 'mixing.lam'"),
+        (["budget.steps=2", "budget.epochs=3"], "both set"),
+    ],
+)
+def test_assignments_that_mean_nothing_get_one_line(assignments: list[str], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        build(grid={}).override(*assignments)
+
+
+class TestExtends:
+    def test_a_key_given_twice_anywhere_in_the_chain(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text("extends: b.yaml\nname: a\n")
+        (tmp_path / "b.yaml").write_text("extends: fig4-small\ndata: {n: 50, n: 60}\n")
+        with pytest.raises(ConfigError, match=r"b.yaml' at line 2: key 'n' is given twice"):
+            Experiment.load(tmp_path / "a.yaml")
+
+    def test_a_chain_without_end(self, tmp_path: Path) -> None:
+        for i in range(1500):
+            (tmp_path / f"{i}.yaml").write_text(f"extends: {i + 1}.yaml\n")
+        (tmp_path / "1500.yaml").write_text("extends: fig4-small\n")
+        with pytest.raises(ConfigError, match="end of more than 16"):
+            Experiment.load(tmp_path / "0.yaml")
+        assert Experiment.load(tmp_path / "1490.yaml") == Experiment.load("fig4-small")
+
+    def test_a_circle(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+        (tmp_path / "b.yaml").write_text("extends: ./a.yaml\n")
+        with pytest.raises(ConfigError, match="extends it in turn"):
+            Experiment.load(tmp_path / "a.yaml")
+
+
+def test_a_file_that_has_no_end_is_read_no_further_than_the_limit() -> None:
+    if not Path("/dev/zero").exists():
+        pytest.skip("no /dev/zero")
+    with pytest.raises(ConfigError, match=r"longer than|no recipe or file"):
+        Experiment.load("/dev/zero")

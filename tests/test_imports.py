@@ -28,6 +28,7 @@ LAYERS = (
     "metrics",
     "experiment",
     "arms",
+    "cost",
     "environment",
     "trackers",
     "loop",

@@ -15,6 +15,7 @@ from selfloop.analysis.stability import cells, sentences, stability
 from selfloop.cli.main import main
 from selfloop.core.errors import ConfigError
 from selfloop.store import Run
+from selfloop.theory.measured import Interval
 
 SETTINGS = {
     "name": "known",
@@ -43,7 +44,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
-    """Each at four standard errors of its bootstrap interval, and the bias of a short panel."""
+    """Each at four standard errors of its interval, and the bias of a short panel."""
     found = stability(Run.open(known))
     assert [row.ratio for row in found.rows] == [0, 0.5, 2, math.inf]
     assert [row.predicted for row in found.rows] == pytest.approx([0, 1 / 3, 2 / 3, 1])
@@ -60,20 +61,25 @@ def test_the_largest_lam_within_tolerance(known: Path) -> None:
     assert found.metric == "w2_held_out"
     (answer,) = found.bearable
     assert answer.ratio == 2
-    assert answer.low is not None
-    assert answer.high is not None
-    assert 0 < answer.low <= 2 <= answer.high < math.inf
-    assert not answer.top
-    assert answer.notes == ()
+    assert (answer.between, answer.worse, answer.top, answer.notes) == ((), math.inf, False, ())
     control, *_, synthetic = found.rows
-    assert control.excess is not None
-    assert (control.excess.value, control.excess.low, control.excess.high) == (0, 0, 0)
+    assert control.excess == Interval(0, 0, 0)
     assert synthetic.excess is not None
     assert synthetic.excess.low > 0.1
     assert synthetic.verdict == "collapsed"
     (all_,) = stability(Run.open(known), tolerance=1000).bearable
     assert all_.top
     assert all_.ratio == math.inf
+    # What seeds do not tell is named, with how bad it may be.
+    two, least = found.rows[2].excess, stability(Run.open(known), tolerance=1e-9)
+    assert two is not None
+    assert least.bearable[0].ratio == 0
+    assert least.bearable[0].between[-1].ratio == 2
+    assert least.bearable[0].between[-1].at_most == two.high
+    assert sentences(least)[1].startswith(
+        "No λ that was tried is shown with 95 % confidence to be no worse than 1e-07 %."
+    )
+    assert f"λ = 2 (at most {100 * two.high:.3g} % worse); more seeds would tell." in sentences(least)[1]
 
 
 def test_a_ratio_is_worse_both_above_and_below(known: Path) -> None:
@@ -87,11 +93,9 @@ def test_too_little_says_so(small: Path) -> None:
     for answer in found.bearable:
         assert answer.ratio is None
         assert any("not enough generations" in note for note in answer.notes)
-        assert any("not enough seeds" in note for note in answer.notes)
     for row in found.rows:
         assert row.centre is None
         assert row.excess is not None
-        assert math.isnan(row.excess.low)
     assert "data.n = 20: Not enough generations: 3 retrainings of the 4 that it takes." in sentences(found)
 
 
@@ -110,21 +114,40 @@ def test_an_unfinished_run_and_a_diverged_arm(tmp_path: Path, monkeypatch: pytes
     loop.close()
     found = stability(Run.open(tmp_path / "run"))
     assert (found.retrainings, found.planned) == (2, 16)
-    original = Run.records
+    original = Run.of_generation
 
-    def diverged(self: Run) -> list:
-        records = original(self)
+    def diverged(self: Run, t: int) -> list:
+        records = original(self, t)
         for record in records:
-            if record["arm"] == 2 and record["generation"] == 2:
+            if record["arm"] == 2 and t == 2:
                 record |= {"status": "diverged", "metrics": dict.fromkeys(record["metrics"])}
         return records
 
-    monkeypatch.setattr(Run, "records", diverged)
+    monkeypatch.setattr(Run, "of_generation", diverged)
     row = stability(Run.open(tmp_path / "run")).rows[1]
     assert row.excess is not None
     assert math.isinf(row.excess.value)
     assert math.isnan(row.value)
     assert "∞" in cells(stability(Run.open(tmp_path / "run")))[1]
+
+
+def test_one_seed_claims_nothing_and_two_little(tmp_path: Path) -> None:
+    for seeds in (1, 2):
+        folder = tmp_path / str(seeds)
+        list(run(Experiment.build(SETTINGS | {"seeds": seeds, "generations": 12}), folder))
+        found = stability(Run.open(folder))
+        (answer,) = found.bearable
+        if seeds == 1:
+            assert answer.ratio is None
+            assert answer.notes == ("not enough seeds for an interval: 1 of the 2 that it takes",)
+            assert all(row.centre is None for row in found.rows)
+            assert cells(found)[1][6].count("at most") == 0
+        else:
+            assert answer.ratio is not None
+            assert cells(found)[1][2].endswith(", 2 arms")
+            assert "ρ of fewer than 5 arms has no interval" in sentences(found)[1]
+            # Nor is an error's growth told from such a rate, where theory has none.
+            assert all(row.centre is not None and math.isnan(row.centre.low) for row in found.rows)
 
 
 def test_a_mistyped_metric_and_a_senseless_tolerance(small: Path) -> None:
@@ -150,7 +173,7 @@ def test_the_command(
         assert found["bearable"][0]["ratio"] == 2
         assert np.isfinite(found["rows"][2]["centre"]["low"])
     else:
-        assert "Within 10 % of λ = 0 up to λ = 2" in out
+        assert "No worse than 10 % with 95 % confidence up to λ = 2. Worse by more than 10 % with 95 %" in out
 
 
 def test_a_mixture_has_an_estimate(tmp_path: Path) -> None:

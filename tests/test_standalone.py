@@ -68,7 +68,7 @@ def shown(out: Path) -> dict[str, Any]:
         "curves": {name: values.tolist() for name, values in read(opened).values.items()},
         "stability": str(stability(opened)),
         "samples": opened.real(0).events.restore(opened.samples(5, 0)).tolist(),
-        "source": read_events(f"{out}@5/3").tolist(),
+        "source": read_events(f"{out}@5/3").x.tolist(),
         "report": {path.name: path.read_bytes() for path in report.iterdir() if path.name != "index.html"},
         "page": "height from" in (report / "index.html").read_text(encoding="utf-8"),
     }

@@ -13,6 +13,7 @@ from selfloop.arms import arms
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES
+from selfloop.cost import refuse_excess
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
 from selfloop.metrics.base import METRICS
@@ -26,9 +27,12 @@ def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
 
     Raises:
         DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded.
-        ConfigError: a library that the generator needs is not installed, or code is not here.
+        ConfigError: a library that the generator needs is not installed, code is not here, or it would take
+            more memory than there is.
     """
     real = _real(experiment)
+    kept = {arm.data_key: real.of(arm.data_key) for arm in arms(experiment)}
+    refuse_excess(experiment, lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n))
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

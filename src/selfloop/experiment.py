@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     Field,
     ModelWrapValidatorHandler,
@@ -25,11 +24,20 @@ from pydantic import (
 )
 
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
-from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line
+from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.paths import expanded
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
-from selfloop.core.settings import assign, from_yaml, merged, value_at
+from selfloop.core.settings import (
+    assign,
+    from_yaml,
+    merged,
+    read_assignments,
+    read_yaml,
+    to_yaml,
+    value_at,
+)
 from selfloop.data.base import DATA, Dataset
 from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
@@ -38,6 +46,8 @@ from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, Mixing
 
 _MOST_ARMS = 10_000
+_MOST_GENERATIONS = 999_999
+_MOST_HEIRS = 16  # a chain of experiments each of which extends the next
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
 
 _NAMED: dict[str, Family[Any]] = {"data": DATA, "generator": GENERATORS, "mixing": MIXINGS, "features": FEATURES}
@@ -78,7 +88,7 @@ class Experiment(Frozen):
     data: Annotated[Dataset, Named(DATA)]
     generator: Annotated[Generator, Named(GENERATORS)]
     mixing: Annotated[Mixing, Named(MIXINGS, "augment")] = Field(default_factory=lambda: MIXINGS.parse("augment"))
-    generations: PositiveInt
+    generations: int = Field(gt=0, le=_MOST_GENERATIONS)
     budget: Budget | None = None
     pretrain: Budget | None = None
     retrain: Literal["warm", "scratch"] = "warm"
@@ -131,7 +141,7 @@ class Experiment(Frozen):
             if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states"):
                 raise ValueError(f"{key} cannot differ between arms")
             plain[key] = [_plain_value(key, value) for value in values]
-            if not values or len({repr(v) for v in plain[key]}) < len(values):
+            if not values or len({quoted_value(v, 10**6) for v in plain[key]}) < len(values):
                 raise ValueError(f"{key} needs at least one value, and each only once")
         return plain
 
@@ -206,23 +216,16 @@ class Experiment(Frozen):
         Below ``grid`` the rest of the path is one key: ``grid.mixing.lam=[0, inf]``.
 
         Raises:
-            ConfigError: an assignment is malformed or names no setting.
+            ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
         settings = self.model_dump()
-        pairs = []
-        for assignment in assignments:
-            key, equals, value = assignment.partition("=")
-            if not equals or not key:
-                raise ConfigError(f"expected key.path=value, not {assignment!r}")
-            pairs.append((key, from_yaml(value, f"the value of {key!r}")))
-        # What is given as a whole comes first, then a name, which says which settings there are.
-        for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], not pair[0].endswith(".name"))):
+        for key, value in read_assignments(assignments):
             assign(settings, key, value, _NAMED)
         return self.build(settings)
 
     def yaml(self) -> str:
         """Return the resolved settings as YAML that :meth:`parse` reads back to an equal experiment."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return to_yaml(self.model_dump())
 
     def __str__(self) -> str:
         return self.yaml()
@@ -284,22 +287,20 @@ class Experiment(Frozen):
         return found
 
 
-def _source(source: str) -> tuple[dict[str, Any], Path | None]:
-    """Return the settings in a recipe or file, and the folder that its relative paths begin in."""
-    path = Path(source)
+def _source(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
+    """Return the settings in a recipe or file, and the folder that its relative paths begin in.
+
+    ``heirs`` are the sources that extend it, the nearest last.
+    """
+    path = expanded(source)
     if source in recipes():
-        return _settings(read_recipe(source), source, None), None
+        return _settings(read_recipe(source), source, None, heirs), None
     if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(f"cannot read {str(path)!r}: {reason}") from error
-        return _settings(text, source, path.parent), path.parent.absolute()
+        return _settings(read_yaml(path), source, path.parent, heirs), path.parent.absolute()
     raise ConfigError(f"no recipe or file is called {source!r}{_instead(source)}")
 
 
-def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
+def _settings(text: str, source: str, folder: Path | None, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in YAML text, after those of the recipe or file that it extends."""
     settings = from_yaml(text, repr(source))
     if not isinstance(settings, dict):
@@ -308,12 +309,15 @@ def _settings(text: str, source: str, folder: Path | None) -> dict[str, Any]:
     if parent is None:
         return settings
     if not isinstance(parent, str) or parent == source:
-        raise ConfigError(f"extends in {source!r}: expected another recipe's name or file, not {parent!r}")
-    beside = folder / parent if folder is not None else Path(parent)
-    try:
-        inherited, _ = _source(str(beside) if os.path.isfile(beside) else parent)
-    except RecursionError as error:
-        raise ConfigError(f"extends in {source!r}: {parent!r} extends it in turn") from error
+        raise ConfigError(f"extends in {source!r}: expected another recipe's name or file, not {quoted_value(parent)}")
+    beside = os.path.normpath(folder / expanded(parent)) if folder is not None else str(expanded(parent))
+    parent = beside if os.path.isfile(beside) else parent
+    heirs = (*heirs, source)
+    if parent in heirs:
+        raise ConfigError(f"extends in {source!r}: {parent!r} extends it in turn")
+    if len(heirs) > _MOST_HEIRS:
+        raise ConfigError(f"extends in {source!r}: it is the end of more than {_MOST_HEIRS} that extend each other")
+    inherited, _ = _source(parent, heirs)
     return merged(inherited, settings)
 
 

@@ -19,6 +19,7 @@ from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError, quoted
 from selfloop.core.files import disk_errors, put_bytes, save_tensors
+from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
@@ -117,7 +118,7 @@ def run(
     """
     if "\0" in str(out):
         raise RunError(f"{quoted(out)} cannot be the name of a directory")
-    out, team, chosen = Path(out), team or Team(), engine or Local(workers=workers)
+    out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
             what = "fits of large networks, one after the other (workers 0)"

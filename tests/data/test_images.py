@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pickle
 import struct
+import tracemalloc
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,8 +25,9 @@ from sklearn.datasets import load_digits
 
 from selfloop.core.errors import DataError
 from selfloop.data import Digits
+from selfloop.data.image_files import ImageFiles
 from selfloop.data.reading import images
-from selfloop.data.reading.images import channels_first, labelled_images, read_pictures
+from selfloop.data.reading.images import channels_first, labelled_images, read_images, read_pictures
 
 Files = dict[str, bytes]
 
@@ -36,6 +40,12 @@ def encoded(x: np.ndarray, kind: str = "PNG", mode: str | None = None, **more: o
     """Return a picture (H, W) or (H, W, C) as the bytes of a file, converted to a mode if one is given."""
     stream, image = io.BytesIO(), Image.fromarray(x)
     (image if mode is None else image.convert(mode)).save(stream, kind, **more)
+    return stream.getvalue()
+
+
+def _animated() -> bytes:
+    stream, frames = io.BytesIO(), [Image.fromarray(pixels(4, 6, seed=seed)) for seed in range(3)]
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
     return stream.getvalue()
 
 
@@ -103,6 +113,123 @@ def test_the_order_is_that_of_the_names_and_other_files_are_passed_over(tmp_path
     np.testing.assert_array_equal(found[:, 0].numpy(), [x[name] for name in sorted(names)])
 
 
+@either
+@pytest.mark.parametrize(
+    ("x", "more"),
+    [
+        (pixels(4, 6), {"mode": "1"}),
+        (pixels(4, 6), {"mode": "LA"}),
+        (pixels(4, 6, 3), {"mode": "RGBA"}),
+        (pixels(4, 6) // 128 * 255, {"mode": "P"}),
+        (pixels(4, 6, 3), {"mode": "P"}),
+    ],
+    ids=["bilevel", "opaque grey", "opaque colour", "palette of greys", "palette"],
+)
+def test_a_picture_is_what_a_viewer_shows(tmp_path: Path, write: Write, x: np.ndarray, more: dict[str, str]) -> None:
+    found = read_pictures(write(tmp_path, {"a.png": encoded(x, **more)}))[0].numpy()
+    expected = Image.fromarray(x).convert(more["mode"]).convert("L" if more["mode"] in ("1", "LA") else "RGB")
+    np.testing.assert_array_equal(
+        found.squeeze(), np.asarray(expected).transpose(2, 0, 1) if found.shape[0] == 3 else expected
+    )
+
+
+@either
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_stands_as_its_tag_says(tmp_path: Path, write: Write, orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    x = np.kron(np.array([[0, 80, 160], [40, 120, 240]], np.uint8), np.ones((16, 16), np.uint8))
+    upright = {
+        1: x,
+        2: x[:, ::-1],
+        3: x[::-1, ::-1],
+        4: x[::-1],
+        5: x.T,
+        6: np.rot90(x, -1),
+        7: x[::-1, ::-1].T,
+        8: np.rot90(x),
+    }[orientation]  # EXIF 2.32, table 6: where the zeroth row and column lie
+    found = read_pictures(write(tmp_path, {"a.png": encoded(x, kind, exif=exif)}))[0, 0].numpy()
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).max() <= 4
+
+
+@either
+def test_a_damaged_orientation_is_refused_or_passed_over(tmp_path: Path, write: Write) -> None:
+    path = write(
+        tmp_path, {"a.png": encoded(pixels(4, 6), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(60)))}
+    )
+    with contextlib.suppress(DataError):
+        assert read_pictures(path).shape == (1, 1, 4, 6)
+
+
+HIDDEN = [
+    "__MACOSX/m/._a.png", "._a.png", ".hidden.png", ".git/a.png", "m/.ipynb_checkpoints/a-checkpoint.png",
+    "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/a.png", "lost+found/a.gif", ".DS_Store", "Thumbs.db",
+]  # fmt: skip
+
+
+@either
+def test_what_a_file_manager_hides_is_passed_over(tmp_path: Path, write: Write) -> None:
+    path = write(
+        tmp_path, dict.fromkeys(HIDDEN, b"\0\5\x16\7") | {"m/a.png": GREY, "B.JPEG": encoded(pixels(4, 6), "JPEG")}
+    )
+    assert len(read_pictures(path)) == 2
+
+
+@either
+@pytest.mark.parametrize("name", ["a.gif", "m/b.WebP", "c.tif", "d.bmp", "e.heic"])
+def test_pictures_of_other_kinds_are_not_passed_over(tmp_path: Path, write: Write, name: str) -> None:
+    path = write(tmp_path, {"m/a.png": GREY, name: b"any"})
+    refused(lambda: read_pictures(path), f"picture {name!r}", "neither PNG nor JPEG", "convert it")
+
+
+@either
+def test_the_order_does_not_depend_on_how_accents_are_written(tmp_path: Path, write: Write) -> None:
+    names = ["e.png", "\u00e9.png", "f.png", "z.png", "a\u0301b.png", "az.png"]
+    sets = []
+    for form in ("NFC", "NFD"):
+        (tmp_path / form).mkdir()
+        files = {unicodedata.normalize(form, name): encoded(pixels(4, 6, seed=k)) for k, name in enumerate(names)}
+        sets.append(read_pictures(write(tmp_path / form, files)))
+    assert torch.equal(*sets)
+
+
+class TestLinks:
+    def test_those_to_folders_and_files_are_followed(self, tmp_path: Path) -> None:
+        folder(tmp_path / "store", {"1.png": GREY, "deep/2.png": GREY})
+        path = folder(tmp_path, {"cat/1.png": COLOUR[:0] + GREY})
+        (path / "dog").symlink_to(tmp_path / "store" / "p")
+        (path / "single.png").symlink_to(tmp_path / "store" / "p" / "1.png")
+        assert len(read_pictures(path)) == 4
+
+    def test_one_that_leads_nowhere_is_refused(self, tmp_path: Path) -> None:
+        path = folder(tmp_path, {"1.png": GREY})
+        (path / "2.png").symlink_to(tmp_path / "gone.png")
+        refused(lambda: read_pictures(path), "picture '2.png'", "a link that leads nowhere")
+
+    @pytest.mark.parametrize("target", [".", "..", "../.."])
+    def test_one_that_leads_back_is_refused(self, tmp_path: Path, target: str) -> None:
+        path = folder(tmp_path, {"a/1.png": GREY})
+        (path / "a" / "again").symlink_to(target)
+        if target == "../..":
+            (tmp_path / "q.png").write_bytes(GREY)
+        refused(lambda: read_pictures(path), "again", "a link to a folder that it lies in")
+
+    def test_one_in_a_zip_is_refused(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+            link = zipfile.ZipInfo("a.png")
+            link.external_attr = 0o120777 << 16
+            archive.writestr(link, "../b.png")
+        refused(lambda: read_pictures(tmp_path / "p.zip"), "picture 'a.png'", "is a link")
+
+    def test_what_is_no_regular_file_is_refused(self, tmp_path: Path) -> None:
+        path = folder(tmp_path, {"1.png": GREY})
+        os.mkfifo(path / "2.png")
+        refused(lambda: read_pictures(path), "picture '2.png'", "no regular file")
+
+
 def test_folders_that_are_called_like_pictures_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "p" / "x.png").mkdir(parents=True)
     assert len(read_pictures(folder(tmp_path, {"x.png/1.png": GREY}))) == 1
@@ -121,10 +248,11 @@ def test_folders_that_are_called_like_pictures_are_passed_over(tmp_path: Path) -
     [
         (encoded(pixels(6, 4)), ["(1, 6, 4)", "(1, 4, 6)", "must be alike"]),
         (COLOUR, ["(3, 4, 6)", "(1, 4, 6)", "must be alike"]),
-        (encoded(pixels(4, 6, 4)), ["mode RGBA"]),
-        (encoded(pixels(4, 6), mode="P"), ["mode P"]),
-        (encoded(pixels(4, 6), mode="1"), ["mode 1"]),
-        (encoded(pixels(4, 6), mode="LA"), ["mode LA"]),
+        (encoded(pixels(4, 6, 4)), ["transparent pixels"]),
+        (encoded(pixels(4, 6), mode="P", transparency=int(pixels(4, 6)[0, 0])), ["transparent pixels"]),
+        (encoded(pixels(4, 6, 3), transparency=tuple(pixels(4, 6, 3)[0, 0].tolist())), ["transparent pixels"]),
+        (encoded(np.stack([pixels(4, 6), pixels(4, 6, seed=1)], 2)), ["transparent pixels"]),
+        (_animated(), ["is animated"]),
         (encoded(pixels(4, 6).astype(np.uint16) * 256), ["mode I;16"]),
         (encoded(pixels(4, 6, 4), "JPEG", mode="CMYK"), ["mode CMYK"]),
         (encoded(pixels(4, 6), "GIF"), ["damaged, or neither PNG nor JPEG"]),
@@ -280,6 +408,99 @@ def test_channels_first() -> None:
 )
 def test_channels_first_refuses_what_are_no_images(x: np.ndarray) -> None:
     refused(lambda: channels_first(x, "that array"), "that array", str(x.dtype), str(x.shape))
+
+
+# arrays beside others
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_images_are_found_beside_labels_and_statistics(tmp_path: Path, save: Callable[..., None]) -> None:
+    x, path = pixels(5, 4, 6, 3), tmp_path / "own.NPZ"
+    with path.open("wb") as file:
+        save(file, labels=np.arange(5), mean=np.zeros((4, 6)), ids=np.arange(5, dtype=np.uint8), pictures=x)
+    expected = channels_first(x, "x")
+    for key in (None, "pictures"):
+        found = read_images(path, key)
+        assert found is not None
+        assert torch.equal(found, expected)
+    refused(lambda: read_images(path, "labels"), "own.NPZ", "called 'labels'", "there are 'pictures'")
+
+
+def test_several_arrays_of_images_are_refused_or_named(tmp_path: Path) -> None:
+    train, test = pixels(5, 4, 6), pixels(3, 4, 6)
+    np.savez(tmp_path / "own.npz", train_images=train, test_images=test, train_labels=np.arange(5))
+    refused(lambda: read_images(tmp_path / "own.npz"), "'train_images', 'test_images'", "data.key")
+    split = ImageFiles(path=str(tmp_path / "own.npz"), key="test_images").load([0])
+    assert split.train.shape[1] + split.held_out.shape[1] == 3
+
+
+def test_only_an_npz_has_keys(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="key names an array in an NPZ"):
+        ImageFiles(path=str(tmp_path), key="x")
+
+
+def _header(text: str, version: int = 1, length: int | None = None) -> bytes:
+    content = text.encode() + b"\n"
+    count = len(content) if length is None else length
+    return b"\x93NUMPY" + bytes([version, 0]) + count.to_bytes(2 if version == 1 else 4, "little") + content
+
+
+def _described(shape: str, descr: str = "'|u1'", fortran: str = "False") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}}}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _header(_described("(-1, 4, 6)")),
+        _header(_described("(-2, -3, 4)")),
+        _header(_described("(True, 4, 6)")),
+        _header(_described("(10**12, 10**12, 10**12)")),
+        _header(_described("(4611686018427387904, 4, 4)")),
+        _header(_described("(0, 4, 6)")),
+        _header(_described("(99999999999999999999, 0, 6)")),
+        _header(_described("(" + "9" * 5000 + ", 1, 1)")),
+        _header(_described("(1,) * 900")),
+        _header("(" * 9000),
+        _header("-" * 9000 + "1"),
+        _header("[" * 150 + "]" * 150),
+        _header(_described("(1, 2, 3)", "'|O'")),
+        _header(_described("(1, 2, 3)", "'|V0'")),
+        _header(_described("(1, 2, 3)", "'<U999999999'")),
+        _header(_described("(1, 2, 3)", "[('a', '|u1', (1000000, 1000000))]")),
+        _header(_described("(1, 2, 3)", "[('\\x1b[31m', '|u1')]")),
+        _header("", version=2, length=2**32 - 1),
+        _header(_described("(1, 2, 3)"), version=2, length=2**31),
+        _header("x" * 60_000),
+        _header("", version=3),
+        _header(_described("(1, 2, 3)"), version=9),
+        b"\x93NUMPY",
+    ],
+)
+@pytest.mark.parametrize("archived", [False, True])
+def test_absurd_headers_cost_nothing(tmp_path: Path, content: bytes, archived: bool) -> None:
+    path = tmp_path / ("own.npz" if archived else "own.npy")
+    if archived:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", content + bytes(6))
+    else:
+        path.write_bytes(content + bytes(6))
+    tracemalloc.start()
+    with contextlib.suppress(DataError):
+        assert read_images(path) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
+    refused(lambda: ImageFiles(path=str(path)).load([0]), path.name)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 6), (5, 4, 6, 3)])
+def test_fortran_s_order_is_only_an_order(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = pixels(*shape)
+    np.save(tmp_path / "own.npy", np.asfortranarray(x))
+    found = read_images(tmp_path / "own.npy")
+    assert found is not None
+    assert torch.equal(found, channels_first(x, "x"))
 
 
 # labelled images

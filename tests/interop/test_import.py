@@ -239,6 +239,50 @@ def test_shared_parameters_keep_both_names(read, net):
     same(imported.networks["ema"], net.state_dict())
 
 
+def behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+WRAPPED = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "_fsdp_wrapped_module.module."]
+
+
+@pytest.mark.parametrize("prefixes", [(p, p) for p in WRAPPED] + [("module.", ""), ("", "_orig_mod.")], ids=str)
+def test_networks_that_several_devices_or_a_compiler_wrapped(read, prefixes):
+    """Each network of a file on its own: an average is often of the module inside."""
+    net, optimizer = trained()
+    last, average = (
+        behind(prefix, tensors)
+        for prefix, tensors in zip(prefixes, (net.state_dict(), dict(net.named_parameters())), strict=True)
+    )
+    files = {
+        "torchcfm": {"net_model": last, "ema_model": average, "optim": optimizer.state_dict(), "step": 1},
+        "ddpm-torch": {"model": last, "ema": {"shadow": average}, "optimizer": optimizer.state_dict(), "epoch": 1},
+    }
+    for kind, content in files.items():
+        imported = read(archive(content))
+        assert imported.kind == kind
+        for found, whole in zip(imported.networks.values(), (net.state_dict(), net.named_parameters()), strict=True):
+            same(found, dict(whole))
+        same(imported.optimizer, moments(optimizer))
+
+
+def test_a_wrapped_module_within_a_pickled_one(read, net):
+    expected = net.state_dict()
+    net.layers["inner"] = nn.ModuleDict({"module": net.layers["inner"]})
+    imported = read(pickle.dumps({"ema": net}, 4))
+    assert imported.networks["ema"].keys() == expected.keys()
+    optimizer = torch.optim.Adam(net.parameters())
+    state = read(archive({"net": nn.ModuleDict({"_orig_mod": net}), "optimizer_state": optimizer.state_dict()}))
+    assert state.networks["net"].keys() == expected.keys()
+
+
+def test_names_that_only_wrappers_tell_apart_are_refused(read):
+    with pytest.raises(DataError, match="two tensors are called 'w'"):
+        read(archive(checkpoint(model={"w": torch.ones(1), "module.w": torch.ones(1)})))
+    held = read(archive(checkpoint(model={"module": torch.ones(1), "submodule.w": torch.ones(1)})))
+    assert list(held.networks["model"]) == ["module", "submodule.w"]
+
+
 def test_what_is_imported_cannot_be_swapped(read):
     imported = read(snapshot())
     with pytest.raises(FrozenInstanceError):

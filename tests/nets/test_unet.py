@@ -15,7 +15,7 @@ from selfloop.learning.nets import names, presets
 from selfloop.learning.nets.architecture import Step, Style, UNet, layers_of
 from selfloop.learning.nets.blocks import attention, take
 from selfloop.learning.nets.names import Original, from_original, table, to_original
-from selfloop.learning.nets.unet import Params, evaluate, init
+from selfloop.learning.nets.unet import Params, evaluate, init, padded, whole
 
 SEEDS = (0, 5)
 SIZE = 8
@@ -350,7 +350,6 @@ def test_another_architecture_of_edm_is_refused(other):
     ("key", "value", "message"),
     [
         ("x", torch.zeros(1, 2, 1, 8, 8), r"images have 1 channels, and the network reads 3"),
-        ("x", torch.zeros(1, 2, 3, 9, 8), r"images of 9×8 pixels cannot be halved 1 times"),
         ("t", torch.zeros(2), r"times have shape \(2,\), and there are 1 copies of 2 images"),
         ("t", torch.zeros(2, 2), r"times have shape \(2, 2\), and there are 1 copies of 2 images"),
         ("labels", torch.zeros(1, 2, 3), r"labels have shape \(1, 2, 3\), and the network takes 4 numbers of an image"),
@@ -362,3 +361,23 @@ def test_odd_inputs_are_refused(key, value, message):
     params, inputs = make(unet, (0,), n=2)
     with pytest.raises(ValueError, match=f"^{message}$"):
         evaluate(params, unet, **(inputs | {key: value}))
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 8), (8, 7), (1, 1), (5, 11)])
+@pytest.mark.parametrize("case", list(CASES))
+def test_sides_that_cannot_be_halved_are_made_up_with_zeros_and_cut_again(case, height, width):
+    unet, _ = CASES[case]
+    params, inputs = make(unet, (0,), n=2)
+    x = torch.randn(1, 2, unet.image_channels, height, width, generator=torch.Generator().manual_seed(0))
+    found = evaluate(params, unet, **(inputs | {"x": x}))
+    assert found.shape == (1, 2, unet.out_channels, height, width)
+    larger = torch.zeros(1, 2, unet.image_channels, whole(height, 3), whole(width, 3))
+    larger[..., :height, :width] = x
+    if (whole(height, len(unet.multipliers) - 1), whole(width, len(unet.multipliers) - 1)) == larger.shape[3:]:
+        assert torch.equal(found, evaluate(params, unet, **(inputs | {"x": larger}))[..., :height, :width])
+
+
+def test_sides_that_can_be_halved_are_left_alone():
+    x = torch.zeros(1, 2, 3, 8, 16)
+    assert padded(x, 3) is x
+    assert [whole(side, 3) for side in (1, 8, 9, 28)] == [8, 8, 16, 32]

@@ -107,8 +107,8 @@ def test_colours_stay_colours(runs: Path) -> None:
 def test_sources_are_the_bytes_of_the_run(runs: Path) -> None:
     for name in (GREY, COLOUR):
         opened = Run.open(runs / name)
-        assert torch.equal(read_events(f"{runs / name}@2/1"), opened.samples(2, 1))
-        assert torch.equal(read_events(f"{runs / name}@held_out"), opened.split(0).held_out[0])
+        assert torch.equal(read_events(f"{runs / name}@2/1").x, opened.samples(2, 1))
+        assert torch.equal(read_events(f"{runs / name}@held_out").x, opened.split(0).held_out[0])
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_an_empty_directory_may_be_filled(runs: Path, command: Callable[..., tup
     (runs / "empty").mkdir()
     code, _, err = command("export", COLOUR, "--generation", "held_out", "--png", "empty", "--arm", "1")
     assert (code, err) == (0, "")
-    assert torch.equal(read_events(str(runs / "empty")), of_run(runs / COLOUR, "held_out", 1))
+    assert torch.equal(read_events(str(runs / "empty")).x, of_run(runs / COLOUR, "held_out", 1).x)
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,25 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfloop.analysis.verdict import judged
 from selfloop.report import RULE, read, write_report
 from selfloop.report.page import LIMIT, embed, html
 from selfloop.report.tables import arms_csv, summary_csv
 
 NASTY = """<script>alert(1)</script></script><!--<img src=x onerror=alert(2)>"'&{{ 7*7 }}${1}\u2028"""
 VOID = {"meta", "link", "input", "img", "br"}
+
+
+def page_of(run: Any, figures: list[str]) -> str:
+    """Return the page of a run, judged by default."""
+    return html(run, curves := read(run), judged(curves, run.metrics), figures)
 
 
 class Page(HTMLParser):
@@ -72,7 +79,7 @@ def test_the_report_is_complete(tmp_path: Path) -> None:
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(DIGITS, seeds=1, generations=2), last=2)
-    page = Page(html(run, read(run), ["metrics"]))
+    page = Page(page_of(run, ["metrics"]))
     assert all(image.get("src", "data:").startswith("data:") for image in page.all("img"))
     assert all("src" not in script for script in page.all("script"))
     assert [link["href"] for link in page.all("link")] == ["data:,"]
@@ -96,7 +103,7 @@ def test_nothing_a_user_wrote_becomes_markup(tmp_path: Path) -> None:
     )
     page = Page(write_report(run).read_text(encoding="utf-8"))
     plain = FakeRun(tmp_path, experiment(MOONS, seeds=1, generations=1), last=1)
-    expected = Page(html(plain, read(plain), ["metrics", "samples", "parameters"]))
+    expected = Page(page_of(plain, ["metrics", "samples", "parameters"]))
     assert len(page.all("script")) == len(expected.all("script"))
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert "".join(page.text).count(NASTY) >= 4
@@ -112,7 +119,7 @@ def test_embedded_json_is_read_back_and_cannot_end_its_element(content: object) 
 def test_the_largest_recipe_stays_below_the_limit(tmp_path: Path) -> None:
     names = ["w1_held_out", "w2_held_out", "w1_train", "w2_train", "mean_error", "covariance_error", "variance_ratio"]
     run = FakeRun(tmp_path, experiment(MOONS, seeds=50, generations=50, metrics=names), last=50)
-    page = html(run, read(run), [])
+    page = page_of(run, [])
     assert len(page.encode()) < LIMIT
     frames = json.loads(re.search(r'id="pictures-data">(.*?)</script>', page)[1])["frames"]
     assert [frames[0]["t"], frames[-1]["t"], len(frames)] == [0, 50, 26]
@@ -147,12 +154,12 @@ def test_a_metric_without_a_finite_value_is_said_to_have_none(tmp_path: Path) ->
 def test_a_metric_of_another_version_of_selfloop_is_shown(tmp_path: Path) -> None:
     settings = experiment(LINE, seeds=1, generations=1, mixing={"lam": math.inf})
     run = FakeRun(tmp_path, settings, last=1, unknown=tuple(settings.metrics))
-    assert "Not known to this version" in html(run, read(run), [])
+    assert "Not known to this version" in page_of(run, [])
 
 
 def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     names = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio", "parameter_distance"]
     run = FakeRun(tmp_path, experiment(MOONS, seeds=150, generations=60, metrics=names), last=60)
-    page = html(run, read(run), [])
+    page = page_of(run, [])
     assert len(page.encode()) < LIMIT
     assert "individual seeds (102 of 150)" in page

@@ -94,7 +94,7 @@ def autoregressive(rho: float, arms: int, generations: int, seed: int) -> np.nda
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
 def test_memory_finds_the_rate_and_covers_it(rho: float) -> None:
     """Of 20 intervals at 95 % at least 14 cover, fewer by chance 3e-5; the mean is within 4 errors and the bias."""
-    found = [memory(autoregressive(rho, 12, 31, seed), seed=seed) for seed in range(20)]
+    found = [memory(autoregressive(rho, 12, 31, seed)) for seed in range(20)]
     values = np.array([f.value for f in found if f is not None])
     assert len(values) == 20
     assert abs(values.mean() - rho) < 4 * values.std() / math.sqrt(20) + 0.01

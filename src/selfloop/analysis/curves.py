@@ -113,26 +113,27 @@ def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Arra
 
 def read(run: Run) -> Curves:
     """Arrange the records of a run; one may lack a metric, hold None, or be missing after a divergence."""
-    arms, records = list(run.arms), run.records()
+    arms, length = list(run.arms), run.last + 1
     row = {arm.index: i for i, arm in enumerate(arms)}
-    recorded = dict.fromkeys(name for record in records for name in record["metrics"])
-    names = [name for name in run.experiment.metrics if name in recorded]
-    length = max((record["generation"] + 1 for record in records), default=0)
+    names = run.recorded if length else ()
     values = {name: np.full((len(arms), length), np.nan) for name in names}
     floors = {name: np.full(len(arms), np.nan) for name in names}
     diverged = np.full(len(arms), -1, dtype=np.int64)
-    for record in records:
-        i, t = row[record["arm"]], record["generation"]
-        for name, value in record["metrics"].items():
-            if name in values and value is not None:
-                values[name][i, t] = value
-        for name, value in record.get("reference", {}).items():
-            if name in floors and value is not None:
-                floors[name][i] = value
-        if record["status"] == "diverged" and diverged[i] < 0:
-            diverged[i] = t
+    first: dict[int, Record] = {}
+    for t in range(length):
+        for record in run.of_generation(t):  # all of them at once would be gigabytes of a long run of many arms
+            i = row[record["arm"]]
+            first.setdefault(record["arm"], record)
+            for name, value in record["metrics"].items():
+                if value is not None:
+                    values[name][i, t] = value
+            for name, value in record.get("reference", {}).items():
+                if value is not None:
+                    floors[name][i] = value
+            if record["status"] == "diverged" and diverged[i] < 0:
+                diverged[i] = t
     return Curves(
-        settings=group(run, records),
+        settings=group(run, first),
         seeds=tuple(arm.seed for arm in arms),
         values=values,
         floors=floors,
@@ -149,9 +150,8 @@ class _Head:
     ratio: float
 
 
-def group(run: Run, records: Sequence[Record]) -> tuple[Setting, ...]:
-    """Group the arms of a run, named by their index, that differ only in seed."""
-    first = {record["arm"]: record for record in reversed(records)}
+def group(run: Run, first: Mapping[int, Record]) -> tuple[Setting, ...]:
+    """Group the arms of a run, named by their index, that differ only in seed; ``first`` is a record of each."""
     members: dict[str, list[int]] = {}
     heads: dict[str, _Head] = {}
     for i, arm in enumerate(run.arms):

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from selfloop.core.errors import ConfigError
+from selfloop.core.events import DATA_UNITS
 from selfloop.features.base import FEATURES, Extractor, Progress, cached
+from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
-from selfloop.metrics.arrays import pair
+from selfloop.metrics.arrays import alike, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence
 from selfloop.metrics.frechet import bootstrap_error
 
@@ -35,6 +37,7 @@ class Score:
     Attributes:
         name: of the metric.
         value: what it came to.
+        unit: of the value.
         error: its bootstrap standard error over the generated set, where that was computed.
         direction: what better means.
         definition: in one sentence.
@@ -42,11 +45,13 @@ class Score:
         reference: where the real set came from.
         real: events in it.
         generated: events judged.
+        scaling: by what the events were scaled before.
         features: what was looked at.
     """
 
     name: str
     value: float
+    unit: str
     error: float | None
     direction: str
     definition: str
@@ -54,6 +59,7 @@ class Score:
     reference: str
     real: int
     generated: int
+    scaling: str
     features: str
 
 
@@ -62,6 +68,8 @@ def scores(
     generated: Tensor,
     *,
     reference: str = "real",
+    unit: str = DATA_UNITS,
+    scaling: str = "events as they are",
     features: Extractor | None = None,
     names: Sequence[str] = DEFAULT,
     progress: Progress | None = None,
@@ -70,8 +78,10 @@ def scores(
 
     Args:
         real: (N, *event) reference events; uint8 (N, C, H, W) where the features are of images.
-        generated: (M, *event) events.
+        generated: (M, *event) events, of other sizes only where the features are of images.
         reference: what the real set is called.
+        unit: of the events.
+        scaling: what was done to them before, in words.
         features: what the metrics look at; None is the events as they are.
         names: out of :data:`SCORES`.
         progress: told of images whose features are computed.
@@ -84,6 +94,8 @@ def scores(
     if unknown := [name for name in names if name not in SCORES]:
         raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
     extractor = features or FEATURES.parse("identity")
+    if "pixels" not in extractor.needs:
+        alike(real, generated)
     a, b = cached(extractor, real, progress), extractor(generated, progress)
     a, b = pair(a, b, least=2)
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
@@ -92,12 +104,13 @@ def scores(
     )
     found = []
     for name in names:
-        metric = SCORES[name]
+        metric = SCORES[name].measured(unit, unit_of(extractor, unit))
         error = bootstrap_error(a, b) if name == "frechet" and a.shape[1] <= _QUICK else None
         found.append(
             Score(
                 name=name,
                 value=float(metric.compute(evidence)[0]),
+                unit=metric.unit,
                 error=error,
                 direction=metric.direction,
                 definition=_of_reference(metric.definition),
@@ -105,6 +118,7 @@ def scores(
                 reference=reference,
                 real=len(a),
                 generated=len(b),
+                scaling=scaling,
                 features=extractor.key(),
             )
         )

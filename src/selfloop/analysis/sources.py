@@ -1,60 +1,85 @@
-"""Where a set of events comes from on the command line, and where images go: pictures, arrays, tables, a run."""
+"""Where a set of events comes from on the command line: pictures, arrays, tables, a run."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
+from selfloop.core.events import Events, Images, Vectors
+from selfloop.core.paths import expanded
 from selfloop.data.reading.images import read_images, read_pictures
-from selfloop.data.reading.tables import read_table
+from selfloop.data.reading.tables import read_rows
 from selfloop.store import Run
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
 
 
-def read_events(source: str) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class EventSet:
+    """Events, and what they are.
+
+    Attributes:
+        source: what the user calls them.
+        x: (N, *event), in model units.
+        events: what a row is.
+        kind: "pictures", an "array", whose columns have no names, a "table", or those of a "run", whose model has units
+            for them.
+    """
+
+    source: str
+    x: Tensor
+    events: Events
+    kind: Literal["pictures", "array", "table", "run"]
+
+    @property
+    def pictures(self) -> Tensor | None:
+        """The uint8 (N, C, H, W) that they are, flattened ones among them; None where they are no pictures."""
+        return self.events.pixels(self.x)
+
+
+def read_events(source: str) -> EventSet:
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
     rows (N, d); a CSV or Parquet table; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
     ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5.
 
-    Returns:
-        uint8 images (N, C, H, W), or rows (N, d).
-
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
     """
-    path = Path(source)
+    path = expanded(source)
     if (match := _RUN.fullmatch(source)) and not path.exists():
-        return of_run(Path(match["path"]), match["what"], int(match["arm"] or 0))
+        return of_run(expanded(match["path"]), match["what"], int(match["arm"] or 0), source)
     if path.is_dir() and (path / "experiment.yaml").is_file():
         raise RunError(
             f"{source!r} is a run: say which generation, as {source}@{Run.open(path).last}, or {source}@train"
         )
-    if path.is_dir():
-        return read_pictures(path)
-    if not path.is_file():
+    if not path.is_dir() and not path.is_file():
         raise DataError(f"{source!r} does not exist")
-    if path.suffix.lower() == ".zip":
-        return read_pictures(path)
-    images = read_images(path) if path.suffix.lower() in (".npy", ".npz") else None
-    return torch.from_numpy(read_table(source)) if images is None else images
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return _of_images(source, read_pictures(path))
+    is_array = path.suffix.lower() in (".npy", ".npz")
+    images = read_images(path) if is_array else None
+    if images is not None:
+        return _of_images(source, images)
+    rows = read_rows(str(path))
+    events = Vectors.unscaled(tuple(rows.columns))
+    kind: Literal["array", "table"] = "array" if is_array else "table"
+    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
 
 
-def of_run(path: Path, what: str, arm: int) -> Tensor:
+def _of_images(source: str, images: Tensor) -> EventSet:
+    return EventSet(source=source, x=images, events=Images(tuple(images.shape[1:])), kind="pictures")
+
+
+def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
     """Read one arm's samples of generation ``what``, or its real data, "train" or "held_out".
-
-    Returns:
-        uint8 images (N, C, H, W), flattened ones among them, or rows (N, d).
 
     Raises:
         RunError: there is no such run, generation or arm, it is damaged, or the arm has diverged by then.
@@ -67,8 +92,7 @@ def of_run(path: Path, what: str, arm: int) -> Tensor:
         x = (split.train if what == "train" else split.held_out)[0]
     else:
         x = _samples(run, what, arm)
-    pixels = run.real(arm).events.pixels(x)
-    return x if pixels is None else pixels
+    return EventSet(source=source or f"{path}@{what}/{arm}", x=x, events=run.real(arm).events, kind="run")
 
 
 def _samples(run: Run, what: str, arm: int) -> Tensor:
@@ -81,26 +105,3 @@ def _samples(run: Run, what: str, arm: int) -> Tensor:
     if not len(x):
         raise RunError(f"arm {arm} of {str(run.path)!r} has diverged by generation {what}: it has no samples")
     return x
-
-
-def write_pictures(images: Tensor, folder: Path, progress: Callable[[int], None] = lambda done: None) -> None:
-    """Write uint8 (N, 1 or 3, H, W) images as 000000.png, 000001.png, … into a folder, there whole at the end.
-
-    Raises:
-        DataError: these are no images, or there is something in the folder.
-    """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise DataError(f"{str(folder)!r}: there are no pictures to write, this run's events are vectors")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for i, image in enumerate(images.numpy()):
-            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(hidden / f"{i:06d}.png")
-            progress(i + 1)
-        hidden.chmod(0o755)
-        hidden.rename(folder)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise

@@ -1,7 +1,8 @@
 """How stable a run's loop is, λ by λ, and how much synthetic data it bears: what ``selfloop stability`` prints.
 
 For each setting there is the local rate ρ that theory predicts, where it can, and the one that the arms show; what a
-retraining's error grows to; the report's verdict; and a metric at the end against that of the λ = 0 control.
+retraining's error grows to; the report's verdict; and a metric at the end against that of the λ = 0 control, seed by
+seed.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, Setting, mean, of_mixing, read
+from selfloop.analysis import bearable, verdict
+from selfloop.analysis.bearable import Bearable
+from selfloop.analysis.curves import Curves, Setting, of_mixing, read
+from selfloop.analysis.paired import ends, excess, paired
+from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
-from selfloop.core.streams import Streams, generator
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.generators.base import OfParameters
+from selfloop.metrics.base import Metric
 from selfloop.store import Run
 from selfloop.theory.bounds import amplification, times
 from selfloop.theory.contraction import Contraction
@@ -32,8 +38,9 @@ from selfloop.theory.plug_in import plug_in
 
 Doubles = NDArray[np.float64]
 
-_DRAWS = 2000  # of the bootstrap over seeds
-_LEVEL = 0.95
+FEWEST_SEEDS = 2
+"""In which a setting is compared with λ = 0."""
+
 _MOST_PARAMETERS = 200  # of a mixture whose Hessians are formed
 _LATEST = 100  # retrainings in which the arms' rates are looked for: more make a long run slow to read, for little
 
@@ -46,13 +53,16 @@ class Row:
         setting: what distinguishes it, for people.
         ratio: synthetic rows per real one, λ of the paper's regime; NaN where the regime has no such number.
         arms: how many seeds.
+        seen: of how many arms the rates are: those that neither diverged nor stand still.
         predicted: ρ from theory; None where it says nothing of the generator.
         estimated: whether that is an estimate from rows, not a closed form.
         centre: ρ seen in the means of the samples that the next generation trains on; None where it cannot be.
         spread: ρ seen in the logarithm of their total variance.
-        amplification: 1/√(1 − ρ²) of the predicted ρ, or else of the larger seen one; None where neither is known.
+        amplification: 1/√(1 − ρ²) of the predicted ρ, or else of the larger seen one that has an interval; None where
+            neither is known.
         value: the metric over the last three retrainings, a mean over seeds; NaN where an arm diverged.
-        excess: by what share it is worse than that of λ = 0, inf where an arm diverged; None without a control.
+        excess: by what share it is worse than that of λ = 0 in the same seeds, inf where an arm diverged, with
+            one-sided bounds at 95 % each; None without a control, and of a metric that has no better and worse.
         verdict: the report's word.
         reason: and its reason.
     """
@@ -60,6 +70,7 @@ class Row:
     setting: str
     ratio: float
     arms: int
+    seen: int
     predicted: float | None
     estimated: bool
     centre: Interval | None
@@ -69,27 +80,6 @@ class Row:
     excess: Interval | None
     verdict: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bearable:
-    """The largest λ of a grid that is within tolerance of λ = 0, as are all smaller ones.
-
-    Attributes:
-        among: the settings besides λ that its arms share, "" where λ alone varies.
-        ratio: it; 0 where the smallest other λ is outside already. None where it cannot be said.
-        low: of its bootstrap interval over seeds, a λ of the grid; None where there are not enough seeds.
-        high: of the interval.
-        top: whether no larger λ was run.
-        notes: what is missing.
-    """
-
-    among: str
-    ratio: float | None
-    low: float | None
-    high: float | None
-    top: bool
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,19 +126,23 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         near = difflib.get_close_matches(name, run.experiment.metrics, n=1, cutoff=0.5)
         there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(run.experiment.metrics)}"
         raise ConfigError(f"the run did not record {name!r}: {there}")
-    paths = _paths(run)
+    measure = None if name is None else run.metric(name)
+    second = {record["arm"]: record for record in run.of_generation(1)} if run.last >= 1 else {}
+    paths = _paths(run, second)
     rows: dict[int, Row] = {}
-    bearable = []
+    answers = []
     for among, members in _families(run, curves).items():
-        ends = {i: _ends(curves, curves.settings[i], name) for i in members}
-        control = next((i for i in members if curves.settings[i].ratio == 0), None)
-        goal = run.metric(name).goal if name is not None else None
-        draws = _draws(len(curves.settings[members[0]].arms))
-        excesses = {i: _excess(ends[i], ends[control], goal, draws) for i in members} if control is not None else {}
-        found = linearised(run, curves.settings[members[0]].arms[0])
-        for i in members:
-            rows[i] = _row(run, curves, i, by, paths, ends[i], excesses.get(i), found)
-        bearable.append(_bearable(among, curves, members, excesses, run.last, tolerance))
+        settings = [curves.settings[i] for i in members]
+        found = linearised(run, settings[0].arms[0])
+        for i, setting, over in zip(members, settings, _excesses(curves, settings, measure), strict=True):
+            arms = [run.arms[arm].index for arm in setting.arms]
+            predicted = predicted_rate(run, arms[0], second.get(arms[0]), found)
+            seen = _seen([paths[arm] for arm in arms if arm in paths])
+            value = _value(curves, setting, name)
+            rows[i] = _row(
+                setting, predicted, found is not None, seen, value, over, verdict.of_setting(setting, curves, by)
+            )
+        answers.append(_answer(among, [rows[i] for i in members], run.last, tolerance))
     return Stability(
         name=run.experiment.name,
         retrainings=max(run.last, 0),
@@ -156,21 +150,26 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         metric=name,
         tolerance=tolerance,
         rows=tuple(rows[i] for i in sorted(rows)),
-        bearable=tuple(bearable),
+        bearable=tuple(answers),
     )
 
 
-def predicted_rate(run: Run, arm: int, found: Contraction | None = None) -> float | None:
+def predicted_rate(run: Run, arm: int, record: Record | None, found: Contraction | None = None) -> float | None:
     """Return ρ of one arm's loop from theory, None where there is none.
 
     The Hessian of an exponential family does not depend on x, so that A = B for whatever data: ρ = m/(n + m) for m
     synthetic rows beside n real ones. Of others ``found`` says it, with m/n for λ. Both hold where a generation is
     trained on real rows and on those of the last model, unselected, as regimes with a ratio are.
+
+    Args:
+        run: it is of.
+        arm: its index.
+        record: of its generation 1, the first that may be trained on samples; None where there is none.
+        found: A and B, estimated, of a family that is not exponential.
     """
     if found is None and "exponential" not in _offers(run, arm):
         return None
-    record = _second(run, arm)
-    if record is None or record["ratio"] is None or not set(record["born"]) <= {"0", "1"}:
+    if record is None or record["ratio"] is None or not record["born"] or not set(record["born"]) <= {"0", "1"}:
         return None
     n, m = record["n_real"], record["n_synthetic"]
     if not n:
@@ -182,13 +181,6 @@ def _offers(run: Run, arm: int) -> frozenset[Capability]:
     """Return what an arm's generator offers, nothing where its code is not here."""
     generator = run.arms[arm].experiment.generator
     return frozenset() if isinstance(generator, Absent) else generator.offers
-
-
-def _second(run: Run, arm: int) -> Record | None:
-    """Return an arm's record of generation 1, the first that may be trained on samples; None where it has none."""
-    if run.last < 1:
-        return None
-    return next((r for r in run.of_generation(1) if r["arm"] == arm and r["born"]), None)
 
 
 def linearised(run: Run, arm: int) -> Contraction | None:
@@ -225,35 +217,53 @@ def _plain(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, dict) else str(value)
 
 
-def _paths(run: Run) -> dict[int, Doubles]:
+def _paths(run: Run, second: Mapping[int, Record]) -> dict[int, Doubles]:
     """Return by arm what is seen of it, (T, d + 1): means of the rows that train the next, and their log variance.
 
     Both are against the arm's own real rows, in their standard deviations, over the latest generations; NaN from a
-    divergence on.
+    divergence on. ``second`` holds the records of generation 1 by arm.
     """
-    paths: dict[int, Doubles] = {}
     if run.last < 0:
-        return paths
+        return {}
     generations = range(max(0, run.last - _LATEST), run.last + 1)
-    second = {record["arm"]: record for record in run.of_generation(1)} if run.last >= 1 else {}
-    for s, members in enumerate(run.stacks):
+    views = [_View.of(run, members, second) for members in run.stacks]
+    # Generation by generation: what each consists of is then read once for all of its stacks.
+    seen = [[view.features(run.stack_samples(t, s)) for s, view in enumerate(views)] for t in generations]
+    paths = [np.stack(stack, 1) for stack in zip(*seen, strict=True)]
+    return {
+        arm.index: path[r] for members, path in zip(run.stacks, paths, strict=True) for r, arm in enumerate(members)
+    }
+
+
+@dataclass(frozen=True)
+class _View:
+    """How R arms of a stack are looked at: centre and scale (R, 1, d) of their real rows, and how many samples (R,)."""
+
+    centre: Doubles
+    scale: Doubles
+    used: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, run: Run, members: Sequence[Arm], second: Mapping[int, Record]) -> _View:
         kept = [run.real(arm.index) for arm in members]
-        centre = np.stack([real.mean.numpy() for real in kept])[:, None]
         scale = np.stack([real.std.numpy() for real in kept])[:, None]
-        scale = np.where(scale > 0, scale, 1.0)
-        used = np.array([_used(second.get(arm.index), real.n) for arm, real in zip(members, kept, strict=True)])
-        path = np.full((len(members), len(generations), centre.shape[2] + 1), np.nan)
-        for k, t in enumerate(generations):
-            samples = run.stack_samples(t, s)
-            for m in np.unique(used):
-                rows = np.flatnonzero((used == m) & (samples.count.numpy() >= m))
-                if len(rows) and m > 1:
-                    x = (samples.x[rows, :m].flatten(2).double().numpy() - centre[rows]) / scale[rows]
-                    path[rows, k, :-1] = x.mean(1)
-                    with np.errstate(divide="ignore"):
-                        path[rows, k, -1] = np.log(x.var(1).sum(1))
-        paths |= {arm.index: path[r] for r, arm in enumerate(members)}
-    return paths
+        return cls(
+            np.stack([real.mean.numpy() for real in kept])[:, None],
+            np.where(scale > 0, scale, 1.0),
+            np.array([_used(second.get(arm.index), real.n) for arm, real in zip(members, kept, strict=True)]),
+        )
+
+    def features(self, samples: Samples) -> Doubles:
+        """Return means and log total variance of one generation's samples, (R, d + 1)."""
+        found = np.full((len(self.used), self.centre.shape[2] + 1), np.nan)
+        for m in np.unique(self.used):
+            rows = np.flatnonzero((self.used == m) & (samples.count.numpy() >= m))
+            if len(rows) and m > 1:
+                x = (samples.x[rows, :m].flatten(2).double().numpy() - self.centre[rows]) / self.scale[rows]
+                found[rows, :-1] = x.mean(1)
+                with np.errstate(divide="ignore"):
+                    found[rows, -1] = np.log(x.var(1).sum(1))
+        return found
 
 
 def _used(record: Record | None, n: int) -> int:
@@ -261,112 +271,93 @@ def _used(record: Record | None, n: int) -> int:
     return n if record is None else record["born"].get("1", 0) or n
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rates:
+    """ρ as the arms of a setting show it, and how many of them."""
+
+    arms: int
+    centre: Interval | None
+    spread: Interval | None
+
+
+def _seen(paths: Sequence[Doubles]) -> _Rates:
+    finite = [path for path in paths if np.isfinite(path).all()]
+    stack = np.stack(finite) if finite else np.empty((0, 0, 2))
+    return _Rates(arms=len(finite), centre=memory(stack[..., :-1]), spread=memory(stack[..., -1:]))
+
+
 def _row(
-    run: Run,
-    curves: Curves,
-    i: int,
-    by: verdict.Judged,
-    paths: dict[int, Doubles],
-    ends: Doubles,
-    excess: Doubles | None,
-    found: Contraction | None,
+    setting: Setting,
+    predicted: float | None,
+    estimated: bool,
+    seen: _Rates,
+    value: float,
+    over: Interval | None,
+    judged: verdict.Verdict,
 ) -> Row:
-    setting = curves.settings[i]
-    indices = [run.arms[arm].index for arm in setting.arms]
-    seen = [paths[k] for k in indices if k in paths and np.isfinite(paths[k]).all()]
-    stack = np.stack(seen) if seen else np.empty((0, 0, 2))
-    centre, spread = memory(stack[..., :-1]), memory(stack[..., -1:])
-    predicted = predicted_rate(run, setting.arms[0], found)
-    rates = [predicted] if predicted is not None else [max(0.0, m.value) for m in (centre, spread) if m is not None]
-    judged = verdict.of_setting(setting, curves, by)
+    known = [rate.value for rate in (seen.centre, seen.spread) if rate is not None and math.isfinite(rate.low)]
+    rates = known if predicted is None else [predicted]
     return Row(
         setting=setting.label,
         ratio=setting.ratio,
         arms=len(setting.arms),
+        seen=seen.arms,
         predicted=predicted,
-        estimated=found is not None,
-        centre=centre,
-        spread=spread,
-        amplification=amplification(max(rates)) if rates else None,
-        value=float(ends.mean()),
-        excess=None if excess is None else _interval(excess, len(ends)),
+        estimated=estimated,
+        centre=seen.centre,
+        spread=seen.spread,
+        amplification=amplification(max(0.0, *rates)) if rates else None,
+        value=value,
+        excess=over,
         verdict=judged.word,
         reason=judged.reason,
     )
 
 
-def _ends(curves: Curves, setting: Setting, metric: str | None) -> Doubles:
-    """Return the metric of each seed over the last three retrainings, NaN for an arm that diverged."""
-    if metric is None or metric not in curves.values or curves.generations < 2:
-        return np.full(len(setting.arms), np.nan)
-    values = mean(curves.of(setting, metric)[:, 1:][:, -verdict.LAST :].T)
-    return np.where(curves.diverged[list(setting.arms)] >= 0, np.nan, values)
+def _value(curves: Curves, setting: Setting, metric: str | None) -> float:
+    """Return the mean over seeds of a metric over the last three retrainings, NaN where an arm diverged."""
+    return math.nan if metric not in curves.values else float(ends(curves.of(setting, metric)).mean())
 
 
-def _draws(seeds: int) -> NDArray[np.int64]:
-    """Return which seeds each draw of the bootstrap takes, (1 + draws, S); the first takes each once.
-
-    Every λ is given the same: arms of one seed share their real rows and random numbers.
-    """
-    drawn = generator(0, "stability").integers(seeds, size=(_DRAWS, seeds))
-    return np.concatenate([np.arange(seeds)[None], drawn])
-
-
-def _excess(ends: Doubles, control: Doubles, goal: object, draws: NDArray[np.int64]) -> Doubles:
-    """Return by what share the mean is worse than the control's, for every draw; inf with a diverged arm among them."""
-    if len(ends) != len(control):
-        return np.full(len(draws), np.nan)
-    here, there = ends[draws].mean(1), control[draws].mean(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = (here - there) / np.abs(there)
-    if goal == "higher":
-        change = -change
-    elif goal != "lower":
-        change = np.abs(change)
-    return np.where(np.isfinite(here), change, np.inf)
+def _excesses(curves: Curves, settings: Sequence[Setting], metric: Metric | None) -> list[Interval | None]:
+    """Return by what share each setting is worse than the one with λ = 0 in the same seeds; None where nobody knows."""
+    control = next((setting for setting in settings if setting.ratio == 0), None)
+    if control is None or metric is None or metric.name not in curves.values:
+        return [None] * len(settings)
+    found = []
+    for setting in settings:
+        pairs = paired(curves, setting, control, metric.name)
+        over = excess(ends(pairs.here), ends(pairs.there), metric)
+        found.append(Interval(0.0, 0.0, 0.0) if over is not None and setting is control else over)
+    return found
 
 
-def _interval(excess: Doubles, seeds: int) -> Interval:
-    if seeds < FEWEST_ARMS:
-        return Interval(float(excess[0]), math.nan, math.nan)
-    low, high = _quantiles(excess[1:])
-    return Interval(float(excess[0]), low, high)
-
-
-def _quantiles(values: Sequence[float] | Doubles) -> tuple[float, float]:
-    # By order, not by interpolation: values may be infinite, or λs of a grid.
-    low, high = np.quantile(values, [0.5 - _LEVEL / 2, 0.5 + _LEVEL / 2], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def _bearable(
-    among: str, curves: Curves, members: Sequence[int], excesses: dict[int, Doubles], last: int, tolerance: float
-) -> Bearable:
-    lams, seeds = [curves.settings[i].ratio for i in members], len(curves.settings[members[0]].arms)
+def _answer(among: str, rows: Sequence[Row], last: int, tolerance: float) -> Bearable:
+    """Say what a family of settings bears, or why that cannot be said."""
+    control = next((row for row in rows if row.ratio == 0), None)
+    others = [row for row in rows if row is not control and not math.isnan(row.ratio)]
     notes = []
-    if 0.0 not in lams:
+    if control is None:
         notes.append("there is no λ = 0 to compare with")
-    if len(lams) < 2:
+    if len(others) + (control is not None) < 2:
         notes.append("there is one λ only")
     if last < verdict.ENOUGH:
         notes.append(f"not enough generations: {max(last, 0)} retrainings of the {verdict.ENOUGH} that it takes")
-    control = members[lams.index(0.0)] if 0.0 in lams else None
-    if control is not None and not np.isfinite(excesses[control][0]):
-        notes.append("the metric of λ = 0 is not there, or not finite")
-    few = [f"not enough seeds for an interval: {seeds} of the {FEWEST_ARMS} that it takes"] * (seeds < FEWEST_ARMS)
+    if control is not None and control.excess is None:
+        notes.append("the metric of λ = 0 is not there, not finite, or has no better and worse")
+    seeds = max((row.arms for row in rows), default=0)
+    if seeds < FEWEST_SEEDS:
+        notes.append(f"not enough seeds for an interval: {seeds} of the {FEWEST_SEEDS} that it takes")
+    excesses: dict[float, list[Interval]] = {}
+    for row in others:
+        excesses.setdefault(row.ratio, []).append(row.excess or Interval(math.nan, -math.inf, math.inf))
     if notes:
-        notes += few
-        return Bearable(among=among, ratio=None, low=None, high=None, top=False, notes=tuple(notes))
-    within = np.stack([excesses[i] <= tolerance for i in members])
-    found = np.array(lams)[np.maximum(np.cumprod(within, 0).sum(0) - 1, 0)]
-    notes += few
-    low, high = (None, None) if few else _quantiles(found[1:])
+        return bearable.unknown(among, notes)
+    found = bearable.bearable(among, excesses, tolerance)
     if last < FEWEST_RETRAININGS:
-        notes.append(
-            f"not enough generations to measure ρ: {last} retrainings of the {FEWEST_RETRAININGS} that it takes"
-        )
-    top = bool(found[0] == max(lams))
-    return Bearable(among=among, ratio=float(found[0]), low=low, high=high, top=top, notes=tuple(notes))
+        words = f"{last} retrainings of the {FEWEST_RETRAININGS} that it takes"
+        return replace(found, notes=(f"not enough generations to measure ρ: {words}",))
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -376,7 +367,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "inf"
+        return None if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value
 
 
@@ -386,11 +377,11 @@ def cells(found: Stability) -> list[list[str]]:
         [
             row.setting,
             "–" if row.predicted is None else f"{'≈ ' if row.estimated else ''}{row.predicted:.3f}",
-            _between(row.centre, "{:.2f}"),
-            _between(row.spread, "{:.2f}"),
+            _rate(row.centre, row),
+            _rate(row.spread, row),
             "–" if row.amplification is None else times(row.amplification),
             f"{row.value:.4g}" if math.isfinite(row.value) else "–",
-            _between(row.excess, "{:+.0%}"),
+            _worse(row.excess),
             row.verdict,
         ]
         for row in found.rows
@@ -398,29 +389,27 @@ def cells(found: Stability) -> list[list[str]]:
 
 
 def sentences(found: Stability) -> list[str]:
-    """Return what there is to say below the table: the largest λ that is borne, and what is missing."""
-    level = f"{100 * found.tolerance:.3g} %"
-    lines = [f"After {found.retrainings} of {found.planned} retrainings; intervals are at {_LEVEL:.0%}, over seeds."]
-    for each in found.bearable:
-        where = f"{each.among}: " if each.among else ""
-        if each.ratio is not None:
-            span = "" if each.low is None or each.high is None else f" (between {_lam(each.low)} and {_lam(each.high)})"
-            top = ", the largest that was run" if each.top else ""
-            lines.append(f"{where}Within {level} of λ = 0 up to λ = {_lam(each.ratio)}{span}{top}.")
-        lines += [f"{where}{note[0].upper()}{note[1:]}." for note in each.notes]
-    return lines
+    """Return what there is to say below the table: how much synthetic data is borne, and what is missing."""
+    lines = [
+        f"After {found.retrainings} of {found.planned} retrainings. ρ with 95 % intervals over arms; shares worse than "
+        "λ = 0 seed by seed, at most with 95 % confidence."
+    ]
+    if any(row.seen < FEWEST_ARMS and (row.centre or row.spread) for row in found.rows):
+        lines.append(f"ρ of fewer than {FEWEST_ARMS} arms has no interval, and may be anything.")
+    return lines + [line for each in found.bearable for line in bearable.sentences(each, found.tolerance)]
 
 
-def _between(interval: Interval | None, form: str) -> str:
-    if interval is None:
+def _rate(rate: Interval | None, row: Row) -> str:
+    """Return a rate with its interval, and of how many arms it is where these are few or not all."""
+    if rate is None:
         return "–"
-    value, low, high = (_number(x, form) for x in (interval.value, interval.low, interval.high))
-    return value if math.isnan(interval.low) else f"{value} ({low} to {high})"
+    span = "" if math.isnan(rate.low) else f" ({rate.low:.2f} to {rate.high:.2f})"
+    of = f" of {row.arms}" if row.seen < row.arms else ""
+    return f"{rate.value:.2f}{span}" + (f", {row.seen}{of} arms" if of or not span else "")
 
 
-def _number(x: float, form: str) -> str:
-    return "∞" if math.isinf(x) else form.format(x)
-
-
-def _lam(lam: float) -> str:
-    return "∞" if math.isinf(lam) else f"{lam:g}"
+def _worse(excess: Interval | None) -> str:
+    if excess is None or math.isnan(excess.value):
+        return "–"
+    value = "∞" if math.isinf(excess.value) else f"{excess.value:+.0%}"
+    return value if math.isinf(excess.high) else f"{value} (at most {excess.high:+.0%})"

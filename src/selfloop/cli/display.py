@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from selfloop.arms import arms, stacks
-from selfloop.cli.terminal import console
+from selfloop.cli.terminal import console, say_plain
+from selfloop.core.errors import printable
 from selfloop.experiment import Experiment
 from selfloop.runner import Generation
 
@@ -28,10 +29,11 @@ def display(
         first = generation.t if first < 0 else first
         spent = time.monotonic() - started
         left = spent / (generation.t - first + 1) * (last - generation.t)
-        return f"generation {generation.t}/{last} · {count} arms · {_current(generation)} · ETA {_clock(left)}"
+        text = f"generation {generation.t}/{last} · {count} arms · {_current(generation)} · ETA {_clock(left)}"
+        return printable(text)
 
     if not console.is_terminal:
-        yield lambda t, done, total: None, lambda generation: print(line(generation), flush=True)
+        yield lambda t, done, total: None, lambda generation: say_plain(line(generation))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
@@ -40,7 +42,7 @@ def display(
         def tick(t: int, done: int, total: int) -> None:
             bar.update(task, completed=t * total + done)
 
-        yield tick, lambda generation: bar.console.print(line(generation))
+        yield tick, lambda generation: bar.console.print(line(generation), markup=False)
 
 
 def _current(generation: Generation) -> str:

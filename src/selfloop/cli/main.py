@@ -17,7 +17,7 @@ import typer
 
 from selfloop.cli import commands
 from selfloop.cli.failures import unforeseen
-from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED
+from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenient
 from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
@@ -74,11 +74,12 @@ for _name, _module in _modules().items():
 def main() -> None:
     """Run the command line and exit with its code."""
     code = 0
+    lenient()
     try:
         code = app(_imports_first(sys.argv[1:]), standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"selfloop: {' '.join(message.split())}", file=sys.stderr)
+        complain(message)
         code = FAILED if isinstance(error, StorageFull) else MISUSED
     except (KeyboardInterrupt, typer.Abort):  # typer makes an exit with its code of it, unless it comes outside
         code = INTERRUPTED
@@ -86,8 +87,8 @@ def main() -> None:
         sys.stderr.close()
     except Exception as error:
         line, code = unforeseen(error)
-        print(f"selfloop: {line}", file=sys.stderr)
+        complain(line)
     if code == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends now is not to be interrupted once more
-        print("selfloop: interrupted; run the same command again to resume", file=sys.stderr)
+        complain("interrupted; run the same command again to resume")
     sys.exit(code)

@@ -12,6 +12,7 @@ from selfloop.arms import arms, first_alike, stacks
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
+from selfloop.cost import refuse_excess
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -60,6 +61,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     if not isinstance(model, NetworkModel):
         raise ConfigError(f"--plan is for large networks, such as those of images, not for {GENERATORS.name_of(model)}")
     event, n = data.extent()
+    refuse_excess(experiment, lambda arm: arm.experiment.data.extent())
     work = _work(experiment, model, n)
     # Weights do not change how long a step takes; the checkpoint may not even be there.
     fresh = model.model_copy(update={"checkpoint": None}) if model.starts_from is not None else model

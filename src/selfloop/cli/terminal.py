@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from selfloop.core.errors import printable
+
 FAILED = 1
 MISUSED = 2
 BROKEN = 70
@@ -21,22 +24,44 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Standard output; wide where it is no terminal, so that tables in files and pipes are not cut."""
 
 
+def lenient() -> None:
+    """Let what the encoding of standard output or error lacks be escaped, as "λ" is in ASCII: "\\u03bb"."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
-    """Print a line as it is, and let the terminal break it: what is copied from it has no line ends of ours."""
-    console.print(escape(text), soft_wrap=True)
+    """Print a line, and let the terminal break it: what is copied from it has no line ends of ours."""
+    console.print(_shown(text), soft_wrap=True)
+
+
+def say_plain(text: str) -> None:
+    """Print text that other programs read: JSON, Markdown, a line of a log."""
+    print(printable(text), flush=True)
+
+
+def complain(text: str) -> None:
+    """Say on standard error, in one line, what is wrong or what to do."""
+    print(f"selfloop: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def show(headings: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
     """Print a table of plain texts; ``options`` are rich's."""
-    table = Table(*headings, box=None, **options)
+    table = Table(*(_shown(h) if isinstance(h, str) else h for h in headings), box=None, **options)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_shown, row))
     console.print(table)
 
 
 def folded(*headings: str) -> list[Column]:
     """Return headings of columns that go on in the next line where they are too wide, and lose nothing."""
-    return [Column(heading, overflow="fold") for heading in headings]
+    return [Column(_shown(heading), overflow="fold") for heading in headings]
+
+
+def _shown(text: str) -> str:
+    """Return foreign text as rich and the terminal show it, character by character."""
+    return escape(printable(text))
 
 
 class Tick(Protocol):

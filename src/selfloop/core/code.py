@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES, file_hash
 
 IMPORTED: dict[str, str | None] = {}
@@ -30,7 +31,7 @@ def import_code(word: str) -> None:
     Raises:
         ConfigError: there is none, or it fails; the message has its error in one line.
     """
-    path = Path(word).expanduser()
+    path = expanded(word)
     try:
         if word.endswith(".py"):
             if not path.is_file():

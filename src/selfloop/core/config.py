@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from selfloop.core.errors import nearest, quoted
+from selfloop.core.errors import is_text, nearest, quoted
+
+GREATEST = 10**18
+"""The greatest number that any setting takes: beyond it float32 cannot square, and int64 not add."""
+
+Count = Annotated[int, Field(gt=0, le=10**6)]
+"""A whole number of things that are taken one by one: layers, levels, steps of a solver, iterations."""
 
 
 class Frozen(BaseModel):
-    """A set of settings that never changes after it was checked."""
+    """A set of settings that never changes after it was checked.
+
+    Numbers of NumPy are taken for Python's, and none is greater than :data:`GREATEST`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting with numbers of NumPy as Python has them; what is within dicts is for others to check.
+
+    Raises:
+        ValueError: a number is beyond reason, or text cannot be written.
+    """
+    value = _of_python(value)
+    for item in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(item, int | float) and GREATEST < abs(item) < math.inf:
+            raise ValueError(f"a number beyond {GREATEST:.0e} is beyond reason")
+        if isinstance(item, str) and not is_text(item):
+            raise ValueError("half of a surrogate pair is no text")
+    return value
+
+
+def _of_python(value: Any) -> Any:
+    """Return a number of NumPy, alone or in lists and dicts, as Python has it; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_of_python, value))
+    if type(value) is dict:
+        return {key: _of_python(item) for key, item in value.items()}
+    is_numpy = isinstance(value, numbers.Number) and type(value).__module__ == "numpy"
+    return value.item() if is_numpy else value
 
 
 def _words_to_float(value: Any) -> Any:
@@ -72,7 +122,9 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
         at: the key of the model itself, in parts.
     """
     complaint = error.errors(include_url=False)[0]
-    location = [*at, *(str(part) for part in complaint["loc"])]
+    # Not which member of a union it was.
+    parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list["))]
+    location = [*at, *parts]
     cause = complaint.get("ctx", {}).get("error")
     if isinstance(cause, Inside):
         return one_line(cause.error, cause.model, location)
@@ -97,7 +149,10 @@ class Inside(ValueError):
 
 def quoted_value(value: Any, limit: int = 80) -> str:
     """Return a value as Python writes it, on one short line."""
-    text = quoted(value, limit) if isinstance(value, str) else repr(value)
+    try:
+        text = quoted(value, limit) if isinstance(value, str) else repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

@@ -1,9 +1,11 @@
 """The errors that selfloop raises on purpose: one line each that says what is wrong, where, and what to do."""
 
 import difflib
+import json
 import os
 import traceback
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)
 """What code of the user's or of a plugin may end in, besides being interrupted."""
@@ -39,8 +41,40 @@ def said(error: BaseException, limit: int = 300) -> str:
 
 def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
-    line = repr(str(text))
+    try:
+        line = repr(str(text))
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        line = "a number of thousands of digits"
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first few names, quoted."""
+    shown = [quoted(name, 40) for name in names]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+
+
+def printable(text: str) -> str:
+    """Return text in which what could steer a terminal, or turn the order of what is read, is escaped as in JSON.
+
+    That are control and format characters of Unicode, halves of surrogate pairs, and separators of lines but "\\n".
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 2**16 else json.dumps(character)[1:-1]
+
+
+def is_text(text: str) -> bool:
+    """Whether a string can be written: no half of a surrogate pair is in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Kind = Literal["vectors", "images"]
 """The words by which data and generators say what events they hold and make."""
+
+DATA_UNITS = "data units"
+"""The units in which data come, where nothing scales them."""
 
 
 class Events(Protocol):
@@ -33,6 +37,10 @@ class Events(Protocol):
     def columns(self) -> tuple[str, ...]:
         """Names of the coordinates of a vector, () where there are none."""
 
+    @property
+    def unit(self) -> str:
+        """What 1 is in model units, in words: distances, means and deviations between rows are given in it."""
+
     def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows in the number type in which a model of that type takes them."""
 
@@ -46,7 +54,10 @@ class Events(Protocol):
         """Whether rows of both mean the same, so that sets of them may be compared."""
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON takes it, for :func:`read_events`."""
+        """Return by what it is known as JSON takes it, for :func:`read_events`."""
+
+    def description(self) -> dict[str, Any]:
+        """Return what else is told of it, such that rows mean the same without it, as JSON takes it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,20 @@ class Raster:
     white: float
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What numbers the user's own column holds.
+
+    Attributes:
+        dtype: NumPy's name of their type, a whole or a floating one.
+        low, high: the least and the greatest of them.
+    """
+
+    dtype: str
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """Numbers (d,); user units are ``x * scale + shift``.
@@ -73,12 +98,16 @@ class Vectors:
         shift: (d,) float64.
         scale: (d,) float64, positive.
         raster: the picture that a vector is, if it is one.
+        word: what a model unit is, such as "standard deviations"; "" where the scale alone says it.
+        numbers: what the user's columns hold, () where that is not known.
     """
 
     columns: tuple[str, ...]
     shift: Tensor
     scale: Tensor
     raster: Raster | None = None
+    word: str = ""
+    numbers: tuple[Numbers, ...] = ()
     kind: ClassVar[Kind] = "vectors"
 
     @classmethod
@@ -92,6 +121,16 @@ class Vectors:
         """Of one event, (d,)."""
         return (len(self.columns),)
 
+    @property
+    def unit(self) -> str:
+        """What 1 is in model units."""
+        if self.word:
+            return self.word
+        first = float(self.scale[0])
+        if (self.scale != first).any():
+            return "scaled data units"  # each column by a number of its own
+        return DATA_UNITS if first == 1 else f"{first:g} {DATA_UNITS}"
+
     def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows in the model's number type."""
         return x.to(dtype)
@@ -99,6 +138,15 @@ class Vectors:
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., d) rows in user units, float64 on the CPU whatever the model computes in."""
         return x.detach().to("cpu", torch.float64) * self.scale + self.shift
+
+    def table(self, x: Tensor) -> dict[str, np.ndarray]:
+        """Return (N, d) rows as the user's columns, (N,) each: in their units, of their type, within their bounds."""
+        values = dict(zip(self.columns, self.restore(x).numpy().T, strict=True))
+        for name, own in zip(self.columns, self.numbers, strict=False):
+            dtype = np.dtype(own.dtype)
+            value = np.rint(values[name]) if dtype.kind in "iu" else values[name]
+            values[name] = value.clip(own.low, own.high).astype(dtype)
+        return values
 
     def pixels(self, x: Tensor) -> Tensor | None:
         """Return (N, d) rows as uint8 (N, 1, height, width), rounded and clipped; None where they are no pictures."""
@@ -122,6 +170,10 @@ class Vectors:
             "raster": None if self.raster is None else vars(self.raster),
         }
 
+    def description(self) -> dict[str, Any]:
+        """Return what follows from the data and is told of them."""
+        return {"word": self.word, "numbers": [vars(each) for each in self.numbers]}
+
 
 @dataclass(frozen=True)
 class Images:
@@ -138,6 +190,11 @@ class Images:
     def columns(self) -> tuple[str, ...]:
         """There are none."""
         return ()
+
+    @property
+    def unit(self) -> str:
+        """What 1 is in model units."""
+        return "pixel levels"
 
     def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the levels as they are, whatever the model computes in."""
@@ -159,9 +216,13 @@ class Images:
         """Return it as JSON takes it."""
         return {"kind": self.kind, "shape": list(self.shape)}
 
+    def description(self) -> dict[str, Any]:
+        """There is nothing else."""
+        return {}
 
-def read_events(plain: Mapping[str, Any]) -> Events:
-    """Return what :meth:`Events.plain` wrote.
+
+def read_events(plain: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
+    """Return what :meth:`Events.plain` and :meth:`Events.description` wrote; the latter may be missing.
 
     Raises:
         KeyError, TypeError, ValueError: it is something else.
@@ -172,4 +233,6 @@ def read_events(plain: Mapping[str, Any]) -> Events:
         raise ValueError(f"events of kind {plain['kind']!r} are not known to this version")
     raster = None if plain["raster"] is None else Raster(**plain["raster"])
     shift, scale = (torch.tensor(plain[key], dtype=torch.float64) for key in ("shift", "scale"))
-    return Vectors(tuple(plain["columns"]), shift, scale, raster)
+    told = description or {}
+    numbers = tuple(Numbers(**each) for each in told.get("numbers", ()))
+    return Vectors(tuple(plain["columns"]), shift, scale, raster, told.get("word", ""), numbers)

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from selfloop.core.config import Frozen, Inside
+from selfloop.core.config import GREATEST, Frozen, Inside
 from selfloop.core.errors import FOREIGN, ConfigError, nearest, quoted, said
 
 Member = TypeVar("Member")
@@ -438,7 +438,9 @@ def _recordable(value: Any) -> bool:
         return all(map(_recordable, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _recordable(item) for key, item in value.items())
-    return value is None or (type(value) in (bool, int, float, str) and value == value)  # NaN is not
+    if type(value) is int:
+        return abs(value) <= GREATEST
+    return value is None or (type(value) in (bool, float, str) and value == value)  # NaN is not
 
 
 def _short(value: Any) -> str:

@@ -1,32 +1,208 @@
-"""Plain settings, as YAML gives them: read, laid over each other, and set by dotted keys."""
+"""Plain settings, as YAML gives them: read, laid over each other, set by dotted keys, and written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError, is_text, nearest, quoted
 from selfloop.core.registry import Family
 
+try:
+    from yaml.cyaml import CParser as _Parser  # type: ignore[attr-defined]
+except ImportError:  # PyYAML was built without libyaml, which is some seven times as fast
+
+    class _Parser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):  # type: ignore[no-redef]
+        def __init__(self, text: str) -> None:
+            yaml.reader.Reader.__init__(self, text)
+            yaml.scanner.Scanner.__init__(self)
+            yaml.parser.Parser.__init__(self)
+
+
+LONGEST = 2**20
+"""The most characters of YAML text that are read."""
+
+_MOST = 200_000  # values in a text, those that an alias repeats counted each time
+_DEEPEST = 32
+_DIGITS = 400  # of a number; the greatest of float64 has 309
+
 _ONE_NUMBER = ("budget", "pretrain")  # given as one of several settings: a new one replaces what was there
+
+_INTEGER, _FLOAT, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
+_WHOLE = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)")
+_DECIMAL = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*\.?|\.[0-9])[0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+)
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return PyYAML's rules for what a bare word means by its first character, with numbers as people write them.
+
+    Those of YAML 1.1 take 1e-3 for text, 010 for eight, 1:30 for ninety, and 2024-01-01 for a date that no setting is.
+    """
+    others = {
+        first: [(tag, pattern) for tag, pattern in rules if tag not in (_INTEGER, _FLOAT, _TIME)]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for first in "-+.0123456789":
+        numbers = [(tag, re.compile(f"(?:{p.pattern})$")) for tag, p in ((_INTEGER, _WHOLE), (_FLOAT, _DECIMAL))]
+        others[first] = [*numbers, *others.get(first, [])]
+    return others
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """Plain YAML, and yet not read."""
+
+    def __init__(self, problem: str, where: Any) -> None:
+        super().__init__(problem=problem, problem_mark=where.start_mark)
+        self.line = where.start_mark.line + 1
+
+
+class _Loader(Composer, _Parser, SafeConstructor, Resolver):
+    """Makes no objects, takes no key twice, and nothing that unfolds to more than was written."""
+
+    yaml_implicit_resolvers = _resolvers()
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._count = self._depth = 0
+        self._sizes: dict[str, int] = {}  # of what has an anchor, by its name
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a value, and count those within; an alias counts as what it repeats."""
+        event: Any = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._sizes:
+                raise _Refused("an alias repeats what it is part of", event)
+            self._add(self._sizes.get(str(event.anchor), 1), event)
+            return super().compose_node(parent, index)
+        first = self._count
+        self._add(1, event)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Refused(f"values are nested more than {_DEEPEST} deep", event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None:
+            self._sizes[event.anchor] = self._count - first
+        return node
+
+    def _add(self, count: int, event: yaml.Event) -> None:
+        self._count += count
+        if self._count > _MOST:
+            raise _Refused(f"there are more than {_MOST} values", event)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """Make a dict of keys that are each there once; what is merged into it by ``<<`` they replace."""
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _Refused("a key is no word", key)
+                if key.value in seen:
+                    raise _Refused(f"key {quoted(key.value)} is given twice", key)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Make text of characters that can be written."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not is_text(value):
+            raise _Refused("there is half of a surrogate pair, which is no character", node)
+        return value
+
+    def construct_integer(self, node: Any) -> int:
+        """Make a whole number: decimal also with zeros in front, or 0x…, 0o… and 0b…."""
+        text = self._digits(node)
+        if not _WHOLE.fullmatch(text):
+            raise _Refused(f"{quoted(text)} is no whole number", node)
+        return int(text, 10) if text.lstrip("+-").isdigit() else int(text, 0)
+
+    def construct_number(self, node: Any) -> float | int:
+        """Make a number; one with an exponent, 1e4, is whole where its value is and float64 holds it exactly."""
+        text = self._digits(node).lower()
+        if not _DECIMAL.fullmatch(text) and not _WHOLE.fullmatch(text):
+            raise _Refused(f"{quoted(text)} is no number", node)
+        value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        if math.isinf(value) and "inf" not in text:
+            raise _Refused(f"{quoted(text)} is beyond the greatest number, 1.8e308", node)
+        whole = "e" in text and value.is_integer() and abs(value) < 2**53
+        return int(value) if whole else value
+
+    def _digits(self, node: Any) -> str:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        if len(text) > _DIGITS:
+            raise _Refused(f"a number has {len(text)} digits", node)
+        return text
+
+    yaml_constructors = SafeConstructor.yaml_constructors | {_INTEGER: construct_integer, _FLOAT: construct_number}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that would be read back as something else than text."""
+
+    yaml_implicit_resolvers = _resolvers()
 
 
 def from_yaml(text: str, what: str) -> Any:
     """Read plain YAML, which makes no objects.
 
+    Numbers are what people write: 1e-3, .5e2, 1_000, 010. Text, values and their depth are bounded, also those that
+    aliases unfold to.
+
     Raises:
-        ConfigError: it is not that; ``what`` names it.
+        ConfigError: it is not that, or a key is given twice; ``what`` names it.
     """
+    if len(text) > LONGEST:
+        raise ConfigError(f"{what} is longer than {LONGEST} characters")
+    loader = None
     try:
-        return yaml.safe_load(text)
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except _Refused as error:
+        raise ConfigError(f"{what} at line {error.line}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
         line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{what} is not plain YAML{line}: {error.problem}") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        # PyYAML lets what a tag's constructor raises through: !!int x, !!bool x, 2001-99-99.
+        # PyYAML lets what a tag's constructor raises through: !!bool x, !!set [1].
         raise ConfigError(f"{what} is not plain YAML") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def read_yaml(path: Path) -> str:
+    """Return the text of a file of settings.
+
+    Raises:
+        ConfigError: it cannot be read, is no UTF-8 text, or too long.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {quoted(path)}: {reason}") from error
+    if len(text) > LONGEST:
+        raise ConfigError(f"cannot read {quoted(path)}: it is longer than {LONGEST} characters")
+    return text
+
+
+def to_yaml(settings: Mapping[str, Any]) -> str:
+    """Return settings as text that :func:`from_yaml` reads back to equal ones."""
+    return yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
@@ -51,6 +227,28 @@ def merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def read_assignments(texts: Sequence[str]) -> list[tuple[str, Any]]:
+    """Read ``key.path=value`` assignments, values YAML, and return them in the order in which to make them.
+
+    What is given as a whole comes first, then a name, which says which settings there are.
+
+    Raises:
+        ConfigError: one is something else, or two set the same.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"expected key.path=value, not {quoted(text)}")
+        if key in found:
+            raise ConfigError(f"{quoted(key)} is set twice: set it once")
+        found[key] = from_yaml(value, f"the value of {quoted(key)}")
+    for name in _ONE_NUMBER:
+        if len(rivals := [key for key in found if key.startswith(f"{name}.")]) > 1:
+            raise ConfigError(f"{rivals[0]} and {rivals[1]} are both set: one replaces the other, so set only one")
+    return sorted(found.items(), key=lambda pair: ("." in pair[0], not pair[0].endswith(".name")))
+
+
 def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str, Family[Any]]) -> None:
     """Set a dotted key in nested plain settings; naming another member of a family drops the old one's settings.
 
@@ -64,6 +262,8 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
         ConfigError: no setting is called so.
     """
     *path, last = key.split(".") if not key.startswith("grid.") else ("grid", key.removeprefix("grid."))
+    if not path and last not in settings:
+        raise ConfigError(f"no setting is called {key!r}{_meant(key, settings, families)}")
     place = settings
     for i, part in enumerate(path):
         inner = place.get(part)
@@ -81,6 +281,12 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
         raise ConfigError(f"no setting is called {key!r}{nearest(last, known)}")
     place[last] = value
+
+
+def _meant(key: str, settings: Mapping[str, Any], families: Mapping[str, Family[Any]]) -> str:
+    """Return how a message about an unknown key ends: with the dotted key of the one family that has such a setting."""
+    inside = [f"{name}.{key}" for name in families if key in _known([name], settings[name], families)]
+    return f", did you mean {inside[0]!r}?" if len(inside) == 1 else nearest(key, list(settings))
 
 
 def _known(path: list[str], settings: Mapping[str, Any], families: Mapping[str, Family[Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
 from selfloop.core.errors import DataError
 from selfloop.core.events import Events, Kind
+from selfloop.core.memory import refuse_beyond_memory
 from selfloop.core.registry import Family
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -118,6 +119,15 @@ class Dataset(Frozen, ABC):
 
 
 DATA: Family[type[Dataset]] = Family("data", "selfloop.data", {"load": 1})
+
+
+def refuse_rows(count: int, columns: int, what: str) -> None:
+    """Refuse rows of float64 numbers that memory does not hold, before they are drawn.
+
+    Raises:
+        ConfigError: with ``what`` they are.
+    """
+    refuse_beyond_memory(8 * count * columns, f"{what}: {count:.6g} rows of {columns:.6g} numbers")
 
 
 class Parts(NamedTuple):

@@ -34,5 +34,5 @@ class Digits(Finite):
         parts = divide(rows, self.n, self.held_out, seeds, "digits", fresh_rows=self.fresh_rows)
         columns = tuple(f"pixel_{i}_{j}" for i in range(8) for j in range(8))
         eight = torch.full((64,), 8.0, dtype=torch.float64)
-        events = Vectors(columns, eight, eight, Raster(8, 8, 0.0, 16.0))
+        events = Vectors(columns, eight, eight, Raster(8, 8, 0.0, 16.0), "8 grey levels")
         return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)

@@ -23,7 +23,7 @@ from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.events import Vectors
 from selfloop.core.streams import generator
-from selfloop.data.base import DATA, Dataset, Parts, Split, split_rows
+from selfloop.data.base import DATA, Dataset, Parts, Split, refuse_rows, split_rows
 from selfloop.data.reading.memory import is_array, read_array
 from selfloop.data.reading.tables import Rows
 
@@ -81,6 +81,7 @@ class Function(Dataset):
 
     def _drawn(self, seeds: Sequence[int]) -> Parts:
         n = self.n or _N
+        refuse_rows(len(seeds) * (n + (self.held_out or n)), 1, self._source)
         self._refuse_unseeded(seeds[0])
         train = [self._rows(_seed(seed, 0, "data"), n) for seed in seeds]
         held_out = [self._rows(_seed(seed, 0, "held_out"), self.held_out or n) for seed in seeds]

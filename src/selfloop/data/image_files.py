@@ -21,6 +21,7 @@ from selfloop.data.reading.images import read_images, read_pictures
 class ImageFiles(ImageSet):
     """A folder or zip of PNG and JPEG files, an EDM data set among them, or an NPY or NPZ of uint8 images.
 
+    ``key`` names the array of an NPZ that holds several of images; labels beside a single one are passed over.
     ``side`` refuses images of another height or width: FFHQ-64 is ``side: 64``. ``n`` None trains on all that are not
     held out or set aside, ``held_out`` None holds out a tenth. ``held_out_path`` holds out the images there instead,
     all of them or as many as ``held_out``, drawn by the seed.
@@ -28,6 +29,7 @@ class ImageFiles(ImageSet):
 
     name: Literal["image_files"] = "image_files"
     path: FilePath
+    key: str | None = None
     side: PositiveInt | None = None
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
@@ -36,6 +38,8 @@ class ImageFiles(ImageSet):
     @model_validator(mode="after")
     def _two_files(self) -> ImageFiles:
         refuse_twice(self.path, self.held_out_path)
+        if self.key is not None and not self.path.lower().endswith(".npz"):
+            raise ValueError(f"key names an array in an NPZ, and {quoted(self.path)} is none")
         return self
 
     def extent(self) -> tuple[tuple[int, ...], int]:
@@ -47,11 +51,11 @@ class ImageFiles(ImageSet):
         return (channels, height, width), train.shape[1]
 
     def _sets(self, seeds: Sequence[int]) -> Parts:
-        images, source = _read(self.path, "path"), f"image_files {quoted(self.path)}"
+        images, source = _read(self.path, "path", self.key), f"image_files {quoted(self.path)}"
         if self.side is not None and tuple(images.shape[2:]) != (self.side, self.side):
             height, width = images.shape[2:]
             raise DataError(f"{source} holds images of {height} × {width}, not {self.side} × {self.side}")
-        apart = None if self.held_out_path is None else _read(self.held_out_path, "held_out_path")
+        apart = None if self.held_out_path is None else _read(self.held_out_path, "held_out_path", self.key)
         if apart is not None and apart.shape[1:] != images.shape[1:]:
             shapes = f"{tuple(apart.shape[1:])}, those to train on {tuple(images.shape[1:])}"
             raise DataError(f"image_files {quoted(self.held_out_path)} holds images {shapes}: they must be alike")
@@ -74,14 +78,14 @@ def divide_images(
     return divide(images.numpy(), n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
 
 
-def _read(name: str, setting: str) -> Tensor:
+def _read(name: str, setting: str, key: str | None) -> Tensor:
     """Return the images (N, C, H, W) in the file or folder that a setting names."""
     path = Path(name)
     if not path.exists():
         raise DataError(f"image_files {quoted(name)} does not exist: set data.{setting} to the file or folder")
     if path.is_dir() or path.suffix.lower() == ".zip":
         return read_pictures(path)
-    images = read_images(path) if path.suffix.lower() in (".npy", ".npz") else None
+    images = read_images(path, key) if path.suffix.lower() in (".npy", ".npz") else None
     if images is None:
         what = "no folder, zip, NPY or NPZ of uint8 images (N, H, W) or (N, H, W, 3)"
         raise DataError(f"image_files {quoted(name)} is {what}")

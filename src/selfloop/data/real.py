@@ -66,6 +66,7 @@ class _About(BaseModel):
 
     sets: dict[str, _Set]
     events: list[dict[str, Any]]
+    descriptions: list[dict[str, Any]] = []  # none in runs made before there were any
     files: list[Annotated[str, Field(pattern="^data-[0-9a-f]{16}[.]safetensors$")]] = []
 
 
@@ -76,12 +77,14 @@ class RealRows:
     Attributes:
         sets: by an arm's data key: which data set, which row of its moments, the hash, and n.
         events: of each data set.
+        descriptions: of these events; {} in runs made before there were any.
         tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set.
         files: what is kept beside it because nothing else has it, by file name; {} of files that are there already.
     """
 
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    descriptions: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     files: dict[str, State] = field(default_factory=dict)
 
@@ -115,6 +118,7 @@ class RealRows:
                 )
             if start == 0:
                 self.events.append(split.events.plain())
+                self.descriptions.append(split.events.description())
                 self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
             for r, seed in enumerate(some):
                 moments.append(_moments(split.train[r]))
@@ -135,7 +139,8 @@ class RealRows:
                 leftover.unlink()
         for name, tensors in self.files.items():
             save_sealed(path.with_name(name), tensors, {})
-        save_sealed(path, self.tensors, {"sets": self.sets, "events": self.events, "files": sorted(self.files)})
+        about = {"sets": self.sets, "events": self.events, "descriptions": self.descriptions}
+        save_sealed(path, self.tensors, about | {"files": sorted(self.files)})
 
     @classmethod
     def read(cls, path: Path) -> RealRows:
@@ -147,7 +152,15 @@ class RealRows:
         tensors, about = load_sealed(path)
         try:
             noted = _About.model_validate(about)
-            found = cls(about["sets"], about["events"], tensors, {name: {} for name in noted.files})
+            found = cls(
+                about["sets"],
+                about["events"],
+                noted.descriptions or [{}] * len(noted.events),
+                tensors,
+                {name: {} for name in noted.files},
+            )
+            if len(found.descriptions) != len(noted.events):
+                raise ValueError("descriptions of other data sets")
             for number, events in enumerate(noted.events):
                 read_events(events)
                 most = max((note.row for note in noted.sets.values() if note.data == number), default=0)
@@ -182,6 +195,14 @@ class RealRows:
         for name in self.files:
             load_sealed(folder / name)
 
+    @property
+    def units(self) -> list[str]:
+        """The units of the data sets' events, each once."""
+        return list(dict.fromkeys(self._events(i).unit for i in range(len(self.events))))
+
+    def _events(self, i: int) -> Events:
+        return read_events(self.events[i], self.descriptions[i])
+
     def _note(self, key: str) -> dict[str, Any]:
         if key not in self.sets:
             raise RunError("real.safetensors does not know the data of this arm: the same run command writes it again")
@@ -192,7 +213,7 @@ class RealRows:
         note = self._note(key)
         number = f"{note['data']:03d}"
         return Real(
-            events=read_events(self.events[note["data"]]),
+            events=self._events(note["data"]),
             rows=self.tensors[f"rows-{number}"],
             n=note["n"],
             mean=self.tensors[f"mean-{number}"][note["row"]],

@@ -10,20 +10,22 @@ import torch
 from pydantic import Field, model_validator
 
 from selfloop.core.config import FilePath
-from selfloop.core.errors import DataError, quoted
-from selfloop.core.events import Vectors
+from selfloop.core.errors import DataError, listed, quoted
+from selfloop.core.events import Numbers, Vectors
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
-from selfloop.data.reading.tables import Rows, listed, read_rows
+from selfloop.data.reading.exact import EXACT
+from selfloop.data.reading.tables import Rows, read_rows
 
 
 @DATA.register
 class Table(Finite):
     """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
 
-    ``path`` ends in .csv (UTF-8, commas, header line), .npy, .npz (exactly one array) or .parquet. NumPy
-    arrays are 2-D and their columns are called x0, x1, …. ``columns`` picks some, in that order. ``n`` None
-    trains on all rows that are not held out or set aside, ``held_out`` None holds out 20 % of the rows.
+    ``path`` ends in .csv (UTF-8, header line), .npy, .npz (exactly one array) or .parquet. NumPy arrays are
+    2-D and their columns are called x0, x1, …. ``columns`` picks some, in that order; an index that pandas wrote is
+    none unless it is picked. ``n`` None trains on all rows that are not held out or set aside, ``held_out`` None holds
+    out 20 % of the rows.
 
     ``held_out_path`` holds out the rows of another file instead, all of them or as many as ``held_out``, drawn by the
     seed. It has the same columns in any order, and they are standardised as those of ``path`` are.
@@ -67,8 +69,23 @@ def divide_rows(
     others = None if apart is None else (apart - shift) / scale
     values = (rows.values - shift) / scale
     parts = divide(values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
-    events = Vectors(tuple(rows.columns), torch.from_numpy(shift), torch.from_numpy(scale))
+    events = Vectors(
+        tuple(rows.columns),
+        torch.from_numpy(shift),
+        torch.from_numpy(scale),
+        word="standard deviations",
+        numbers=_numbers(rows),
+    )
     return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)
+
+
+def _numbers(rows: Rows) -> tuple[Numbers, ...]:
+    """Return what the columns hold; one that has no number type of its own holds whole numbers if all of them are."""
+    dtypes = rows.dtypes or [
+        "int64" if (x == np.rint(x)).all() and np.abs(x).max() <= EXACT else "float64" for x in rows.values.T
+    ]
+    low, high = rows.values.min(axis=0).tolist(), rows.values.max(axis=0).tolist()
+    return tuple(Numbers(*each) for each in zip(dtypes, low, high, strict=True))
 
 
 def in_order(rows: Rows, columns: Sequence[str], source: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.errors import DataError
 from selfloop.core.events import Vectors
 from selfloop.core.streams import Streams
-from selfloop.data.base import DATA, Dataset, Split
+from selfloop.data.base import DATA, Dataset, Split, refuse_rows
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -34,6 +34,11 @@ class Toy(Dataset):
     held_out: int | None = Field(default=None, ge=1)
     offers: ClassVar[frozenset[Capability]] = frozenset(("fresh",))
 
+    @property
+    def columns(self) -> int:
+        """How many numbers a row has at least."""
+        return 2
+
     @abstractmethod
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Return n independent rows, (n, d) float64."""
@@ -42,6 +47,7 @@ class Toy(Dataset):
         """Draw both sets of every seed; model units are user units."""
         streams = Streams(seeds=tuple(seeds))
         m = self.n if self.held_out is None else self.held_out
+        refuse_rows(len(seeds) * (self.n + m), self.columns, f"data {DATA.name_of(self)}")
         train = np.stack([self._rows(rng, self.n) for rng in streams.numpy("data")])
         held_out = np.stack([self._rows(rng, m) for rng in streams.numpy("held_out")])
         d = train.shape[-1]
@@ -69,7 +75,12 @@ class Gaussian(Toy):
     """N(0, I) in ``dim`` dimensions, the data of Proposition 1 of Bertrand et al. 2024."""
 
     name: Literal["gaussian"] = "gaussian"
-    dim: int = Field(default=2, ge=1)
+    dim: int = Field(default=2, ge=1, le=10**9)
+
+    @property
+    def columns(self) -> int:
+        """How many dimensions there are."""
+        return self.dim
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Return (n, dim) rows."""

@@ -24,8 +24,12 @@ from torch import Tensor
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
 from selfloop.core.errors import DataError
+from selfloop.core.events import DATA_UNITS
 from selfloop.core.files import save_tensors
-from selfloop.core.registry import Family
+from selfloop.core.paths import expanded
+from selfloop.core.registry import Absent, Family
+
+FEATURE_UNITS = "feature units"
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Call = Callable[[Tensor], Tensor]
@@ -52,9 +56,11 @@ class Features(Frozen, ABC):
 
     Attributes:
         needs: what data must offer: a form as "pixels" for networks of images.
+        unit: of what they return.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    unit: ClassVar[str] = FEATURE_UNITS
 
     @abstractmethod
     def key(self) -> str:
@@ -117,7 +123,7 @@ class Network(Features):
 def cache() -> Path:
     """Return where features and classifiers are kept: ``SELFLOOP_CACHE``, or the user's cache directory."""
     given = os.environ.get("SELFLOOP_CACHE")
-    return Path(given) if given else user_cache_path("selfloop")
+    return expanded(given) if given else user_cache_path("selfloop")
 
 
 def keep(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -127,6 +133,12 @@ def keep(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 _LARGE = 1 << 20  # features of fewer bytes than this are computed again rather than kept
+
+
+def unit(features: Extractor | Absent, data: str) -> str:
+    """Return the unit of features of events whose own is ``data``; a class that says none has one of its own."""
+    own = FEATURE_UNITS if isinstance(features, Absent) else getattr(features, "unit", FEATURE_UNITS)
+    return data if own == DATA_UNITS else own
 
 
 @lru_cache(maxsize=4)

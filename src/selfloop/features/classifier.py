@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from selfloop.core.config import Count
 from selfloop.core.errors import DataError
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -41,8 +43,8 @@ class Classifier(Network):
 
     name: Literal["classifier"] = "classifier"
     labelled: str = "digits"
-    width: PositiveInt = 64
-    epochs: PositiveInt = 30
+    width: int = Field(default=64, gt=0, le=10_000)
+    epochs: Count = 30
 
     def key(self) -> str:
         """Return the hash of data and settings."""
@@ -50,7 +52,7 @@ class Classifier(Network):
 
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
-        return labelled_images(self.labelled)
+        return labelled_images(os.path.expanduser(self.labelled))
 
     @cached_property
     def _digest(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from selfloop.core.events import DATA_UNITS
 from selfloop.features.base import FEATURES, Features, Progress
 
 
@@ -14,6 +15,7 @@ class Identity(Features):
     """Rows as they are, in the model's units."""
 
     name: Literal["identity"] = "identity"
+    unit: ClassVar[str] = DATA_UNITS
 
     def key(self) -> str:
         """Return what the features depend on besides the rows."""

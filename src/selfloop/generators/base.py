@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -66,7 +67,12 @@ class Generator(Protocol):
 
 
 class Sampler(Frozen):
-    """The usual answers of a generator: float32 vectors, fitted without a budget, sixteen arms a stack."""
+    """The usual answers of a generator: float32 vectors, fitted without a budget, sixteen arms a stack.
+
+    Attributes:
+        sized: whether ``init`` makes its tensors by torch and its streams alone, so that on the device "meta", where
+            tensors have no numbers, it tells how large a state will be.
+    """
 
     trained: ClassVar[bool] = False
     makes: ClassVar[frozenset[Kind]] = frozenset(("vectors",))
@@ -75,6 +81,11 @@ class Sampler(Frozen):
     stack: ClassVar[int] = 16
     libraries: ClassVar[tuple[str, ...]] = ()
     starts_from: ClassVar[str | None] = None
+    sized: ClassVar[bool] = False
+
+    def step_size(self, event: Sequence[int], n: int) -> int:
+        """Return how many bytes a step of one arm's fit to n rows takes at least, beside state and rows."""
+        return 4 * getattr(self, "batch_size", 0) * math.prod(event)
 
 
 @runtime_checkable

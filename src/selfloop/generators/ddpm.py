@@ -41,9 +41,9 @@ class DDPM(Sampler):
     """
 
     name: Literal["ddpm"] = "ddpm"
-    width: int = Field(default=128, ge=4)
-    layers: PositiveInt = 3
-    timesteps: int = Field(default=100, ge=2)
+    width: int = Field(default=128, ge=4, le=10**6)
+    layers: int = Field(default=3, gt=0, le=1000)
+    timesteps: int = Field(default=100, ge=2, le=10**6)
     beta_start: PositiveFloat = 1e-3
     beta_end: float = Field(default=0.2, gt=0, lt=1)
     variance: Literal["fixed-large", "fixed-small"] = "fixed-large"
@@ -52,6 +52,7 @@ class DDPM(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
     stack: ClassVar[int] = 8
 
     @cached_property

@@ -49,11 +49,11 @@ class DDPMImages(UNetModel):
     optimizer: Adam = Adam(learning_rate=2e-4, clip=1.0, ramp=Ramp(samples=5_000 * 128))
     ema: EMA | None = EMA(decay=0.9999, growing=True)
     flip: bool = True
-    timesteps: int = Field(default=1000, ge=3)
+    timesteps: int = Field(default=1000, ge=3, le=10**6)
     beta_start: PositiveFloat = 1e-4
     beta_end: float = Field(default=0.02, gt=0, lt=1)
     sampler: Literal["ddim", "ancestral"] = "ddim"
-    steps: int = Field(default=100, ge=2)
+    steps: int = Field(default=100, ge=2, le=10**6)
     eta: NonNegativeFloat = 0.0
     variance: Literal["fixed-large", "fixed-small"] = "fixed-large"
 

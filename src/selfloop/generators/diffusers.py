@@ -7,19 +7,20 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from selfloop.core.config import Frozen
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.config import Count, Frozen
+from selfloop.core.errors import ConfigError, nearest, said
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.images import ImageModel
 from selfloop.generators.network import Draws, Net, Noise
+from selfloop.learning.nets.unet import padded
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import rounded_levels
 from selfloop.learning.training import EMA, fresh
@@ -58,7 +59,9 @@ class Diffusers(ImageModel):
     ema: EMA | None = EMA(decay=0.9999, growing=True)
     flip: bool = False
     scheduler: Scheduler = Scheduler()
-    steps: PositiveInt = 100
+    steps: Count = 100
+
+    sized: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Diffusers:
@@ -103,7 +106,9 @@ class Diffusers(ImageModel):
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks as PyTorch does, weights and biases uniform on ±1/√fan_in."""
         params: State = {}
-        for name, layer in _layers(self._skeleton(event)):
+        skeleton = self._skeleton(event)
+        self._refuse_unfit(skeleton, event)
+        for name, layer in _layers(skeleton):
             for leaf, like in layer.named_parameters(recurse=False):
                 key, shape = f"{name}.{leaf}", tuple(like.shape)
                 if isinstance(layer, nn.GroupNorm):
@@ -112,6 +117,18 @@ class Diffusers(ImageModel):
                     bound = 1 / math.sqrt(math.prod(layer.weight.shape[1:]))
                     params[key] = (2 * streams.uniform(f"init/{key}", shape) - 1) * bound
         return fresh(params, ema=self.ema is not None)
+
+    def _refuse_unfit(self, skeleton: nn.Module, event: Sequence[int]) -> None:
+        """Refuse a network that cannot take images (C, H, W), by the shapes alone."""
+        x, t = torch.empty(1, 1, *event, device="meta"), torch.zeros(1, 1, device="meta")
+        try:
+            found = _evaluate({name: leaf.unsqueeze(0) for name, leaf in skeleton.named_parameters()}, skeleton, x, t)
+        except Exception as error:  # whatever diffusers stumbles over
+            why = said(error, 200)
+            raise ConfigError(f"generator diffusers: this unet does not take images {tuple(event)}: {why}") from error
+        if found.shape != x.shape:
+            shapes = f"{tuple(event)} as {tuple(found.shape[2:])}"
+            raise ConfigError(f"generator diffusers: this unet returns images {shapes}: both must be alike")
 
     @property
     def evaluate(self) -> Callable[..., Tensor]:
@@ -200,9 +217,10 @@ def _layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _evaluate(params: State, skeleton: nn.Module, x: Tensor, t: Tensor, dropout: object = None) -> Tensor:
     """Map images (1, B, C, H, W) at times (1, B) or (1, 1) to (1, B, C, H, W)."""
-    one = {name: leaf[0] for name, leaf in params.items()}
-    found: Tensor = torch.func.functional_call(skeleton, one, (x[0], t[0])).sample
-    return found.unsqueeze(0)
+    one, (height, width) = {name: leaf[0] for name, leaf in params.items()}, x.shape[-2:]
+    inside = padded(x[0], len(skeleton.down_blocks) - 1)  # type: ignore[arg-type]
+    found: Tensor = torch.func.functional_call(skeleton, one, (inside, t[0])).sample
+    return found.unsqueeze(0)[..., :height, :width]
 
 
 def _generators(noise: Noise) -> list[torch.Generator]:

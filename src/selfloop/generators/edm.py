@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Frozen, Real
+from selfloop.core.config import Count, Frozen, Real
 from selfloop.core.samples import State
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.images import Size, UNetModel
@@ -71,7 +71,7 @@ class EDM(UNetModel):
     resume: Literal["last", "average"] = "average"
     preconditioning: Literal["edm", "vp"] = "edm"
     augment: float = Field(default=0.12, ge=0, le=1)
-    steps: PositiveInt = 18
+    steps: Count = 18
     sigma_min: PositiveFloat = 0.002
     sigma_max: PositiveFloat = 80.0
     rho: PositiveFloat = 7.0

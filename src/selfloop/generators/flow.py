@@ -39,9 +39,9 @@ class Flow(Sampler):
     """
 
     name: Literal["flow"] = "flow"
-    transforms: PositiveInt = 3
-    bins: int = Field(default=8, ge=2)
-    width: PositiveInt = 64
+    transforms: int = Field(default=3, gt=0, le=1000)
+    bins: int = Field(default=8, ge=2, le=10_000)
+    width: int = Field(default=64, gt=0, le=10_000)
     batch_size: PositiveInt = 256
     optimizer: Adam = Adam()
     ema: EMA | None = None

@@ -33,6 +33,7 @@ class Gaussian(Sampler):
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
+    sized: ClassVar[bool] = True
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return N(0, I)."""

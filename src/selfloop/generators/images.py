@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import FilePath, Frozen
+from selfloop.core.config import Count, FilePath, Frozen
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -39,9 +39,9 @@ class Size(Frozen):
             network of 32 channels normalises each alone and so loses what a block is told of the time.
     """
 
-    channels: int = Field(ge=4)
-    multipliers: tuple[PositiveInt, ...] = Field(min_length=1, strict=False)
-    blocks: PositiveInt
+    channels: int = Field(ge=4, le=10**6)
+    multipliers: tuple[Count, ...] = Field(min_length=1, max_length=16, strict=False)
+    blocks: int = Field(gt=0, le=1000)
     attention: tuple[PositiveInt, ...] = Field(strict=False)
     dropout: float = Field(ge=0, lt=1)
     group_channels: PositiveInt | None = None
@@ -103,6 +103,8 @@ class UNetModel(ImageModel):
     net: Size
     checkpoint: FilePath | None = None
 
+    sized: ClassVar[bool] = True
+
     @property
     def starts_from(self) -> str | None:  # type: ignore[override]
         """The checkpoint."""
@@ -110,7 +112,13 @@ class UNetModel(ImageModel):
 
     @abstractmethod
     def unet(self, event: Sequence[int]) -> UNet:
-        """Return the settings of the network for events (C, H, W)."""
+        """Return the settings of the network for events (C, H, W), whose sides can be halved at every level."""
+
+    def architecture(self, event: Sequence[int]) -> UNet:
+        """Return the settings of the network, which sees images made up to sides that can be halved at every level."""
+        channels, *sides = event
+        halvings = len(self.net.multipliers) - 1
+        return self.unet((channels, *(unets.whole(side, halvings) for side in sides)))
 
     @abstractmethod
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
@@ -119,10 +127,6 @@ class UNetModel(ImageModel):
         Raises:
             DataError: the file is not one, or holds another network.
         """
-
-    def architecture(self, event: Sequence[int]) -> UNet:
-        """Return the settings of the network."""
-        return self.unet(event)
 
     @property
     def evaluate(self) -> Callable[..., Tensor]:
@@ -136,7 +140,7 @@ class UNetModel(ImageModel):
 
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks, or read them from the checkpoint."""
-        unet, copies = self.unet(event), len(streams.seeds)
+        unet, copies = self.architecture(event), len(streams.seeds)
         if self.checkpoint is None:
             return fresh(unets.init(streams, unet), ema=self.ema is not None)
         one = self.pretrained(Path(self.checkpoint), unet, event)

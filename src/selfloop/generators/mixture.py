@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.config import Count
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -40,13 +41,14 @@ class GaussianMixture(Sampler):
     """
 
     name: Literal["mixture"] = "mixture"
-    components: PositiveInt = 2
+    components: Count = 2
     floor: PositiveFloat = 1e-6
     tolerance: PositiveFloat = 1e-9
-    iterations: PositiveInt = 1000
+    iterations: Count = 1000
 
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "parametric"))
     dtype: ClassVar[torch.dtype] = torch.float64
+    sized: ClassVar[bool] = True
 
     def parametric(self, state: State) -> Mixtures:
         """Return the family of mixtures that a state is one of."""
@@ -61,6 +63,10 @@ class GaussianMixture(Sampler):
             "means": torch.zeros(r, k, d, dtype=self.dtype),
             "covariances": torch.eye(d, dtype=self.dtype).repeat(r, k, 1, 1),
         }
+
+    def step_size(self, event: Sequence[int], n: int) -> int:
+        """Return the bytes of all rows about all components."""
+        return self.dtype.itemsize * self.components * n * math.prod(event)
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return a maximum of the likelihood near ``state``; ``budget`` plays no part."""

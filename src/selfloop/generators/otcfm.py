@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.config import Count
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -49,22 +50,27 @@ class OTCFM(Sampler):
     """
 
     name: Literal["otcfm"] = "otcfm"
-    width: PositiveInt = 64
+    width: Count = 64
     batch_size: PositiveInt = 256
     sigma: NonNegativeFloat = 0.0
     optimizer: Adam = Adam()
     ema: EMA | None = None
     solver: Literal["dopri5", "euler"] = "dopri5"
     tolerance: PositiveFloat = 1e-5
-    solver_steps: PositiveInt = 100
+    solver_steps: Count = 100
 
     trained: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""
         (d,) = event
         return fresh(time_mlp_init(streams, d, self.width), ema=self.ema is not None)
+
+    def step_size(self, event: Sequence[int], n: int) -> int:
+        """Return the bytes of the costs between a batch and as much noise."""
+        return 4 * self.batch_size**2
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise E‖v_θ(x_t, t) − (x1 − x0)‖²/d over optimally coupled pairs."""

@@ -66,6 +66,10 @@ class OTCFMImages(UNetModel):
         """Read a checkpoint of torchcfm."""
         return pretrained(path, "torchcfm", names.TORCHCFM, unet, self.ema is not None)
 
+    def step_size(self, event: Sequence[int], n: int) -> int:
+        """Return the bytes of the costs between a batch and as much noise."""
+        return 4 * self.batch_size**2
+
     def couple(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Draw pairs from the exact plan between a batch and noise."""
         pairs = draws.integers("pairs", self.batch_size)

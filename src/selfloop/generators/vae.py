@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from selfloop.core.config import Count
 from selfloop.core.replicas import add
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
@@ -38,13 +39,14 @@ class VAE(Sampler):
     """
 
     name: Literal["vae"] = "vae"
-    latent: PositiveInt = 2
-    width: PositiveInt = 64
+    latent: int = Field(default=2, gt=0, le=100_000)
+    width: Count = 64
     batch_size: PositiveInt = 256
     optimizer: Adam = Adam()
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; s = 1, and events are vectors (d,)."""

@@ -11,13 +11,13 @@ import os
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
+from selfloop.core.paths import expanded
 from selfloop.interop.archives import read_file
 from selfloop.interop.limits import Budget, Refusal
 from selfloop.interop.modules import named_tensors, optimizer_tensors, plain, state_dict
@@ -41,7 +41,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What a checkpoint holds, under the names that its project gave.
+    """What a checkpoint holds, under the names that its project gave, without those of wrappers.
 
     Tensors have the dtype of the file, lie on the CPU, and share memory where they shared a storage.
 
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Imported:
         DataError: the file cannot be read, is damaged, unsafe, or of none of the kinds; one line that says which.
     """
     source = f"checkpoint {quoted(os.fspath(path), 300)}"
-    file = Path(path)
+    file = expanded(path)
     if not file.is_file():  # also keeps a pipe from blocking
         raise DataError(f"{source} is not a file" if file.exists() else f"{source} does not exist")
     try:

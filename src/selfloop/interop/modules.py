@@ -2,12 +2,14 @@
 
 Records share and may contain themselves, so every walk counts its steps and how deep it is.
 
-Source of the names: ``torch.nn.Module.state_dict`` (parameters, then buffers, then children, joined by dots).
+Source of the names: ``torch.nn.Module.state_dict`` (parameters, then buffers, then children, joined by dots). A
+wrapper that trains a module on several devices, or compiles it, adds its own child's name to those of all parameters;
+the original's loaders take it off again, and so is done here, on whichever module the wrapper was put.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -23,13 +25,23 @@ DEPTH = 32
 NAME = 512
 """The longest name of a parameter."""
 
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""The child's names of ``DataParallel`` and its distributed kin, ``torch.compile``, FSDP, activation checkpointing."""
+
 
 def state_dict(module: Record, budget: Budget) -> dict[str, Tensor]:
     """Return the tensors of a pickled module under the names that its ``state_dict`` would give them."""
+    return _unwrapped(_tensors(module, budget, "", DEPTH))
+
+
+def _unwrapped(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Return tensors by the names that they have without wrappers."""
     found: dict[str, Tensor] = {}
-    for name, tensor in _tensors(module, budget, "", DEPTH):
+    for wrapped, tensor in named:
+        *modules, own = wrapped.split(".")
+        name = ".".join([*(module for module in modules if module not in WRAPPERS), own])
         if name in found:
-            raise damaged(f"two tensors are called {quoted(name)}")
+            raise damaged(f"two tensors are called {quoted(name[:NAME])}")
         found[name] = tensor
     return found
 
@@ -66,11 +78,11 @@ def _items(module: Record, group: str, budget: Budget, prefix: str) -> Iterator[
 
 
 def named_tensors(entries: dict[Any, Any], what: str) -> dict[str, Tensor]:
-    """Return a pickled state dict after checking that it is one."""
+    """Return a pickled state dict after checking that it is one, without the names of wrappers."""
     for name, tensor in entries.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise Refusal(f"has something else than named tensors in {what}; save its state_dict there")
-    return dict(entries)
+    return _unwrapped(entries.items())
 
 
 def optimizer_tensors(state: object, budget: Budget) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ x_0 data, x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε noisy data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -81,11 +82,13 @@ def quadratic_steps(timesteps: int, size: int) -> np.ndarray:
     """Return ``size`` of the times 0 … T − 1, rising as squares, (size,) int64 (Song et al. 2021, App. D.2).
 
     As in ddpm-torch, the last is 0.8 T, which at T = 1000 leaves 3.9 % of the signal's amplitude and not none, and
-    small ones are repeated where the squares are denser than the times.
+    small ones are repeated where the squares are denser than the times. Squares are exact, and a half is rounded to
+    the even time: 12.5 is 12.
 
     Raises:
         ValueError: there are fewer than two times, or 0.8 T is none of them.
     """
     if size < 2 or round(0.8 * timesteps) >= timesteps:
         raise ValueError(f"no quadratic sequence of {size} from {timesteps} times: 2 from 3 is the least")
-    return np.rint(np.linspace(0, np.sqrt(0.8 * timesteps), size) ** 2).astype(np.int64)
+    step = Fraction(4 * timesteps, 5 * (size - 1) ** 2)
+    return np.array([round(step * i**2) for i in range(size)], np.int64)

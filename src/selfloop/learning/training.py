@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor
 
 from selfloop.core.config import Frozen
+from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
@@ -43,9 +44,16 @@ class Budget(Frozen):
         return self if self.epochs is None else Budget(samples=max(1, round(self.epochs * n_real)))
 
     def count(self, batch_size: int) -> int:
-        """Return the number of gradient steps; the last batch is a full one, so up to a batch more is seen."""
+        """Return the number of gradient steps; the last batch is a full one, so up to a batch more is seen.
+
+        Raises:
+            ConfigError: it is given in epochs, whose length only the real data have.
+        """
         if self.epochs is not None:
-            raise ValueError("resolve(n_real) turns epochs into samples first")
+            raise ConfigError(
+                f"a fit does not know how long {self.epochs:g} epochs are: give it budget.resolve(n) with the "
+                "number n of real rows, or a budget of steps or samples"
+            )
         return self.steps if self.steps is not None else math.ceil((self.samples or 0) / batch_size)
 
 

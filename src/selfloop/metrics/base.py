@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -12,12 +12,16 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.events import DATA_UNITS
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
+from selfloop.features.base import FEATURE_UNITS
 from selfloop.generators.base import Generator
+from selfloop.metrics.demand import Demand, Sizes
 
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
+Scale = Literal["ratio", "log", "difference"]
 WORDS = {"train": "the real training set", "held_out": "the held-out real set"}
 
 
@@ -69,13 +73,16 @@ class Metric:
         title: a short label for charts.
         definition: what is computed, in one sentence.
         version: rises whenever the same samples would give another number.
-        unit: of the value.
+        unit: of the value; "data units" are those of the events, whatever these are, and "feature units" of features.
         compute: maps the evidence to (R,) float64.
         goal: "lower" or "higher" where that is better, the best value where there is one, None where none is better.
         note: what else there is to say of the goal.
+        scale: on which changes are compared: a "ratio" of positive values; the values are a "log" of such; or, where
+            they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         needs: what generator and data must offer.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
+        demand: maps the sizes of the sets to what it needs of them.
     """
 
     name: str
@@ -86,9 +93,11 @@ class Metric:
     compute: Callable[[Evidence], Tensor]
     goal: Literal["lower", "higher"] | float | None = None
     note: str = ""
+    scale: Scale = "ratio"
     floor: bool = False
     needs: frozenset[Capability] = frozenset()
     weights: bool = False
+    demand: Callable[[Sizes], Demand] = lambda sizes: Demand()
 
     @property
     def direction(self) -> str:
@@ -97,6 +106,14 @@ class Metric:
             return "no direction"
         words = f"{self.goal} is better" if isinstance(self.goal, str) else f"{self.goal:g} is best"
         return f"{words}, {self.note}" if self.note else words
+
+    def measured(self, data: str, features: str) -> Metric:
+        """Return the same metric with its unit in true words: those of the events and of the features looked at."""
+        for general, true in ((DATA_UNITS, data), (FEATURE_UNITS, features)):
+            if self.unit.startswith(general):
+                power = self.unit.removeprefix(general)
+                return replace(self, unit=f"({true}){power}" if power and true[0].isdigit() else true + power)
+        return self
 
     def badness(self, value: float) -> float:
         """Return what grows as samples get worse: the value, its negative, or how far it is from the goal.
@@ -118,6 +135,7 @@ class Metric:
             "unit": self.unit,
             "goal": self.goal,
             "note": self.note,
+            "scale": self.scale,
             "floor": self.floor,
             "weights": self.weights,
         }
@@ -161,7 +179,15 @@ def per_arm(value: Callable[..., float], *sets: Sequence[Any]) -> Tensor:
 
 
 def compared(
-    name: str, title: str, definition: str, unit: str, value: Callable[[Tensor, Tensor], float], version: int = 1
+    name: str,
+    title: str,
+    definition: str,
+    unit: str,
+    value: Callable[[Tensor, Tensor], float],
+    version: int = 1,
+    scale: Scale = "ratio",
+    least: int = 1,
+    memory: Callable[[Sizes], int] = lambda sizes: 0,
 ) -> tuple[Metric, Metric]:
     """Return a distance as two metrics: of the generated features to those of the training and of the held-out set.
 
@@ -172,6 +198,9 @@ def compared(
         unit: of the value.
         value: maps (n, k) real and generated features to the distance.
         version: as of :class:`Metric`.
+        scale: as of :class:`Metric`.
+        least: rows that either set must have.
+        memory: as of :class:`Demand`, by the sizes.
     """
     train, held_out = (
         Metric(
@@ -181,8 +210,12 @@ def compared(
             version=version,
             unit=unit,
             goal="lower",
+            scale=scale,
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
+            demand=lambda sizes, against=against: Demand(  # type: ignore[misc]
+                memory=memory(sizes), rows={against: least, "generated": least}
+            ),
         )
         for against in ("train", "held_out")
     )

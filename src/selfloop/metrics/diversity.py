@@ -12,8 +12,9 @@ from scipy.special import digamma, gammaln
 from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
-from selfloop.metrics.arrays import ArrayLike, pair, rows
+from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand
 from selfloop.metrics.mmd import median_distance, rbf
 from selfloop.metrics.neighbours import radii
 
@@ -33,8 +34,8 @@ def vendi(x: ArrayLike, bandwidth: float | None = None) -> float:
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, a bandwidth not above 0.
     """
-    some = rows(x, "x", least=2)[:_MOST].double()
-    sigma = median_distance(some) if bandwidth is None else bandwidth
+    (some,), scale = level(rows(x, "x", least=2)[:_MOST].double())
+    sigma = median_distance(some) if bandwidth is None else bandwidth / scale
     if bandwidth is None and sigma == 0:  # more than half of all pairs are equal rows
         _, times = torch.unique(some, dim=0, return_counts=True)
         weights = times.double() / len(some)
@@ -89,7 +90,8 @@ def modes(x: ArrayLike, centres: ArrayLike, width: float, weights: ArrayLike | N
     Raises:
         ValueError: an entry is not finite, events of different sizes, a width not above 0.
     """
-    points, middle = pair(x, centres, ("x", "centres"))
+    (points, middle), scale = level(*pair(x, centres, ("x", "centres")))
+    width /= scale
     if not width > 0:
         raise ValueError(f"width must be above 0, not {width}")
     square = squared_distances(points, middle)
@@ -130,6 +132,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(_vendi_ratio, e.featured("train"), e.featured("generated")),
+        demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="neighbour_entropy",
@@ -140,11 +143,13 @@ METRICS.register(
         goal=0.0,
         version=1,
         unit="nats",
+        scale="log",
         compute=lambda e: per_arm(
             lambda real, generated: neighbour_entropy(generated) - neighbour_entropy(real),
             e.featured("train"),
             e.featured("generated"),
         ),
+        demand=lambda sizes: Demand(rows={"train": 4, "generated": 4}),
     ),
     Metric(
         name="mode_coverage",
@@ -173,6 +178,7 @@ METRICS.register(
         goal="lower",
         version=1,
         unit="nats",
+        scale="log",
         compute=_of_modes("reverse_kl"),
         needs=frozenset(("modes",)),
     ),

@@ -19,8 +19,9 @@ from scipy.linalg import blas, eigvalsh, lapack
 from torch import Tensor
 
 from selfloop.core.streams import generator
-from selfloop.metrics.arrays import ArrayLike, pair, rows
+from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, compared
+from selfloop.metrics.demand import matrices
 
 Doubles = NDArray[np.float64]
 
@@ -139,10 +140,13 @@ def frechet(real: ArrayLike | Moments, generated: ArrayLike | Moments) -> float:
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
     """
+    scale = 1.0
+    if not isinstance(real, Moments) and not isinstance(generated, Moments):
+        (real, generated), scale = level(*pair(real, generated, least=2))
     a, b = _Fit.of(real, "real"), _Fit.of(generated, "generated")
     if len(a.mean) != len(b.mean):
         raise ValueError(f"real has {len(a.mean)} values an event and generated {len(b.mean)}")
-    return _distance(a, b)
+    return _within_range(scale * _distance(a, b) * scale)
 
 
 @dataclass(frozen=True)
@@ -196,9 +200,13 @@ def _distance(a: _Fit, b: _Fit) -> float:
         value = apart - 2 * nuclear
         if not 2 * error <= _EXACT * value:
             value = apart - 2 * float(np.linalg.svd(m, compute_uv=False).sum())
+    return max(0.0, _within_range(value))
+
+
+def _within_range(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("the Fréchet distance is not finite: squares of the features are beyond float64")
-    return max(0.0, value)
+    return value
 
 
 def _nuclear(m: Doubles) -> tuple[float, float]:
@@ -254,6 +262,8 @@ def frechet_infinity(
     """
     if points < 2 or repeats < 1:
         raise ValueError(f"at least 2 points and 1 repeat are needed, not {points} and {repeats}")
+    if not isinstance(real, Moments):
+        real, generated = pair(real, generated, least=2)
     x, reference, rng = rows(generated, "generated", least=20), _Fit.of(real, "real"), generator(seed, "frechet")
     n = len(x)
     sizes = [round(1 / inverse) for inverse in np.linspace(2 / n, 1 / n, points)]
@@ -283,7 +293,8 @@ def bootstrap_error(
     """
     if resamples < 2 or not sets or not set(sets) <= {"real", "generated"}:
         raise ValueError(f"resample 'real' or 'generated' or both at least twice, not {list(sets)} {resamples} times")
-    both = dict(zip(("real", "generated"), pair(real, generated, least=2), strict=True))
+    levelled, scale = level(*pair(real, generated, least=2))
+    both = dict(zip(("real", "generated"), levelled, strict=True))
     rng = generator(seed, "bootstrap")
     fixed = {name: _Fit.of(x, name) for name, x in both.items() if name not in sets}
 
@@ -291,7 +302,9 @@ def bootstrap_error(
         x = both[name]
         return fixed[name] if name in fixed else _Fit.of(x[torch.from_numpy(rng.integers(len(x), size=len(x)))], name)
 
-    return float(np.std([_distance(drawn("real"), drawn("generated")) for _ in range(resamples)], ddof=1))
+    return (
+        scale * float(np.std([_distance(drawn("real"), drawn("generated")) for _ in range(resamples)], ddof=1)) * scale
+    )
 
 
 METRICS.register(
@@ -301,5 +314,8 @@ METRICS.register(
         "Squared Fréchet distance between Gaussians fitted to the generated features and to those of {real}.",
         "feature units²",
         frechet,
+        least=2,
+        # Two sums of squares, a copy, two factors, their product and what its singular values take.
+        memory=lambda sizes: matrices(8, sizes.features),
     )
 )

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand
 from selfloop.metrics.neighbours import Distinct, membership, square_radii
 
 Convention = Literal["standard", "reference"]
@@ -130,7 +131,7 @@ class Manifolds:
     """
 
     def __init__(self, real: ArrayLike, generated: ArrayLike, balls: list[Balls]) -> None:
-        x, y = pair(real, generated)
+        (x, y), _ = level(*pair(real, generated))
         a, b = Distinct.of(x), Distinct.of(y)
         ks = [ball.k for ball in balls]
         centre = a.centre()
@@ -144,6 +145,8 @@ class Manifolds:
 
 
 _KINDS = (Balls.of(4, "reference"), Balls(5, closed=False))  # the paper's precision and recall; prdc's density
+
+_LEAST = 1 + max(ball.k for ball in _KINDS)  # rows of either set: one and its neighbours
 
 
 def _shared(evidence: Evidence, against: Literal["train", "held_out"]) -> list[Manifolds]:
@@ -189,6 +192,7 @@ def _metrics() -> Iterator[Metric]:
                 unit="ratio" if name == "density" else "share",
                 compute=lambda e, against=against, value=value: per_arm(value, _shared(e, against)),  # type: ignore[misc]
                 floor=against == "held_out",
+                demand=lambda sizes, against=against: Demand(rows={against: _LEAST, "generated": _LEAST}),  # type: ignore[misc]
             )
 
 

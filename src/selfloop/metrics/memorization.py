@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, Metric, per_arm
+from selfloop.metrics.demand import Demand
 from selfloop.metrics.neighbours import radii
 
 _BLOCK = 2048
+_PAIR = 120  # bytes a training row and generated row, most of them for gradients
 
 # The FLD package's way of fitting the widths: Adam steps, their rate, the start's floor, the bounds of log σ², and how
 # much of a row's distance from the mean of all rows counts for the component there.
@@ -29,7 +31,7 @@ def authenticity(train: ArrayLike, generated: ArrayLike) -> float:
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
     """
-    x, y = pair(train, generated, ("train", "generated"), least=2)
+    (x, y), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     own = torch.from_numpy(radii(x, 1))
     distance, nearest = _nearest(y, x)
     return float((distance > own[nearest]).double().mean())
@@ -39,7 +41,12 @@ def _nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row of a's distance to the nearest row of b, exact, and which it is."""
     found = []
     for part in torch.split(a.double(), _BLOCK):
-        nearest = torch.cat([squared_distances(part, other) for other in torch.split(b, _BLOCK)], 1).argmin(1)
+        least = torch.full((len(part),), torch.inf, dtype=torch.float64)
+        nearest = torch.zeros(len(part), dtype=torch.int64)
+        for start in range(0, len(b), _BLOCK):
+            near, which = squared_distances(part, b[start : start + _BLOCK]).min(1)
+            nearest = torch.where(near < least, which + start, nearest)
+            least = torch.minimum(near, least)
         found.append(((part - b[nearest].double()).square().sum(1).sqrt(), nearest))
     return torch.cat([d for d, _ in found]), torch.cat([i for _, i in found])
 
@@ -61,8 +68,9 @@ def likelihood_gap(train: ArrayLike, test: ArrayLike, generated: ArrayLike) -> f
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
     """
-    x, y = (side.double() for side in pair(train, test, ("train", "test"), least=2))
-    z = pair(generated, test, ("generated", "test"), least=2)[0].double()
+    x, y = pair(train, test, ("train", "test"), least=2)
+    z, _ = pair(generated, test, ("generated", "test"), least=2)
+    (x, y, z), _ = level(x.double(), y.double(), z.double())
     mean, std = y.mean(0), y.std(0)
     std = torch.where(std > 0, std, torch.ones_like(std))
     x, y, z = ((side - mean) / std for side in (x, y, z))
@@ -110,6 +118,7 @@ METRICS.register(
         version=1,
         unit="share",
         compute=lambda e: per_arm(authenticity, e.featured("train"), e.featured("generated")),
+        demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="likelihood_gap",
@@ -122,6 +131,12 @@ METRICS.register(
         note="far below 0 for copies",
         version=1,
         unit="nats / 100",
+        scale="difference",
         compute=lambda e: per_arm(likelihood_gap, e.featured("train"), e.featured("held_out"), e.featured("generated")),
+        demand=lambda sizes: Demand(
+            memory=_PAIR * sizes.generated * max(sizes.train, sizes.held_out),
+            rows={"train": 2, "held_out": 2, "generated": 2},
+            instead="authenticity",
+        ),
     ),
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from selfloop.learning.transport.coupling import squared_distances
-from selfloop.metrics.arrays import ArrayLike, pair, rows
+from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, compared
 
 _BLOCK = 2048
@@ -36,11 +36,14 @@ def mmd(
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes, a bandwidth not above 0.
     """
     x, y = (side.double() for side in pair(real, generated, least=2))
-    k: Kernel
+    (u, v), scale = level(x, y)
     if kernel == "polynomial":
-        k = _polynomial
+        u, v = scale * u, scale * v
+        k = _polynomial(x[0] - u[0])
+        x, y = u, v
     elif kernel == "rbf":
-        k = rbf(median_distance(x) if bandwidth is None else bandwidth)
+        x, y = u, v
+        k = rbf(median_distance(x) if bandwidth is None else bandwidth / scale)
     else:
         raise ValueError(f"kernel must be 'polynomial' or 'rbf', not {kernel!r}")
     n, m = len(x), len(y)
@@ -51,8 +54,23 @@ def mmd(
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
-def _polynomial(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1] + 1) ** 3
+def _polynomial(origin: Tensor) -> Kernel:
+    """Return the kernel (x·y/d + 1)³ of x = origin + a and y = origin + b, less terms of x alone and of y alone.
+
+    MMD² does not see these, and they may be so great that the rest would drown in their rounding: in small units they
+    are the 1, and far from 0 nearly all.
+    """
+    d = len(origin)
+    constant = origin @ origin / d + 1
+    if not origin.any():
+        return lambda a, b: (g := a @ b.T / d) * (3 + g * (3 + g))
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        g, along_a, along_b = a @ b.T / d, (a @ origin / d).unsqueeze(1), b @ origin / d
+        whole = constant + along_a + along_b
+        return 3 * along_a * along_b * (constant + whole) + g * (3 * whole * whole + g * (3 * whole + g))
+
+    return kernel
 
 
 def rbf(bandwidth: float) -> Kernel:
@@ -88,6 +106,8 @@ METRICS.register(
         "Unbiased MMD² with the kernel (x·y/d + 1)³ between the generated features and those of {real}, all pairs.",
         "kernel units",
         mmd,
+        scale="difference",
+        least=2,
     ),
     *compared(
         "mmd_rbf",
@@ -95,5 +115,7 @@ METRICS.register(
         "Unbiased MMD² with an RBF kernel, its bandwidth the median distance within {real}, between features.",
         "kernel units",
         lambda real, generated: mmd(real, generated, "rbf"),
+        scale="difference",
+        least=2,
     ),
 )

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.demand import Demand, matrices
 
 _COLUMNS = 1024
 """Values of an event that are float64 at once."""
@@ -53,7 +54,7 @@ def leading_variance_ratio(train: ArrayLike, generated: ArrayLike, share: float 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
     """
-    train, generated = pair(train, generated, ("train", "generated"), least=2)
+    (train, generated), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     values, vectors = torch.linalg.eigh(covariance(train[None])[0])
     values, vectors = values.flip(0), vectors.flip(1)
     leading = int((values.cumsum(0) < share * values.sum()).sum()) + 1
@@ -61,17 +62,33 @@ def leading_variance_ratio(train: ArrayLike, generated: ArrayLike, share: float 
     return float((along / values[:leading]).min())
 
 
+def _levelled(evidence: Evidence) -> tuple[Tensor, Tensor, float]:
+    """Return the generated and the training rows of all arms, (R, N, d) and (R, n, d), and the factor of size."""
+    sets = (evidence.generated.flatten(2), evidence.train.flatten(2))
+    flat, scale = level(*(x.flatten(0, 1) for x in sets))
+    generated, train = (x.view_as(like) for x, like in zip(flat, sets, strict=True))
+    return generated, train, scale
+
+
 def _mean_error(evidence: Evidence) -> Tensor:
-    return (_mean(evidence.generated) - _mean(evidence.train)).square().sum(1).sqrt()
+    generated, train, scale = _levelled(evidence)
+    return scale * (_mean(generated) - _mean(train)).square().sum(1).sqrt()
 
 
 def _covariance_error(evidence: Evidence) -> Tensor:
-    return (covariance(evidence.generated) - covariance(evidence.train)).flatten(1).square().sum(1).sqrt()
+    generated, train, scale = _levelled(evidence)
+    return scale * (covariance(generated) - covariance(train)).flatten(1).square().sum(1).sqrt() * scale
+
+
+def _variance_ratio(evidence: Evidence) -> Tensor:
+    generated, train, _ = _levelled(evidence)
+    return _total_variance(generated) / _total_variance(train)
 
 
 def _root_ratio(evidence: Evidence) -> Tensor:
     if "covariance" not in evidence.state:  # a model without Σ is judged by its samples
-        return _trace_root(covariance(evidence.generated)) / _trace_root(covariance(evidence.train))
+        generated, train, _ = _levelled(evidence)
+        return _trace_root(covariance(generated)) / _trace_root(covariance(train))
     return _trace_root(evidence.state["covariance"]) / _trace_root(evidence.first["covariance"])
 
 
@@ -93,6 +110,7 @@ METRICS.register(
         version=1,
         unit="data units²",
         compute=_covariance_error,
+        demand=lambda sizes: Demand(memory=matrices(4, sizes.event), rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="variance_ratio",
@@ -101,7 +119,8 @@ METRICS.register(
         goal=1.0,
         version=1,
         unit="ratio",
-        compute=lambda e: _total_variance(e.generated) / _total_variance(e.train),
+        compute=_variance_ratio,
+        demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="leading_variance_ratio",
@@ -114,6 +133,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=lambda e: per_arm(leading_variance_ratio, e.featured("train"), e.featured("generated")),
+        demand=lambda sizes: Demand(memory=matrices(6, sizes.features), rows={"train": 2, "generated": 2}),
     ),
     Metric(
         name="sqrt_covariance_ratio",
@@ -126,6 +146,7 @@ METRICS.register(
         version=1,
         unit="ratio",
         compute=_root_ratio,
+        demand=lambda sizes: Demand(memory=matrices(4, sizes.event), rows={"train": 2, "generated": 2}),
         weights=True,
     ),
 )

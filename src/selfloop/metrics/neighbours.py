@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfloop.metrics import kernels
-from selfloop.metrics.arrays import ArrayLike, rows
+from selfloop.metrics.arrays import ArrayLike, level, rows
 
 Array = NDArray[Any]
 
@@ -38,9 +38,10 @@ def radii(x: ArrayLike, k: int) -> NDArray[np.float64]:
     """
     if k < 1:
         raise ValueError(f"k = {k} is no neighbour's number")
-    found = Distinct.of(rows(x, "x"))
+    (points,), scale = level(rows(x, "x"))
+    found = Distinct.of(points)
     square = square_radii(found, [k], found.centre(), "x")[0]
-    reach: NDArray[np.float64] = np.sqrt(square)[found.member]
+    reach: NDArray[np.float64] = scale * np.sqrt(square)[found.member]
     return reach
 
 

@@ -60,6 +60,7 @@ METRICS.register(
         goal="lower",
         version=1,
         unit="nats",
+        scale="log",
         compute=_negative_log_likelihood,
         needs=frozenset(("density",)),
         weights=True,

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from selfloop.core.streams import generator
-from selfloop.metrics.arrays import ArrayLike, pair
+from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, compared
 
 _CHUNK = 1 << 22  # projected numbers held at a time
 _STARTS, _STEPS, _RATE = 8, 60, 0.1  # of the ascent to the worst direction
+_EPSILON = 1e-100  # little beside any gradient, whatever the rows' unit
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions: in
     Raises:
         ValueError: an entry is not finite, events of different sizes, p below 1, fewer than 2 directions.
     """
-    x, y = (side.double() for side in pair(a, b, ("a", "b")))
+    (x, y), scale = level(*(side.double() for side in pair(a, b, ("a", "b"))))
     if p < 1 or directions < 2:
         raise ValueError(f"p must be 1 or more and directions 2 or more, not {p} and {directions}")
     theta = _directions(directions, x.shape[1], seed)
@@ -50,7 +51,7 @@ def sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions: in
     mean = float(powers.mean())
     value = mean ** (1 / p)
     spread = float(powers.std()) / directions**0.5
-    return Sliced(value, spread * value / (p * mean) if mean else 0.0)
+    return Sliced(scale * value, scale * spread * value / (p * mean) if mean else 0.0)
 
 
 def max_sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions: int = 256, seed: int = 0) -> float:
@@ -68,7 +69,7 @@ def max_sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions
     Raises:
         ValueError: as :func:`sliced_wasserstein`.
     """
-    x, y = (side.double() for side in pair(a, b, ("a", "b")))
+    (x, y), scale = level(*(side.double() for side in pair(a, b, ("a", "b"))))
     if p < 1 or directions < 2:
         raise ValueError(f"p must be 1 or more and directions 2 or more, not {p} and {directions}")
     theta = _directions(directions, x.shape[1], seed)
@@ -77,7 +78,7 @@ def max_sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions
     # The ascent amplifies rounding, and sums over rows round by their order: give them one of their own.
     x, y = (side[(side @ theta[0]).argsort()] for side in (x, y))
     theta = theta[powers.topk(min(_STARTS, directions)).indices].requires_grad_()
-    optimizer = torch.optim.Adam([theta], lr=_RATE)
+    optimizer = torch.optim.Adam([theta], lr=_RATE, eps=_EPSILON)
     for _ in range(_STEPS):
         with torch.enable_grad():
             unit = theta / theta.norm(dim=1, keepdim=True)
@@ -85,7 +86,7 @@ def max_sliced_wasserstein(a: ArrayLike, b: ArrayLike, p: int = 2, *, directions
             (theta.grad,) = torch.autograd.grad(-costs.sum(), theta)
         best = torch.maximum(best, costs.detach().max())
         optimizer.step()
-    return float(best ** (1 / p))
+    return scale * float(best ** (1 / p))
 
 
 def line_costs(u: Tensor, v: Tensor, p: int) -> Tensor:
@@ -127,5 +128,6 @@ METRICS.register(
         "Largest Wasserstein-2 distance found of one-dimensional projections of the features to those of {real}.",
         "feature units",
         lambda real, generated: max_sliced_wasserstein(generated, real),
+        version=2,
     ),
 )

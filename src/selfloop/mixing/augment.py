@@ -13,6 +13,11 @@ from selfloop.core.samples import Samples
 from selfloop.mixing.base import MIXINGS, Pool, Regime
 
 
+def synthetic_rows(lam: float, n: int) -> int:
+    """Return ⌊λ·n⌋ for a finite λ ≥ 0, taken as the decimal that it is written as: 0.29 · 100 is 29, in binary 28.99…"""
+    return math.floor(Fraction(str(lam)) * n)
+
+
 @MIXINGS.register
 class Augment(Regime):
     """All real rows and ⌊λ·n⌋ from the last model (Algorithm 1); λ = inf: n synthetic rows and no real one.
@@ -32,8 +37,8 @@ class Augment(Regime):
         return lam
 
     def synthetic(self, n: int) -> int:
-        """Return ⌊λ·n⌋, with λ taken as the decimal it was written as (0.29 · 100 is 29), or n where λ is inf."""
-        return n if math.isinf(self.lam) else math.floor(Fraction(repr(self.lam)) * n)
+        """Return ⌊λ·n⌋, or n where λ is inf."""
+        return n if math.isinf(self.lam) else synthetic_rows(self.lam, n)
 
     def draws(self, t: int, n: int) -> int:
         """Return max(n, ⌊λ·n⌋)."""

@@ -37,14 +37,28 @@ _INLINE_CSV = 600_000
 _MISSING = "–"
 
 
-def write_report(run: Run) -> Path:
+def write_report(
+    run: Run,
+    *,
+    metric: str | None = None,
+    control: Mapping[str, Any] | None = None,
+    tolerance: float = verdict.TOLERANCE,
+) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
+    Args:
+        run: opened for reading.
+        metric: to judge by, in place of the first distance.
+        control: keys of the grid and the values of the control, in place of λ = 0.
+        tolerance: by what share a setting may be worse than its control.
+
     Raises:
+        ConfigError: the metric, the control or the tolerance is none.
         RunError: the run is damaged, or the report cannot be written.
         StorageFull: there is no space.
     """
     curves, folder = read(run), run.path / "report"
+    by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         for metric in curves.metrics:
@@ -57,18 +71,18 @@ def write_report(run: Run) -> Path:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, drawn).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn).encode())
     return folder / "index.html"
 
 
-def html(run: Run, curves: Curves, figures: list[str]) -> str:
+def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, figures)
+    frame = _template(run, curves, by, figures)
     pages = (frame(most) for most in _FRAMES)
     return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
 
-def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], str]:
+def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> Callable[[int], str]:
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
@@ -78,7 +92,7 @@ def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], s
         "script": Markup(_asset("page.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
-        **_verdicts(curves, known),
+        **_verdicts(curves, by),
         **_charts(curves, some, known),
         "drawn": _drawn(some),
         "results": [
@@ -87,7 +101,8 @@ def _template(run: Run, curves: Curves, figures: list[str]) -> Callable[[int], s
         ],
         "figures": figures,
         "config": run.experiment.yaml(),
-        "environment": sorted(_flat(run.environment).items()),
+        # What is said of metrics there is in general units; the table of charts says it in those of the run.
+        "environment": sorted(_flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()),
     }
 
     def render(most: int) -> str:
@@ -136,11 +151,11 @@ def _drawn(some: Curves) -> list[dict[str, str]]:
     return [{"label": of.label, "light": style.light, "dark": style.dark, "dash": style.dash} for of, style in pairs]
 
 
-def _verdicts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
-    by = verdict.judged(curves, known)
+def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
     return {
         "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
-        "judged": [known[name].title for name in (by.distance, by.spread) if name is not None and name in known],
+        "judged": [about.title for about in by.about.values()],
+        "tolerance": f"{100 * by.tolerance:.3g} %",
         "settings": [
             {
                 "label": setting.label,

@@ -19,12 +19,14 @@ from torch import Tensor
 from selfloop.arms import Arm, arms, infinite, key, stacks
 from selfloop.core.errors import ConfigError, RunError, SelfloopError
 from selfloop.core.files import check_size, gone, load_tensors, read_bytes
+from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
+from selfloop.features.base import unit
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.store.head import unsealed
 from selfloop.store.schema import read_environment, read_manifest, stack_file
@@ -71,7 +73,7 @@ class Run:
         Raises:
             RunError: it is not one, is of an earlier version, or one of its two head files is damaged.
         """
-        path = Path(path)
+        path = expanded(path)
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
@@ -254,22 +256,48 @@ class Run:
 
     def everything_of(self, t: int) -> list[Record]:
         """Return the records of generation t with all metrics that they have, also those that others lack."""
-        records = ((self._by_key.get(key(record["settings"], record["seed"])), record) for record in self._noted(t))
+        records = ((self._arm_at(place, record), record) for place, record in enumerate(self._noted(t)))
         found: list[Record] = [record | {"arm": arm.index} for arm, record in records if arm is not None]
         return sorted(found, key=lambda record: record["arm"])
+
+    def _arm_at(self, place: int, record: Record) -> Arm | None:
+        """Return the arm of a record, None where it has come since this was opened.
+
+        Most records are of the arm that had their place in the generation before: to compare settings costs less than
+        to find them by their key, of which a long run of many arms has millions.
+        """
+        known = self._places.get(place)
+        if known is None or known[:2] != (record["settings"], record["seed"]):
+            known = record["settings"], record["seed"], self._by_key.get(key(record["settings"], record["seed"]))
+            self._places[place] = known
+        return known[2]
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[dict[str, Any], int, Arm | None]]:
+        """Settings, seed and arm of the record that was read last at every place of a generation."""
+        return {}
 
     def _noted(self, t: int) -> list[Record]:
         records: list[Record] = self.manifest(t)["records"]
         return records
 
     def metric(self, name: str) -> Metric:
-        """Return what is known of a metric that was recorded, also where its code is not here."""
+        """Return what is known of a metric that was recorded, also where its code is not here, in this run's units.
+
+        These are the ones that models see: of a table, standard deviations of its columns.
+        """
         about = self.environment["metrics"].get(name)
         if name in METRICS and (about is None or METRICS[name].version == about["version"]):
-            return METRICS[name]
+            return METRICS[name].measured(*self._units)
         if about is None:
             raise ConfigError(f"{str(self.path)!r} did not record metric {name!r}")
-        return Metric.recorded(name, about)
+        return Metric.recorded(name, about).measured(*self._units)
+
+    @cached_property
+    def _units(self) -> tuple[str, str]:
+        """The units of its events and of its features; arms may differ in them."""
+        data = " or ".join(self._real.units)
+        return data, " or ".join(dict.fromkeys(unit(arm.experiment.features, data) for arm in self.arms))
 
     @property
     def metrics(self) -> dict[str, Metric]:

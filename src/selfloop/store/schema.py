@@ -11,7 +11,7 @@ from selfloop.arms import key
 from selfloop.core.errors import RunError
 from selfloop.core.files import read_sealed
 from selfloop.core.records import Record
-from selfloop.metrics.base import Metric
+from selfloop.metrics.base import Metric, Scale
 
 KINDS = ("samples", "state")
 """Of the files that a stack has in a generation."""
@@ -48,6 +48,7 @@ class _Metric(_Checked):
     unit: str
     goal: Literal["lower", "higher"] | float | None
     note: str
+    scale: Scale = "ratio"
     floor: bool
     weights: bool
 

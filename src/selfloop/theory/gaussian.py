@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import gammaln, polygamma, psi
 
 from selfloop.core.streams import generator
+from selfloop.mixing.augment import synthetic_rows
 
 _DRAWS = 20_000  # of a Wishart matrix, for α(n) in more than one dimension
 
@@ -128,7 +129,7 @@ def mixed_errors(n: int, lam: float, generations: int) -> MixedErrors:
     Raises:
         ValueError: fewer than 2 rows, or a λ that makes no synthetic row or infinitely many.
     """
-    m = math.floor(lam * n) if math.isfinite(lam) else 0
+    m = synthetic_rows(lam, n) if math.isfinite(lam) else 0
     if n < 2 or m < 1:
         raise ValueError(f"n must be at least 2 and 0 < λ < inf with at least one synthetic row, not {n} and {lam}")
     w, total = m / (n + m), n + m - 1

@@ -21,6 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selfloop.core.streams import generator
+from selfloop.mixing.augment import synthetic_rows
 
 Doubles = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def gaussian_loop(
     start = Fits(np.tile(mean, (replicas, 1)), np.tile(root, (replicas, 1, 1)))
     real = fits = _retrain(start, n, _Draws(seed, "real", replicas, d, n)[0])
     yield fits
-    m = n if math.isinf(lam) else math.floor(lam * n)
+    m = n if math.isinf(lam) else synthetic_rows(lam, n)
     draws = _Draws(seed, "synthetic", replicas, fits.factor.shape[2], m)
     for t in range(generations):
         if m:

@@ -2,11 +2,11 @@
 
 :mod:`selfloop.theory.contraction` forms A and B, p × p each. Here neither is: Lanczos' method (ARPACK, through SciPy)
 asks only for products with −B and −A and for solutions of −A x = b, which conjugate gradients find from products with
-−A. A product costs about two gradients: a gradient of the log-likelihood, and its derivative in reverse mode, the
-Hessian being symmetric.
+−A. A product costs about two gradients: with −A a gradient of the log-likelihood, and its derivative in reverse mode,
+the Hessian being symmetric; with −B = E s sᵀ the scores along a vector, and a gradient weighted by them.
 
-Legend: θ parameters, p of them; A, B expected Hessians on data and on the model's own samples; μ, v generalised
-eigenvalues and vectors of (−B, −A); δ weight decay; λ synthetic rows per real row.
+Legend: θ parameters, p of them; s score; A expected Hessian on data, −B information on the model's own samples; μ, v
+generalised eigenvalues and vectors of (−B, −A); δ weight decay; λ synthetic rows per real row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, cg, eigsh
 from torch import Tensor
 
 from selfloop.core.samples import State
-from selfloop.theory.contraction import Doubles, LogProb, Measure
+from selfloop.theory.contraction import Doubles, LogProb, Measure, check_centred, eigenvalues, scores
 
 Product = Callable[[Doubles], Doubles]
 
@@ -62,10 +62,10 @@ class Leading:
 
     def spectrum(self, lam: float) -> Doubles:
         """Return the leading eigenvalues λμ/(1 + λμ) of J, descending, 1 for λ = inf."""
-        return np.ones_like(self.mu) if np.isinf(lam) else lam * self.mu / (1 + lam * self.mu)
+        return eigenvalues(self.mu, lam)
 
     def rate(self, lam: float) -> float:
-        """Return ρ, the spectral radius of J."""
+        """Return ρ, the spectral radius of J, below 1 for finite λ."""
         return float(self.spectrum(lam)[0])
 
 
@@ -102,16 +102,18 @@ def leading(
         most_products: with −A, in one linear system.
 
     Raises:
-        ValueError: A has a direction of no or upward curvature, a system was not solved, or Lanczos did not converge.
+        ValueError: A has a direction of no or upward curvature, a system was not solved, Lanczos did not converge, or
+            the model's scores along a vector found do not average to zero.
     """
     downward = curvature(log_prob, theta, data, batch_size, weight_decay)
-    fisher = curvature(log_prob, theta, model, batch_size)
+    fisher = information(log_prob, theta, model, batch_size)
     solve = solver(downward, 0.1 * tolerance, most_products)
     p = theta.numel()
     if count >= p:
         raise ValueError(f"there are {p} parameters: {count} eigenvalues are for selfloop.theory.contraction")
     # ARPACK's own start is random; this one is not orthogonal to anything but by accident.
     start = np.cos(np.arange(p, dtype=np.float64) ** 2)
+    solve(start)  # sees upward curvature in directions too of which the model's samples tell nothing
     operators = [LinearOperator((p, p), matvec=f, dtype=np.float64) for f in (fisher, downward, solve)]
     try:
         mu, vectors = eigsh(
@@ -128,6 +130,10 @@ def leading(
         raise ValueError("Lanczos' method did not converge: ask for fewer eigenvalues or a larger tolerance") from error
     order = np.argsort(-mu)
     mu, vectors = mu[order], vectors[:, order] / np.linalg.norm(vectors[:, order], axis=0)
+    for v in vectors.T:
+        along, weights = _scores_along(log_prob, theta, model, v, batch_size), model[1].double().numpy()
+        square = float(weights @ along**2)
+        check_centred(float(weights @ along) ** 2 / square if square else 0.0, model[1], 1)
     known = [_known(fisher, downward, solve, value, v) for value, v in zip(mu, vectors.T, strict=True)]
     pair = held_out or (data, model)
     judged = [rayleigh(log_prob, theta, *pair, v, weight_decay=weight_decay, batch_size=batch_size) for v in vectors.T]
@@ -156,6 +162,34 @@ def _bent(log_prob: LogProb, theta: Tensor, batch: Measure, tangent: Tensor) -> 
     slope = torch.func.grad(lambda parameters: -(weights @ log_prob(parameters, points)))
     product: Tensor = torch.func.vjp(slope, theta)[1](tangent)[0]
     return product
+
+
+def information(log_prob: LogProb, theta: Tensor, model: Measure, batch_size: int) -> Product:
+    """Return v (p,) ↦ E_{p_θ} s sᵀ v, (p,) float64, over batches of points of the model."""
+    batches = _batches(model, batch_size)
+
+    def product(v: Doubles) -> Doubles:
+        tangent, total = torch.from_numpy(np.ascontiguousarray(v)).to(theta), torch.zeros_like(theta)
+        for points, weights in batches:
+            weighted = weights.to(theta) * scores(log_prob, theta, points)(tangent).detach()
+            total = total + _pulled(log_prob, theta, points, weighted)
+        found: Doubles = total.double().numpy()
+        return found
+
+    return product
+
+
+def _pulled(log_prob: LogProb, theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Return Σ w s, (p,), of points (N, *event) and weights (N,)."""
+    summed: Tensor = torch.func.grad(lambda parameters: weights @ log_prob(parameters, points))(theta)
+    return summed
+
+
+def _scores_along(log_prob: LogProb, theta: Tensor, model: Measure, v: Doubles, batch_size: int) -> Doubles:
+    """Return sᵀv of every point of a measure, (N,) float64."""
+    tangent = torch.from_numpy(np.ascontiguousarray(v)).to(theta)
+    parts = [scores(log_prob, theta, points)(tangent).detach() for points, _ in _batches(model, batch_size)]
+    return np.asarray(torch.cat(parts).double().numpy())
 
 
 def _batches(measure: Measure, batch_size: int) -> list[Measure]:
@@ -195,6 +229,12 @@ def _known(fisher: Product, downward: Product, solve: Product, mu: float, v: Dou
     return math.sqrt(max(float(r @ solve(r)), 0.0) / float(v @ weighted)) if r.any() else 0.0
 
 
+def _squared(log_prob: LogProb, theta: Tensor, batch: Measure, tangent: Tensor) -> Tensor:
+    """Return Σ w (sᵀv)² of one batch, ()."""
+    points, weights = batch
+    return (weights.double() * scores(log_prob, theta, points)(tangent).detach().double().square()).sum()
+
+
 def rayleigh(
     log_prob: LogProb,
     theta: Tensor,
@@ -211,11 +251,11 @@ def rayleigh(
     """
     tangent = torch.from_numpy(np.ascontiguousarray(v)).to(theta)
 
-    def forms(measure: Measure) -> Doubles:
-        batches = _batches(measure, min(batch_size, max(1, len(measure[0]) // 8)))
-        return np.array([float(tangent @ _bent(log_prob, theta, batch, tangent)) for batch in batches])
+    def parts(measure: Measure) -> list[Measure]:
+        return _batches(measure, min(batch_size, max(1, len(measure[0]) // 8)))
 
-    below, above = forms(data), forms(model)
+    below = np.array([float(tangent @ _bent(log_prob, theta, batch, tangent)) for batch in parts(data)])
+    above = np.array([float(_squared(log_prob, theta, batch, tangent)) for batch in parts(model)])
     bottom = below.sum() + weight_decay * float(v @ v)
     ratio = above.sum() / bottom
     if min(len(below), len(above)) < 2:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfloop.core.config import Frozen
+from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.experiment import Experiment
 from selfloop.trackers.base import TRACKERS
@@ -33,7 +34,7 @@ class Lines(Frozen):
 
     def generation(self, t: int, records: Sequence[Record]) -> None:
         """Append a line per arm."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open(expanded(self.path), "a", encoding="utf-8") as file:
             file.writelines(json.dumps({"run": self._run} | record, ensure_ascii=False) + "\n" for record in records)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Write a run's pictures."""
+"""Write a run's samples."""
 
 from __future__ import annotations
 
@@ -8,21 +8,42 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import bar, say
+from selfloop.core.errors import ConfigError
+from selfloop.core.paths import expanded
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
-    png: Annotated[Path, typer.Option(metavar="DIR", help="a new or empty directory for the pictures")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="a new or empty directory for pictures", parser=expanded),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="a new file for rows of numbers", parser=expanded)
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="the same as Parquet", parser=expanded)
+    ] = None,
     generation: Annotated[str, typer.Option(metavar="N|train|held_out", help="which; default: the last")] = "",
     arm: Annotated[int, typer.Option(min=0, help="of which arm")] = 0,
 ) -> int:
-    """Write one arm's images of a generation, or its real ones, as PNG files."""
-    from selfloop.analysis import sources
+    """Write one arm's samples of a generation, or its real data: images as PNG files, rows of numbers as a table."""
+    from selfloop.analysis import exports, sources
     from selfloop.core.files import disk_errors
     from selfloop.store import Run
 
-    images = sources.of_run(path, generation or str(max(Run.open(path).last, 0)), arm)
-    with bar("pictures", len(images)) as tick, disk_errors(png):
-        sources.write_pictures(images, png, tick)
-    say(f"Wrote {len(images)} pictures to {png}")
+    if not (png or csv or parquet):
+        raise ConfigError("export writes nothing: say where to, by --png, --csv or --parquet")
+    events = sources.of_run(path, generation or str(max(Run.open(path).last, 0)), arm)
+    n = len(events.x)
+    for form, file in (("csv", csv), ("parquet", parquet)):
+        if file is not None:
+            with disk_errors(file):
+                outside = exports.write_table(events, file, form)
+            within = f"; {outside} numbers beyond its columns' bounds are set to these" if outside else ""
+            say(f"Wrote {n} rows to {file}{within}")
+    if png is not None:
+        with bar("pictures", n) as tick, disk_errors(png):
+            exports.write_pictures(events.pictures, png, tick)
+        say(f"Wrote {n} pictures to {png}")
     return 0

@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import say, show
+from selfloop.core.paths import expanded
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint of EDM, torchcfm or ddpm-torch")],
-    out: Annotated[Path | None, typer.Option(help="a directory for the networks, as safetensors")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="a checkpoint of EDM, torchcfm or ddpm-torch", parser=expanded)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="a directory for the networks, as safetensors", parser=expanded)
+    ] = None,
 ) -> int:
     """Show what another project's checkpoint holds, executing nothing in it, and write its networks as safetensors."""
     from selfloop import interop

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from selfloop.cli.terminal import console, folded, show
+from selfloop.cli.terminal import folded, say, show
 from selfloop.core.errors import SelfloopError
+from selfloop.core.paths import expanded
 
 _FEW = 12  # settings whose verdicts are listed one by one
 
 
-def command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run")]) -> int:
+def command(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=expanded)],
+) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
     from selfloop.core.files import disk_errors
 
@@ -29,7 +31,7 @@ def command(path: Annotated[Path, typer.Argument(metavar="DIR", help="a director
         headings = folded("run", "experiment", "retrainings", "arms", "report", "verdicts")
         show(headings, [(str(p), *_row(p)) for p in found])
     else:
-        console.print(f"no runs in {escape(str(path))}")
+        say(f"no runs in {path}")
     return 0
 
 
@@ -46,7 +48,7 @@ def _row(folder: Path) -> tuple[str, str, str, str, str]:
         read = curves.read(opened)
         by = verdict.judged(read, opened.metrics)
         settings = read.settings if opened.last > 0 else ()
-        words = {s.label: verdict.of_setting(s, read, by).word for s in settings}
+        words = {s.label: verdict.of_setting(s, read, by).text for s in settings}
         done = f"{max(opened.last, 0)}/{opened.experiment.generations}"
         return opened.experiment.name, done, str(len(opened.arms)), shown(opened) or "none", _said(words)
     except SelfloopError as error:

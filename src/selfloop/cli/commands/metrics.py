@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, say, show
+from selfloop.cli.terminal import bar, say, say_plain, show
 from selfloop.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,30 +21,43 @@ def command(
         str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
     ] = "identity",
     only: Annotated[str | None, typer.Option(metavar="NAME,…", help="which scores; default: those of any set")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
 ) -> int:
     """Compare a set of events with a real one."""
     from selfloop.analysis import scores, sources
+    from selfloop.analysis.alignment import align
     from selfloop.experiment import member
     from selfloop.features.base import FEATURES
 
     extractor = member(FEATURES, features)
     names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
-    sets = [sources.read_events(source) for source in (real, generated)]
+    resized = "pixels" in extractor.needs
+    sets = align(*(sources.read_events(source) for source in (real, generated)), raw=raw, resized=resized)
     try:
-        with bar("features", shown="pixels" in extractor.needs) as tick:
-            found = scores.scores(*sets, reference=real, features=extractor, names=names, progress=tick)
+        with bar("features", shown=resized) as tick:
+            found = scores.scores(
+                sets.real,
+                sets.generated,
+                reference=real,
+                unit=sets.unit,
+                scaling=sets.scaling,
+                features=extractor,
+                names=names,
+                progress=tick,
+            )
     except ValueError as error:
         raise DataError(f"{real!r} and {generated!r} cannot be compared: {error}") from error
     if as_json:
-        print(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
+        say_plain(json.dumps([scores.plain(score) for score in found], indent=1, ensure_ascii=False))
         return 0
-    show(("score", "value", "better", "what it is"), map(_row, found))
+    show(("score", "value", "unit", "better", "what it is"), map(_row, found))
     first = found[0]
+    say(first.scaling)
     say(f"{first.generated} events against {first.real} of {real!r}; features: {first.features}")
     return 0
 
 
-def _row(score: Score) -> tuple[str, str, str, str]:
+def _row(score: Score) -> tuple[str, str, str, str, str]:
     value = f"{score.value:.6g}" + (f" ± {score.error:.2g}" if score.error is not None else "")
-    return score.name, value, score.direction, f"{score.definition} (v{score.version})"
+    return score.name, value, score.unit, score.direction, f"{score.definition} (v{score.version})"

@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfloop.cli.terminal import console, folded, say, show
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.store import Run
 
 
-def command(path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]) -> int:
+def command(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    metric: Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="the setting to hold others against, in place of λ = 0"),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
+) -> int:
     """Write the report of a run, finished or not, and print its result table."""
+    from selfloop.core.settings import read_assignments
     from selfloop.report.shown import shown
     from selfloop.store import Run
 
+    declared = None if control is None else dict(read_assignments(control))
     opened = Run.open(path)
     there = shown(opened)
-    page = write(opened)
+    page = write(opened, metric=metric, control=declared, tolerance=tolerance)
     if there not in ("", "current"):
         say(f"The report that was there was {there}.")
     say(f"Report: {page}")
     return 0
 
 
-def write(opened: Run) -> Path:
-    """Write the report, print the table of results, and return the page's path."""
+def write(opened: Run, **judging: Any) -> Path:
+    """Write the report, print the table of results, and return the page's path; ``judging`` as of write_report."""
     from selfloop.analysis import curves, verdict
     from selfloop.report import tables, write_report
 
-    page = write_report(opened)
+    page = write_report(opened, **judging)
     read = curves.read(opened)
-    by = verdict.judged(read, opened.metrics)
+    by = verdict.judged(read, opened.metrics, **judging)
     rows = [
         [
             setting.label,
             *[tables.final(read, i, metric) for metric in read.metrics],
-            verdict.of_setting(setting, read, by).word,
+            verdict.of_setting(setting, read, by).text,
         ]
         for i, setting in enumerate(read.settings)
     ]

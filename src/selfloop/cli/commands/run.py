@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, say, show
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.engines.base import Engine
@@ -26,7 +27,7 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>", parser=expanded)] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
@@ -104,7 +105,7 @@ def _run(
                     break
         finished = Run.open(folder)
         if not finished.finished:
-            print(f"selfloop: stopped after generation {finished.last} of {experiment.generations}", file=sys.stderr)
+            complain(f"stopped after generation {finished.last} of {experiment.generations}")
             return INTERRUPTED
         page = folder / "report" / "index.html"
         there = shown(finished)

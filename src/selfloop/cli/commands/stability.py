@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, show
+from selfloop.cli.terminal import folded, say, say_plain, show
+from selfloop.core.paths import expanded
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not", parser=expanded)],
     metric: Annotated[str | None, typer.Option(help="to compare with λ = 0; default: what the verdict is of")] = None,
     tolerance: Annotated[float, typer.Option(help="by what share of λ = 0's a metric may be worse")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -25,7 +26,7 @@ def command(
     opened = Run.open(path)
     found = stability.stability(opened, metric=metric, tolerance=tolerance)
     if as_json:
-        print(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
+        say_plain(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
     title = "metric" if found.metric is None else opened.metric(found.metric).title
     rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "error ×")

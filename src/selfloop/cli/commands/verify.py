@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import FAILED, bar, say, show
+from selfloop.cli.terminal import FAILED, bar, say, say_plain, show
 from selfloop.core.errors import RunError
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.theory.checks.check import Check
 
 
 def command(
-    path: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="a run directory; default: the theory")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="a run directory; default: the theory", parser=expanded)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print a page, as in the documentation")] = False,
 ) -> int:
@@ -29,7 +32,7 @@ def command(
     found = _checked()
     if as_json:
         rows = [dataclasses.asdict(check) | {"z": check.z, "holds": check.holds} for check in found]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_plain(json.dumps(rows, indent=1, ensure_ascii=False))
     elif markdown:
         print(page(found), end="")
     else:
@@ -48,7 +51,7 @@ def _run(path: Path, as_json: bool) -> int:
     opened = Run.open(path)
     wrong = opened.damage()
     if as_json:
-        print(json.dumps(wrong, indent=1, ensure_ascii=False))
+        say_plain(json.dumps(wrong, indent=1, ensure_ascii=False))
     for line in () if as_json else wrong:
         say(line)
     if wrong:

@@ -6,18 +6,21 @@ Sizes are checked before anything is unpacked, nothing in a file is executed, an
 from __future__ import annotations
 
 import io
+import os
+import stat
+import unicodedata
 import warnings
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
-from selfloop.data.reading.npy import DAMAGE, read_arrays
+from selfloop.data.reading.npy import DAMAGE, Header, read_arrays, read_headers
 
 LIMIT = 2**33
 """The most pixels' bytes that are read into memory (8 GiB)."""
@@ -25,80 +28,200 @@ LIMIT = 2**33
 _LARGEST = 2**24  # pixels of one picture
 _FILE = 2**28  # bytes of one picture's file
 _CLASSES = 10_000
-_ENDINGS = (".png", ".jpg", ".jpeg")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
+_OTHERS = tuple(
+    f".{kind}"
+    for kind in (
+        *("apng", "avif", "bmp", "cr2", "dib", "dng", "exr", "gif", "hdr", "heic", "heif", "ico", "j2k", "jp2", "jxl"),
+        *("nef", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga", "tif", "tiff", "webp"),
+    )
+)
+"""Pictures too, of kinds that are not read."""
+
+_APART = frozenset(("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"))
+"""Folders that systems make beside the user's, in lower case; those of editors are hidden by a dot."""
 
 
 def read_pictures(path: Path) -> Tensor:
-    """Read all PNG and JPEG files below a folder, or in a zip, in the order of their names.
+    """Read all PNG and JPEG files below a folder, or in a zip, in the order of their names: what a file manager shows.
+
+    Links are followed. What systems and editors put beside pictures is passed over: whatever is hidden, and what is in
+    folders such as __MACOSX and @eaDir. Pictures of other kinds are refused, not passed over.
 
     Returns:
         (N, C, H, W) uint8, C = 1 where all are grey and 3 where all are in colour.
 
     Raises:
-        DataError: there is none, one is damaged or too large, or they differ in size or mode; the message names it.
+        DataError: there is none, one is damaged, too large or of another kind, or they differ in size or in being grey;
+            the message names it.
     """
     members = _of_folder(path) if path.is_dir() else _of_zip(path)
     pictures: list[np.ndarray] = []
-    total = 0
+    total, first = 0, ""
     for name, content in members:
-        picture = decode(content, f"picture {quoted(name)} in {quoted(path)}")
+        picture = decode(content, _named(name, path))
         if pictures and picture.shape != pictures[0].shape:
             raise DataError(
-                f"picture {quoted(name)} in {quoted(path)} has shape {picture.shape} (channels, height, width), "
-                f"the ones before it {pictures[0].shape}: all must be alike"
+                f"{_named(name, path)} has shape {picture.shape} (channels, height, width), and {quoted(first)} "
+                f"{pictures[0].shape}: all must be alike"
             )
+        first = first or name
         total += picture.nbytes
         if total > LIMIT:
             raise DataError(f"{quoted(path)} holds more than {LIMIT >> 30} GiB of pixels")
         pictures.append(picture)
     if not pictures:
-        raise DataError(f"{quoted(path)} holds no {', '.join(_ENDINGS)} file")
+        raise DataError(f"{quoted(path)} holds no {', '.join(_ENDINGS[:3])} file")
     return torch.from_numpy(np.stack(pictures))
 
 
 Member = tuple[str, bytes]
 
 
+def _named(name: str, path: Path) -> str:
+    return f"picture {quoted(name)} in {quoted(path)}"
+
+
+def _is_picture(name: str, path: Path) -> bool:
+    """Whether a file of this name, parts separated by "/", is a picture to read.
+
+    Raises:
+        DataError: it is a picture that is not read.
+    """
+    *folders, own = name.split("/")
+    if any(part.lower() in _APART or _hidden(part) for part in folders) or _hidden(own):
+        return False
+    ending = PurePosixPath(own).suffix.lower()
+    if ending in _OTHERS:
+        raise DataError(f"{_named(name, path)} is neither PNG nor JPEG: convert it, or take it away")
+    return ending in _ENDINGS
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") and part not in (".", "..")
+
+
+def _order(name: str) -> tuple[str, str]:
+    """Return the key by which names are sorted: accents are one character or two, as file systems will."""
+    return unicodedata.normalize("NFC", name), name
+
+
 def _of_folder(path: Path) -> Iterator[Member]:
-    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.suffix.lower() in _ENDINGS}
-    for name, file in sorted(files.items()):
-        if not file.is_file():
-            continue
-        if file.stat().st_size > _FILE:
-            raise DataError(f"picture {quoted(name)} in {quoted(path)} is larger than {_FILE >> 20} MiB")
-        yield name, file.read_bytes()
+    for name in sorted(_files(path), key=_order):
+        file, what = path / name, _named(name, path)
+        try:
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{what} is no regular file")
+            if status.st_size > _FILE:
+                raise DataError(f"{what} is larger than {_FILE >> 20} MiB")
+            content = file.read_bytes()
+        except OSError as error:
+            link = " (a link that leads nowhere)" if file.is_symlink() else ""
+            raise DataError(f"{what} cannot be read: {error.strerror}{link}") from error
+        yield name, content
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Yield the names of the pictures below a folder, "/" between the parts, in any order."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"folder {quoted(error.filename)} cannot be read: {error.strerror}") from error
+
+    for folder, inner, names in os.walk(path, followlinks=True, onerror=refuse):
+        below = Path(folder).relative_to(path)
+        inner[:] = [name for name in inner if name.lower() not in _APART and not _hidden(name)]
+        for name in inner:
+            _refuse_circle(path, below / name)
+        for name in names:
+            if _is_picture(whole := (below / name).as_posix(), path):
+                yield whole
+
+
+def _refuse_circle(path: Path, folder: Path) -> None:
+    """Refuse a folder that is a link to one that it is in."""
+    here = path / folder
+    if here.is_symlink() and any(here.samefile(above) for above in (path, *(path / p for p in folder.parents))):
+        raise DataError(f"folder {quoted(folder)} in {quoted(path)} is a link to a folder that it lies in")
 
 
 def _of_zip(path: Path) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [i for i in archive.infolist() if Path(i.filename).suffix.lower() in _ENDINGS and not i.is_dir()]
-            for info in sorted(infos, key=lambda i: i.filename):
-                if info.file_size > _FILE:
-                    what = f"picture {quoted(info.filename)} in {quoted(path)}"
-                    raise DataError(f"{what} is larger than {_FILE >> 20} MiB")
-                yield info.filename, archive.read(info)  # of no more bytes than the directory says
+            infos: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                if not info.is_dir() and _is_picture(name := info.filename.replace("\\", "/"), path):
+                    if name in infos:
+                        raise DataError(f"{_named(name, path)} is there twice")
+                    infos[name] = info
+            for name in sorted(infos, key=_order):
+                yield name, _unpacked(archive, infos[name], _named(name, path))
     except DAMAGE as error:
         raise DataError(f"{quoted(path)} is not a zip that can be read: {quoted(error)}") from error
 
 
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> bytes:
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise DataError(f"{what} is a link: pack the picture itself")
+    if info.file_size > _FILE:
+        raise DataError(f"{what} is larger than {_FILE >> 20} MiB")
+    try:
+        return archive.read(info)  # of no more bytes than the directory says
+    except DAMAGE as error:
+        raise DataError(f"{what} cannot be unpacked: {quoted(error)}") from error
+
+
 def decode(content: bytes, what: str) -> np.ndarray:
-    """Return one picture, (C, H, W) uint8; its header's size is checked before its pixels are unpacked."""
+    """Return one picture as a viewer shows it, (C, H, W) uint8, C = 1 where it is grey.
+
+    Its header's size is checked before its pixels are unpacked. It is turned as its orientation tag says; palettes are
+    resolved, and so is an alpha channel by which nothing is transparent.
+
+    Raises:
+        DataError: it is damaged or too large, moves, has transparent pixels, 16 bits or the colours of print.
+    """
     try:
         with _opened(content) as image:
             if image.width * image.height > _LARGEST:
                 raise DataError(f"{what} claims {image.width} × {image.height} pixels, more than {_LARGEST}")
-            if image.mode not in ("L", "RGB"):
-                raise DataError(f"{what} has mode {image.mode}: only grey (L) and colour (RGB) pictures are read")
-            pixels = np.asarray(image)
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise DataError(f"{what} is animated: only still pictures are read")
+            image.load()
+            pixels = np.asarray(_shown(_upright(image, what), what))
     except (*DAMAGE, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{what} is damaged, or neither PNG nor JPEG") from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def _shown(image: Image.Image, what: str) -> Image.Image:
+    """Return a picture in grey (L) or colour (RGB)."""
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        kinds = "8 bits a level, in grey, in colour or by a palette"
+        raise DataError(f"{what} has mode {image.mode}: only pictures of {kinds} are read")
+    grey = image.mode in ("1", "L", "LA")
+    if image.has_transparency_data:
+        alpha = image.convert("LA" if grey else "RGBA")
+        if np.asarray(alpha)[..., -1].min() < 255:
+            raise DataError(f"{what} has transparent pixels: lay it on a background")
+        image = alpha
+    mode = "L" if grey else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _upright(image: Image.Image, what: str) -> Image.Image:
+    """Return a picture turned as its orientation tag says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags other than the orientation that are damaged
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow lets what its reader of TIFF stumbles over through
+        raise DataError(f"{what} has a damaged EXIF header, so that it is not known which way is up") from error
+
+
 def _opened(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this module's own limit is lower
+        # Of a size below which this module's own limit is, and of tags that are damaged.
+        warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
 
 
@@ -115,20 +238,37 @@ def channels_first(x: np.ndarray, what: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
 
 
-def read_images(path: Path) -> Tensor | None:
-    """Return the images of an NPY file, or an NPZ of one array, as (N, C, H, W); None where it holds something else.
+def read_images(path: Path, key: str | None = None) -> Tensor | None:
+    """Return the images of an NPY or NPZ file as (N, C, H, W); None where there are none.
+
+    Args:
+        path: of the file; in an NPZ there may be labels, statistics and the like beside the images.
+        key: the name of the array in an NPZ; None is that of the only one that holds images.
 
     Raises:
-        DataError: it holds more than the limit.
+        DataError: it holds more than the limit, several arrays of images, or none of that name.
     """
     try:
-        arrays = read_arrays(path, LIMIT)
+        headers = read_headers(path)
+        names = [name for name, header in headers.items() if _are_images(header)]
+        if key is not None and key not in names:
+            there = f"there are {', '.join(map(quoted, names))}" if names else "there is none"
+            raise DataError(f"{quoted(path)} has no array of uint8 images that is called {quoted(key)}: {there}")
+        if key is None and len(names) > 1:
+            found = ", ".join(map(quoted, names))
+            raise DataError(
+                f"{quoted(path)} holds several arrays of images, {found}: say which by data.key, or save it alone"
+            )
+        if not names:
+            return None  # the reader of tables says what is wrong with it
+        name = names[0] if key is None else key
+        return channels_first(read_arrays(path, LIMIT, (name,))[name], quoted(path))
     except DAMAGE:
-        return None  # the reader of tables says what is wrong with it
-    first = next(iter(arrays.values()), np.empty(0))
-    if len(arrays) != 1 or first.dtype != np.uint8 or first.ndim < 3:
         return None
-    return channels_first(first, quoted(path))
+
+
+def _are_images(header: Header) -> bool:
+    return header.dtype == np.uint8 and len(header.shape) >= 3
 
 
 def labelled_images(source: str) -> tuple[Tensor, Tensor]:
@@ -147,7 +287,7 @@ def labelled_images(source: str) -> tuple[Tensor, Tensor]:
         pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
         return torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(digits.target.astype(np.int64))
     try:
-        if not source.endswith(".npz"):
+        if not source.lower().endswith(".npz"):
             raise ValueError("the ending is not .npz")
         arrays = read_arrays(Path(source), LIMIT, ("x", "y"))
     except DAMAGE as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted, said
-from selfloop.data.reading.tables import Rows, refuse_bad_values
-
-_EXACT = 2**53
-"""The largest whole number up to which float64 tells all of them apart."""
+from selfloop.data.reading.exact import EXACT, refuse_rounded, rounded
+from selfloop.data.reading.tables import Rows, refuse_bad_values, refuse_repeated, without_index
 
 _WANTED = "rows of numbers are (N, d), images uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
 
@@ -87,11 +84,13 @@ def _images(x: np.ndarray, source: str, least: int) -> Tensor:
 def _of_numbers(x: np.ndarray, source: str, columns: Sequence[str] | None) -> Rows:
     names = [f"x{i}" for i in range(x.shape[1])] if columns is None else [*columns]
     if x.dtype.kind not in "iuf":
+        if x.dtype.kind == "O" and _beyond(x.flat):
+            raise rounded(source)
         raise DataError(f"{source} holds {x.dtype}, not numbers: give whole numbers or floats")
     if len(names) != x.shape[1]:
         raise DataError(f"{source} has {x.shape[1]} columns, and columns names {len(names)}")
     for name, column in zip(names, x.T, strict=True):
-        _refuse_rounded(column, f"{source}, column {quoted(name)}")
+        refuse_rounded(column, f"{source}, column {quoted(name)}")
     with np.errstate(over="ignore"):  # of long doubles, which are then infinite, and refused
         return Rows(names, np.array(x, dtype=np.float64, order="C"))
 
@@ -114,23 +113,24 @@ def _of_series(x: Any, source: str) -> np.ndarray:
         if kind not in "iuf":
             raise TypeError
         if kind in "iu":
-            _refuse_rounded(x.dropna().to_numpy(dtype=np.int64 if kind == "i" else np.uint64), source)
+            refuse_rounded(x.dropna().to_numpy(dtype=np.int64 if kind == "i" else np.uint64), source)
         return np.asarray(x.to_numpy(dtype=np.float64, na_value=np.nan))
     except (TypeError, ValueError) as error:
+        if kind == "O" and _beyond(x):
+            raise rounded(source) from error
         raise DataError(f"{source} is not numeric but {quoted(x.dtype)}; leave it out") from error
 
 
-def _refuse_rounded(x: np.ndarray, source: str) -> None:
-    """Refuse whole numbers (N,) that float64 rounds."""
-    if x.dtype.kind in "iu" and len(x) and (int(x.max()) > _EXACT or int(x.min()) < -_EXACT):
-        raise DataError(f"{source} holds whole numbers beyond 2^53, which float64 rounds; subtract a constant")
+def _beyond(objects: Iterable[Any]) -> bool:
+    """Whether these are Python's whole numbers, and such that NumPy and pandas hold them as objects."""
+    there = [*objects]
+    return all(isinstance(each, int) for each in there) and any(abs(each) > EXACT for each in there)
 
 
 def _checked(rows: Rows, source: str, least: int) -> Rows:
-    names = rows.columns
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{source}: column {quoted(twice[0])} is named twice; names must differ")
-    if not all(isinstance(name, str) and name for name in names):
+    if not all(isinstance(name, str) and name for name in rows.columns):
         raise DataError(f"{source}: a column has no name; name it")
+    refuse_repeated(rows.columns, f"{source}: column {{}} is named twice; names must differ")
+    rows = without_index(rows, source)
     refuse_bad_values(rows, source, least)
     return rows

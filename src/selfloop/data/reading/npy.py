@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Container
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -17,23 +19,45 @@ DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""
 
 
+_LONGEST = 10_000  # bytes of a header, as many as NumPy itself trusts
+
+
 class UnknownVersion(ValueError):
     """The version of NumPy's format is not one that plain arrays have; its only argument is that version."""
 
 
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+class Header(NamedTuple):
+    """What an array's file says of it."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+
+def read_header(file: IO[bytes]) -> Header:
     """Read the shape, whether it is in Fortran's order, and the dtype; the file stands at its beginning.
 
     Raises:
         UnknownVersion: it is neither 1.0 nor 2.0; 3.0 has named fields.
-        ValueError: there is no such header.
+        ValueError: there is no such header, or one of an absurd length or shape.
     """
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise UnknownVersion(version)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(file)
-    return shape, fortran, dtype
+    width = 2 if version == (1, 0) else 4
+    length = file.read(width)
+    if len(length) < width or (count := int.from_bytes(length, "little")) > _LONGEST:
+        raise ValueError("there is no header, or one too long")
+    parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers written by Python 2
+            found = Header(*parse(io.BytesIO(length + file.read(count))))
+    except Exception as error:  # NumPy lets what Python's own parser stumbles over through
+        raise ValueError("the header is damaged") from error
+    if any(isinstance(side, bool) or side < 0 for side in found.shape):
+        raise ValueError(f"a side of {found.shape} is negative")
+    return found
 
 
 def read_npy(file: IO[bytes], size: int) -> np.ndarray:
@@ -50,6 +74,23 @@ def read_npy(file: IO[bytes], size: int) -> np.ndarray:
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
+def read_headers(path: Path) -> dict[str, Header]:
+    """Read the headers of the arrays in an NPZ, by name, or of that in an NPY, under the name "".
+
+    Raises:
+        ValueError, …: out of :data:`DAMAGE`.
+    """
+    if path.suffix.lower() != ".npz":
+        with path.open("rb") as file:
+            return {"": read_header(file)}
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for name, info in _members(archive).items():
+            with archive.open(info) as member:
+                found[name] = read_header(member)
+    return found
+
+
 def read_arrays(path: Path, limit: int, names: Container[str] | None = None) -> dict[str, np.ndarray]:
     """Read the arrays in an NPZ, by name and only those of ``names``, or in an NPY, under the name "".
 
@@ -63,12 +104,20 @@ def read_arrays(path: Path, limit: int, names: Container[str] | None = None) -> 
             return {"": read_npy(file, path.stat().st_size)}
     found = {}
     with zipfile.ZipFile(path) as archive:
-        _bounded(sum(info.file_size for info in archive.infolist()), limit, path)
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if names is None or name in names:
-                with archive.open(info) as member:
-                    found[name] = read_npy(member, info.file_size)
+        wanted = {name: info for name, info in _members(archive).items() if names is None or name in names}
+        _bounded(sum(info.file_size for info in wanted.values()), limit, path)
+        for name, info in wanted.items():
+            with archive.open(info) as member:
+                found[name] = read_npy(member, info.file_size)
+    return found
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if found.setdefault(name, info) is not info:
+            raise ValueError(f"array {name!r} is there twice")
     return found
 
 

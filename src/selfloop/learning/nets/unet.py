@@ -67,7 +67,8 @@ def evaluate(
     Args:
         params: leaves named as in ``unet.shapes``, leading with R.
         unet: the settings that they were made for.
-        x: (R, B, C, H, W) images; each level but the last halves H and W.
+        x: (R, B, C, H, W) images; each level but the last halves H and W, which zeros below and to the right make up
+            to the next number that can be halved so often, and which are cut away again.
         t: times or noise labels, (R, B), or (R, 1) where all images of a copy share one.
         labels: (R, B, labels) class vectors, one-hot for a known class; None is the zero vector, which knows none.
         augment: (R, B, augment) what was done to the images; None if nothing was.
@@ -80,6 +81,8 @@ def evaluate(
         ValueError: an input does not fit the settings.
     """
     _check(unet, x, t, labels, augment)
+    height, width = x.shape[3:]
+    x = padded(x, len(unet.multipliers) - 1)
     copies = {name: leaf.unbind() for name, leaf in params.items()}
     out = []
     for r in range(len(x)):
@@ -87,16 +90,25 @@ def evaluate(
         told = [None if given is None else given[r] for given in (labels, augment)]
         embedding = _embed(copy, unet, t[r], *told)
         out.append(_way(copy, unet, x[r], embedding, dropout[r] if dropout else None))
-    return torch.stack(out)
+    return torch.stack(out)[..., :height, :width]
+
+
+def whole(side: int, halvings: int) -> int:
+    """Return the next number from ``side`` on that can be halved so often."""
+    return side + -side % (1 << halvings)
+
+
+def padded(x: Tensor, halvings: int) -> Tensor:
+    """Return images (…, H, W) with zeros below and to the right, so that both sides can be halved so often."""
+    height, width = x.shape[-2:]
+    below, right = whole(height, halvings) - height, whole(width, halvings) - width
+    return F.pad(x, (0, right, 0, below)) if below or right else x
 
 
 def _check(unet: UNet, x: Tensor, t: Tensor, labels: Tensor | None, augment: Tensor | None) -> None:
-    copies, images, channels, *pixels = x.shape
-    halvings = len(unet.multipliers) - 1
+    copies, images, channels, *_ = x.shape
     if channels != unet.image_channels:
         raise ValueError(f"images have {channels} channels, and the network reads {unet.image_channels}")
-    if any(side % 2**halvings for side in pixels):
-        raise ValueError(f"images of {pixels[0]}×{pixels[1]} pixels cannot be halved {halvings} times")
     if t.shape not in ((copies, images), (copies, 1)):
         raise ValueError(f"times have shape {tuple(t.shape)}, and there are {copies} copies of {images} images")
     for name, given, width in (("labels", labels, unet.labels), ("augment", augment, unet.augment)):

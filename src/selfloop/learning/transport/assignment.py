@@ -7,6 +7,10 @@ assignment problems", Computing 38, 1987) are exact from any prices, and few and
 runs on costs rounded to integers, is cut off early, and hands over nothing but its prices and those pairs that are
 optimal under them to the last bit; the paths run in float64 on the given numbers.
 
+Prices as large as a far entry round away what small entries differ by. So where they are that large beside the total
+found, the problem is solved again without what no better permutation can use: of costs above their row's least, those
+greater than all of the found permutation's together.
+
 Both are scans for the least entry of a row, and LLVM vectorises the least of integers but not of floats. Hence two
 encodings: the auction carries a column's number in the low bits of its cost, and the paths compare floats by their
 bits. Neither needs fastmath. Loops stand where array expressions could: those take numba seconds to compile.
@@ -38,6 +42,8 @@ _CLIP = 32.0  # more than so many means are beyond the auction's integers
 _NONE = np.int32(2**31 - 1)
 _MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float but the sign
 _NOT_FINITE = -2
+_ROUNDING = 2.0**-53
+_GAP = 1e-12  # of the total
 _INFINITE = np.int64(0x7FF0000000000000)  # the bits of +inf
 
 
@@ -48,9 +54,9 @@ def assignment(cost: NDArray[Any]) -> Indices: ...
 def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
     """Return the permutations of least total cost.
 
-    They are exact: no other total is smaller by more than the rounding of float64. Which of several optimal
-    permutations is returned depends on the problem alone, not on its neighbours in the batch nor on the threads that
-    share it (``torch.get_num_threads()``).
+    They are exact: no other total is smaller by more than the rounding of a sum of its own entries, however large those
+    are that it leaves out. Which of several optimal permutations is returned depends on the problem alone, not on its
+    neighbours in the batch nor on the threads that share it (``torch.get_num_threads()``).
 
     Args:
         cost: (n, n) or (batch, n, n) float32 or float64 on the CPU, of any sign and strides.
@@ -119,6 +125,30 @@ def squared_differences(a: Doubles, b: Doubles, out: Doubles) -> None:
                 out[i, j] += difference * difference
 
 
+@njit(cache=True, nogil=True)
+def cancelled_differences(
+    a: Doubles, b: Doubles, a_square: Doubles, b_square: Doubles, share: float, out: Doubles
+) -> None:
+    """Write from differences those squared distances that cancelled in a formula.
+
+    Args:
+        a: points (n, d).
+        b: points (m, d).
+        a_square: their squared lengths (n,) in the formula.
+        b_square: likewise (m,).
+        share: of the sum of the two, below which a distance is computed again.
+        out: the distances (n, m), as ``‖a‖² + ‖b‖² − 2 a·b``.
+    """
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            if not out[i, j] >= share * (a_square[i] + b_square[j]):
+                square = 0.0
+                for k in range(a.shape[1]):
+                    difference = a[i, k] - b[j, k]
+                    square += difference * difference
+                out[i, j] = square
+
+
 def _solve_in_threads(c: Doubles, col: Indices) -> None:
     """Share the batch among as many threads as torch may use; a problem's answer does not depend on which solves it."""
     epsilons, threads = np.array(_EPSILONS), min(get_num_threads(), len(c))
@@ -146,6 +176,17 @@ def _solve(c: Doubles, epsilons: Doubles, col: Indices) -> None:
         problem = _scaled(c[b], peak) if peak > 1e290 or 0.0 < peak < 1e-290 else c[b]
         _auction(problem, epsilons, q, row, v)
         _augment(problem, row, v, col[b])
+        while _doubtful(problem, v, col[b]):
+            excess = _excess(problem, col[b])
+            if not excess > 0.0:  # no row has less to offer
+                break
+            problem, kept = _near(problem, excess), col[b].copy()
+            before = _excess(problem, kept)
+            _auction(problem, epsilons, q, row, v)
+            _augment(problem, row, v, col[b])
+            if not _excess(problem, col[b]) < before:
+                col[b] = kept
+                break
 
 
 @njit
@@ -167,6 +208,44 @@ def _scaled(c: Doubles, peak: float) -> Doubles:
         for j in range(c.shape[1]):
             scaled[i, j] = math.ldexp(c[i, j], -exponent)
     return scaled
+
+
+@njit
+def _doubtful(c: Doubles, v: Doubles, col: Indices) -> bool:
+    """Whether duals are so large beside the total that their rounding may have cost some of it.
+
+    The sum of the reduced costs of n pairs is wrong by n · max(|u|, |v|) roundings, u the duals of rows, for each of
+    the paths by which a dual has moved: dozens.
+    """
+    n, total, largest = v.size, 0.0, 0.0
+    for i in range(n):
+        entry = c[i, col[i]]
+        total += abs(entry)
+        largest = max(largest, abs(v[i]), abs(entry - v[col[i]]))
+    return n * largest * _ROUNDING > _GAP * total
+
+
+@njit
+def _excess(c: Doubles, col: Indices) -> float:
+    """Return the sum of what the matched entries are above the least of their rows, none of which cancels."""
+    total = 0.0
+    for i in range(col.size):
+        total += c[i, col[i]] - c[i].min()
+    return total
+
+
+@njit
+def _near(c: Doubles, excess: float) -> Doubles:
+    """Return costs above the least of their rows, those of twice ``excess`` and more made that, over a power of two.
+
+    A permutation whose excess is less has no such entry, and keeps its excess but for the scale.
+    """
+    exponent, near = math.frexp(excess)[1], np.empty_like(c)
+    for i in range(c.shape[0]):
+        least = c[i].min()
+        for j in range(c.shape[1]):
+            near[i, j] = math.ldexp(min(c[i, j] - least, 2.0 * excess), -exponent)
+    return near
 
 
 @njit

@@ -6,18 +6,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.learning.transport.assignment import assign_points, assignment, squared_differences
+from selfloop.learning.transport.assignment import (
+    assign_points,
+    assignment,
+    cancelled_differences,
+    squared_differences,
+)
 
 __all__ = ["assignment", "optimal_pairs", "squared_distances"]
 
 _FEW = 16  # dimensions up to which differences are quicker than a matrix product
+_CANCELLED = 1e-6  # of ‖a‖² + ‖b‖²: what is less than that of a product has lost six digits
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return ‖a_i − b_j‖² as (n, m) float64 from (n, d) and (m, d) on the CPU.
 
-    In few dimensions from the differences, so that a point is at distance 0 from itself; else by a matrix product of
-    the centred points, so that clouds far from the origin lose no digits to cancellation.
+    In few dimensions from the differences; else by a matrix product of the centred points, and from the differences
+    where the product cancels. So a point is at distance 0 from itself, and no distance has lost more than the last six
+    of its digits, wherever the points are.
     """
     a, b = a.double(), b.double()
     if a.shape[1] <= _FEW:
@@ -25,9 +32,13 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
         squared_differences(a.contiguous().numpy(), b.T.contiguous().numpy(), out)
         return torch.from_numpy(out)
     centre = b.mean(0)
-    a, b = a - centre, b - centre
-    square = torch.addmm((b * b).sum(1), a, b.T, alpha=-2)
-    return square.add_((a * a).sum(1, keepdim=True)).clamp_min_(0)
+    x, y = a - centre, b - centre
+    x_square, y_square = (x * x).sum(1), (y * y).sum(1)
+    square = torch.addmm(y_square, x, y.T, alpha=-2).add_(x_square.unsqueeze(1))
+    # From the points as they are: the centred ones are rounded where the centre is far from them.
+    points = (a.contiguous().numpy(), b.contiguous().numpy())
+    cancelled_differences(*points, x_square.numpy(), y_square.numpy(), _CANCELLED, square.numpy())
+    return square
 
 
 def optimal_pairs(noise: Tensor, data: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,9 @@ class PrecisionGaussian:
         rows, columns = torch.tril_indices(d, d)
         basis = torch.zeros(len(rows), d, d, dtype=torch.float64)
         k = torch.arange(len(rows))
-        basis[k, rows, columns] = basis[k, columns, rows] = torch.where(rows == columns, 1.0, 0.5**0.5).double()
+        basis[k, rows, columns] = basis[k, columns, rows] = torch.where(
+            rows == columns, 1, torch.tensor(0.5).double().sqrt()
+        )
         self._d, self._basis = d, basis
 
     def pack(self, mean: Tensor, covariance: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from selfloop.theory.bounds import total_error
 from selfloop.theory.checks import verify_local
 from selfloop.theory.checks.check import LIMIT, Check
 from selfloop.theory.gaussian import alpha, log_variance_walk, mean_drift, mixed_errors
@@ -115,7 +116,7 @@ def _mixtures() -> Iterator[Check]:
 
 
 def _memory() -> Iterator[Check]:
-    """What is left of an error after one retraining is λ/(1 + λ) of it; so errors of size s settle at s/√(1 − ρ²)."""
+    """What is left of an error after one retraining is λ/(1 + λ) of it; what errors add up to, in one and in all."""
     n = 20
     for lam in (0.5, 1.0, 9.0):
         settled = 12 if lam < 2 else 60
@@ -135,9 +136,19 @@ def _memory() -> Iterator[Check]:
         measured = float(np.square(after).mean() / np.square(noise).mean())
         spread = measured * math.sqrt(4 / len(after) / (1 - rate**2))
         yield Check(
-            statement=f"amplification squared 1/(1 − ρ²), λ = {lam:g}",
+            statement=f"settled variance over a retraining's own, 1/(1 − ρ²), λ = {lam:g}",
             source="Theorem 2, linear noise",
             predicted=1 / (1 - rate**2),
             measured=measured,
             error=spread,
+        )
+        rows = 1000  # the statement is of first order in 1/n
+        *_, last = _simulated(rows, settled, lam=lam)
+        measured, error = _mean(rows * last.mean[:, 0] ** 2)
+        yield Check(
+            statement=f"total variance of the mean over that of real data alone, λ = {lam:g}",
+            source="(1 + 3λ)/(1 + 2λ)",
+            predicted=total_error(lam) ** 2,
+            measured=measured,
+            error=error,
         )
