@@ -1,1 +1,1 @@
-"""Studies whose results the documentation shows: what they compute from finished runs, and the tables they print."""
+"""Studies whose results the documentation shows: what they compute or simulate, and the tables they print."""

@@ -4,8 +4,9 @@
 deviations at n = 25 and K at n = 100, 200 times, and holds the bound for n = 50 and n = 1600 against the distribution
 that the deviations were drawn of, at the levels that Theorem 2 asks for at t = 1, 12 and 100 for δ = 5 %:
 
-- exceeded: how often a new deviation is above the bound, over the level; at most 1 is as promised. The larger of both n.
-- looseness: the bound at t = 12 over the true quantile, the median over the fits and the larger of both n.
+- exceeded: how often a new deviation is above the bound, over the level, the larger of both n: at most 1 is as
+  promised;
+- looseness: the bound at t = 12 over the true quantile, the median over the fits and the larger of both n;
 - a, b: medians; "b up to" is the largest.
 """
 

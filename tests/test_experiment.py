@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfloop.arms import arms, stacks
+from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
 from selfloop.core.recipes import recipes
 from selfloop.experiment import Experiment
@@ -197,7 +198,6 @@ def test_junk_gives_an_experiment_or_one_line(key: str, value: Any) -> None:
     [
         ("fig4-small", "data.name=eight_gaussians", ["data.scale=3", "data.n=1e2"]),
         ("fig4-small", "generator.name=mixture", ["generator.components=3", "generator.floor=1e-3"]),
-        ("fig4-small", "mixing.name=augment", ["mixing.lam=.5e0"]),
         ("digits-edm-small", "features.name=torchscript", ["features.path=x.pt"]),
         ("fig4-small", "data.name=table", ["data.path=t.csv"]),
     ],
@@ -253,3 +253,20 @@ def test_a_file_that_has_no_end_is_read_no_further_than_the_limit() -> None:
         pytest.skip("no /dev/zero")
     with pytest.raises(ConfigError, match=r"longer than|no recipe or file"):
         Experiment.load("/dev/zero")
+
+
+def test_a_setting_that_the_grid_varies_is_not_set_in_vain() -> None:
+    with pytest.raises(ConfigError, match=r"mixing.lam is what the grid varies: set grid.mixing.lam=\["):
+        build().override("mixing.lam=3")
+    assert build().override("mixing.lam=3", "grid={}").mixing.lam == 3
+    assert build().override("grid.mixing.lam=[3]").grid == {"mixing.lam": [3]}
+
+
+def test_a_regime_that_needs_fresh_rows_says_what_sets_them_aside() -> None:
+    class Fresh(Augment):
+        name: Literal["fresh_in_a_test"] = "fresh_in_a_test"
+        needs: ClassVar[frozenset[Capability]] = frozenset(("fresh",))
+
+    settings = PLAIN | {"data": {"name": "digits"}, "mixing": Fresh(), "grid": {}}
+    with pytest.raises(ConfigError, match=r"needs fresh rows, which data digits does not have: set data.fresh_rows"):
+        Experiment.build(settings)

@@ -29,6 +29,7 @@ LAYERS = (
     "experiment",
     "arms",
     "cost",
+    "measures",
     "environment",
     "trackers",
     "loop",

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selfloop import Experiment, Run, run
+from selfloop import DataError, Experiment, Run, run
 from selfloop.cli.main import main
 from selfloop.core.paths import expanded
 from selfloop.data import Table
 from selfloop.features.base import cache
 from selfloop.features.classifier import Classifier
+from selfloop.interop import read_checkpoint
 from selfloop.trackers.lines import Lines
 
 ROWS = np.random.default_rng(0).normal(size=(40, 2))
@@ -79,12 +80,10 @@ def test_commands(home: Path, selfloop: Call) -> None:
     assert not [*Path.cwd().iterdir()]
 
 
-def test_checkpoints_of_others(home: Path, selfloop: Call) -> None:
-    import torch
-
-    torch.save({"net_model": {"weight": torch.zeros(2, 2)}}, home / "net.pt")
-    selfloop("import", "~/net.pt", "--out", "~/networks")
-    assert [*(home / "networks").iterdir()]
+def test_checkpoints_of_others(home: Path) -> None:
+    (home / "no.pt").write_text("none")
+    with pytest.raises(DataError, match=r"^((?!does not exist).)*$"):
+        read_checkpoint("~/no.pt")
 
 
 def test_settings(home: Path) -> None:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from selfloop.arms import Arm, arms, stacks
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
 from selfloop.core.memory import refuse_beyond_memory
-from selfloop.core.samples import State
-from selfloop.core.streams import Streams
+from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
-from selfloop.generators.base import GENERATORS, Generator
+from selfloop.generators.base import GENERATORS, Generator, Sampler
 from selfloop.learning.nets.architecture import UNet
 from selfloop.mixing.base import draws
 
@@ -34,13 +31,15 @@ def refuse_excess(experiment: Experiment, extent: Extent) -> None:
     """Refuse an experiment that takes more memory than there is, or steps without end.
 
     Raises:
-        ConfigError: with what would take how much, or where the generator does not go with the shape of the events.
+        ConfigError: with what would take how much, where the generator does not go with the shape of the events, or
+            where the settings are more than will be read again.
     """
+    from_yaml(experiment.yaml(), "what would be recorded of the settings")
     seen: set[tuple[object, ...]] = set()
     for members in stacks(arms(experiment)):
         event, n = extent(members[0])
         most = max(draws(arm.experiment.mixing, 1, n) for arm in members)
-        key = (members[0].experiment.generator, event, n, most, len(members))
+        key = (str(GENERATORS.plain(members[0].experiment.generator)), event, n, most, len(members))
         if key not in seen:
             seen.add(key)
             _refuse_stack(members, event, n, most)
@@ -56,7 +55,7 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of shape {event} {of} in a generation")
     state = _state_size(generator, event)
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
-    step = generator.step_size(event, n) if hasattr(generator, "step_size") else 0
+    step = generator.step_size(event, n) if isinstance(generator, Sampler) else 0
     refuse_beyond_memory(many * step, f"generator {name}: a step of its fit {of}")
     refuse_beyond_memory(many * (row * (n + most) + state), f"generator {name}: rows, samples and weights {of}")
     batch = getattr(generator, "batch_size", None)
@@ -70,29 +69,14 @@ def _refuse_endless(steps: int) -> None:
         raise ConfigError(f"budget: a fit would take {steps:.6g} gradient steps, more than {_MOST_STEPS:.0e}")
 
 
-class _Shapes(Streams):
-    """Streams that say how much is drawn, and draw nothing."""
-
-    def normal(self, purpose: str, shape: Sequence[int], index: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty((len(self.seeds), *shape), dtype=dtype, device="meta")
-
-    def uniform(self, purpose: str, shape: Sequence[int], index: int = 0) -> Tensor:
-        return torch.empty((len(self.seeds), *shape), device="meta")
-
-    def integers(self, purpose: str, high: int, shape: Sequence[int], index: int = 0) -> Tensor:
-        return torch.empty((len(self.seeds), *shape), dtype=torch.int64, device="meta")
-
-
 def _state_size(generator: Generator, event: tuple[int, ...]) -> int:
-    """Return the bytes of one arm's state; 0 where that is known only once it is made."""
-    if not getattr(generator, "sized", False) or generator.starts_from is not None:
-        return 0
+    """Return the bytes of one arm's state at least.
+
+    Raises:
+        ConfigError: the generator has no model of events of this shape.
+    """
     try:
-        with torch.device("meta"):
-            state: State = generator.init(event, _Shapes((0,)))
-    except (ValueError, RuntimeError) as error:
-        if "overflow" in str(error):  # torch counts in 64 bits
-            return 2**63
+        return generator.state_size(event) if isinstance(generator, Sampler) else 0
+    except ValueError as error:
         what = one_line(error, UNet) if isinstance(error, ValidationError) else said(error)
         raise ConfigError(f"generator {GENERATORS.name_of(generator)} does not fit events {event}: {what}") from error
-    return sum(leaf.numel() * leaf.element_size() for leaf in state.values())

@@ -4,35 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from selfloop.arms import arms
+from selfloop.arms import Arm, arms
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES
 from selfloop.cost import refuse_excess
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
+from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
 from selfloop.metrics.base import METRICS
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
 _MEMBERS = ("data", "generator", "mixing", "features")
 
 
-def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
-    """Return what results depend on, as JSON takes it, and what the run keeps of its real data.
+@dataclass(frozen=True)
+class Prepared:
+    """What a run begins with.
+
+    Attributes:
+        experiment: with metrics that suit the data, where none were named.
+        environment: what results depend on, as JSON takes it.
+        real: what the run keeps of its real data.
+        words: what there is to say, "" if nothing.
+    """
+
+    experiment: Experiment
+    environment: dict[str, Any]
+    real: RealRows
+    words: str
+
+
+def prepared(experiment: Experiment) -> Prepared:
+    """Return what a run of an experiment begins with.
 
     Raises:
-        DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded.
-        ConfigError: a library that the generator needs is not installed, code is not here, or it would take
-            more memory than there is.
+        DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded, or it looks
+            at other events.
+        ConfigError: a library that the generator needs is not installed, code is not here, it would take more memory
+            than there is, or a metric would, or has too few rows.
     """
-    real = _real(experiment)
-    kept = {arm.data_key: real.of(arm.data_key) for arm in arms(experiment)}
+    members = arms(experiment)
+    real = _real(members)
+    kept = {arm.data_key: real.of(arm.data_key) for arm in members}
     refuse_excess(experiment, lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n))
+    sizes = sizes_of(members, real)
+    experiment, words = suited(experiment, sizes)
+    refuse_unmeasurable(experiment.metrics, sizes)
+    refuse_unseen(members, real)
+    return Prepared(experiment, _environment(experiment, members), real, words)
+
+
+def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -43,21 +71,25 @@ def environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
         "checkpoint": _checkpoint(experiment),
         "code": _code(experiment),
         "imports": dict(IMPORTED),
-        "arms": [[arm.plain, arm.seed] for arm in arms(experiment)],
-    }, real
+        "arms": [[arm.plain, arm.seed] for arm in members],
+    }
 
 
-def complete_environment(experiment: Experiment) -> tuple[dict[str, Any], RealRows]:
-    """Return the environment, or name in one error all that it lacks: files are fetched together."""
+def prepared_or_lacking(experiment: Experiment) -> Prepared:
+    """Return what a run begins with, or name in one error all that it lacks: files are fetched together."""
     try:
-        return environment(experiment)
+        return prepared(experiment)
     except DataError as error:
         raise DataError("; ".join(missing(experiment)) or str(error)) from error
 
 
 def missing(experiment: Experiment) -> list[str]:
     """Return, a line each, what a run of an experiment would refuse to begin without."""
-    needs: tuple[Callable[[Experiment], object], ...] = (_real, lambda e: e.features.key(), _checkpoint)
+    needs: tuple[Callable[[Experiment], object], ...] = (
+        lambda e: _real(arms(e)),
+        lambda e: e.features.key(),
+        _checkpoint,
+    )
     found = []
     for need in needs:
         try:
@@ -67,8 +99,8 @@ def missing(experiment: Experiment) -> list[str]:
     return found
 
 
-def _real(experiment: Experiment) -> RealRows:
-    return RealRows.gather((arm.data_key, arm.experiment.data, arm.seed) for arm in arms(experiment))
+def _real(members: Iterable[Arm]) -> RealRows:
+    return RealRows.gather((arm.data_key, arm.experiment.data, arm.seed) for arm in members)
 
 
 def _version(name: str) -> str:

@@ -77,7 +77,8 @@ class Experiment(Frozen):
         latents: draw new latents for every generation ("fresh") or use the same ones in all ("common").
         seeds: how many repetitions (0, 1, …), or which.
         grid: dotted keys of this experiment and the values to try; arms are all combinations, times the seeds.
-        metrics: names out of ``selfloop.metrics.METRICS``.
+        metrics: names out of ``selfloop.metrics.METRICS``; those of the default that would take more than a gibibyte
+            for the rows that there are give way, where a run begins, to ones that take less.
         features: what the metrics look at, rows as they are or a network's features of images.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
@@ -115,6 +116,15 @@ class Experiment(Frozen):
     def model_post_init(self, context: Any) -> None:
         """Remember whether members may be absent."""
         self._reading = bool((context or {}).get(ABSENT))
+
+    @property
+    def names_metrics(self) -> bool:
+        """Whether the metrics were named, and are not the default."""
+        return "metrics" in self.model_fields_set
+
+    def with_metrics(self, names: list[str]) -> Experiment:
+        """Return the experiment with these metrics named."""
+        return self.model_copy(update={"metrics": names})
 
     @field_validator("metrics")
     @classmethod
@@ -158,7 +168,10 @@ class Experiment(Frozen):
         for who, needs in self._needs():
             for need in sorted(needs - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
-                raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have")
+                advice = (
+                    ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
+                )
+                raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
@@ -219,9 +232,15 @@ class Experiment(Frozen):
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
         settings = self.model_dump()
-        for key, value in read_assignments(assignments):
+        metrics, found = settings["metrics"], read_assignments(assignments)
+        for key, value in found:
             assign(settings, key, value, _NAMED)
-        return self.build(settings)
+        if settings["metrics"] is metrics and not self.names_metrics:
+            del settings["metrics"]
+        experiment = self.build(settings)
+        if varied := [key for key, _ in found if key in experiment.grid]:
+            raise ConfigError(f"{varied[0]} is what the grid varies: set grid.{varied[0]}=[…], or grid={{}} too")
+        return experiment
 
     def yaml(self) -> str:
         """Return the resolved settings as YAML that :meth:`parse` reads back to an equal experiment."""

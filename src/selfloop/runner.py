@@ -28,7 +28,7 @@ from selfloop.engines.device import Device
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
-from selfloop.environment import complete_environment
+from selfloop.environment import prepared_or_lacking
 from selfloop.experiment import FREE, GROWING, Experiment
 from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
@@ -95,6 +95,7 @@ def run(
     team: Team | None = None,
     save_every: float = 600.0,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Iterator[Generation]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
@@ -110,6 +111,7 @@ def run(
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
+        notice: called with a line on what was chosen because nobody had named it.
 
     Raises:
         ConfigError, DataError: the experiment cannot be run, or not by several devices; nothing is written.
@@ -125,14 +127,20 @@ def run(
             name = GENERATORS.name_of(experiment.generator)
             raise ConfigError(f"several devices share {what}, not those of generator {name}")
         with disk_errors(out):
+            experiment = _as_there(experiment, out)
             if _nothing_to_do(experiment, out):
                 return
-        environment, real = complete_environment(experiment)
+        begun = prepared_or_lacking(experiment)
+        experiment, environment, real = begun.experiment, begun.environment, begun.real
+        if begun.words and notice is not None:
+            notice(begun.words)
         with disk_errors(out):
             check(out, experiment, environment, real)
             _can_be_measured(experiment, out)
         code, session = b"" if chosen.here else own_code(), uuid.uuid4().hex
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
+            if begun.words:
+                writer.log(begun.words)
             _measure_anew(writer, session)
             generations = _generations(writer, chosen, team, save_every, code, session, progress)
             yield from _tracked(writer, trackers, generations)
@@ -154,6 +162,13 @@ def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[
         for failure in tracking.failures:
             writer.log(failure)
             warnings.warn(failure, stacklevel=2)
+
+
+def _as_there(experiment: Experiment, out: Path) -> Experiment:
+    """Return an experiment that names no metrics with those of the run in the directory, if there is one."""
+    if experiment.names_metrics or not (out / "experiment.yaml").exists():
+        return experiment
+    return experiment.with_metrics(Run.open(out).experiment.metrics)
 
 
 def _nothing_to_do(experiment: Experiment, out: Path) -> bool:

@@ -37,3 +37,12 @@ def test_a_changed_file_is_refused(copied):
     path.write_bytes(content)
     with pytest.raises(AssertionError, match=r"a\.safetensors is not the file that its manifest describes"):
         copied.record("test", "a")
+
+
+def test_what_is_not_recorded_is_skipped_and_what_is_lost_is_not(copied):
+    for family in ("test", "of no manifest"):
+        with pytest.raises(pytest.skip.Exception, match=r"b\.safetensors is not recorded"):
+            copied.record(family, "b")
+    (copied.directory / "a.safetensors").unlink()
+    with pytest.raises(FileNotFoundError):
+        copied.record("test", "a")

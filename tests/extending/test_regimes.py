@@ -17,6 +17,7 @@ from half_fresh import HalfFresh
 from regimes import show
 
 from selfloop import ConfigError, Experiment, Run, Samples, Streams, run
+from selfloop.analysis.stability import stability
 from selfloop.arms import arms
 from selfloop.core.samples import stack
 from selfloop.data.base import Split
@@ -320,3 +321,20 @@ def test_settings_of_ones_own_are_checked_and_can_be_a_grid() -> None:
         "Filtered, radius = 2.0",
     ]
     assert MIXINGS["Filtered"] is Filtered
+
+
+def test_stability_compares_regimes_without_a_ratio_and_claims_no_lam_of_them(tmp_path: Path) -> None:
+    regimes = [{"name": "augment", "lam": 0.0}, {"name": "Accumulate"}, {"name": "augment", "lam": 1.0}]
+    common = {"generations": 10, "seeds": 6, "metrics": ["w2_held_out"]}
+    list(run(experiment("augment", grid={"mixing": regimes}, **common), tmp_path / "both"))
+    found = stability(Run.open(tmp_path / "both"))
+    assert [row.excess is not None for row in found.rows] == [True, True, True]
+    (answer,) = found.bearable
+    assert answer.ratio in {0.0, 1.0}
+    assert {each.ratio for each in answer.between} <= {1.0}
+    list(run(experiment("Accumulate", **common), tmp_path / "alone"))
+    found = stability(Run.open(tmp_path / "alone"))
+    assert found.rows[0].excess is None
+    assert found.rows[0].centre is not None
+    assert found.bearable[0].ratio is None
+    assert "there is no λ = 0 to compare with" in found.bearable[0].notes

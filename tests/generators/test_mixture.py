@@ -104,16 +104,16 @@ def test_the_worked_case() -> None:
 
 
 def test_the_plug_in_estimate() -> None:
-    """Of nearly equal eigenvalues the largest is estimated too high: ρ(1) = 0.5043 as 0.5085 ± 0.0037 over 20 seeds.
+    """Of nearly equal eigenvalues the largest is estimated too high: ρ(1) = 0.5041 as 0.5056 ± 0.0016 over 20 seeds.
 
-    The tolerance is four of these standard deviations and the bias: one run of the three seeds in 10⁴ fails.
+    The tolerance is five of these standard deviations and the bias.
     """
     x = three_modes(4000)
     generator = GaussianMixture(components=2)
     state = fit(generator, x)
     for seed in range(3):
         found = plug_in(generator, generator.parametric(state), state, x, Streams((seed,)))
-        assert found.rate(1.0) == pytest.approx(0.5043, abs=0.019)
+        assert found.rate(1.0) == pytest.approx(0.5041, abs=0.01)
 
 
 def test_theta_and_state_are_inverse() -> None:

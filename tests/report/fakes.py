@@ -66,6 +66,11 @@ class FakeRun:
         """What is known of the metrics."""
         return {name: METRICS[name] for name in self.experiment.metrics if name not in self.unknown}
 
+    @property
+    def view(self) -> str:
+        """What is seen, as a digest of its length."""
+        return f"{self.last:064x}"
+
     def metric(self, name: str) -> Metric:
         """Return what is known of a metric."""
         if name not in self.metrics:
@@ -75,9 +80,18 @@ class FakeRun:
     def _ended(self, t: int, arm: int) -> bool:
         return t >= self.diverge.get(arm, self.last + 1)
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Names of the metrics that every generation has."""
+        return tuple(self.experiment.metrics)
+
     def records(self) -> list[Record]:
         """Return the records, with None from a divergence on."""
-        return [self._record(t, i) for t in range(self.last + 1) for i in range(len(self.arms))]
+        return [record for t in range(self.last + 1) for record in self.of_generation(t)]
+
+    def of_generation(self, t: int) -> list[Record]:
+        """Return the records of one generation."""
+        return [self._record(t, i) for i in range(len(self.arms))]
 
     def _record(self, t: int, i: int) -> Record:
         arm = self.arms[i]

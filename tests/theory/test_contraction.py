@@ -115,11 +115,7 @@ def test_an_overfitted_mixture_has_a_possible_rate(seed: int) -> None:
     generator, streams = GaussianMixture(components=4), Streams((seed,))
     state = generator.fit(generator.init((1,), streams), Samples.full(x[None], 0), Budget(epochs=1), streams)
     family = generator.parametric(state)
-    try:
-        found = plug_in(generator, family, state, x, streams)
-    except ValueError as error:
-        assert "no strict maximum" in str(error)
-        return
+    found = plug_in(generator, family, state, x, streams)
     theta = maximise(family.log_prob, family.theta(state), equal(x))
     points = torch.linspace(-12, 14, 8001, dtype=torch.float64).unsqueeze(1)
     exact = contraction(family.log_prob, theta, equal(x), (points, family.log_prob(theta, points).softmax(0)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chi
 
+from selfloop.mixing.augment import Augment, synthetic_rows
 from selfloop.theory import gaussian_loop
 from selfloop.theory.gaussian import alpha, log_variance_walk, mean_drift, mixed_errors
 
@@ -64,6 +68,26 @@ def test_mixed_errors_are_those_of_the_simulation(n: int, lam: float) -> None:
         spread = fits[t].covariance[:, 0, 0] - found.variance[t] * real
         for gap in (square, spread):
             assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(replicas)
+
+
+@given(st.decimals("0.01", 20, places=3), st.integers(100, 10_000))
+def test_the_theory_has_as_many_synthetic_rows_as_the_loop(lam: Decimal, n: int) -> None:
+    for written in (float(lam), np.float64(lam)):
+        m = Augment(lam=float(lam)).synthetic(n)
+        assert m == int(lam * n)
+        assert synthetic_rows(written, n) == m
+        assert mixed_errors(n, written, 0).contraction == m / (n + m)
+
+
+def test_twenty_nine_percent_of_a_hundred_are_twenty_nine() -> None:
+    """Which 0.29 · 100 in binary is not; the simulated loop has as many as with any other λ that makes 29."""
+    assert mixed_errors(100, 0.29, 0).contraction == 29 / 129
+    runs = [
+        list(gaussian_loop(np.zeros(1), np.eye(1), n=100, generations=1, replicas=2, lam=lam))[-1].mean
+        for lam in (0.29, 0.2951, 0.2899)
+    ]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
 
 
 def test_mixed_errors_settle_and_the_mean_contracts() -> None:

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import polygamma, psi
 from scipy.stats import ks_2samp, kstest, norm
 
+from selfloop.mixing.augment import synthetic_rows
 from selfloop.theory import Fits, gaussian_loop
 from selfloop.theory.gaussian_loop import _factor, _pooled
 
@@ -21,7 +22,7 @@ def last(d: int, **settings) -> Fits:
 def sample_and_fit(d: int, n: int, generations: int, replicas: int, lam: float) -> tuple[np.ndarray, np.ndarray]:
     """Run the loop by drawing every row: means (R, d) and covariances (R, d, d) of the last generation."""
     rng, means, covariances = np.random.default_rng(1), [], []
-    m = n if math.isinf(lam) else math.floor(lam * n)
+    m = n if math.isinf(lam) else synthetic_rows(lam, n)
     for _ in range(replicas):
         x = real = rng.standard_normal((n, d))
         for t in range(generations + 1):

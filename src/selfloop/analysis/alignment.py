@@ -56,7 +56,7 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
     if not isinstance(real.events, Vectors) or not isinstance(generated.events, Vectors):
         raise _unlike(real, generated, "only one of them is of pictures")
     if sorted(real.events.columns) != sorted(generated.events.columns):
-        raise _unlike(real, generated, "columns are matched by name")
+        raise _unlike(real, generated, "columns are matched by name, and others must be left out")
     shift, scale, unit, scaling = _units(real, real.events, raw)
     order = [generated.events.columns.index(name) for name in real.events.columns]
     return Aligned(

@@ -14,8 +14,10 @@ from selfloop.core.events import DATA_UNITS
 from selfloop.features.base import FEATURES, Extractor, Progress, cached
 from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
+from selfloop.measures import obstacle, width
 from selfloop.metrics.arrays import alike, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence
+from selfloop.metrics.demand import Sizes
 from selfloop.metrics.frechet import bootstrap_error
 
 _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs little
@@ -28,6 +30,9 @@ SCORES = {
 """By name; the reference takes the place of the training set."""
 
 DEFAULT = ("frechet", "kid", "precision", "recall", "density", "coverage", "sliced_w2", "vendi_ratio", "authenticity")
+
+
+_SETS = {"train": "real events", "generated": "generated events"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,10 @@ def scores(
     extractor = features or FEATURES.parse("identity")
     if "pixels" not in extractor.needs:
         alike(real, generated)
+    sizes = _sizes(real, generated, extractor)
+    for name in names:
+        if (words := obstacle(SCORES[name], sizes, _SETS)) is not None:
+            raise ConfigError(f"score {name} {words.removesuffix('_train')}")
     a, b = cached(extractor, real, progress), extractor(generated, progress)
     a, b = pair(a, b, least=2)
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
@@ -123,6 +132,17 @@ def scores(
             )
         )
     return found
+
+
+def _sizes(real: Tensor, generated: Tensor, extractor: Extractor) -> Sizes:
+    event = math.prod(real.shape[1:])
+    return Sizes(
+        train=len(real),
+        held_out=len(real),
+        generated=len(generated),
+        event=event,
+        features=width(extractor, event),
+    )
 
 
 def _of_reference(definition: str) -> str:

@@ -412,4 +412,4 @@ def _worse(excess: Interval | None) -> str:
     if excess is None or math.isnan(excess.value):
         return "–"
     value = "∞" if math.isinf(excess.value) else f"{excess.value:+.0%}"
-    return value if math.isinf(excess.high) else f"{value} (at most {excess.high:+.0%})"
+    return value if excess.high in (excess.value, math.inf) else f"{value} (at most {excess.high:+.0%})"

@@ -83,6 +83,9 @@ def main() -> None:
         code = FAILED if isinstance(error, StorageFull) else MISUSED
     except (KeyboardInterrupt, typer.Abort):  # typer makes an exit with its code of it, unless it comes outside
         code = INTERRUPTED
+    except MemoryError as error:
+        complain(f"there is too little memory ({' '.join(str(error).split()) or 'of Python'}): ask for less at once")
+        code = MISUSED
     except BrokenPipeError:
         sys.stderr.close()
     except Exception as error:

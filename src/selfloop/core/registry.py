@@ -152,7 +152,7 @@ class Family(Mapping[str, Member], Generic[Member]):
         what = member.__qualname__ if isinstance(member, type) else repr(getattr(member, "name", member))
         absent = [method for method in self._methods if not callable(getattr(member, method, None))]
         if absent:
-            raise ConfigError(f"{what} is no {self.word}: it has no method {absent[0]}; a {self.word} has {self._list}")
+            raise ConfigError(f"{what} is no {self.word}: it has no method {absent[0]}; what is one has {self._list}")
         for method, count in self._methods.items():
             bound = not isinstance(member, type) or isinstance(inspect.getattr_static(member, method), staticmethod)
             if not _takes(getattr(member, method), count + (not bound)):

@@ -30,7 +30,7 @@ except ImportError:  # PyYAML was built without libyaml, which is some seven tim
 LONGEST = 2**20
 """The most characters of YAML text that are read."""
 
-_MOST = 200_000  # values in a text, those that an alias repeats counted each time
+_MOST = 300_000  # values in a text, those that an alias repeats counted each time
 _DEEPEST = 32
 _DIGITS = 400  # of a number; the greatest of float64 has 309
 

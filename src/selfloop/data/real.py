@@ -80,6 +80,7 @@ class RealRows:
         descriptions: of these events; {} in runs made before there were any.
         tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set.
         files: what is kept beside it because nothing else has it, by file name; {} of files that are there already.
+        extents: by an arm's data key: rows to train on, rows held out, numbers of a row; of data that were loaded.
     """
 
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class RealRows:
     descriptions: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     files: dict[str, State] = field(default_factory=dict)
+    extents: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, wanted: Iterable[tuple[str, Dataset, int]]) -> RealRows:
@@ -120,7 +122,9 @@ class RealRows:
                 self.events.append(split.events.plain())
                 self.descriptions.append(split.events.description())
                 self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
+            extent = (split.train.shape[1], split.held_out.shape[1], split.train[0, 0].numel())
             for r, seed in enumerate(some):
+                self.extents[keys[seed]] = extent
                 moments.append(_moments(split.train[r]))
                 self.sets[keys[seed]] = {
                     "data": number,

@@ -35,6 +35,7 @@ Progress = Callable[[int, int], None]  # images done, images in all
 Call = Callable[[Tensor], Tensor]
 
 _BATCH = 128
+_COLOURS = {1: "grey", 3: "colour"}  # by channels
 
 
 class Extractor(Protocol):
@@ -83,6 +84,27 @@ class Network(Features):
     device: str = "cpu"
     _call: Call | None = PrivateAttr(default=None)
 
+    def channels(self) -> tuple[int, ...]:
+        """Return how many channels pictures may have: 1 is grey, 3 are RGB."""
+        return (1, 3)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what it cannot look at, without loading it.
+
+        Raises:
+            DataError: x are not uint8 (N, C, H, W), or of another C than it takes.
+        """
+        if x.ndim != 4 or x.dtype != torch.uint8 or x.shape[1] not in _COLOURS:
+            raise DataError(
+                f"features {self.name}: needs uint8 images (N, 1 or 3, height, width), not {x.dtype} {tuple(x.shape)}"
+            )
+        if x.shape[1] not in (takes := self.channels()):
+            known, given = _COLOURS[takes[0]], _COLOURS[x.shape[1]]
+            raise DataError(
+                f"features {self.name}: it learns from {known} pictures, and these are {given} ones {tuple(x.shape)}: "
+                f"let features.labelled name {given} pictures and their labels, or use other features"
+            )
+
     @abstractmethod
     def _load(self) -> Call:
         """Return what maps a batch of uint8 images on the device to features."""
@@ -93,10 +115,7 @@ class Network(Features):
         Raises:
             DataError: weights are missing or not what they should be, or x are no such images.
         """
-        if x.ndim != 4 or x.dtype != torch.uint8 or x.shape[1] not in (1, 3):
-            raise DataError(
-                f"features {self.name}: needs uint8 images (N, 1 or 3, height, width), not {x.dtype} {tuple(x.shape)}"
-            )
+        self.check(x)
         call, done, parts = self._loaded(), 0, []
         with torch.no_grad():
             for batch in torch.split(x, _BATCH):

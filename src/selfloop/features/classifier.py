@@ -50,6 +50,10 @@ class Classifier(Network):
         """Return the hash of data and settings."""
         return f"classifier 1 {self._digest}"
 
+    def channels(self) -> tuple[int, ...]:
+        """Return those of the labelled images."""
+        return (self._data[0].shape[1],)
+
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
         return labelled_images(os.path.expanduser(self.labelled))

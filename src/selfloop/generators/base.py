@@ -67,12 +67,7 @@ class Generator(Protocol):
 
 
 class Sampler(Frozen):
-    """The usual answers of a generator: float32 vectors, fitted without a budget, sixteen arms a stack.
-
-    Attributes:
-        sized: whether ``init`` makes its tensors by torch and its streams alone, so that on the device "meta", where
-            tensors have no numbers, it tells how large a state will be.
-    """
+    """The usual answers of a generator: float32 vectors, fitted without a budget, sixteen arms a stack."""
 
     trained: ClassVar[bool] = False
     makes: ClassVar[frozenset[Kind]] = frozenset(("vectors",))
@@ -81,7 +76,14 @@ class Sampler(Frozen):
     stack: ClassVar[int] = 16
     libraries: ClassVar[tuple[str, ...]] = ()
     starts_from: ClassVar[str | None] = None
-    sized: ClassVar[bool] = False
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return how many bytes one arm's state takes at least; 0 where only ``init`` knows.
+
+        Raises:
+            ConfigError, ValueError: there is no such model of events of this shape.
+        """
+        return 0
 
     def step_size(self, event: Sequence[int], n: int) -> int:
         """Return how many bytes a step of one arm's fit to n rows takes at least, beside state and rows."""

@@ -18,7 +18,7 @@ from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, fresh_size, train
 
 
 @GENERATORS.register
@@ -52,13 +52,17 @@ class DDPM(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    sized: ClassVar[bool] = True
     stack: ClassVar[int] = 8
 
     @cached_property
     def schedule(self) -> Schedule:
         """The β schedule and its derived tables."""
         return Schedule.linear(self.beta_start, self.beta_end, self.timesteps)
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the network and of what Adam keeps of it."""
+        (d,), w = event, self.width
+        return fresh_size(4 * w**2 + 2 * d * w + d + 8 * w, self.ema is not None)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""

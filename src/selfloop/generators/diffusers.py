@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, JsonValue, PositiveInt, model_validator
@@ -23,7 +23,7 @@ from selfloop.generators.network import Draws, Net, Noise
 from selfloop.learning.nets.unet import padded
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.pixels import rounded_levels
-from selfloop.learning.training import EMA, fresh
+from selfloop.learning.training import EMA, fresh, fresh_size
 
 _FROM_DATA = ("sample_size", "in_channels", "out_channels")
 _NO_CLASSES = ("class_embed_type", "num_class_embeds")
@@ -60,8 +60,6 @@ class Diffusers(ImageModel):
     flip: bool = False
     scheduler: Scheduler = Scheduler()
     steps: Count = 100
-
-    sized: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Diffusers:
@@ -103,11 +101,16 @@ class Diffusers(ImageModel):
         list(_layers(made))
         return made
 
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the network and of what Adam keeps of it."""
+        skeleton = self._skeleton(event)
+        self._refuse_unfit(skeleton, event)
+        return fresh_size(sum(leaf.numel() for leaf in skeleton.parameters()), self.ema is not None)
+
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks as PyTorch does, weights and biases uniform on ±1/√fan_in."""
         params: State = {}
         skeleton = self._skeleton(event)
-        self._refuse_unfit(skeleton, event)
         for name, layer in _layers(skeleton):
             for leaf, like in layer.named_parameters(recurse=False):
                 key, shape = f"{name}.{leaf}", tuple(like.shape)

@@ -19,7 +19,7 @@ from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import EMA, EVENT, Batches, Budget, averaged, fresh, train
+from selfloop.learning.training import EMA, EVENT, Batches, Budget, averaged, fresh, fresh_size, train
 
 
 @GENERATORS.register
@@ -61,6 +61,11 @@ class Flow(Sampler):
         with torch.random.fork_rng(devices=[]):  # zuko draws from torch's global generator
             flow = zuko.flows.NSF(d, transforms=self.transforms, bins=self.bins, hidden_features=(self.width,) * 2)
         return _Map(flow.transform)
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the weights of the layers and of what Adam keeps of them."""
+        hidden = self.width**2 + (3 * self.bins * event[0] + event[0]) * self.width
+        return fresh_size(self.transforms * hidden, self.ema is not None)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw weights and biases uniform on ±1/√fan_in, PyTorch's Linear default; events are vectors (d,)."""

@@ -33,7 +33,11 @@ class Gaussian(Sampler):
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
-    sized: ClassVar[bool] = True
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the mean and the covariance."""
+        (d,) = event
+        return self.dtype.itemsize * (d + d**2)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return N(0, I)."""

@@ -5,6 +5,7 @@ Events are uint8 (C, H, W), levels 0 … 255; networks see them on [−1, 1].
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from selfloop.generators.network import Draws, Net, NetworkModel
 from selfloop.learning.nets import unet as unets
 from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.pixels import to_interval
-from selfloop.learning.training import fresh
+from selfloop.learning.training import fresh, fresh_size
 
 
 class Size(Frozen):
@@ -103,8 +104,6 @@ class UNetModel(ImageModel):
     net: Size
     checkpoint: FilePath | None = None
 
-    sized: ClassVar[bool] = True
-
     @property
     def starts_from(self) -> str | None:  # type: ignore[override]
         """The checkpoint."""
@@ -116,9 +115,12 @@ class UNetModel(ImageModel):
 
     def architecture(self, event: Sequence[int]) -> UNet:
         """Return the settings of the network, which sees images made up to sides that can be halved at every level."""
+        return self.unet(self._inside(event))
+
+    def _inside(self, event: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape (C, H, W) of images as they are within the network."""
         channels, *sides = event
-        halvings = len(self.net.multipliers) - 1
-        return self.unet((channels, *(unets.whole(side, halvings) for side in sides)))
+        return channels, *(unets.whole(side, len(self.net.multipliers) - 1) for side in sides)
 
     @abstractmethod
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
@@ -138,10 +140,15 @@ class UNetModel(ImageModel):
         """Whether units are dropped in training."""
         return self.net.dropout > 0
 
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the network and of what Adam keeps of it."""
+        count = sum(map(math.prod, self.architecture(event).shapes.values()))
+        return fresh_size(count, self.ema is not None)
+
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks, or read them from the checkpoint."""
         unet, copies = self.architecture(event), len(streams.seeds)
         if self.checkpoint is None:
             return fresh(unets.init(streams, unet), ema=self.ema is not None)
-        one = self.pretrained(Path(self.checkpoint), unet, event)
+        one = self.pretrained(Path(self.checkpoint), unet, self._inside(event))
         return {name: leaf.expand(copies, *leaf.shape[1:]).clone() for name, leaf in one.items()}

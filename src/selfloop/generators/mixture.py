@@ -48,11 +48,15 @@ class GaussianMixture(Sampler):
 
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "parametric"))
     dtype: ClassVar[torch.dtype] = torch.float64
-    sized: ClassVar[bool] = True
 
     def parametric(self, state: State) -> Mixtures:
         """Return the family of mixtures that a state is one of."""
         return Mixtures(*state["means"].shape[1:])
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the weights, means and covariances."""
+        (d,) = event
+        return self.dtype.itemsize * self.components * (1 + d + d**2)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return k times N(0, I), with equal weights."""

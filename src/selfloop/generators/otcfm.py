@@ -15,10 +15,10 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.learning.nets.mlp import time_mlp, time_mlp_init
+from selfloop.learning.nets.mlp import mlp_count, time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import dopri5, euler, exact, pull_back, rademacher
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, fresh_size, train
 from selfloop.learning.transport.coupling import optimal_pairs
 
 _EXACT = 32  # dimensions up to which the divergence is the exact trace
@@ -60,8 +60,12 @@ class OTCFM(Sampler):
     solver_steps: Count = 100
 
     trained: ClassVar[bool] = True
-    sized: ClassVar[bool] = True
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the network and of what Adam keeps of it."""
+        (d,), w = event, self.width
+        return fresh_size(mlp_count((d + 1, w, w, w, d)), self.ema is not None)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; events are vectors (d,)."""

@@ -16,9 +16,9 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.learning.nets.mlp import mlp, mlp_init
+from selfloop.learning.nets.mlp import mlp, mlp_count, mlp_init
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, train
+from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, fresh_size, train
 
 _ENCODER = ("encoder.0", "encoder.2", "encoder.4")
 _DECODER = ("decoder.0", "decoder.2", "decoder.4")
@@ -46,7 +46,11 @@ class VAE(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    sized: ClassVar[bool] = True
+
+    def state_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the networks and of what Adam keeps of them."""
+        (d,), w, z = event, self.width, self.latent
+        return fresh_size(mlp_count((d, w, w, 2 * z)) + mlp_count((z, w, w, d)) + d, self.ema is not None)
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks; s = 1, and events are vectors (d,)."""

@@ -202,6 +202,11 @@ def fresh(params: State, ema: bool) -> State:
     return params | moments | average | notes
 
 
+def fresh_size(count: int, ema: bool) -> int:
+    """Return the bytes of what :func:`fresh` makes of one copy of ``count`` float32 parameters, but for the notes."""
+    return 4 * count * (1 + len(MOMENTS) + ema)
+
+
 def reset_optimizer(state: State) -> State:
     """Return the state with Adam's moments and step count at zero, as a new optimiser has them."""
     return {k: torch.zeros_like(v) if k.startswith(OPTIMIZER) else v for k, v in state.items()}

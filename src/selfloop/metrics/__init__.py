@@ -4,6 +4,7 @@ The functions take arrays or tensors of N events, (N, *event), rows or features 
 """
 
 from selfloop.metrics.base import METRICS, Evidence, Metric
+from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
 from selfloop.metrics.frechet import Moments, bootstrap_error, frechet, frechet_infinity
 from selfloop.metrics.manifold import density_coverage, precision_recall
@@ -16,10 +17,12 @@ from selfloop.metrics.transport import wasserstein
 
 __all__ = [
     "METRICS",
+    "Demand",
     "Evidence",
     "Metric",
     "Modes",
     "Moments",
+    "Sizes",
     "authenticity",
     "bootstrap_error",
     "covariance",

@@ -21,7 +21,7 @@ from torch import Tensor
 from selfloop.core.streams import generator
 from selfloop.metrics.arrays import ArrayLike, level, pair, rows
 from selfloop.metrics.base import METRICS, compared
-from selfloop.metrics.demand import matrices
+from selfloop.metrics.demand import Sizes
 
 Doubles = NDArray[np.float64]
 
@@ -307,6 +307,15 @@ def bootstrap_error(
     )
 
 
+def _memory(sizes: Sizes) -> int:
+    """Return the bytes of eight matrices: sums of squares, factors, their product, what its singular values take.
+
+    Of fewer rows than features there are none but factors, (d, rows).
+    """
+    most = max(sizes.train, sizes.held_out, sizes.generated)
+    return 8 * 8 * sizes.features * min(sizes.features, most)
+
+
 METRICS.register(
     *compared(
         "frechet",
@@ -315,7 +324,9 @@ METRICS.register(
         "feature units²",
         frechet,
         least=2,
-        # Two sums of squares, a copy, two factors, their product and what its singular values take.
-        memory=lambda sizes: matrices(8, sizes.features),
+        # Eight matrices: sums of squares, factors, their product, what its singular values take; of few rows, factors.
+        memory=lambda sizes: (
+            64 * sizes.features * min(sizes.features, max(sizes.train, sizes.held_out, sizes.generated))
+        ),
     )
 )

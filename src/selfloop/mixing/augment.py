@@ -14,7 +14,7 @@ from selfloop.mixing.base import MIXINGS, Pool, Regime
 
 
 def synthetic_rows(lam: float, n: int) -> int:
-    """Return ⌊λ·n⌋ for a finite λ ≥ 0, taken as the decimal that it is written as: 0.29 · 100 is 29, in binary 28.99…"""
+    """Return ⌊λ·n⌋ for a finite λ ≥ 0, taken as the decimal that it is written as: 0.29 · 100 is 29, not 28.999…"""
     return math.floor(Fraction(str(lam)) * n)
 
 

@@ -73,7 +73,7 @@ class Pool:
             DataError: they have too few left.
         """
         if self.source is None:
-            raise ConfigError("mixing asks for fresh real rows, which these data do not offer: set rows aside for them")
+            raise ConfigError("mixing asks for fresh real rows, which these data do not offer: set data.fresh_rows")
         return Samples.full(self.source(k)[None], born=0)
 
 

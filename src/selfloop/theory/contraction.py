@@ -37,6 +37,7 @@ Measure = tuple[Tensor, Tensor]  # points (N, *event) and weights (N,) that sum 
 _FLAT = 1e-5  # how far from zero the gradient at a maximum may be, in units of √curvature
 _CENTRED = 1e-4  # how far from zero a quadrature's mean score may be, in standard deviations of the score
 _BY_CHANCE = 1e-6  # how often a sample of the model is refused
+_AT_ONCE = 20_000  # points whose scores are held at a time
 _ROUNDING = 1e-12  # of a form, against its largest eigenvalue
 
 
@@ -83,7 +84,7 @@ class Contraction:
         return eigenvalues(self.mu, lam)
 
     def rate(self, lam: float) -> float:
-        """Return ρ, the spectral radius of J, below 1 for finite λ: errors shrink by it a retraining in the long run."""
+        """Return ρ, the spectral radius of J, below 1 for finite λ: errors shrink by it in the long run."""
         return float(self.spectrum(lam).max())
 
     def operator_norm(self, lam: float) -> float:
@@ -203,12 +204,14 @@ def information(log_prob: LogProb, theta: Tensor, model: Measure) -> Doubles:
             within what chance leaves of a sample; the points are then not of this model, or its tails are cut off.
     """
     points, weights = model
-    along = scores(log_prob, theta, points)
-    with torch.no_grad():
-        each = torch.stack([along(unit) for unit in torch.eye(len(theta), dtype=theta.dtype)]).double().numpy()
-    w = weights.double().numpy()
-    fisher: Doubles = (each * w) @ each.T
-    check_centred(_off_centre(each @ w, fisher), weights, len(theta))
+    fisher, mean = np.zeros((len(theta), len(theta))), np.zeros(len(theta))
+    parts = zip(torch.split(points, _AT_ONCE), torch.split(weights.double(), _AT_ONCE), strict=True)
+    for x, part in parts:
+        along, w = scores(log_prob, theta, x), part.numpy()
+        with torch.no_grad():
+            each = torch.stack([along(unit) for unit in torch.eye(len(theta), dtype=theta.dtype)]).double().numpy()
+        fisher, mean = fisher + (each * w) @ each.T, mean + each @ w
+    check_centred(_off_centre(mean, fisher), weights, len(theta))
     return fisher
 
 

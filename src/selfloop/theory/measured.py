@@ -6,6 +6,9 @@ perturbed and of the unperturbed model with the same random numbers shows what i
 The second needs no run of its own: near its fixed point a loop is y_{t+1} = ρ y_t + noise, whatever y is seen of it,
 and regression finds ρ.
 
+Neither bounds how errors add up: that takes a norm in which the loop's Jacobian is symmetric, and for a measured rate
+none is known (:mod:`selfloop.theory.bounds`).
+
 Legend: θ parameters, p of them; R replicas; ρ the local rate; S arms that differ in seed; T generations; k features.
 """
 

@@ -96,7 +96,14 @@ def _run(
         ran = False
         with display(experiment) as (tick, told):
             going = run(
-                experiment, folder, engine=engine, trackers=trackers, team=team, save_every=save_every, progress=tick
+                experiment,
+                folder,
+                engine=engine,
+                trackers=trackers,
+                team=team,
+                save_every=save_every,
+                progress=tick,
+                notice=say,
             )
             for generation in going:
                 ran = True

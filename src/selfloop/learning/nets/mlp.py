@@ -135,6 +135,11 @@ def mlp_init(streams: Streams, name: str, widths: Sequence[int]) -> Params:
     return params
 
 
+def mlp_count(widths: Sequence[int]) -> int:
+    """Return how many parameters :func:`mlp_init` draws of a copy."""
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+
+
 def time_mlp_init(streams: Streams, dim: int, width: int) -> Params:
     """Draw the parameters of :func:`time_mlp`: leaves ``net.{0,2,4,6}.weight`` and ``.bias``, torchcfm's own names."""
     return mlp_init(streams, "net", (dim + 1, width, width, width, dim))

@@ -35,9 +35,7 @@ class PrecisionGaussian:
         rows, columns = torch.tril_indices(d, d)
         basis = torch.zeros(len(rows), d, d, dtype=torch.float64)
         k = torch.arange(len(rows))
-        basis[k, rows, columns] = basis[k, columns, rows] = torch.where(
-            rows == columns, 1, torch.tensor(0.5).double().sqrt()
-        )
+        basis[k, rows, columns] = basis[k, columns, rows] = ((1 + (rows == columns).double()) / 2).sqrt()
         self._d, self._basis = d, basis
 
     def pack(self, mean: Tensor, covariance: Tensor) -> Tensor:

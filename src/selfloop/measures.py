@@ -1,0 +1,115 @@
+"""Which metrics the sets of an experiment allow: refused before anything is fitted, chosen where none was named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from selfloop.arms import Arm
+from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.memory import in_words, memory
+from selfloop.data.real import RealRows
+from selfloop.experiment import Experiment
+from selfloop.features.base import Extractor, Network
+from selfloop.metrics.base import METRICS, Metric
+from selfloop.metrics.demand import Sizes
+from selfloop.mixing.base import draws
+
+_UNASKED = 2**30  # bytes that a metric may take which nobody has named
+_WIDEST = 2048  # features of networks of images: Inception's
+SETS = {"train": "rows to train on", "held_out": "held-out rows", "generated": "generated rows"}
+
+
+def sizes_of(members: Iterable[Arm], real: RealRows) -> set[Sizes]:
+    """Return the sizes of the sets of arms, each that differs once.
+
+    Raises:
+        ConfigError: a regime does not say how many rows it wants.
+    """
+    found = set()
+    for arm in members:
+        n, held_out, event = real.extents[arm.data_key]
+        generated = min(n, *(draws(arm.experiment.mixing, t, n) for t in (0, 1)))
+        features = width(arm.experiment.features, event)
+        found.add(Sizes(train=n, held_out=held_out, generated=generated, event=event, features=features))
+    return found
+
+
+def width(extractor: Extractor, event: int) -> int:
+    """Return how many features an extractor makes of an event of so many numbers, about, without running it."""
+    return _WIDEST if "pixels" in extractor.needs else event
+
+
+def suited(experiment: Experiment, sizes: Iterable[Sizes]) -> tuple[Experiment, str]:
+    """Return the experiment with metrics that suit its sizes, if none was named, and what there is to say of it.
+
+    A default metric that would take more than a gibibyte gives way to the one that is for the same and takes less, or
+    is left out where there is none.
+    """
+    if experiment.names_metrics:
+        return experiment, ""
+    names, gone = dict[str, None](), dict[str, int]()
+    for name in experiment.metrics:
+        demand = max((METRICS[name].demand(each) for each in sizes), key=lambda demand: demand.memory)
+        if demand.memory <= _UNASKED:
+            names[name] = None
+            continue
+        gone[name] = demand.memory
+        if demand.instead is not None:
+            names[demand.instead] = None
+    if not gone:
+        return experiment, ""
+    size = in_words(max(gone.values()))
+    words = f"metrics: {', '.join(names)}; {', '.join(gone)} would take {size} for so many rows: name them to have them"
+    return experiment.with_metrics(list(names)), words
+
+
+def refuse_unmeasurable(names: Iterable[str], sizes: Iterable[Sizes]) -> None:
+    """Refuse metrics for which some arm has too few rows, or the machine too little memory.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    for name in names:
+        for each in sizes:
+            if (words := obstacle(METRICS[name], each)) is not None:
+                raise ConfigError(f"metric {name} {words}")
+
+
+def refuse_unseen(members: Iterable[Arm], real: RealRows) -> None:
+    """Refuse features that cannot look at an arm's events.
+
+    Raises:
+        DataError: with the first of them.
+    """
+    for arm in members:
+        extractor = arm.experiment.features
+        if isinstance(extractor, Network):
+            kept = real.of(arm.data_key)
+            pixels = kept.events.pixels(kept.rows[:1])
+            extractor.check(kept.rows[:1] if pixels is None else pixels)
+
+
+def obstacle(metric: Metric, sizes: Sizes, sets: Mapping[str, str] = SETS) -> str | None:
+    """Return why a metric cannot be computed of sets of some sizes, as a sentence without its name; None if it can.
+
+    Args:
+        metric: of which the demand is asked.
+        sizes: of the sets.
+        sets: what they are called, by their names in :class:`Sizes`.
+
+    Raises:
+        ConfigError: the metric's own code fails.
+    """
+    try:
+        demand = metric.demand(sizes)
+        few = next((which for which, least in demand.rows.items() if getattr(sizes, which) < least), None)
+        size = demand.memory
+    except FOREIGN as error:
+        raise ConfigError(f"metric {metric.name!r} cannot say what it needs: {said(error)}") from error
+    if few is not None:
+        return f"needs at least {demand.rows[few]} {sets[few]}, and there are {getattr(sizes, few)}: leave it out"
+    if size > memory():
+        rows = f"{sizes.generated:,} generated rows of {sizes.event:,} numbers"
+        use = f"use {demand.instead}" if demand.instead else "leave it out"
+        return f"would take {in_words(size)} of memory for {rows}, and this machine has {in_words(memory())}: {use}"
+    return None

@@ -1,0 +1,53 @@
+"""What an extra brings is missed by a sentence of ours that says what to install."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from selfloop.core.errors import ConfigError, SelfloopError
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
+from selfloop.engines.team import Team
+from selfloop.features.base import FEATURES
+from selfloop.generators.base import GENERATORS
+from selfloop.learning.training import Budget
+
+STREAMS = Streams((0,))
+DIFFUSERS = {"name": "diffusers", "unet": {"norm_num_groups": 4}}
+IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("package", "call", "install"),
+    [
+        ("zuko", lambda: GENERATORS.parse("flow").init((2,), STREAMS), "selfloop[flows]"),
+        (
+            "diffusers",
+            lambda: GENERATORS.parse(DIFFUSERS).init((1, 8, 8), STREAMS),
+            "selfloop[hf]",
+        ),
+        ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity").key(), "selfloop[images]"),
+        ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity")(IMAGES), "selfloop[images]"),
+        ("lightning_fabric", lambda: Team.start("cpu", 2), "selfloop[devices]"),
+    ],
+)
+def test_what_is_not_installed(
+    package: str, call: Callable[[], Any], install: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SelfloopError) as error:
+        call()
+    assert f"pip install '{install}'" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["vae", "otcfm", "ddpm"])
+def test_a_budget_of_epochs_means_nothing_to_a_fit_by_hand(name: str) -> None:
+    generator, data = GENERATORS.parse(name), Samples.full(torch.zeros(1, 8, 2), born=0)
+    with pytest.raises(ConfigError, match=r"how long 3 epochs are: give it budget.resolve\(n\)"):
+        generator.fit(generator.init((2,), STREAMS), data, Budget(epochs=3.0), STREAMS)
