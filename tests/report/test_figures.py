@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
+from matplotlib.figure import Figure
 
-from selfloop.analysis.curves import Setting
+from selfloop.analysis.curves import Curves, Setting, read
 from selfloop.core.events import Vectors
 from selfloop.data.real import Real
 from selfloop.report.figures import FIGURES, collapse, encode, metrics, parameters, plain, samples
-from selfloop.report.pictures import Canvas, png, spaced
-from selfloop.report.style import styles
+from selfloop.report.pictures import Canvas, png
+from selfloop.report.style import MOST, legible, spaced, styles
 from selfloop.theory.gaussian import alpha
+
+
+def figure_of(draw: Callable[[Any, Curves], Figure | None], run: FakeRun) -> Figure | None:
+    return draw(run, read(run))  # type: ignore[arg-type]
 
 
 def real(rows: np.ndarray) -> Real:
@@ -28,7 +35,7 @@ def real(rows: np.ndarray) -> Real:
 
 @pytest.mark.parametrize("data", [MOONS, DIGITS, LINE], ids=lambda data: data["name"])
 def test_samples_have_a_row_per_setting_and_common_columns(data: dict[str, object], tmp_path: Path) -> None:
-    figure = samples(FakeRun(tmp_path, experiment(data, seeds=1), diverge={3: 2}))
+    figure = figure_of(samples, FakeRun(tmp_path, experiment(data, seeds=1), diverge={3: 2}))
     assert figure is not None
     assert len(figure.axes) == 4 * 6
     titles = [axes.get_title() for axes in figure.axes[:6]]
@@ -42,20 +49,20 @@ def test_equal_runs_give_equal_files_and_rcparams_stay(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=3), last=3)
     for draw in FIGURES.values():
         for kind in ("png", "pdf"):
-            if (first := draw(run)) is not None and (second := draw(run)) is not None:
+            if (first := figure_of(draw, run)) is not None and (second := figure_of(draw, run)) is not None:
                 assert encode(first, kind) == encode(second, kind)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_figures_exist_only_where_their_metric_does(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(MOONS, metrics=["w1_held_out"]))
-    assert parameters(run) is None
-    assert collapse(run) is None
-    assert all(draw(FakeRun(tmp_path, experiment(MOONS), last=-1)) is None for draw in FIGURES.values())
+    assert figure_of(parameters, run) is None
+    assert figure_of(collapse, run) is None
+    assert all(figure_of(draw, FakeRun(tmp_path, experiment(MOONS), last=-1)) is None for draw in FIGURES.values())
 
 
 def test_metrics_draws_lines_with_bands_and_the_floor(tmp_path: Path) -> None:
-    figure = metrics(FakeRun(tmp_path, experiment(MOONS)))
+    figure = figure_of(metrics, FakeRun(tmp_path, experiment(MOONS)))
     assert figure is not None
     axes = figure.axes[1]
     lines = {line.get_label(): line for line in axes.get_lines()}
@@ -67,7 +74,7 @@ def test_metrics_draws_lines_with_bands_and_the_floor(tmp_path: Path) -> None:
 
 def test_figure_9_has_the_distance_to_a_random_start(tmp_path: Path) -> None:
     names = ["parameter_distance", "parameter_distance_random"]
-    figure = parameters(FakeRun(tmp_path, experiment(MOONS, metrics=names)))
+    figure = figure_of(parameters, FakeRun(tmp_path, experiment(MOONS, metrics=names)))
     assert figure is not None
     assert "Distance to random init." in [line.get_label() for line in figure.axes[0].get_lines()]
 
@@ -75,8 +82,8 @@ def test_figure_9_has_the_distance_to_a_random_start(tmp_path: Path) -> None:
 def test_proposition_1_is_drawn_once_per_n(tmp_path: Path) -> None:
     grid = {"data.n": [10, 30], "data.dim": [1, 2]}
     lam = {"lam": math.inf}
-    figure = collapse(
-        FakeRun(tmp_path, experiment(LINE, grid=grid, mixing=lam, metrics=["sqrt_covariance_ratio"]), last=5)
+    figure = figure_of(
+        collapse, FakeRun(tmp_path, experiment(LINE, grid=grid, mixing=lam, metrics=["sqrt_covariance_ratio"]), last=5)
     )
     assert figure is not None
     axes = figure.axes[0]
@@ -121,3 +128,16 @@ def test_spaced_keeps_both_ends() -> None:
     assert spaced(range(101), 5) == [0, 25, 50, 75, 100]
     assert spaced([3, 4], 5) == [3, 4]
     assert spaced(range(9), 1) == [0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_many_settings_some_are_drawn_and_the_axes_keep_their_room(tmp_path: Path) -> None:
+    plan = experiment(MOONS, 2, 1, grid={"data.n": list(range(20, 120))}, metrics=["w2_held_out"])
+    run = FakeRun(tmp_path, plan, last=2)
+    some = legible(read(run))  # type: ignore[arg-type]
+    assert [setting.label for setting in some.settings][:: MOST - 1] == ["n = 20", "n = 119"]
+    figure = figure_of(metrics, run)
+    assert figure is not None
+    assert len(figure.axes[0].lines) <= 2 * MOST
+    assert encode(figure, "png").startswith(b"\x89PNG")  # lays it out, and warns where an axis has no room
+    assert figure.axes[0].get_position().height > 0.3

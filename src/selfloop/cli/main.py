@@ -1,7 +1,7 @@
 """The command line: the commands, put together, and what they exit with.
 
-Exit codes: 0 done, 1 the disk is full or a check failed, 2 a user error, 130 interrupted. After a full disk or an
-interruption the same command resumes.
+Exit codes: 0 done, 1 the disk is full or a check failed, 2 what the user can put right, 70 an error of selfloop's own,
+130 interrupted. After a full disk or an interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from selfloop.cli import commands
+from selfloop.cli.failures import unforeseen
 from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenient
 from selfloop.core.errors import SelfloopError, StorageFull
 
@@ -79,12 +81,17 @@ def main() -> None:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         complain(message)
         code = FAILED if isinstance(error, StorageFull) else MISUSED
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; run the same command again to resume")
+    except (KeyboardInterrupt, typer.Abort):  # typer makes an exit with its code of it, unless it comes outside
         code = INTERRUPTED
     except MemoryError as error:
         complain(f"there is too little memory ({' '.join(str(error).split()) or 'of Python'}): ask for less at once")
         code = MISUSED
     except BrokenPipeError:
         sys.stderr.close()
+    except Exception as error:
+        line, code = unforeseen(error)
+        complain(line)
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends now is not to be interrupted once more
+        complain("interrupted; run the same command again to resume")
     sys.exit(code)

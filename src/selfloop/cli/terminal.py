@@ -17,6 +17,7 @@ from selfloop.core.errors import printable
 
 FAILED = 1
 MISUSED = 2
+BROKEN = 70
 INTERRUPTED = 130
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)

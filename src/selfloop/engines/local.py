@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import RunError
 from selfloop.engines.base import ENGINES, Pool, Result
 from selfloop.engines.threads import as_in_a_worker
+from selfloop.engines.worker import begin
 
 _ATTEMPTS = 3  # a stack that kills its worker this often is not going to succeed
 
@@ -32,20 +31,17 @@ class InProcess:
             yield result
 
 
-def _begin_worker(parent: int) -> None:
-    # Ctrl-C reaches the whole process group: only the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _leave_with(parent: int) -> None:
-    """End this process soon after its parent: one that was killed cannot tell its workers to stop."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started meanwhile not hear Ctrl-C while they import; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Workers:
@@ -62,7 +58,7 @@ class Workers:
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # glibc gives what a training step frees back to the kernel and fetches it again: a tenth of the step.
         settings |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 30))
-        return ProcessPoolExecutor(self._workers, initializer=_begin_worker, initargs=(os.getpid(),), env=settings)
+        return ProcessPoolExecutor(self._workers, initializer=begin, initargs=(os.getpid(),), env=settings)
 
     def map(self, function: Callable[[int], Result], stacks: Sequence[int]) -> Iterator[Result]:
         """Yield ``function(stack)`` as they finish, running those of a killed worker again."""
@@ -72,7 +68,8 @@ class Workers:
         for _ in range(_ATTEMPTS):
             try:
                 # A worker that was killed while it had nothing to do shows here.
-                futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
+                with _deaf():
+                    futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
                 for future in as_completed(futures):
                     result = future.result()
                     left.discard(futures[future])

@@ -12,8 +12,7 @@ from bokeh.plotting import figure
 
 from selfloop.analysis.curves import Curves, band, mean, std
 from selfloop.report.figures import RETRAININGS, floors, wants_log
-from selfloop.report.pictures import spaced
-from selfloop.report.style import Style, styles
+from selfloop.report.style import Style, spaced, styles
 from selfloop.report.tables import spread
 
 Role = Literal["mean", "band", "seeds"]

@@ -14,21 +14,21 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from selfloop.analysis.curves import Curves, Setting, band, mean, read
+from selfloop.analysis.curves import Curves, Setting, band, mean
 from selfloop.metrics.base import Metric
-from selfloop.report.pictures import Canvas, spaced
-from selfloop.report.style import Style, styles
+from selfloop.report.pictures import Canvas
+from selfloop.report.style import Style, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
 
 RETRAININGS = "Number of retrainings"
 _ROWS = 12
 _COLUMNS = 4
+_LEGEND = 6  # rows of a legend for which a figure has room; for more of them it grows
 
 
-def metrics(run: Run) -> Figure | None:
+def metrics(run: Run, curves: Curves) -> Figure | None:
     """Figures 2 and 8: every metric against the number of retrainings, mean ± std over seeds per setting."""
-    curves = read(run)
     names = [name for name in curves.metrics if np.isfinite(curves.values[name]).any()]
     if not names:
         return None
@@ -42,9 +42,8 @@ def metrics(run: Run) -> Figure | None:
     return figure
 
 
-def parameters(run: Run) -> Figure | None:
+def parameters(run: Run, curves: Curves) -> Figure | None:
     """Figure 9: distance of the parameters to those of generation 0; dashed, of these to a random start."""
-    curves = read(run)
     if "parameter_distance" not in curves.values:
         return None
     figure = _figure(6.0, 4.0)
@@ -58,12 +57,11 @@ def parameters(run: Run) -> Figure | None:
     return figure
 
 
-def collapse(run: Run) -> Figure | None:
+def collapse(run: Run, curves: Curves) -> Figure | None:
     """Proposition 1: tr √Σ_t / tr √Σ_0 on a log scale, and α(n)^t for every n of a fully synthetic loop.
 
     The expectation is α(n)^t in one dimension, and at most that in more.
     """
-    curves = read(run)
     if "sqrt_covariance_ratio" not in curves.values:
         return None
     figure = _figure(6.5, 4.2)
@@ -72,7 +70,8 @@ def collapse(run: Run) -> Figure | None:
     t = np.arange(curves.generations)
     dimensions: dict[int, list[int]] = {}
     colours: dict[int, str] = {}
-    for setting, style in zip(curves.settings, styles(curves.settings), strict=True):
+    some = legible(curves).settings
+    for setting, style in zip(some, styles(some), strict=True):
         if not math.isinf(setting.ratio):
             continue
         real = run.real(setting.arms[0])
@@ -87,9 +86,8 @@ def collapse(run: Run) -> Figure | None:
     return figure
 
 
-def samples(run: Run) -> Figure | None:
+def samples(run: Run, curves: Curves) -> Figure | None:
     """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
-    curves = read(run)
     if curves.generations == 0:
         return None
     settings = spaced(range(len(curves.settings)), _ROWS)
@@ -116,7 +114,7 @@ def samples(run: Run) -> Figure | None:
     return figure
 
 
-FIGURES: dict[str, Callable[[Run], Figure | None]] = {
+FIGURES: dict[str, Callable[[Run, Curves], Figure | None]] = {
     "metrics": metrics,
     "samples": samples,
     "parameters": parameters,
@@ -152,6 +150,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], log: bool = False) -> None:
+    curves = legible(curves)
     log = log or wants_log(curves.values[name])
     if log:
         axes.set_yscale("log", nonpositive="mask")
@@ -198,6 +197,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     columns = max(1, min(len(unique), int(figure.get_figwidth() // 2.3)))
+    if (more := math.ceil(len(unique) / columns) - _LEGEND) > 0:
+        figure.set_figheight(figure.get_figheight() + 0.2 * more)
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 

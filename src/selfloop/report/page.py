@@ -23,8 +23,9 @@ from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.figures import FIGURES, encode
-from selfloop.report.pictures import Canvas, data_uri, png, spaced
-from selfloop.report.style import styles
+from selfloop.report.pictures import Canvas, data_uri, png
+from selfloop.report.shown import mark
+from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, final, spread, summary_csv
 from selfloop.store import Run
 
@@ -58,14 +59,14 @@ def write_report(
     """
     curves, folder = read(run), run.path / "report"
     by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(run.path):
+        folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         for metric in curves.metrics:
             write_bytes(folder / f"{metric}.csv", summary_csv(curves, metric).encode())
             write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
         drawn = []
         for name, draw in FIGURES.items():
-            figure = draw(run)
+            figure = draw(run, curves)
             if figure is not None:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
@@ -85,13 +86,15 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
+    some = legible(curves)
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
         **_verdicts(curves, by),
-        **_charts(curves, known),
+        **_charts(curves, some, known),
+        "drawn": _drawn(some),
         "results": [
             (setting.label, [final(curves, i, metric) for metric in curves.metrics])
             for i, setting in enumerate(curves.settings)
@@ -103,7 +106,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
     }
 
     def render(most: int) -> str:
-        pictures = _pictures(run, curves, most)
+        pictures = _pictures(run, some, most)
         return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
 
     return render
@@ -124,6 +127,7 @@ def _head(run: Run, curves: Curves) -> dict[str, Any]:
     settings, seeds = len(curves.settings), len(set(curves.seeds))
     return {
         "name": experiment.name,
+        "shows": mark(run),
         "description": experiment.description,
         "what": (
             f"{GENERATORS.name_of(experiment.generator)} on {DATA.name_of(experiment.data)}: "
@@ -141,8 +145,13 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' * (n != 1)}"
 
 
+def _drawn(some: Curves) -> list[dict[str, str]]:
+    """Return the names and looks of the settings that are drawn."""
+    pairs = zip(some.settings, styles(some.settings), strict=True)
+    return [{"label": of.label, "light": style.light, "dark": style.dark, "dash": style.dash} for of, style in pairs]
+
+
 def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
-    looks = styles(curves.settings)
     return {
         "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
         "judged": [about.title for about in by.about.values()],
@@ -150,16 +159,13 @@ def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
         "settings": [
             {
                 "label": setting.label,
-                "light": style.light,
-                "dark": style.dark,
-                "dash": style.dash,
                 "verdict": verdict.of_setting(setting, curves, by),
                 "arms": [
                     {"index": arm, "seed": curves.seeds[arm], "verdict": verdict.of_arm(arm, curves, by)}
                     for arm in setting.arms
                 ],
             }
-            for setting, style in zip(curves.settings, looks, strict=True)
+            for setting in curves.settings
         ],
     }
 
@@ -180,7 +186,7 @@ class _Chart:
     arms: str
 
 
-def _charts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
+def _charts(curves: Curves, some: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
     charts, items = [], []
     tables = {name: arms_csv(curves, name).encode() for name in curves.metrics}
     inline = sum(map(len, tables.values())) < _INLINE_CSV
@@ -188,7 +194,7 @@ def _charts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
         about = known.get(name)
         drawn = bool(np.isfinite(curves.values[name]).any())
         if drawn:
-            items.append(chart(curves, name, about.unit if about else "", f"chart-{i}"))
+            items.append(chart(some, name, about.unit if about else "", f"chart-{i}"))
         floors = curves.floors[name][np.isfinite(curves.floors[name])]
         charts.append(
             _Chart(
@@ -205,7 +211,7 @@ def _charts(curves: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
             )
         )
     most = max((len(setting.arms) for setting in curves.settings), default=0)
-    few = f" ({seeds_shown(curves)} of {most})" if seeds_shown(curves) < most else ""
+    few = f" ({seeds_shown(some)} of {most})" if seeds_shown(some) < most else ""
     return {"charts": charts, "charts_json": embed(items), "few": few}
 
 

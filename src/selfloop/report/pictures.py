@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,7 +141,8 @@ def png(pixels: NDArray[np.uint8], colours: int = 64) -> bytes:
     """Return a PNG, of all but photographs with a palette: a third of the size counts."""
     buffer = io.BytesIO()
     image = Image.fromarray(pixels)
-    if len(np.unique(pixels.reshape(-1, 3), axis=0)) <= _PALETTE:
+    colour = pixels.reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    if len(np.unique(colour)) <= _PALETTE:
         image = image.quantize(colours, dither=Image.Dither.NONE)
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -152,11 +151,3 @@ def png(pixels: NDArray[np.uint8], colours: int = 64) -> bytes:
 def data_uri(content: bytes, mime: str) -> str:
     """Return content as a data: address."""
     return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def spaced(candidates: Sequence[int], most: int) -> list[int]:
-    """Choose at most ``most`` values, evenly and with both ends."""
-    if len(candidates) <= most:
-        return list(candidates)
-    step = (len(candidates) - 1) / max(most - 1, 1)
-    return [candidates[math.floor(i * step + 0.5)] for i in range(most)]

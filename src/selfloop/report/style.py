@@ -1,16 +1,19 @@
-"""How a setting looks in every chart: as in the paper's Figures 2 and 8 where settings differ in λ alone."""
+"""Which settings are drawn, and how each looks in every chart.
+
+That is as in the paper's Figures 2 and 8 where settings differ in λ alone.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from selfloop.analysis.curves import Setting
+from selfloop.analysis.curves import Curves, Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,23 @@ class Style:
 
 _NONE = Style(light="#111111", dark="#f2f2f2", dash="dashed", marker="o")
 _ALL = Style(light="#d62728", dark="#ff6b6b", dash="dashed", marker="^")
+
+
+MOST = 16
+"""Settings that are drawn at most: more cannot be told apart, and take minutes."""
+
+
+def legible(curves: Curves) -> Curves:
+    """Return the curves of the settings that are drawn: all, or as many as can be told apart, with both ends."""
+    return replace(curves, settings=tuple(curves.settings[i] for i in spaced(range(len(curves.settings)), MOST)))
+
+
+def spaced(candidates: Sequence[int], most: int) -> list[int]:
+    """Choose at most ``most`` values, evenly and with both ends."""
+    if len(candidates) <= most:
+        return list(candidates)
+    step = (len(candidates) - 1) / max(most - 1, 1)
+    return [candidates[math.floor(i * step + 0.5)] for i in range(most)]
 
 
 def styles(settings: Sequence[Setting]) -> list[Style]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -94,6 +95,12 @@ class Run:
     def identity(self) -> str:
         """What all of its generations have in common, however it grows."""
         return str(self.environment["run"])
+
+    @property
+    def view(self) -> str:
+        """What of the run is seen here, as a SHA-256: how far it is, its settings, arms and metrics."""
+        seen = [self.last, self.experiment.yaml(), [arm.key for arm in self.arms], self.recorded]
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
     @cached_property
     def arms(self) -> list[Arm]:

@@ -11,7 +11,7 @@ from selfloop.arms import key
 from selfloop.core.errors import RunError
 from selfloop.core.files import read_sealed
 from selfloop.core.records import Record
-from selfloop.metrics.base import Scale
+from selfloop.metrics.base import Metric, Scale
 
 KINDS = ("samples", "state")
 """Of the files that a stack has in a generation."""
@@ -42,8 +42,6 @@ class _Manifest(_Checked):
 
 
 class _Metric(_Checked):
-    model_config = ConfigDict(extra="forbid")
-
     title: str
     definition: str
     version: int
@@ -73,7 +71,13 @@ def read_environment(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it is missing, damaged, or lacks something.
     """
-    return _read(path, _ENVIRONMENT)
+    content = _read(path, _ENVIRONMENT)
+    for name, about in content["metrics"].items():
+        try:
+            Metric.recorded(name, about)
+        except TypeError as error:
+            raise RunError(f"{str(path)!r} is damaged: metrics.{name} is not what a metric is noted by") from error
+    return content
 
 
 def read_manifest(path: Path, t: int, run: str) -> dict[str, Any]:

@@ -25,10 +25,16 @@ def command(
 ) -> int:
     """Write the report of a run, finished or not, and print its result table."""
     from selfloop.core.settings import read_assignments
+    from selfloop.report.shown import shown
     from selfloop.store import Run
 
     declared = None if control is None else dict(read_assignments(control))
-    say(f"Report: {write(Run.open(path), metric=metric, control=declared, tolerance=tolerance)}")
+    opened = Run.open(path)
+    there = shown(opened)
+    page = write(opened, metric=metric, control=declared, tolerance=tolerance)
+    if there not in ("", "current"):
+        say(f"The report that was there was {there}.")
+    say(f"Report: {page}")
     return 0
 
 

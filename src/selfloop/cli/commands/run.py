@@ -87,6 +87,7 @@ def _run(
 ) -> int:
     from selfloop.cli.commands.report import write
     from selfloop.cli.display import display
+    from selfloop.report.shown import shown
     from selfloop.runner import run
     from selfloop.store import Run
 
@@ -111,18 +112,18 @@ def _run(
                     break
         finished = Run.open(folder)
         if not finished.finished:
-            complain(
-                f"stopped after generation {finished.last} of {experiment.generations}; "
-                "run the same command again to resume"
-            )
+            complain(f"stopped after generation {finished.last} of {experiment.generations}")
             return INTERRUPTED
         page = folder / "report" / "index.html"
+        there = shown(finished)
         if not ran and before is not None and (new := [name for name in finished.recorded if name not in before]):
             say(f"Added {', '.join(new)} to all generations.")
             ran = True
-        if not ran and page.exists():
+        if not ran and there == "current":
             say(f"{folder} is finished: all {experiment.generations} retrainings are done, nothing to do.")
         else:
+            if not ran and there:
+                say(f"The report was {there}: it is written again.")
             page = write(finished)
         say(f"Report: {page}")
         return 0
@@ -136,6 +137,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends now is not to be interrupted once more
             raise KeyboardInterrupt
         asked = True
         print("selfloop: finishing this generation; Ctrl-C again to drop it and stop now", file=sys.stderr)

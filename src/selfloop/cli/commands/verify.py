@@ -1,24 +1,32 @@
-"""Check the theory."""
+"""Check a run, or the theory."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import FAILED, bar, say_plain, show
+from selfloop.cli.terminal import FAILED, bar, say, say_plain, show
+from selfloop.core.errors import RunError
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.theory.checks.check import Check
 
 
 def command(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="a run directory; default: the theory", parser=expanded)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print a page, as in the documentation")] = False,
 ) -> int:
-    """Check every prediction of the theory against a simulation; exit with 1 where one fails."""
+    """Check every file of a run; or, without one, every prediction of the theory, and exit with 1 where one fails."""
+    if path is not None:
+        return _run(path, as_json)
     from selfloop.theory.checks.check import HEADINGS, cells, page
 
     found = _checked()
@@ -30,6 +38,27 @@ def command(
     else:
         show(HEADINGS, map(cells, found))
     return 0 if all(check.holds for check in found) else FAILED
+
+
+def _run(path: Path, as_json: bool) -> int:
+    """Print what is damaged in a run, a line each.
+
+    Raises:
+        RunError: something is.
+    """
+    from selfloop.store import Run
+
+    opened = Run.open(path)
+    wrong = opened.damage()
+    if as_json:
+        say_plain(json.dumps(wrong, indent=1, ensure_ascii=False))
+    for line in () if as_json else wrong:
+        say(line)
+    if wrong:
+        raise RunError(f"{str(path)!r} is damaged: {len(wrong)} of its files")
+    if not as_json:
+        say(f"{path}: {opened.present} generations of {len(opened.arms)} arms, every file as it was written.")
+    return 0
 
 
 def _checked() -> list[Check]:

@@ -1,0 +1,31 @@
+"""Which generation of a run, and which of its settings, the page in RUN/report shows."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+from selfloop.store import Run
+
+_MARK = re.compile(rb'<meta name="selfloop-shows" content="generation (-?[0-9]{1,20}, [0-9a-f]{64})">')
+_HEAD = 4096  # bytes of a page among which the mark is
+
+
+def mark(run: Run) -> str:
+    """Return what a page says of what it shows."""
+    return f"generation {run.last}, {run.view}"
+
+
+def shown(run: Run) -> str:
+    """Return "current" where the page shows the run as it is, else what it shows instead; "" where there is none."""
+    head = None
+    with contextlib.suppress(OSError), open(run.path / "report" / "index.html", "rb") as page:
+        head = page.read(_HEAD)
+    if head is None:
+        return ""
+    if (found := _MARK.search(head)) is None:
+        return "of another version, or damaged"
+    generation = found[1].decode().partition(",")[0]
+    if f"generation {found[1].decode()}" == mark(run):
+        return "current"
+    return "of other settings" if int(generation) == run.last else f"of generation {generation}"
