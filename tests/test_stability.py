@@ -53,7 +53,7 @@ def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
             assert seen is not None
             assert seen.low < seen.value < seen.high
             assert abs(seen.value - row.predicted) < seen.high - seen.low + 0.03
-    assert "at most 1.22 for every finite λ" in " ".join(sentences(found))
+    assert "at most 1.22 for finite λ" in " ".join(sentences(found))
     assert [row.total_error for row in found.rows][1:] == pytest.approx([1.1180, 1.1832, math.inf], abs=1e-3)
 
 
