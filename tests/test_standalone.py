@@ -88,7 +88,9 @@ def replaced(folder: Path) -> None:
 
 class TestTheDataChange:
     @pytest.mark.parametrize("change", [gone, edited, replaced])
-    def test_a_finished_run_is_read_and_run_again_all_the_same(self, here: Path, change: Any) -> None:
+    def test_a_finished_run_is_read_all_the_same_and_run_again_unless_its_data_are_others(
+        self, here: Path, change: Any
+    ) -> None:
         plan = Experiment.load("p.yaml")
         assert len(list(run(plan, "run"))) == 6
         before = shown(Path("run"))
@@ -96,8 +98,12 @@ class TestTheDataChange:
         change(here)
         assert shown(Path("run")) == before
         files = tree(Path("run"))
-        assert list(run(Experiment.load("p.yaml"), "run")) == []
-        assert list(run(plan, "run")) == []
+        for again in (Experiment.load("p.yaml"), plan):
+            if change is gone:
+                assert list(run(again, "run")) == []
+            else:
+                with pytest.raises(RunError if change is edited else DataError):
+                    list(run(again, "run"))
         assert tree(Path("run")) == files
 
     def test_a_run_that_has_moved_is_read(self, here: Path) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
+from selfloop.core.config import file_settings
 from selfloop.core.errors import ConfigError, RunError, quoted
 from selfloop.core.files import disk_errors, put_bytes, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
+from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Engine
@@ -172,7 +174,7 @@ def _as_there(experiment: Experiment, out: Path) -> Experiment:
 
 
 def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
-    """Whether the directory holds this very experiment, finished, for which not even its data are needed."""
+    """Whether the directory holds this very experiment, finished: its data need not be there, but may not be others."""
     if not (out / "experiment.yaml").exists():
         return False
     there = Run.open(out)
@@ -184,6 +186,10 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
     if over:
         Writer.settle(there)
         there.verify()
+        data = there.arms[0].experiment.data
+        names = [] if isinstance(data, Absent) else file_settings(data)
+        if (files := [file for name in names if (file := getattr(data, name))]) and all(map(os.path.exists, files)):
+            there.split(0)  # refuses data that have changed
     return over
 
 

@@ -394,7 +394,7 @@ def sentences(found: Stability) -> list[str]:
     ]
     if any(row.total_error is not None for row in found.rows):
         lines.append(
-            "Total error: root mean square of the model's error over that of real data alone, if the model can be right, "
+            "Total error: root mean square of the model's error over that of real data alone, if it can be right, "
             "in every norm; at most 1.22 for finite λ. Errors of single retrainings add up to 1/√(1 − ρ²) of one, but "
             "each is the smaller the larger λ is."
         )
