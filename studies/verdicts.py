@@ -116,7 +116,7 @@ LOOPS = (
             "budget": {"epochs": 60},
         },
         False,
-        40,
+        20,
         TRAINED,
     ),
     Loop(
@@ -128,7 +128,7 @@ LOOPS = (
             "budget": {"epochs": 18},
         },
         False,
-        20,
+        10,
         TRAINED,
     ),
 )
