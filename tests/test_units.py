@@ -454,7 +454,7 @@ def test_numbers_within_large_bounds_are_not_counted_as_beyond(tmp_path: Path) -
     """float32 would round bounds such as these by dozens."""
     from selfloop.analysis.exports import write_table
 
-    x = 1e9 + people(40, 0)[:, :1]
+    x = 1e9 + 20 + people(40, 0)[:, :1] / 100
     split = Table(path=str(write(tmp_path / "t.csv", x, "a"))).load([0])
     rows = EventSet(source="t", x=split.train[0], events=split.events, kind="table")
     assert write_table(rows, tmp_path / "s.csv", "csv") == 0
