@@ -345,3 +345,9 @@ def test_a_name_that_is_no_text_is_refused_and_is_no_damage(out: Path) -> None:
     for refuses in (lambda: Run.open(odd), lambda: next(run(tiny(generations=3, **GAUSSIAN), odd))):
         with pytest.raises(RunError, match="must be UTF-8 text"):
             refuses()
+
+
+def test_a_file_that_is_damaged_is_said_once(out: Path) -> None:
+    (out / "generation-0002/manifest.json").write_text("{}", encoding="utf-8")
+    (line,) = Run.open(out).damage()
+    assert "generation-0002/manifest.json" in line

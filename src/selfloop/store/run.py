@@ -448,7 +448,8 @@ class Run:
             try:
                 check()
             except SelfloopError as error:
-                found.append(str(error))
+                if str(error) not in found:  # one file can stand in the way of several checks
+                    found.append(str(error))
                 return False
             return True
 
