@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
 
 LIMIT = 4.0
 """|z| at which a row fails."""
@@ -39,6 +45,22 @@ class Check:
     def holds(self) -> bool:
         """Whether |z| is below the limit."""
         return abs(self.z) < LIMIT
+
+
+def mean_and_error(x: Doubles) -> tuple[float, float]:
+    """Return the mean of independent values (R,) and its standard error."""
+    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def expected(statement: str, source: str, predicted: float, values: NDArray[np.float64 | np.bool_]) -> Check:
+    """Return the check of an expectation on independent values (R,)."""
+    measured, error = mean_and_error(np.asarray(values, np.float64))
+    return Check(statement=statement, source=source, predicted=predicted, measured=measured, error=error)
+
+
+def calculated(statement: str, source: str, predicted: float, measured: float, tolerance: float = 1e-8) -> Check:
+    """Return the check of one calculation against another."""
+    return Check(statement=statement, source=source, predicted=predicted, measured=measured, error=tolerance)
 
 
 HEADINGS = ("statement", "source", "predicted", "measured ± s.e.", "z", "")
