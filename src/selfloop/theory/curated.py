@@ -17,6 +17,8 @@ from scipy.stats import binom
 
 Doubles = NDArray[np.float64]
 
+_NEAREST = 1e-13  # to z = 1 that −ln z is looked for
+
 
 def tilted(p: Doubles, reward: Doubles, generations: float) -> Doubles:
     """Return p e^{tr}/Z of probabilities p (m,): t retrainings on chosen rows alone, for K = ∞, exactly.
@@ -33,7 +35,7 @@ def chosen_share(p: float, advantage: float, of: int) -> float:
 
     Of K rows J ~ Bin(K, p) are of the class, whose reward is larger by a: E J e^a/(J e^a + K − J). K = ∞ tilts by e^a.
     """
-    j = np.arange(of + 1)
+    j = np.arange(1, of + 1)
     # Divided by e^a, which may overflow.
     return float(binom.pmf(j, of, p) @ (j / (j + (of - j) * math.exp(-advantage))))
 
@@ -44,18 +46,15 @@ def anchored(p: Doubles, reward: Doubles, lam: float) -> Doubles:
     Z > we^r everywhere follows from its sum being 1, which has one solution: a table's best category has a share of the
     data, and nothing condenses.
     """
-    w = lam / (1 + lam)
-    boltzmann = np.exp(reward - reward.max())
-    seen = p > 0
-    top = float(boltzmann[seen].max())
-    p0, gain = p[seen], boltzmann[seen] / top
+    w, seen = lam / (1 + lam), p > 0
+    p0, gain = p[seen], np.exp(reward[seen] - reward[seen].max())
 
-    def excess(z: float) -> float:  # z = w/Z in units of the best reward, 0 … 1
-        return float((1 - w) * (p0 / (1 - z * gain)).sum() - 1)
+    def excess(z: float) -> float:  # of the mass over 1, z = w/Z for rewards whose largest is 0
+        return float((p0 * (z * gain - w) / (1 - z * gain)).sum())
 
-    best = float(p0[gain == 1].sum())
-    # At this z the best category alone has all the mass: the root is below.
-    z = brentq(excess, 0.0, 1 - (1 - w) * best, xtol=1e-15) if w > 0 and excess(1 - (1 - w) * best) > 0 else 0.0
+    # There the best categories alone have all the mass, so that the root is not above.
+    most = 1 - (1 - w) * float(p0[gain == 1].sum())
+    z = brentq(excess, 0.0, most, xtol=1e-15) if excess(most) > 0 else most
     found = np.zeros_like(p)
     found[seen] = (1 - w) * p0 / (1 - z * gain)
     return np.asarray(found / found.sum(), np.float64)
@@ -77,17 +76,23 @@ def condensed_share(lam: float, d: int) -> float:
 
 def normaliser(lam: float, d: int) -> float:
     """Return Z = E e^r at the fixed point, p_0 = N(0, I_d) and r = −‖x‖²/2: w above λ_c, else w/z by the mass of 1."""
-    w = lam / (1 + lam)
+    w, s = lam / (1 + lam), d / 2
     if w == 0:
-        return float(2 ** (-d / 2))
-    if lam >= critical_ratio(d):
+        return float(2**-s)
+    if lam >= critical_ratio(d) or (1 - w) * _mass(s, _NEAREST) < 1:
         return w
-    z = brentq(lambda z: (1 - w) * _polylog(d / 2, z) / z - 1, 1e-9, 1 - 1e-12)
-    return float(w / z)
+    depth = brentq(lambda depth: (1 - w) * _mass(s, depth) - 1, _NEAREST, 50.0)
+    return float(w * math.exp(depth))
 
 
-def _polylog(s: float, z: float) -> float:
-    """Return Li_s(z) = Σ z^k/k^s by Bose's integral ∫ x^{s−1}/(e^x/z − 1) dx/Γ(s), 0 < z < 1."""
-    # x = u² takes the root at 0 away.
-    value, _ = quad(lambda u: 2 * u ** (2 * s - 1) / math.expm1(u * u - math.log(z)), 0, 26, limit=200)
-    return float(value / math.exp(gammaln(s)))
+def _mass(s: float, depth: float) -> float:
+    """Return Σ z^k (1 + k)^−s over k ≥ 0, z = e^−depth, which is Li_s(z)/z."""
+    if depth > 0.1:
+        k = np.arange(400)
+        return float((np.exp(-depth * k) * (1.0 + k) ** -s).sum())
+    # Bose's integral ∫ x^{s−1}/(e^{x + depth} − 1) dx/Γ(s), with x = u², which takes the root at 0 away.
+    peak = math.sqrt(depth)
+    value, _ = quad(
+        lambda u: 2 * u ** (2 * s - 1) / math.expm1(u * u + depth), 0, 26, points=[peak, 10 * peak], limit=200
+    )
+    return float(value * math.exp(depth - gammaln(s)))

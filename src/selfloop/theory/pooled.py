@@ -85,9 +85,9 @@ def window_shares(generations: int, window: int, *, real: bool) -> Doubles:
 def window_drift(n: int, window: int) -> float:
     """Return by what E(μ_t − μ_0)²/σ² grows a generation, in the long run: 4/(n(W + 1)²).
 
-    μ_{t+1} is the mean of the last W sets' means μ_k + ε_k. Σ_j (W − j) μ_{t−j} changes by the new errors alone,
-    which are 1/W of each set's ε in W generations: μ moves by 2/(W + 1) ε̄ with ε of variance σ²/n. A replaced set of
-    Wn rows moves by 1/(Wn), which is (W + 1)²/(4W) ≥ 1 times as much.
+    μ_{t+1} is the mean of the last W sets' means μ_k + ε_k, ε of variance σ²/n. So Σ_j (W − j) μ_{t−j}, j < W, changes
+    by the sum of the last W errors alone, in which every ε is W times; its weights sum to W(W + 1)/2, and μ moves by
+    2ε/(W + 1) in the long run. A replaced set of Wn rows moves by σ²/(Wn), which is (W + 1)²/(4W) ≥ 1 times as much.
     """
     return 4 / (n * (window + 1) ** 2)
 

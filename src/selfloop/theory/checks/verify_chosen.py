@@ -24,7 +24,7 @@ def checks() -> Iterator[Check]:
 
 def _verified() -> Iterator[Check]:
     """Bad samples under a verifier with error rates; labels that a verifier thins out."""
-    n, replicas = 100_000, 400
+    n, replicas = 10**7, 400
     settings: tuple[tuple[float, float, float, float], ...] = (
         (0.05, 0.9, 1.0, 1.0),
         (0.05, 0.9, 0.2, 0.9),
@@ -80,7 +80,7 @@ def _accuracy(wrong: float, keeps_correct: float, keeps_wrong: float) -> float:
 
 def _curated() -> Iterator[Check]:
     """One of K by a reward: tables of categories, without real rows and beside them."""
-    p0, reward, n, replicas = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.0, 0.5, 1.0, 2.0]), 10**6, 200
+    p0, reward, n, replicas = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.0, 0.5, 1.0, 2.0]), 10**8, 200
     rng, p, t = generator(14, "verify/curated"), np.tile(p0, (replicas, 1)), 4
     for _ in range(t):
         drawn = rng.multinomial(n, p) / n
