@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,9 @@ def cells(check: Check) -> tuple[str, ...]:
     return check.statement, check.source, predicted, measured, f"{check.z:+.2f}", "" if check.holds else "FAILED"
 
 
+_AS_ITSELF = re.compile(r"[|*]")  # what Markdown would take for the end of a cell, or for emphasis
+
+
 def page(checks: Sequence[Check]) -> str:
     """Return checks as a page of Markdown."""
     kept = sum(check.holds for check in checks)
@@ -91,6 +95,6 @@ def page(checks: Sequence[Check]) -> str:
         "|" + "---|" * (len(HEADINGS) - 1),
     ]
     for check in checks:
-        *row, failed = (cell.replace("|", "\\|") for cell in cells(check))
+        *row, failed = (_AS_ITSELF.sub(r"\\\g<0>", cell) for cell in cells(check))
         lines.append("| " + " | ".join(row) + (f" **{failed}**" if failed else "") + " |")
     return "\n".join([*lines, "", "This page is the output of `selfloop verify --markdown`.", ""])
