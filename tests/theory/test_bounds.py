@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfloop.theory.bounds import Deviations, amplification, envelope, settled, times, total_error
+from selfloop.theory.bounds import (
+    Deviations,
+    amplification,
+    envelope,
+    excess_error,
+    largest_ratio,
+    settled,
+    times,
+    total_error,
+)
 from selfloop.theory.contraction import Contraction
 from selfloop.theory.gaussian_loop import Fits, gaussian_loop
 from studies import deviations
@@ -156,3 +165,20 @@ def test_refusals() -> None:
         envelope(Deviations(0, 1, 1), 1.0, start=0.0, rows=10, generations=3)
     with pytest.raises(ValueError, match="not stable"):
         settled(np.eye(2), np.eye(2))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 9.0])
+def test_what_synthetic_rows_add_settles(ratio):
+    assert total_error(ratio) ** 2 - 1 == pytest.approx(excess_error(ratio))
+    assert excess_error(ratio, 0) == 0
+    w, e = ratio / (1 + ratio), 0.0
+    for t in range(1, 6):
+        e = w**2 * e + ratio / (1 + ratio) ** 2
+        assert excess_error(ratio, t) == pytest.approx(e)
+
+
+def test_the_largest_ratio_for_an_excess():
+    assert largest_ratio(0.25) == 0.5
+    assert largest_ratio(0) == 0
+    assert largest_ratio(0.5) == math.inf
+    assert excess_error(largest_ratio(0.4)) == pytest.approx(0.4)

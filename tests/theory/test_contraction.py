@@ -194,3 +194,15 @@ def test_refusals() -> None:
     measure = grid(normal(torch.zeros(2, dtype=torch.float64), X), X)
     with pytest.raises(ValueError, match="no maximum"):
         contraction(normal, torch.tensor([0.3, 0.0], dtype=torch.float64), measure, measure)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 8.0])
+def test_the_covariance_that_synthetic_rows_add_solves_lyapunovs_equation(lam):
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((2, 3, 3)) * np.array([1.0, 10.0, 1e-3])[:, None]
+    found = Contraction.of_hessians(-a @ a.T, -b @ b.T)
+    kept = np.linalg.inv(found.data_hessian + lam * found.model_hessian)
+    noise, jacobian = lam * kept @ -found.model_hessian @ kept, found.jacobian(lam)
+    covariance = found.added_covariance(lam)
+    np.testing.assert_allclose(jacobian @ covariance @ jacobian.T + noise, covariance, rtol=1e-7, atol=1e-9)
+    assert np.trace(-found.data_hessian @ covariance) == pytest.approx(found.added(lam))

@@ -152,6 +152,25 @@ def total_error(ratio: float) -> float:
     return math.sqrt(1 + 1 / (2 + 1 / ratio)) if ratio > 0 else 1.0
 
 
+def excess_error(ratio: float, generations: int | None = None) -> float:
+    """Return λ/(1 + 2λ)(1 − w^2t), w = λ/(1 + λ): what synthetic rows add to the mean square error, in units of V/n.
+
+    It is that of a well-specified likelihood's parameters, to first order in 1/n, t retrainings after the fit to the
+    real rows alone: e_{t+1} = w²e_t + λ/(1+λ)² from e_0 = 0.
+
+    Args:
+        ratio: λ, finite.
+        generations: t; none: t = ∞.
+    """
+    settled = ratio / (1 + 2 * ratio)
+    return settled if generations is None else settled * (1 - (ratio / (1 + ratio)) ** (2 * generations))
+
+
+def largest_ratio(excess: float) -> float:
+    """Return τ/(1 − 2τ), the largest λ for which synthetic rows add at most τ V/n, settled; inf for τ ≥ ½."""
+    return excess / (1 - 2 * excess) if excess < 0.5 else math.inf
+
+
 def settled(jacobian: Doubles, noise: Doubles) -> Doubles:
     """Return the covariance S = J S Jᵀ + Q (p, p) at which errors of covariance Q a retraining settle.
 

@@ -132,6 +132,21 @@ class Contraction:
         with np.errstate(divide="ignore", over="ignore"):
             return float((1 / (2 + 1 / (lam * self.mu))).sum())
 
+    def added_covariance(self, lam: float) -> Doubles:
+        """Return C⁻ᵀV diag(λμ/(1 + 2λμ)) VᵀC⁻¹ (p, p): n times the covariance that :meth:`added` is the size of.
+
+        −A = CCᵀ, and V holds the eigenvectors of C⁻¹(−B)C⁻ᵀ. In the coordinates VᵀCᵀx both J and a retraining's own
+        covariance are diagonal, λμ/(1 + λμ) and λμ/(1 + λμ)², and the latter over 1 − J² is λμ/(1 + 2λμ).
+
+        Args:
+            lam: λ, finite: for λ = inf errors add up for ever.
+        """
+        scale = _curvature_scale(self.data_hessian)
+        # Vectors W with Wᵀ(−A)W = I, which are C⁻ᵀV, in the units of the scale.
+        mu, vectors = eigh(-self.model_hessian * scale, -self.data_hessian * scale)
+        mu = np.where(mu > _ROUNDING * mu[-1], mu, 0.0)
+        return np.asarray((vectors * (lam * mu / (1 + 2 * lam * mu))) @ vectors.T * scale, np.float64)
+
 
 def _curvature_scale(a: Doubles) -> Doubles:
     """Return what brings A (p, p) to units in which each parameter has curvature 1: what is definite has no units.

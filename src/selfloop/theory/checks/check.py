@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
 
 LIMIT = 4.0
 """|z| at which a row fails."""
@@ -41,6 +48,22 @@ class Check:
         return abs(self.z) < LIMIT
 
 
+def mean_and_error(x: Doubles) -> tuple[float, float]:
+    """Return the mean of independent values (R,) and its standard error."""
+    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def expected(statement: str, source: str, predicted: float, values: NDArray[np.float64 | np.bool_]) -> Check:
+    """Return the check of an expectation on independent values (R,)."""
+    measured, error = mean_and_error(np.asarray(values, np.float64))
+    return Check(statement=statement, source=source, predicted=predicted, measured=measured, error=error)
+
+
+def calculated(statement: str, source: str, predicted: float, measured: float, tolerance: float = 1e-8) -> Check:
+    """Return the check of one calculation against another."""
+    return Check(statement=statement, source=source, predicted=predicted, measured=measured, error=tolerance)
+
+
 HEADINGS = ("statement", "source", "predicted", "measured ± s.e.", "z", "")
 """Of the columns that :func:`cells` fills."""
 
@@ -50,6 +73,9 @@ def cells(check: Check) -> tuple[str, ...]:
     predicted = f"{'≤ ' if check.bound else ''}{check.predicted:.6g}"
     measured = f"{check.measured:.6g} ± {check.error:.2g}"
     return check.statement, check.source, predicted, measured, f"{check.z:+.2f}", "" if check.holds else "FAILED"
+
+
+_AS_ITSELF = re.compile(r"[|*]")  # what Markdown would take for the end of a cell, or for emphasis
 
 
 def page(checks: Sequence[Check]) -> str:
@@ -69,6 +95,6 @@ def page(checks: Sequence[Check]) -> str:
         "|" + "---|" * (len(HEADINGS) - 1),
     ]
     for check in checks:
-        *row, failed = (cell.replace("|", "\\|") for cell in cells(check))
+        *row, failed = (_AS_ITSELF.sub(r"\\\g<0>", cell) for cell in cells(check))
         lines.append("| " + " | ".join(row) + (f" **{failed}**" if failed else "") + " |")
     return "\n".join([*lines, "", "This page is the output of `selfloop verify --markdown`.", ""])

@@ -9,15 +9,19 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from selfloop.theory.bounds import total_error
-from selfloop.theory.checks import verify_local
-from selfloop.theory.checks.check import LIMIT, Check
+from selfloop.theory.checks import (
+    verify_anchored,
+    verify_changed,
+    verify_chosen,
+    verify_families,
+    verify_local,
+    verify_pooled,
+)
+from selfloop.theory.checks.check import LIMIT, Check, mean_and_error
 from selfloop.theory.gaussian import alpha, log_variance_walk, mean_drift, mixed_errors
 from selfloop.theory.gaussian_loop import Fits, gaussian_loop
-
-Doubles = NDArray[np.float64]
 
 __all__ = ["LIMIT", "Check", "checks"]
 
@@ -25,16 +29,17 @@ _REPLICAS = 20_000
 
 
 def checks() -> Iterator[Check]:
-    """Run every check, about two minutes on one core."""
+    """Run every check, about half a minute on one core."""
     yield from _walks()
     yield from _roots()
     yield from _mixtures()
     yield from _memory()
     yield from verify_local.checks()
-
-
-def _mean(x: Doubles) -> tuple[float, float]:
-    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+    yield from verify_pooled.checks()
+    yield from verify_anchored.checks()
+    yield from verify_chosen.checks()
+    yield from verify_changed.checks()
+    yield from verify_families.checks()
 
 
 def _simulated(n: int, generations: int, *, d: int = 1, lam: float = math.inf, replicas: int = _REPLICAS) -> list[Fits]:
@@ -49,17 +54,17 @@ def _walks() -> Iterator[Check]:
         fits = _simulated(n, t)
         steps = np.log(fits[t].covariance[:, 0, 0] / fits[0].covariance[:, 0, 0])
         walk = log_variance_walk(n, t)
-        measured, error = _mean(steps)
+        measured, error = mean_and_error(steps)
         statement = f"E ln σ²_t/σ²_0, n = {n}, t = {t}"
         yield Check(statement=statement, source="Appendix A", predicted=walk.mean, measured=measured, error=error)
-        square, error = _mean((steps - walk.mean) ** 2)
+        square, error = mean_and_error((steps - walk.mean) ** 2)
         statement = f"Var ln σ²_t/σ²_0, n = {n}, t = {t}"
         yield Check(statement=statement, source="Appendix A", predicted=walk.variance, measured=square, error=error)
     for n in (5, 20, 100):
         t = 10
         fits = _simulated(n, t)
         # Generation 0 is itself a fit to n rows of unit variance, so that the truth is one more step away.
-        measured, error = _mean(fits[t].mean[:, 0] ** 2)
+        measured, error = mean_and_error(fits[t].mean[:, 0] ** 2)
         statement = f"E(μ_t − μ)²/σ², n = {n}, {t + 1} fits"
         predicted = mean_drift(n, t + 1)
         yield Check(statement=statement, source="Section 2.2", predicted=predicted, measured=measured, error=error)
@@ -70,7 +75,7 @@ def _roots() -> Iterator[Check]:
     for n in (5, 20, 100):
         t = 5
         fits = _simulated(n, t)
-        measured, error = _mean(np.sqrt(fits[t].covariance[:, 0, 0] / fits[0].covariance[:, 0, 0]))
+        measured, error = mean_and_error(np.sqrt(fits[t].covariance[:, 0, 0] / fits[0].covariance[:, 0, 0]))
         statement = f"E σ_t/σ_0 = α(n)^t, n = {n}, t = {t}"
         yield Check(
             statement=statement, source="Prop. 1", predicted=alpha(n).value ** t, measured=measured, error=error
@@ -79,11 +84,11 @@ def _roots() -> Iterator[Check]:
         shrink = alpha(n, d)
         fits = _simulated(n, 4, d=d, replicas=5000)
         roots = [np.sqrt(np.linalg.eigvalsh(f.covariance).clip(0)) for f in fits]
-        measured, error = _mean(roots[0].mean(1))
+        measured, error = mean_and_error(roots[0].mean(1))
         statement = f"E√Σ_1 = α(n, d) I from Σ_0 = I, n = {n}, d = {d}"
         both = math.hypot(error, shrink.error)
         yield Check(statement=statement, source="Prop. 1", predicted=shrink.value, measured=measured, error=both)
-        measured, error = _mean(roots[4].mean(1))
+        measured, error = mean_and_error(roots[4].mean(1))
         statement = f"E tr√Σ_5 / d ≤ α(n)⁵, n = {n}, d = {d}"
         bound = alpha(n).value ** 5
         yield Check(statement=statement, source="Eq. 6", predicted=bound, measured=measured, error=error, bound=True)
@@ -100,16 +105,16 @@ def _mixtures() -> Iterator[Check]:
             (60, known.stationary_mean_square, known.stationary_variance),
         ):
             when = f"λ = {lam:g}, n = {n}, t = {t if t < 60 else '∞ (60)'}"
-            measured, error = _mean((fits[t].mean[:, 0] - fits[0].mean[:, 0]) ** 2)
+            measured, error = mean_and_error((fits[t].mean[:, 0] - fits[0].mean[:, 0]) ** 2)
             predicted = float(square * real.mean())
             yield Check(
                 statement=f"E(μ_t − m̄)², {when}",
                 source="mixed recursion",
                 predicted=predicted,
                 measured=measured,
-                error=math.hypot(error, float(square) * _mean(real)[1]),
+                error=math.hypot(error, float(square) * mean_and_error(real)[1]),
             )
-            gap, error = _mean(fits[t].covariance[:, 0, 0] - variance * real)
+            gap, error = mean_and_error(fits[t].covariance[:, 0, 0] - variance * real)
             yield Check(
                 statement=f"E σ²_t − v_t s², {when}", source="mixed recursion", predicted=0.0, measured=gap, error=error
             )
@@ -144,7 +149,7 @@ def _memory() -> Iterator[Check]:
         )
         rows = 1000  # the statement is of first order in 1/n
         *_, last = _simulated(rows, settled, lam=lam)
-        measured, error = _mean(rows * last.mean[:, 0] ** 2)
+        measured, error = mean_and_error(rows * last.mean[:, 0] ** 2)
         yield Check(
             statement=f"total variance of the mean over that of real data alone, λ = {lam:g}",
             source="(1 + 3λ)/(1 + 2λ)",
