@@ -116,7 +116,7 @@ def outcome(code: str) -> str:
 
 
 HEAVY = ("torch", "numpy", "scipy", "numba", "sklearn", "pydantic", "bokeh", "matplotlib", "jinja2", "pyarrow", "PIL")
-REPORTS = ("bokeh", "matplotlib", "jinja2", "selfloop.report")
+REPORTS = ("bokeh", "matplotlib", "jinja2", "selfloop.report.page")
 
 
 def loaded_by(code: str, names: Sequence[str]) -> str:

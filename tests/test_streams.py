@@ -82,7 +82,7 @@ class TestBudget:
         assert Budget(epochs=150).resolve(1000).count(256) == 586
         assert Budget(samples=1_000_000).resolve(50_000).count(128) == 7813
         assert Budget(steps=5).resolve(1000).count(256) == 5
-        with pytest.raises(ValueError, match="resolve"):
+        with pytest.raises(ConfigError, match="resolve"):
             Budget(epochs=1).count(10)
 
 

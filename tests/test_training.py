@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from selfloop.core.errors import RunError
+from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
@@ -60,7 +60,7 @@ def test_epochs_are_of_the_real_set():
     assert Budget(epochs=3).resolve(50) == Budget(samples=150)
     for budget in (Budget(samples=9), Budget(steps=9)):
         assert budget.resolve(50) == budget
-    with pytest.raises(ValueError, match="resolve"):
+    with pytest.raises(ConfigError, match="resolve"):
         Budget(epochs=3).count(10)
 
 

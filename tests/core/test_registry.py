@@ -194,7 +194,7 @@ class Open(Methods, ABC):
 @pytest.mark.parametrize(
     ("cls", "words"),
     [
-        (Lacking, "Lacking is no shape: it has no method scaled; a shape has area, scaled"),
+        (Lacking, "Lacking is no shape: it has no method scaled; what is one has area, scaled"),
         (Deaf, "Deaf is no shape: its scaled must take 1 argument, as in selfloop.shapes_of_a_test.base"),
         (Loose, "Loose is no shape: derive its class from selfloop.Frozen, so that its settings are recorded"),
         (Open, "Open is no shape: it does not define perimeter"),

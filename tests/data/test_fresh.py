@@ -164,7 +164,7 @@ def test_a_loop_that_runs_out_of_them_says_so(tmp_path: Path) -> None:
 
 def test_a_loop_of_data_without_them_says_so(tmp_path: Path) -> None:
     wanted = experiment(sets(tmp_path)[0].model_copy(update={"fresh_rows": 0}))
-    with pytest.raises(ConfigError, match="do not offer: set rows aside"):
+    with pytest.raises(ConfigError, match=r"do not offer: set data.fresh_rows"):
         list(run(wanted, tmp_path / "run"))
 
 

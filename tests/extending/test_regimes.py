@@ -235,7 +235,7 @@ def test_samples_come_without_the_padding_of_their_neighbours() -> None:
         ),
         (
             lambda p: p.fresh(1),
-            "mixing asks for fresh real rows, which these data do not offer: set rows aside for them",
+            "mixing asks for fresh real rows, which these data do not offer: set data.fresh_rows",
         ),
         (lambda p: p.real.x, "mixing 'Wrong' returned Tensor for generation 2: return Samples"),
         (
@@ -304,7 +304,7 @@ def test_generation_0_has_no_samples(tmp_path: Path) -> None:
 
 def test_needs_are_refused_before_anything_is_fitted() -> None:
     assert Accumulate().needs == frozenset()
-    line = "^mixing HalfFresh needs fresh rows, which data digits does not have$"
+    line = "^mixing HalfFresh needs fresh rows, which data digits does not have"
     with pytest.raises(ConfigError, match=line):
         experiment(HalfFresh(), data={"name": "digits"})
     by_name = {"name": "regimes", "data": "digits", "generator": "gaussian", "generations": 1, "mixing": "HalfFresh"}

@@ -287,7 +287,9 @@ class TestInvariances:
         a, b = correlated(n, d).float() + 100, correlated(n + 7, d, seed=5).float() + 100
         expected = by_singular_values(a, b)
         assert distance(a, b) == pytest.approx(expected, abs=1e-10 * spread(a, b))
-        assert frechet(a.reshape(n, 1, d).numpy(), b.numpy()) == pytest.approx(expected, abs=1e-10 * spread(a, b))
+        assert frechet(a.reshape(n, 1, d).numpy(), b.reshape(n + 7, 1, d).numpy()) == pytest.approx(
+            expected, abs=1e-10 * spread(a, b)
+        )
 
 
 class TestRefusals:
@@ -306,7 +308,7 @@ class TestRefusals:
 
     def test_events_of_different_sizes(self) -> None:
         for a, b in ((cloud(9, 3), cloud(9, 1)), (Moments.of(cloud(9, 3)), Moments.of(cloud(9, 1)))):
-            with pytest.raises(ValueError, match="real has 3 values an event and generated 1"):
+            with pytest.raises(ValueError, match=r"real has 3 values an event.* and generated( has)? 1"):
                 frechet(a, b)
 
     def test_what_is_not_finite(self) -> None:

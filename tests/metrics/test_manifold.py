@@ -295,7 +295,7 @@ class TestProperties:
     def test_events_of_numpy_are_flattened(self) -> None:
         real, generated = PAIRS["normal, 64, float32"]
         flat = precision_recall(real, generated)
-        assert precision_recall(real.reshape(-1, 4, 4, 4).numpy(), generated.reshape(-1, 1, 8, 8)) == flat
+        assert precision_recall(real.reshape(-1, 4, 4, 4).numpy(), generated.reshape(-1, 4, 4, 4)) == flat
         np.testing.assert_array_equal(radii(real.reshape(-1, 4, 4, 4).numpy(), 3), radii(real, 3))
 
 
@@ -383,7 +383,7 @@ class TestRefusals:
             radii(bad, 1)
 
     def test_events_of_different_sizes(self) -> None:
-        with pytest.raises(ValueError, match="real has 2 values an event and generated 3"):
+        with pytest.raises(ValueError, match=r"real has 2 values an event.* and generated has 3"):
             precision_recall(cloud(9, 2), cloud(9, 3))
 
     def test_rows_without_an_event_axis(self) -> None:

@@ -154,7 +154,7 @@ def test_refusals() -> None:
         ((x, bad), "generated has entries that are not finite"),
         ((bad, x), "train has entries that are not finite"),
         ((x, x[:1]), "N at least 2"),
-        ((x, cloud(9, 3)), "train has 2 values an event and generated 3"),
+        ((x, cloud(9, 3)), "train has 2 values an event.* and generated has 3"),
     ):
         with pytest.raises(ValueError, match=words):
             authenticity(*sets)
@@ -162,8 +162,8 @@ def test_refusals() -> None:
         ((x, x, bad), "generated has entries that are not finite"),
         ((x, bad, x), "test has entries that are not finite"),
         ((x, x, x[:1]), "N at least 2"),
-        ((x, cloud(9, 3), x), "train has 2 values an event and test 3"),
-        ((x, x, cloud(9, 3)), "generated has 3 values an event and test 2"),
+        ((x, cloud(9, 3), x), "train has 2 values an event.* and test has 3"),
+        ((x, x, cloud(9, 3)), "generated has 3 values an event.* and test has 2"),
     ):
         with pytest.raises(ValueError, match=words):
             likelihood_gap(*sets)

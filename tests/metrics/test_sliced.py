@@ -170,7 +170,7 @@ def test_images_are_rows_and_inputs_are_left_alone() -> None:
     x, y = cloud(20, 12).float(), cloud(30, 12, seed=1).float()
     kept = x.clone()
     for distance in (sliced_wasserstein, max_sliced_wasserstein):
-        assert distance(x.view(20, 3, 2, 2), y.numpy()) == distance(x, y)
+        assert distance(x.view(20, 3, 2, 2), y.view(30, 3, 2, 2).numpy()) == distance(x, y)
     assert torch.equal(x, kept)
     assert not x.requires_grad
 
@@ -182,7 +182,7 @@ def test_refusals(distance: Distance) -> None:
     for a, b, more, words in (
         (bad, x, {}, "a has entries that are not finite"),
         (x, bad, {}, "b has entries that are not finite"),
-        (x, cloud(9, 3), {}, "a has 2 values an event and b 3"),
+        (x, cloud(9, 3), {}, "a has 2 values an event.* and b has 3"),
         (x[:0], x, {}, r"a has shape \(0, 2\)"),
         (x, x[:, 0], {}, r"b has shape \(9,\)"),
         (x, x, {"p": 0}, "p must be 1 or more"),

@@ -154,6 +154,11 @@ class _Dumper(yaml.SafeDumper):
 
     yaml_implicit_resolvers = _resolvers()
 
+    def choose_scalar_style(self) -> str:
+        """Escape the line ends of Unicode: libyaml and PyYAML fold them differently."""
+        text = getattr(self.event, "value", "")
+        return '"' if {"\x85", "\u2028", "\u2029"} & {*text} else str(super().choose_scalar_style())
+
 
 def from_yaml(text: str, what: str) -> Any:
     """Read plain YAML, which makes no objects.

@@ -41,8 +41,12 @@ def alike(a: Any, b: Any, names: tuple[str, str] = ("real", "generated")) -> tup
     """Return two sets whose events are of one shape; the columns of data frames are in the order of the first.
 
     Raises:
-        ValueError: they differ in shape, even if they have equally many values, or in their columns.
+        ValueError: one has no event axis; they differ in shape, even if they have equally many values, or in their
+            columns.
     """
+    for x, name in zip((a, b), names, strict=True):
+        if x.ndim < 2:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be (N, …)")
     shapes = [tuple(x.shape[1:]) for x in (a, b)]
     if shapes[0] != shapes[1]:
         told = [

@@ -21,10 +21,10 @@ def command(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=expanded)],
 ) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
-    from selfloop.core.files import disk_errors
-
     if not path.is_dir():
         raise SelfloopError(f"{str(path)!r} is not a directory")
+    from selfloop.core.files import disk_errors  # not before: torch comes with it
+
     with disk_errors(path):
         found = [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
     if found:
