@@ -48,8 +48,8 @@ class Augmented(Composed):
 
     @property
     def ratio(self) -> float | None:
-        """Return 0 and inf, which say what they say whatever is done with the samples; None between."""
-        return self.lam if self.lam in (0, math.inf) else None
+        """Return 0 where there are only real rows; what the theory says of other λ is of samples that nobody chose."""
+        return 0.0 if self.lam == 0 else None
 
 
 @MIXINGS.register

@@ -58,8 +58,3 @@ class Fresh(Composed):
         if self.k == 0:
             return [real]
         return [real, Part(source="newest", rows=self.k, weight=None if share is None else 1 - share)]
-
-    @property
-    def ratio(self) -> float | None:
-        """Return k where rows count as rows."""
-        return self.k if self.share is None else None

@@ -203,7 +203,9 @@ class Part(Frozen):
         if self.source == "fresh" and isinstance(self.rows, Power):
             raise ValueError("a part from fresh has as many rows in every generation: rows must be a number")
         if self.source == "real" and self.steps:
-            raise ValueError("real rows stay as they are: leave out verified, curated and corrected")
+            raise ValueError("the fixed real rows are taken as they are: leave out verified, curated and corrected")
+        if self.source in ("fresh", "all") and self.corrected is not None:
+            raise ValueError(f"real rows stay as they are: a part from {self.source} cannot be corrected")
         return self
 
     @property

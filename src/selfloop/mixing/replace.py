@@ -26,6 +26,9 @@ class Replace(Composed):
         return [Part(source="newest", rows=self.n)]
 
     @property
-    def ratio(self) -> float:
-        """inf: there are no real rows."""
-        return math.inf
+    def ratio(self) -> float | None:
+        """Return inf, as there are no real rows; None where so many are drawn that the loop need not collapse for it.
+
+        The error of the mean adds up to Σ 1/n_t, which is finite for a power above 1.
+        """
+        return math.inf if self.n is None or self.n.power <= 1 else None
