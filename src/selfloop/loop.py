@@ -58,9 +58,7 @@ def data_key(arms: Sequence[Arm]) -> str:
     return f"{[arm.data_key for arm in arms]} {arms[0].experiment.generator.dtype}"
 
 
-def mix(
-    arms: Sequence[Arm], split: Split, t: int, history: History, first: State | None = None
-) -> Samples:
+def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: State | None = None) -> Samples:
     """Return the training sets of generation t of a stack of arms, as each arm's regime makes them.
 
     Args:
@@ -153,7 +151,9 @@ def advance(
     then = None if state is None else rows.narrow(state)
     fitted = _fit(living, data, split.train.shape[1], t, then, device)
     samples = _sample(living, real.train, t, fitted, device)
-    records = measure(living, real, t, fitted, fitted if first is None else rows.narrow(first), samples, device.team, data)
+    records = measure(
+        living, real, t, fitted, fitted if first is None else rows.narrow(first), samples, device.team, data
+    )
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step

@@ -7,7 +7,6 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-
 Status = Literal["ok", "diverged", "starved"]
 
 

@@ -159,7 +159,9 @@ class Regime(Frozen, ABC):
 def _words(value: Any) -> str:
     """Return a setting in words: members of families by name and settings, lists without quotes."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_words(item)}" for key, item in value.items() if key != "name" and item is not None)
+        inner = ", ".join(
+            f"{key} = {_words(item)}" for key, item in value.items() if key != "name" and item is not None
+        )
         name = value.get("name")
         return f"({inner})" if name is None else f"{name} ({inner})" if inner else str(name)
     if isinstance(value, list):

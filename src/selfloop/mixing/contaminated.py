@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from selfloop.core.config import Frozen
 from selfloop.core.samples import Samples
 from selfloop.mixing.base import MIXINGS, Pool, Regime

@@ -36,7 +36,9 @@ class Mode(Judge):
         """Refuse a mode that the data do not have."""
         modes = data.modes()
         if modes is not None and self.index is not None and self.index >= len(modes[0]):
-            raise ConfigError(f"judge mode: index is {self.index}, and the data have the modes 0 to {len(modes[0]) - 1}")
+            raise ConfigError(
+                f"judge mode: index is {self.index}, and the data have the modes 0 to {len(modes[0]) - 1}"
+            )
 
     def __call__(self, x: Tensor, pool: Pool) -> Tensor:
         """Return (N,) float64."""
