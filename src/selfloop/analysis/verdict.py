@@ -35,13 +35,13 @@ beyond a factor of 8 counts as 8. The interval about the change is Student's at 
 seeds the noise between an arm's generations counts too, and the larger of the two is taken.
 
 Collapsed: the interval lies above a factor of 2; or it lies above 1.25 and the distance's excess over the floor, the
-distance between real training and held-out rows, has doubled; or at least half of the arms diverged or starved, or collapsed each
-by itself. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or more than half of the
-arms got worse, each by itself.
+distance between real training and held-out rows, has doubled; or at least half of the arms diverged, starved or
+collapsed, each by itself. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or more than
+half of the arms got worse, each by itself.
 
-Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and there are real
-rows in the loop: without any, exact theory expects a collapse that has only not come yet. Cannot tell yet: anything
-else, with what would tell.
+Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
+there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet. Cannot tell
+yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
 """

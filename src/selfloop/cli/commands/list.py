@@ -29,7 +29,7 @@ class What(StrEnum):
 def command(
     what: Annotated[What | None, typer.Argument(help="of what; default: of everything", metavar="WHAT")] = None,
 ) -> int:
-    """List data, generators, mixing, judges, metrics, features, engines, trackers or recipes: each with its settings."""
+    """List data, generators, mixing, judges, metrics, features, engines, trackers or recipes, with their settings."""
     for one in What if what is None else (what,):
         say(one.value.upper())
         show(folded("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
