@@ -138,8 +138,8 @@ def advance(
     rows = Rows(alive, len(arms))
     if data is None:
         past = functools.cache(lambda g: history(g).select(alive))
-        origin = None if first is None else rows.narrow(first)
-        data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, origin)
+        begun = None if first is None else rows.narrow(first)
+        data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
     if int(data.count.min()) == 0:
         fed = torch.nonzero(data.count).flatten().tolist()
         ended |= {arms[r].index: "starved" for i, r in enumerate(alive) if i not in fed}

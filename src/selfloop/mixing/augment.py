@@ -1,4 +1,4 @@
-"""The paper's regime: all real rows and ⌊λ·n⌋ of the last model's; and what is the same but for what is done with them."""
+"""The paper's regime, all real rows and ⌊λ·n⌋ of the last model's, and what others do something more with these."""
 
 from __future__ import annotations
 

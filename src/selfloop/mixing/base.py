@@ -34,7 +34,7 @@ class Pool:
         streams: the arm's random streams at generation t.
         history: samples of earlier generations; use :meth:`generated`.
         source: returns k new real rows (k, *event) in model units; None where the data offer none. Use :meth:`fresh`.
-        density: the log density (N,) of rows under the model of generation 0; None where it has none. Use :meth:`score`.
+        density: log densities (N,) of rows under the model of generation 0; None where it has none. Use :meth:`score`.
         known: modes of the data; None where they offer none. Use :attr:`modes`.
     """
 

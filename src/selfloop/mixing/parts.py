@@ -1,6 +1,6 @@
 """What regimes are made of: parts of a training set, each from one source, so many rows, chosen so, of such a weight.
 
-Legend: n real rows; t the generation that is trained; K candidates of which one is taken; γ the strength of corrections.
+Legend: n real rows; t the generation that is trained; K candidates, of which one is taken; γ strength of a correction.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Power(Frozen):
 
     def count(self, t: int, n: int) -> int:
         """Return ⌊n·t^power⌋."""
-        value = n * float(t) ** self.power
+        value: float = n * float(t) ** self.power
         return round(value) if abs(value - round(value)) <= _ULPS * value else math.floor(value)
 
 

@@ -103,7 +103,7 @@ def moved(judge: Judge, x: Tensor, pool: Pool) -> Tensor:
 def _asked(judge: Judge, x: Tensor, pool: Pool) -> tuple[str, Tensor]:
     what, version = f"judge {JUDGES.name_of(judge)!r}", x._version
     try:
-        found = judge(x, pool)
+        found: Any = judge(x, pool)
         found = torch.from_numpy(np.ascontiguousarray(found)) if isinstance(found, np.ndarray) else found
     except SelfloopError:
         raise

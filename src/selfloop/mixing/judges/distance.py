@@ -44,6 +44,7 @@ class Distance(Judge):
             square = (flat - torch.tensor(self.to, dtype=torch.float64)).square().sum(1)
         else:
             real = pool.real.arm(0).flatten(1).double()
-            near = [torch.cdist(part, real, compute_mode="donot_use_mm_for_euclid_dist") for part in flat.split(_CHUNK)]
+            parts = (flat[i : i + _CHUNK] for i in range(0, max(len(flat), 1), _CHUNK))
+            near = [torch.cdist(part, real, compute_mode="donot_use_mm_for_euclid_dist") for part in parts]
             square = torch.cat([each.min(1).values for each in near]).square()
         return -square / (2 * self.scale**2)
