@@ -363,6 +363,10 @@ ROWS = np.random.default_rng(0).normal(size=(60, 2))
             "judge mode: index is 8, and the data have the modes 0 to 7",
         ),
         (
+            {"mixing": {"name": "compose", "parts": [{"from": "newest", "rows": 0.04}]}},
+            "mixing compose takes no row where there are 24 real ones: raise rows",
+        ),
+        (
             {"mixing": "fresh", "data": "table"},
             "mixing fresh takes 20 fresh rows in each of 3 generations, and 30 are set aside: raise data.fresh_rows to",
         ),

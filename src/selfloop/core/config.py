@@ -123,7 +123,7 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
     """
     complaint = error.errors(include_url=False)[0]
     # Not which member of a union it was.
-    parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list["))]
+    parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list[", "literal["))]
     location = [*at, *parts]
     cause = complaint.get("ctx", {}).get("error")
     if isinstance(cause, Inside):

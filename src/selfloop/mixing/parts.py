@@ -23,7 +23,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.registry import Named
 from selfloop.core.samples import Samples
 from selfloop.data.base import Dataset
-from selfloop.mixing.base import Pool, Regime
+from selfloop.mixing.base import MIXINGS, Pool, Regime
 from selfloop.mixing.judges.base import (
     JUDGES,
     Judge,
@@ -304,7 +304,9 @@ class Composed(Regime):
         return sum(part.candidates(1, n) or 0 for part in self.made_of() if part.source == "fresh")
 
     def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
-        """Let the judges of its parts look at the data."""
+        """Refuse parts that come to no row, and let their judges look at the data."""
+        if all(part.candidates(1, n) == 0 for part in self.made_of()):
+            raise ConfigError(f"mixing {MIXINGS.name_of(self)} takes no row where there are {n} real ones: raise rows")
         for step in (step for part in self.made_of() for step in part.steps):
             getattr(step.judge, "check", lambda *_: None)(data, event, n)
 
