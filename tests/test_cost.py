@@ -19,7 +19,7 @@ from selfloop.core.memory import in_words
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.cost import refuse_excess
-from selfloop.environment import complete_environment
+from selfloop.environment import prepared
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS
 from selfloop.learning.training import Budget
@@ -44,13 +44,16 @@ PLAIN: dict[str, Any] = {
         ({"data": {"name": "eight_gaussians", "scale": 1e300}}, "data.scale: a number beyond"),
         ({"generations": 10**400}, "generations: a number beyond"),
         ({"generations": 10**9}, "generations: .* less than or equal to 999999"),
-        ({"seeds": 10**9}, "1000000000 arms"),
+        ({"seeds": 10**9}, "more than 10000 arms"),
+        ({"grid": {f"data.{i}": [1, 2] for i in range(20_000)}}, "more than 10000 arms"),
         ({"seeds": [10**400]}, "seeds: a number beyond"),
         ({"mixing": {"name": "augment", "lam": 1e308}}, "mixing.lam: a number beyond"),
         ({"mixing": {"name": "augment", "lam": 1e9}}, "1e[+]11 samples .* would take 1.6 TB"),
         ({"generator": {"name": "otcfm", "width": 10**9}}, "generator.width"),
         ({"generator": {"name": "otcfm", "width": 10**6}}, "otcfm: what it has learned, of an arm, would take 24 TB"),
-        ({"generator": {"name": "otcfm", "batch_size": 10**12}}, "a step of its fit of an arm would take 10.24 bytes"),
+        ({"generator": {"name": "otcfm", "batch_size": 10**12}}, "a step of its fit of an arm would take 10.25 bytes"),
+        # Costs in float64, and quantised to int32.
+        ({"generator": {"name": "otcfm", "batch_size": 30_000}}, "a step of its fit of an arm would take 10.8 GB"),
         ({"generator": {"name": "otcfm", "solver": "euler", "solver_steps": 10**30}}, "generator.solver_steps"),
         ({"generator": {"name": "ddpm", "batch_size": 10**12}}, "a step of its fit of an arm would take 8 TB"),
         ({"generator": {"name": "mixture", "components": 10**9}}, "generator.components"),
@@ -77,6 +80,12 @@ def test_numbers_beyond_reason_are_refused_and_cost_nothing(
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 250
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_arms_take_in_turn_is_not_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory", lambda: 10**10)
+    many = {"generator": {"name": "otcfm", "batch_size": 20_000}, "seeds": 16}
+    refuse_excess(Experiment.build(PLAIN | many), lambda arm: ((2,), 100))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ def test_what_fits_is_left_alone(generator: Any) -> None:
     experiment = Experiment.build(
         PLAIN | {"generator": generator, "grid": {"mixing.lam": [0, 0.5, math.inf]}, "seeds": 3}
     )
-    assert len(complete_environment(experiment)[0]["arms"]) == len(arms(experiment)) == 9
+    assert len(prepared(experiment).environment["arms"]) == len(arms(experiment)) == 9
 
 
 @pytest.mark.parametrize(

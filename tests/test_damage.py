@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -315,3 +316,38 @@ def test_a_worker_knows_its_parent_before_it_imports_much() -> None:
     code = "import sys, selfloop.engines.worker; print({'torch', 'numpy', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are Unix's")
+@pytest.mark.parametrize(
+    "name",
+    ["experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "generation-0002/manifest.json"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_damage_and_nobody_waits(name: str, out: Path) -> None:
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    with pytest.raises(RunError, match=r"is no file|is none") as error:
+        Run.open(out).verify()
+    assert name in str(error.value)
+
+
+def test_pipes_for_samples_and_the_report(out: Path) -> None:
+    for name in ("generation-0002/samples-000.safetensors", "report/index.html"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).unlink(missing_ok=True)
+        os.mkfifo(out / name)
+    assert ["is no file" in line for line in Run.open(out).damage(contents=False)] == [True]
+    shown(Run.open(out))
+
+
+def test_a_name_that_is_no_text_is_refused_and_is_no_damage(out: Path) -> None:
+    odd = out.rename(out.with_name(os.fsdecode(b"od\xff")))
+    for refuses in (lambda: Run.open(odd), lambda: next(run(tiny(generations=3, **GAUSSIAN), odd))):
+        with pytest.raises(RunError, match="must be UTF-8 text"):
+            refuses()
+
+
+def test_a_file_that_is_damaged_is_said_once(out: Path) -> None:
+    (out / "generation-0002/manifest.json").write_text("{}", encoding="utf-8")
+    (line,) = Run.open(out).damage()
+    assert "generation-0002/manifest.json" in line

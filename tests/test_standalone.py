@@ -273,6 +273,24 @@ class TestRefused:
         list(run(corrected, "alone"))
         assert snapshot(here / "run") == snapshot(here / "alone")
 
+    @pytest.mark.parametrize(
+        "error", [MemoryError("Allocation failed"), RuntimeError("can't allocate memory"), KeyError(3)]
+    )
+    def test_what_the_machine_cannot_do_in_generation_0_leaves_nothing(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def fails(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("selfloop.runner.advance", fails)
+        before = tree(here)
+        with pytest.raises(type(error)):
+            list(run(Experiment.load("p.yaml"), "run"))
+        assert tree(here) == before
+        monkeypatch.undo()
+        monkeypatch.chdir(here)
+        assert next(run(Experiment.load("p.yaml"), "run")).t == 0
+
     @pytest.mark.parametrize("workers", [0, 2])
     def test_in_a_directory_that_was_there(self, here: Path, workers: int) -> None:
         (here / "run").mkdir()

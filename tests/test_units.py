@@ -450,6 +450,18 @@ def test_what_cannot_be_exported_is_one_line(
     assert {path.name for path in here.iterdir()} == before
 
 
+def test_numbers_within_large_bounds_are_not_counted_as_beyond(tmp_path: Path) -> None:
+    """float32 would round bounds such as these by dozens."""
+    from selfloop.analysis.exports import write_table
+
+    x = 1e9 + 20 + people(40, 0)[:, :1] / 100
+    split = Table(path=str(write(tmp_path / "t.csv", x, "a"))).load([0])
+    rows = EventSet(source="t", x=split.train[0], events=split.events, kind="table")
+    assert write_table(rows, tmp_path / "s.csv", "csv") == 0
+    far = EventSet(source="t", x=torch.tensor([[0.0], [9.0], [-9.0]]).double(), events=split.events, kind="table")
+    assert write_table(far, tmp_path / "far.csv", "csv") == 2
+
+
 def test_images_are_no_table(tmp_path: Path) -> None:
     from selfloop.analysis.exports import write_table
 

@@ -56,7 +56,7 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     state = _state_size(generator, event)
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
     step = generator.step_size(event, n) if isinstance(generator, Sampler) else 0
-    refuse_beyond_memory(many * step, f"generator {name}: a step of its fit {of}")
+    refuse_beyond_memory(step, f"generator {name}: a step of its fit of an arm")  # arms may take theirs in turn
     refuse_beyond_memory(many * (row * (n + most) + state), f"generator {name}: rows, samples and weights {of}")
     batch = getattr(generator, "batch_size", None)
     for budget in (experiment.budget, experiment.pretrain):

@@ -284,8 +284,8 @@ class Experiment(Frozen):
             ConfigError: a grid key names no setting, or a value is not valid there.
         """
         repetitions = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        if (count := repetitions * math.prod(map(len, self.grid.values()))) > _MOST_ARMS:
-            raise ConfigError(f"seeds and grid make {count} arms, more than {_MOST_ARMS}")
+        if repetitions * math.prod(map(len, self.grid.values())) > _MOST_ARMS:  # a number that can be beyond printing
+            raise ConfigError(f"seeds and grid make more than {_MOST_ARMS} arms")
         found: list[tuple[dict[str, Any], Experiment]] = []
         seen: set[str] = set()
         base = self.model_dump() | {"grid": {}}

@@ -18,8 +18,8 @@ from typing import Any
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
 from selfloop.core.config import file_settings
-from selfloop.core.errors import ConfigError, RunError, quoted
-from selfloop.core.files import disk_errors, put_bytes, save_tensors
+from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
@@ -120,8 +120,7 @@ def run(
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
     """
-    if "\0" in str(out):
-        raise RunError(f"{quoted(out)} cannot be the name of a directory")
+    refuse_unnameable(Path(out))
     out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):

@@ -186,6 +186,14 @@ def test_pictures_of_other_kinds_are_not_passed_over(tmp_path: Path, write: Writ
 
 
 @either
+def test_a_picture_without_an_ending_is_one_and_an_archive_is_refused(tmp_path: Path, write: Write) -> None:
+    files = {"a.png": GREY, "b": GREY, "README": b"what these are"}
+    assert len(read_pictures(write(tmp_path, files))) == 2
+    path = write(tmp_path, files | {"more.ZIP": b"PK"})
+    refused(lambda: read_pictures(path), "'more.ZIP'", "is an archive")
+
+
+@either
 def test_the_order_does_not_depend_on_how_accents_are_written(tmp_path: Path, write: Write) -> None:
     names = ["e.png", "\u00e9.png", "f.png", "z.png", "a\u0301b.png", "az.png"]
     sets = []
@@ -396,6 +404,8 @@ def test_channels_first() -> None:
 @pytest.mark.parametrize(
     "x",
     [
+        pixels(8, 8, 3),
+        pixels(8, 8, 1),
         pixels(5, 4),
         pixels(5, 4, 6, 2),
         pixels(5, 3, 4, 6),

@@ -87,10 +87,16 @@ def test_an_index_that_is_named_is_a_column(tmp_path: Path) -> None:
     assert read(tmp_path, content, ["Unnamed: 0"]).columns == ["Unnamed: 0"]
 
 
+def test_a_column_that_may_be_an_index_is_refused(tmp_path: Path) -> None:
+    """That of two frames put together numbers no rows, and is no data either."""
+    together = pd.read_csv(io.StringIO(pd.concat([FRAME, FRAME]).to_csv()))
+    for content in (together.to_csv(index=False), together.to_csv()):
+        refused(tmp_path, content, "'Unnamed: 0'", "does not number the rows", "rename it")
+        assert read(tmp_path, content, ["height", "weight"]).columns == ["height", "weight"]
+    refused(tmp_path, FRAME.rename(columns={"height": "Unnamed: 0"}).to_csv(index=False), "rename it")
+
+
 def test_columns_that_only_look_like_an_index_stay(tmp_path: Path) -> None:
-    twice = FRAME.assign(height=np.arange(40) // 2).rename(columns={"height": "Unnamed: 0"})
-    for frame in (twice, FRAME.rename(columns={"height": "Unnamed: 0"})):
-        assert read(tmp_path, frame.to_csv(index=False)).columns == ["Unnamed: 0", "weight"]
     last = FRAME.assign(**{"Unnamed: 0": range(40)})
     assert read(tmp_path, last.to_csv(index=False)).columns == ["height", "weight", "Unnamed: 0"]
     assert read(tmp_path, FRAME.assign(number=range(40))[["number", "weight"]].to_csv(index=False)).columns == [

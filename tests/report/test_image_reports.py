@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = {"name": "digit_images", "n": 20, "held_out": 10}
     list(run(plan(digits), folder / GREY))
     list(run(plan(files), folder / COLOUR))
-    mad = plan(digits).generator.model_dump() | {"optimizer": {"learning_rate": 1e30, "ramp": None}}
+    mad = plan(digits).generator.model_dump() | {"optimizer": {"learning_rate": 1e18, "ramp": None}}
     list(run(plan(digits, generator=mad, budget={"steps": 4}), folder / "diverged"))
     return folder
 

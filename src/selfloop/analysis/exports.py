@@ -73,7 +73,8 @@ def write_table(rows: EventSet, path: Path, form: str) -> int:
 def _beyond(events: Vectors, x: Tensor) -> int:
     if not events.numbers:
         return 0
-    low, high = (torch.tensor([getattr(own, end) for own in events.numbers]).double() for end in ("low", "high"))
+    low = torch.tensor([own.low for own in events.numbers], dtype=torch.float64)
+    high = torch.tensor([own.high for own in events.numbers], dtype=torch.float64)
     whole = torch.tensor([np.dtype(own.dtype).kind in "iu" for own in events.numbers])
     restored, slack = events.restore(x), torch.where(whole, 0.5, _ROUNDING * (high - low))
     return int(((restored < low - slack) | (restored > high + slack)).sum())

@@ -277,6 +277,8 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
         return f"{by.about[by.distance].title} has no values to compare"
     if retrainings < ENOUGH:
         return f"at least {ENOUGH} retrainings would tell"
+    if math.isinf(setting.ratio):
+        return "without real rows theory expects a collapse: more retrainings would tell"
     wide = {name: c for name, c in known.items() if c.high >= _tolerance(by.about[name], by.tolerance)}
     if wide:
         needed = max(_seeds(name, c, len(setting.arms), by) for name, c in wide.items())
@@ -285,8 +287,6 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
         if needed > _MOST_SEEDS:
             return "too near the tolerance for seeds to tell: more retrainings would, or another tolerance"
         return f"about {needed:.0f} seeds would tell"
-    if math.isinf(setting.ratio):
-        return "without real rows theory expects a collapse: more retrainings would tell"
     return ""
 
 

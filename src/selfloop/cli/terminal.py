@@ -50,7 +50,7 @@ def show(headings: Sequence[str | Column], rows: Iterable[Sequence[str]], **opti
     """Print a table of plain texts; ``options`` are rich's."""
     table = Table(*(_shown(h) if isinstance(h, str) else h for h in headings), box=None, **options)
     for row in rows:
-        table.add_row(*map(_shown, row))
+        table.add_row(*(_shown(cell).replace("\n", "\\n") for cell in row))
     console.print(table)
 
 

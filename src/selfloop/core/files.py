@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from selfloop.core.errors import RunError, StorageFull
+from selfloop.core.errors import RunError, StorageFull, is_text, quoted
 
 Found = TypeVar("Found")
 Write = Callable[[Path, bytes], str]
@@ -72,6 +73,16 @@ def write_bytes(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def refuse_unnameable(path: Path) -> None:
+    """Refuse a run directory of a name that is no text: safetensors opens no file in it.
+
+    Raises:
+        RunError: it is.
+    """
+    if "\0" in str(path) or not is_text(str(path)):
+        raise RunError(f"{quoted(path)} cannot be the name of a run directory: it must be UTF-8 text without NUL")
+
+
 def gone(path: Path) -> RunError | None:
     """Return the error of a run that is no longer where ``path`` is one of its files; None where it is there."""
     run = path.parent.parent if _of_generation(path) else path.parent
@@ -100,12 +111,19 @@ def read_bytes(path: Path, hint: str = "") -> bytes:
 
 def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> Found:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RunError(f"{str(path)!r} is no file: a pipe or a device is in its place")
             return read(file)
     except FileNotFoundError as error:
         raise gone(path) or RunError(f"{str(path)!r} is missing{hint}") from error
     except OSError as error:
         raise RunError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a file, and wait for nobody where a pipe is in its place."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none
 
 
 _TOGETHER = 16  # files that are made safe at once

@@ -73,8 +73,8 @@ class OTCFM(Sampler):
         return fresh(time_mlp_init(streams, d, self.width), ema=self.ema is not None)
 
     def step_size(self, event: Sequence[int], n: int) -> int:
-        """Return the bytes of the costs between a batch and as much noise."""
-        return 4 * self.batch_size**2
+        """Return the bytes of the costs between a batch and as much noise, in float64 and quantised to int32."""
+        return 12 * self.batch_size**2
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise E‖v_θ(x_t, t) − (x1 − x0)‖²/d over optimally coupled pairs."""

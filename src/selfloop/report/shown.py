@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 
+from selfloop.core.files import at_once
 from selfloop.store import Run
 
 _MARK = re.compile(rb'<meta name="selfloop-shows" content="generation (-?[0-9]{1,20}, [0-9a-f]{64})">')
@@ -19,7 +20,7 @@ def mark(run: Run) -> str:
 def shown(run: Run) -> str:
     """Return "current" where the page shows the run as it is, else what it shows instead; "" where there is none."""
     head = None
-    with contextlib.suppress(OSError), open(run.path / "report" / "index.html", "rb") as page:
+    with contextlib.suppress(OSError), open(run.path / "report" / "index.html", "rb", opener=at_once) as page:
         head = page.read(_HEAD)
     if head is None:
         return ""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
 from selfloop.core.errors import ConfigError, RunError, SelfloopError
-from selfloop.core.files import check_size, gone, load_tensors, read_bytes
+from selfloop.core.files import check_size, gone, load_tensors, read_bytes, refuse_unnameable
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
@@ -74,6 +74,7 @@ class Run:
             RunError: it is not one, is of an earlier version, or one of its two head files is damaged.
         """
         path = expanded(path)
+        refuse_unnameable(path)
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
@@ -447,7 +448,8 @@ class Run:
             try:
                 check()
             except SelfloopError as error:
-                found.append(str(error))
+                if str(error) not in found:  # one file can stand in the way of several checks
+                    found.append(str(error))
                 return False
             return True
 

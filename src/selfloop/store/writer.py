@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 
 from selfloop.arms import arms
-from selfloop.core.errors import ConfigError, DataError, RunError
+from selfloop.core.errors import ConfigError, DataError, RunError, StorageFull
 from selfloop.core.files import (
     disk_errors,
     put_bytes,
@@ -65,9 +65,12 @@ class Writer(Run):
                 writer._recover()
             try:
                 yield writer
-            except (ConfigError, DataError, RunError) as error:
+            except StorageFull:
+                raise
+            except Exception as error:
                 # A fit that was saved is not lost to what is no fault of the experiment.
-                if new and writer.present == 0 and not (isinstance(error, RunError) and any(path.glob(".fit-*"))):
+                kept = not isinstance(error, ConfigError | DataError) and any(path.glob(".fit-*"))
+                if new and writer.present == 0 and not kept:
                     writer._undo(made)
                 raise
 

@@ -38,6 +38,9 @@ _OTHERS = tuple(
 )
 """Pictures too, of kinds that are not read."""
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how files of the two kinds begin, whatever they are called
+
 _APART = frozenset(("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"))
 """Folders that systems make beside the user's, in lower case; those of editors are hidden by a dot."""
 
@@ -46,7 +49,8 @@ def read_pictures(path: Path) -> Tensor:
     """Read all PNG and JPEG files below a folder, or in a zip, in the order of their names: what a file manager shows.
 
     Links are followed. What systems and editors put beside pictures is passed over: whatever is hidden, and what is in
-    folders such as __MACOSX and @eaDir. Pictures of other kinds are refused, not passed over.
+    folders such as __MACOSX and @eaDir, and files of other kinds than pictures. Pictures of other kinds, and archives,
+    are refused, not passed over; a file whose name has no ending is a picture if it begins as one.
 
     Returns:
         (N, C, H, W) uint8, C = 1 where all are grey and 3 where all are in colour.
@@ -59,6 +63,8 @@ def read_pictures(path: Path) -> Tensor:
     pictures: list[np.ndarray] = []
     total, first = 0, ""
     for name, content in members:
+        if not PurePosixPath(name).suffix and not content.startswith(_MAGIC):
+            continue
         picture = decode(content, _named(name, path))
         if pictures and picture.shape != pictures[0].shape:
             raise DataError(
@@ -83,10 +89,10 @@ def _named(name: str, path: Path) -> str:
 
 
 def _is_picture(name: str, path: Path) -> bool:
-    """Whether a file of this name, parts separated by "/", is a picture to read.
+    """Whether a file of this name, parts separated by "/", may be a picture to read.
 
     Raises:
-        DataError: it is a picture that is not read.
+        DataError: it is a picture that is not read, or may hold some.
     """
     *folders, own = name.split("/")
     if any(part.lower() in _APART or _hidden(part) for part in folders) or _hidden(own):
@@ -94,7 +100,9 @@ def _is_picture(name: str, path: Path) -> bool:
     ending = PurePosixPath(own).suffix.lower()
     if ending in _OTHERS:
         raise DataError(f"{_named(name, path)} is neither PNG nor JPEG: convert it, or take it away")
-    return ending in _ENDINGS
+    if ending in _ARCHIVES:
+        raise DataError(f"{_named(name, path)} is an archive: unpack it, or take it away")
+    return ending in ("", *_ENDINGS)
 
 
 def _hidden(part: str) -> bool:
@@ -229,8 +237,13 @@ def channels_first(x: np.ndarray, what: str) -> Tensor:
     """Return uint8 (N, H, W) or (N, H, W, 1 or 3) images as (N, C, H, W).
 
     Raises:
-        DataError: another shape or number type.
+        DataError: another shape or number type, or one that may be a colour picture by itself.
     """
+    if x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] in (1, 3):
+        raise DataError(
+            f"{what} holds uint8 {x.shape}, one colour picture or many grey ones {x.shape[2]} wide: give it four axes, "
+            "(N, height, width, 1 or 3)"
+        )
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or not len(x):
         raise DataError(
             f"{what} holds {x.dtype} {x.shape}: images are uint8 (N, height, width) or (N, height, width, 3)"
@@ -257,7 +270,7 @@ def read_images(path: Path, key: str | None = None) -> Tensor | None:
         if key is None and len(names) > 1:
             found = ", ".join(map(quoted, names))
             raise DataError(
-                f"{quoted(path)} holds several arrays of images, {found}: say which by data.key, or save it alone"
+                f"{quoted(path)} holds several arrays of images, {found}: save the one alone, or say which by data.key"
             )
         if not names:
             return None  # the reader of tables says what is wrong with it

@@ -85,12 +85,17 @@ def without_index(rows: Rows, source: str) -> Rows:
     """Return a table without leading columns that are an index pandas wrote: without a name, and numbering the rows.
 
     Raises:
-        DataError: a column has no name and is no index, or there is no other column.
+        DataError: a column has no name, or the one pandas gives to an index, and is none, or there is no other column.
     """
     first = 0
     while first < len(rows.columns) and _INDEX.fullmatch(rows.columns[first]) and _numbers_rows(rows, first):
         first += 1
     refuse_only_index(rows.columns[first:], source)
+    if first < len(rows.columns) and _INDEX.fullmatch(rows.columns[first]) and rows.columns[first]:
+        raise DataError(
+            f"{source}: column {quoted(rows.columns[first])} is called as an index that pandas wrote, and does not "
+            "number the rows; leave it out, or rename it"
+        )
     if "" in rows.columns[first:]:
         raise DataError(f"{source}: column {rows.columns.index('', first) + 1} has no name; name it, or set columns")
     return Rows(rows.columns[first:], rows.values[:, first:], rows.lines, rows.dtypes[first:])
