@@ -40,8 +40,8 @@ collapsed, each by itself. Worse: the interval lies above the tolerance, 10 % un
 half of the arms got worse, each by itself.
 
 Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
-there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet. Cannot tell
-yet: anything else, with what would tell.
+there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
+Cannot tell yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
 """
