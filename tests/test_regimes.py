@@ -277,9 +277,7 @@ def test_a_function_of_ones_own_runs_in_workers_is_recorded_and_can_be_absent(tm
         "curated, reward = Right, k = 2, lam = 1.0",
         "verified, verifier = Right, lam = 1.0",
     ]
-    with pytest.raises(
-        ConfigError, match=r"^judge 'Right' is not known here|^mixing '(curated|verified)' is not known here"
-    ):
+    with pytest.raises(ConfigError, match="no judge is called 'Right'"):
         list(run(opened.experiment.override("generations=3"), tmp_path / "2"))
 
 
