@@ -41,8 +41,9 @@ from selfloop.generators.base import GENERATORS
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import Outcome, advance, load, mix
 from selfloop.metrics import METRICS, Evidence, Metric
-from selfloop.mixing import MIXINGS, Augment, Mixing, Pool
+from selfloop.mixing import JUDGES, MIXINGS, Augment, Judge, Mixing, Pool
 from selfloop.mixing.base import label, ratio, training_set
+from selfloop.mixing.judges.base import moved, scores
 from selfloop.trackers.base import TRACKERS
 
 SEEDS = (3, 1, 4)
@@ -72,6 +73,9 @@ UNET = {
     "norm_num_groups": 4,
 }
 
+EASY: dict[str, Any] = {"name": "mode", "within": 9.0}  # which most rows are
+FEW: dict[str, Any] = {"name": "centre", "k": 2}
+
 SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
     # What makes a generator small enough for a test, and its draws as many as they can be.
     "generator": {
@@ -81,7 +85,27 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "diffusers": [{"unet": UNET, "batch_size": 8, "sample_batch": 8, "steps": 3}],
         "estimator": [{"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}],
     },
-    "mixing": {"augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)]},
+    "mixing": {
+        "augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)],
+        "replace": [{}, {"n": {"power": 1.5}}],
+        "window": [{"generations": 2}, {"generations": 2, "real": False}],
+        "fresh": [{}, {"k": 2.5, "weight": "golden"}, {"k": 0}],
+        "contaminated": [{"rate": 0.5}, {"real": 0.25, "rate": 1.0, "detector": {"true_positive": 0.5}}],
+        "verified": [{"verifier": EASY}, {"verifier": {"name": "oracle", "truth": EASY, "true_positive": 0.7}}],
+        "curated": [{"reward": {"name": "distance", "to": [0.0, 0.0]}, "k": 3, "lam": 1.5}],
+        "corrected": [{"target": {"name": "centre", "k": 2}}, {"target": {"name": "centre", "k": 1}, "lam": math.inf}],
+        "compose": [
+            {"parts": [{"from": "real", "rows": 0.5, "weight": 0.3}, {"from": "earlier", "rows": 2, "weight": 0.7}]},
+            {"parts": [{"from": "fresh", "rows": 0.5}, {"from": "newest", "verified": {"verifier": EASY}}]},
+            {"parts": [{"from": "all", "curated": {"reward": "classifier", "k": 2}}]},
+        ],
+    },
+    "judge": {
+        "centre": [FEW],
+        "distance": [{}, {"to": [0.5, -1.0], "scale": 2.0}],
+        "mode": [{"index": 1}, {"within": 3.0}],
+        "oracle": [{"truth": EASY, "true_positive": 0.9, "false_positive": 0.2}],
+    },
     # Paths of files that the fixture of a data set writes; without rows set aside, and with some.
     "data": {
         "table": [{"path": "rows.npy"}, {"path": "rows.npy", "fresh_rows": 15}],
@@ -255,7 +279,9 @@ def pool(mixing: Mixing, t: int, n: int = 100, seed: int = SEEDS[0]) -> Pool:
     def fresh(k: int) -> Tensor:
         return streams.at(t).normal("fresh", (k, *EVENT))[0]
 
-    return Pool(t, Samples.full(streams.normal("real", (n, *EVENT)), born=0), streams.at(t), history, fresh)
+    real = Samples.full(streams.normal("real", (n, *EVENT)), born=0)
+    modes = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64), 0.5
+    return Pool(t, real, streams.at(t), history, fresh, lambda x: -x.double().square().sum(1), modes)
 
 
 def tuples(x: Tensor) -> set[tuple[float, ...]]:
@@ -293,7 +319,7 @@ class TestMixings:
         assert int(born.max()) <= t
         real = tuples(given.real.x[0]) | tuples(given.fresh(1000).x[0])
         assert tuples(rows[born == 0]) <= real
-        for g in range(t):
+        for g in () if "corrected" in str(MIXINGS.plain(mixing)) else range(t):
             assert tuples(rows[born == g + 1]) <= tuples(given.generated(g).x[0])
 
     def test_asked_again_it_gives_the_same_and_leaves_the_pool_alone(self, mixing: Mixing) -> None:
@@ -316,7 +342,7 @@ class TestMixings:
     def test_arms_do_not_see_their_neighbours(self, mixing: Mixing) -> None:
         plain = {
             "name": "contract",
-            "data": {"name": "two_moons", "n": 50},
+            "data": {"name": "eight_gaussians", "n": 50, "held_out": 50},
             "generator": {"name": "gaussian"},
             "mixing": MIXINGS.plain(mixing),
             "generations": 2,
@@ -333,6 +359,23 @@ class TestMixings:
         assert label(mixing).strip()
         assert label(mixing).isprintable()
         assert ratio(mixing) is None or ratio(mixing) >= 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("judge", [pytest.param(JUDGES.parse(p.values[0]), id=p.id) for p in members(JUDGES)])
+class TestJudges:
+    def test_it_says_one_thing_of_each_row_and_leaves_all_alone(self, judge: Judge) -> None:
+        given, opinion = pool(Augment(), 2), moved if judge.says == "rows" else scores
+        x = given.generated(1).arm(0)
+        before = x.clone(), given.real.x.clone()
+        found = opinion(judge, x, given)
+        assert found.shape == (x.shape if judge.says == "rows" else (len(x),))
+        assert torch.equal(found, opinion(judge, x, given))
+        assert torch.equal(x, before[0])
+        assert torch.equal(given.real.x, before[1])
+
+    def test_of_no_rows_it_says_nothing(self, judge: Judge) -> None:
+        given, opinion = pool(Augment(), 2), moved if judge.says == "rows" else scores
+        assert len(opinion(judge, given.real.x[0, :0], given)) == 0
 
 
 @pytest.mark.parametrize("lam", [0, 0.29, 1, 2.5, math.inf])
@@ -603,7 +646,7 @@ def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
     """As above for all mixings in one stack, also where they draw different numbers of samples."""
     plain = {
         "name": "contract",
-        "data": {"name": "two_moons", "n": 40, "held_out": 50},
+        "data": {"name": "eight_gaussians", "n": 40, "held_out": 50},
         "generator": {"name": "gaussian"},
         "generations": 2,
         "seeds": [5, 6],
@@ -616,7 +659,7 @@ def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
     ("family", "settings"),
     [
         pytest.param(family, parameter.values[0], id=f"{family.word}-{parameter.id}")
-        for family in (DATA, ENGINES, FEATURES, GENERATORS, MIXINGS, TRACKERS)
+        for family in (DATA, ENGINES, FEATURES, GENERATORS, JUDGES, MIXINGS, TRACKERS)
         for parameter in members(family)
     ],
 )
@@ -631,4 +674,4 @@ def test_settings_survive_being_written(family: Family[Any], settings: dict[str,
 
 
 def test_every_family_is_under_this_contract() -> None:
-    assert set(FAMILIES) == {"data", "engine", "features", "generator", "metric", "mixing", "tracker"}
+    assert set(FAMILIES) == {"data", "engine", "features", "generator", "judge", "metric", "mixing", "tracker"}

@@ -23,7 +23,9 @@ LOWER, HIGHER, RATIO, NONE = (
 
 def curves(values: np.ndarray, seeds: tuple[int, ...]) -> Curves:
     none = np.full(len(values), -1)
-    return Curves(settings=(), seeds=seeds, values={"m": values}, floors={}, diverged=none)
+    return Curves(
+        settings=(), seeds=seeds, values={"m": values}, floors={}, ended=none, endings=tuple("" for _ in none)
+    )
 
 
 def setting(*arms: int) -> Setting:

@@ -38,7 +38,7 @@ def refuse_excess(experiment: Experiment, extent: Extent) -> None:
     seen: set[tuple[object, ...]] = set()
     for members in stacks(arms(experiment)):
         event, n = extent(members[0])
-        most = max(draws(arm.experiment.mixing, 1, n) for arm in members)
+        most = max(draws(arm.experiment.mixing, t, n) for arm in members for t in (1, experiment.generations))
         key = (str(GENERATORS.plain(members[0].experiment.generator)), event, n, most, len(members))
         if key not in seen:
             seen.add(key)

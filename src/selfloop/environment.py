@@ -12,12 +12,13 @@ from typing import Any
 from selfloop.arms import Arm, arms
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
-from selfloop.core.registry import FAMILIES
+from selfloop.core.registry import FAMILIES, within
 from selfloop.cost import refuse_excess
-from selfloop.data.real import RealRows
+from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
 from selfloop.metrics.base import METRICS
+from selfloop.mixing.base import MIXINGS, check, fresh_rows
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
 _MEMBERS = ("data", "generator", "mixing", "features")
@@ -57,7 +58,25 @@ def prepared(experiment: Experiment) -> Prepared:
     experiment, words = suited(experiment, sizes)
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
+    for arm in members:
+        _refuse_regime(arm, kept[arm.data_key])
     return Prepared(experiment, _environment(experiment, members), real, words)
+
+
+def _refuse_regime(arm: Arm, real: Real) -> None:
+    """Refuse a regime that its data do not suit, or that would run out of fresh rows.
+
+    Raises:
+        ConfigError: why.
+    """
+    data, mixing, last = arm.experiment.data, arm.experiment.mixing, arm.experiment.generations
+    check(mixing, data, tuple(real.rows.shape[1:]), real.n)
+    needed, there = last * fresh_rows(mixing, real.n), getattr(data, "fresh_rows", None)
+    if isinstance(there, int) and needed > there:
+        raise ConfigError(
+            f"mixing {MIXINGS.name_of(mixing)} takes {needed // last} fresh rows in each of {last} generations, and "
+            f"{there} are set aside: raise data.fresh_rows to {needed}"
+        )
 
 
 def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, Any]:
@@ -132,6 +151,8 @@ def _code(experiment: Experiment) -> dict[str, Any]:
     """Return where that comes from which selfloop does not have itself, by family and name."""
     used = [("metric", name) for name in experiment.metrics]
     for _, variant in experiment.variants():
-        used += [(word, FAMILIES[word].name_of(getattr(variant, word))) for word in _MEMBERS]
+        for word in _MEMBERS:
+            member = getattr(variant, word)
+            used += [(word, FAMILIES[word].name_of(member)), *within(member)]
     origins = {f"{word} {name}": FAMILIES[word].origin(name) for word, name in used}
     return {what: asdict(origin) for what, origin in origins.items() if origin.what != "built-in"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from selfloop.arms import Arm
 from selfloop.core.errors import ConfigError
-from selfloop.core.records import Record
+from selfloop.core.records import Record, Status
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
 from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Generator
+from selfloop.generators.base import GENERATORS, Density, Generator
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
 from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
@@ -58,8 +58,15 @@ def data_key(arms: Sequence[Arm]) -> str:
     return f"{[arm.data_key for arm in arms]} {arms[0].experiment.generator.dtype}"
 
 
-def mix(arms: Sequence[Arm], split: Split, t: int, history: History) -> Samples:
+def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: State | None = None) -> Samples:
     """Return the training sets of generation t of a stack of arms, as each arm's regime makes them.
+
+    Args:
+        arms: of one stack.
+        split: their real data.
+        t: the generation.
+        history: maps a generation before t to its samples.
+        first: the state after generation 0, whose density regimes may ask for; None or {} where none does.
 
     Raises:
         ConfigError: a regime asks for what is not there, or returns something else than rows.
@@ -75,9 +82,21 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History) -> Samples:
             if split.aside is not None:  # loaded, and known by its hash
                 fresh = functools.partial(split.fresh, r, t)
         past = lambda g: history(g).select([r])  # noqa: E731
-        return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh)
+        density = functools.partial(_density, arm.experiment.generator, first, r) if first else None
+        return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh, density, data.modes())
 
     return stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
+
+
+def _density(generator: Generator, first: State, r: int, x: Tensor) -> Tensor:
+    """Return the log density (N,) of rows (N, *event) under arm r's model of generation 0.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if not isinstance(generator, Density):
+        raise ConfigError(f"generator {GENERATORS.name_of(generator)} has no log_prob, which the mixing asks for")
+    return generator.log_prob({k: v[[r]] for k, v in first.items()}, x[None])[0]
 
 
 def advance(
@@ -89,11 +108,13 @@ def advance(
     first: State | None,
     device: Device = HERE,
     data: Samples | None = None,
+    before: Callable[[], Sequence[Record]] | None = None,
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
 
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
-    its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite.
+    its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite. So it is with
+    an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved.
 
     Args:
         arms: R arms of one stack.
@@ -104,29 +125,41 @@ def advance(
         first: after generation 0; None at t = 0.
         device: where to fit and sample.
         data: the training sets, where :func:`mix` has been asked for them already.
+        before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
 
     Returns:
         The state, as many samples per arm as its regime wants, and one record per arm.
     """
     alive = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
+    known = before() if before is not None and len(alive) < len(arms) else ()
+    ended: dict[int, Status] = {record["arm"]: record["status"] for record in known}
     if not alive:
-        return Outcome(_required(state), history(t - 1), [_record(arm, t, None, None) for arm in arms])
+        return Outcome(_required(state), history(t - 1), [_ended(arm, t, ended) for arm in arms])
     rows = Rows(alive, len(arms))
-    living = [arms[r] for r in alive]
-    real = split if rows.all else split.select(alive)
-    then = None if state is None else rows.narrow(state)
     if data is None:
-        data = mix(living, real, t, functools.cache(lambda g: history(g).select(alive)))
+        past = functools.cache(lambda g: history(g).select(alive))
+        begun = None if first is None else rows.narrow(first)
+        data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
+    if int(data.count.min()) == 0:
+        fed = torch.nonzero(data.count).flatten().tolist()
+        ended |= {arms[r].index: "starved" for i, r in enumerate(alive) if i not in fed}
+        if not fed:
+            return Outcome(_required(state), history(t - 1).first(0), [_ended(arm, t, ended) for arm in arms])
+        rows, data = Rows([alive[i] for i in fed], len(arms)), data.select(fed)
+    living = [arms[r] for r in rows.chosen]
+    real = split if rows.all else split.select(rows.chosen)
+    then = None if state is None else rows.narrow(state)
     fitted = _fit(living, data, split.train.shape[1], t, then, device)
     samples = _sample(living, real.train, t, fitted, device)
-    origin = fitted if first is None else rows.narrow(first)
-    records = measure(living, real, t, fitted, origin, samples, device.team, data)
+    records = measure(
+        living, real, t, fitted, fitted if first is None else rows.narrow(first), samples, device.team, data
+    )
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
     if rows.all:
         return Outcome(fitted, samples, records)
-    every = {arm.index: _record(arm, t, None, None) for arm in arms} | {r["arm"]: r for r in records}
+    every = {arm.index: _ended(arm, t, ended) for arm in arms} | {r["arm"]: r for r in records}
     return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
 
 
@@ -366,6 +399,13 @@ def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dic
         born=born,
         metrics=dict.fromkeys(arm.experiment.metrics) if metrics is None else metrics,
     )
+
+
+def _ended(arm: Arm, t: int, ended: Mapping[int, Status]) -> Record:
+    """Return the record of an arm that has ended, by arm how; one of which nothing is known has diverged."""
+    record = _record(arm, t, None, None)
+    record["status"] = ended.get(arm.index, "diverged")
+    return record
 
 
 def _required(state: State | None) -> State:

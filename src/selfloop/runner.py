@@ -303,6 +303,7 @@ def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
     looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
+    looks = looks or any("density" in getattr(arm.experiment.mixing, "needs", ()) for arm in members)
     return advance(
         members,
         opened.split(members),
@@ -312,6 +313,7 @@ def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
         (there.state(0, stack) if looks else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every),
         data,
+        functools.partial(there.everything_of, t - 1) if t else None,
     )
 
 

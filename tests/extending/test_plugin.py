@@ -21,7 +21,7 @@ EXPERIMENT = """
 name: plugged
 data: {name: ellipse, n: 40, width: 3.0}
 generator: uniform
-mixing: replace
+mixing: newest_only
 features: radius
 generations: 3
 seeds: 2
@@ -101,7 +101,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_it_is_listed_with_its_package(made: tuple[Path, Path]) -> None:
     shown = (made[0] / "listed.txt").read_text()
-    for name in ("uniform", "ellipse", "replace", "median_error", "radius", "backwards", "diary"):
+    for name in ("uniform", "ellipse", "newest_only", "median_error", "radius", "backwards", "diary"):
         row = re.search(rf"(?m)^ {name} .*\n(?: {{5}}.*\n)*", shown)
         assert row is not None, name
         assert "selfloop-example" in row[0], row[0]
@@ -150,8 +150,8 @@ def test_a_name_that_two_packages_claim_is_refused(tmp_path: Path) -> None:
     ("code", "message"),
     [
         ("raise RuntimeError('no luck')", "cannot be imported (RuntimeError: no luck"),
-        ("from selfloop import Frozen\nclass Replace(Frozen): name: str = 'replace'", "has no method draws"),
-        ("Replace = 3", "has no method draws"),
+        ("from selfloop import Frozen\nclass NewestOnly(Frozen): name: str = 'newest_only'", "has no method draws"),
+        ("NewestOnly = 3", "has no method draws"),
     ],
     ids=["import", "methods", "no class"],
 )
@@ -159,7 +159,7 @@ def test_a_broken_package_is_named_and_spoils_nothing_else(tmp_path: Path, code:
     site = install(tmp_path / "site")
     (site / "selfloop_example/mixing.py").write_text(code)
     (tmp_path / "e.yaml").write_text(EXPERIMENT)
-    (tmp_path / "f.yaml").write_text(EXPERIMENT.replace("mixing: replace\n", ""))
+    (tmp_path / "f.yaml").write_text(EXPERIMENT.replace("mixing: newest_only\n", ""))
     broken, sound, listed = selfloop(
         ("run", "e.yaml"), ("run", "f.yaml", "--workers", "0"), ("list", "mixing"), site=site, cwd=tmp_path
     )
@@ -172,5 +172,5 @@ def test_a_broken_package_is_named_and_spoils_nothing_else(tmp_path: Path, code:
 def test_the_run_records_where_the_code_came_from(made: tuple[Path, Path]) -> None:
     here, _ = made
     code = json.loads((here / "run/environment.json").read_text())["code"]
-    assert code["mixing replace"]["what"] == "selfloop-example 1.0"
-    assert code["mixing replace"]["code"] == "selfloop_example.mixing:Replace"
+    assert code["mixing newest_only"]["what"] == "selfloop-example 1.0"
+    assert code["mixing newest_only"]["code"] == "selfloop_example.mixing:NewestOnly"

@@ -251,10 +251,6 @@ def test_samples_come_without_the_padding_of_their_neighbours() -> None:
             "mixing 'Wrong' returned torch.float64 (2, 5, 2) for generation 2: rows are torch.float64 (1, N, 2)",
         ),
         (
-            lambda p: p.real.keep(p.real.x[0, :, 0] > 100),
-            "mixing 'Wrong' left nothing to train generation 2 on: keep at least one row",
-        ),
-        (
             lambda p: Samples.full(p.real.x / 0, 0),
             "mixing 'Wrong' gave generation 2 rows that are not finite: leave them out",
         ),
@@ -279,6 +275,16 @@ def test_a_wrong_regime_is_told_in_one_line(wrong: Callable[[Pool], Any], line: 
     with pytest.raises(ConfigError) as caught:
         training_set(Wrong(), pool())
     assert str(caught.value) == line
+
+
+def test_no_rows_at_all_starve_an_arm_and_are_refused_of_generation_0() -> None:
+    class Nothing(Regime):
+        def __call__(self, t: int, pool: Pool) -> Samples:
+            return pool.real.keep(pool.real.x[0, :, 0] > 100)
+
+    assert training_set(Nothing(), pool()).count.tolist() == [0]
+    with pytest.raises(ConfigError, match="'Nothing' left nothing to train generation 0 on: keep at least one row"):
+        training_set(Nothing(), pool(0))
 
 
 def test_weights_may_be_zero_in_part() -> None:

@@ -56,7 +56,8 @@ def curves(
         seeds=tuple(seed for size in sizes for seed in range(size)),
         values={name: np.concatenate([values[name] for _, values in stacks]) for name in names},
         floors={name: np.full(total, floor) for name in names if METRICS[name].floor},
-        diverged=np.array([(diverged or {}).get(arm, -1) for arm in range(total)]),
+        ended=np.array([(diverged or {}).get(arm, -1) for arm in range(total)]),
+        endings=tuple("diverged" if arm in (diverged or {}) else "" for arm in range(total)),
     )
 
 

@@ -40,21 +40,23 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Every metric of A arms over T generations; NaN where an arm diverged or a value was not measured.
+    """Every metric of A arms over T generations; NaN where an arm has ended or a value was not measured.
 
     Attributes:
         settings: the groups of arms, in the order of their first arm.
         seeds: the seed of every arm.
         values: by metric, (A, T), in the order of the experiment.
         floors: by metric, (A,): its value between real training rows and held-out rows.
-        diverged: (A,) first generation with status "diverged", −1 for none.
+        ended: (A,) first generation from which on an arm has diverged or starved, −1 for none.
+        endings: "diverged" or "starved" of every arm that has ended, "" of the others.
     """
 
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
     values: dict[str, Array]
     floors: dict[str, Array]
-    diverged: NDArray[np.int64]
+    ended: NDArray[np.int64]
+    endings: tuple[str, ...]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -112,13 +114,13 @@ def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Arra
 
 
 def read(run: Run) -> Curves:
-    """Arrange the records of a run; one may lack a metric, hold None, or be missing after a divergence."""
+    """Arrange the records of a run; one may lack a metric, hold None, or be missing after an arm's end."""
     arms, length = list(run.arms), run.last + 1
     row = {arm.index: i for i, arm in enumerate(arms)}
     names = run.recorded if length else ()
     values = {name: np.full((len(arms), length), np.nan) for name in names}
     floors = {name: np.full(len(arms), np.nan) for name in names}
-    diverged = np.full(len(arms), -1, dtype=np.int64)
+    ended, endings = np.full(len(arms), -1, dtype=np.int64), [""] * len(arms)
     first: dict[int, Record] = {}
     for t in range(length):
         for record in run.of_generation(t):  # all of them at once would be gigabytes of a long run of many arms
@@ -130,14 +132,15 @@ def read(run: Run) -> Curves:
             for name, value in record.get("reference", {}).items():
                 if value is not None:
                     floors[name][i] = value
-            if record["status"] == "diverged" and diverged[i] < 0:
-                diverged[i] = t
+            if record["status"] != "ok" and ended[i] < 0:
+                ended[i], endings[i] = t, record["status"]
     return Curves(
         settings=group(run, first),
         seeds=tuple(arm.seed for arm in arms),
         values=values,
         floors=floors,
-        diverged=diverged,
+        ended=ended,
+        endings=tuple(endings),
     )
 
 

@@ -82,7 +82,7 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
     """Read one arm's samples of generation ``what``, or its real data, "train" or "held_out".
 
     Raises:
-        RunError: there is no such run, generation or arm, it is damaged, or the arm has diverged by then.
+        RunError: there is no such run, generation or arm, it is damaged, or the arm has ended by then.
     """
     run = Run.open(path)
     if arm >= len(run.arms):
@@ -103,5 +103,6 @@ def _samples(run: Run, what: str, arm: int) -> Tensor:
         raise RunError(f"{str(run.path)!r} has {there}")
     x = run.samples(int(what), arm)
     if not len(x):
-        raise RunError(f"arm {arm} of {str(run.path)!r} has diverged by generation {what}: it has no samples")
+        how = next(record["status"] for record in run.of_generation(int(what)) if record["arm"] == arm)
+        raise RunError(f"arm {arm} of {str(run.path)!r} has {how} by generation {what}: it has no samples")
     return x

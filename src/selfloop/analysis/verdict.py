@@ -35,13 +35,13 @@ beyond a factor of 8 counts as 8. The interval about the change is Student's at 
 seeds the noise between an arm's generations counts too, and the larger of the two is taken.
 
 Collapsed: the interval lies above a factor of 2; or it lies above 1.25 and the distance's excess over the floor, the
-distance between real training and held-out rows, has doubled; or at least half of the arms diverged, or collapsed each
-by itself. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or more than half of the
-arms got worse, each by itself.
+distance between real training and held-out rows, has doubled; or at least half of the arms diverged, starved or
+collapsed, each by itself. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or more than
+half of the arms got worse, each by itself.
 
-Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged, and there are real
-rows in the loop: without any, exact theory expects a collapse that has only not come yet. Cannot tell yet: anything
-else, with what would tell.
+Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
+there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
+Cannot tell yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
 """
@@ -199,8 +199,8 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
 
 
 def _of_arm(arm: int, setting: Setting, curves: Curves, by: Judged) -> Verdict:
-    if curves.diverged[arm] >= 0:
-        reason = f"diverged at generation {curves.diverged[arm]}"
+    if curves.ended[arm] >= 0:
+        reason = f"{curves.endings[arm]} at generation {curves.ended[arm]}"
         return Verdict(word="collapsed", retrainings=_retrainings(curves), reason=reason)
     found = _judge((arm,), setting, curves, by)
     return _verdict(found.word, [found.phrase, found.missing], curves)
@@ -212,7 +212,8 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
         return _of_arm(setting.arms[0], setting, curves, by)
     words = [_of_arm(arm, setting, curves, by).word for arm in setting.arms]
     fallen, worse, total = words.count("collapsed"), words.count("worse"), len(words)
-    gone = int((curves.diverged[list(setting.arms)] >= 0).sum())
+    endings = [curves.endings[arm] for arm in setting.arms]
+    gone = len(endings) - endings.count("")
     found = _judge(_alive(setting, curves), setting, curves, by)
     word, missing = found.word, found.missing
     if 2 * fallen >= total:
@@ -221,7 +222,12 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
         word, missing = "worse", ""
     elif gone and word == "stable so far":
         word = "cannot tell yet"
-    counts = ((gone, "diverged"), (fallen - gone, "collapsed by themselves"), (worse, "got worse by themselves"))
+    counts = (
+        (endings.count("diverged"), "diverged"),
+        (endings.count("starved"), "starved"),
+        (fallen - gone, "collapsed by themselves"),
+        (worse, "got worse by themselves"),
+    )
     said = [f"{count} of {total} arms {what}" for count, what in counts if count]
     return _verdict(word, [found.phrase, *said, missing], curves)
 
@@ -231,7 +237,7 @@ def _verdict(word: Word, parts: Sequence[str], curves: Curves) -> Verdict:
 
 
 def _alive(setting: Setting, curves: Curves) -> tuple[int, ...]:
-    return tuple(arm for arm in setting.arms if curves.diverged[arm] < 0)
+    return tuple(arm for arm in setting.arms if curves.ended[arm] < 0)
 
 
 def _retrainings(curves: Curves) -> int:

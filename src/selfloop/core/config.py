@@ -123,7 +123,7 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
     """
     complaint = error.errors(include_url=False)[0]
     # Not which member of a union it was.
-    parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list["))]
+    parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list[", "literal["))]
     location = [*at, *parts]
     cause = complaint.get("ctx", {}).get("error")
     if isinstance(cause, Inside):
@@ -164,4 +164,4 @@ def _siblings(model: Any, location: tuple[int | str, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -7,6 +7,8 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+Status = Literal["ok", "diverged", "starved"]
+
 
 @with_config(ConfigDict(strict=True, allow_inf_nan=False))
 class Record(TypedDict):
@@ -19,7 +21,8 @@ class Record(TypedDict):
         settings: the grid's keys and the arm's values.
         regime: what its mixing is called in charts, "λ = 0.5".
         ratio: synthetic rows per real row of its regime, "inf" without real ones, None where that says nothing.
-        status: "diverged" from the generation on in which weights or samples were not finite.
+        status: "diverged" from the generation on in which weights or samples were not finite, "starved" from the one on
+            for which its regime left no row to train on.
         n_real: real rows that it trained on.
         n_synthetic: generated rows that it trained on.
         born: how many of these rows were born in which generation, "0" for real ones.
@@ -34,7 +37,7 @@ class Record(TypedDict):
     settings: dict[str, Any]
     regime: str
     ratio: float | Literal["inf"] | None
-    status: Literal["ok", "diverged"]
+    status: Status
     n_real: int
     n_synthetic: int
     born: dict[str, int]

@@ -273,6 +273,10 @@ class Family(Mapping[str, Member], Generic[Member]):
     def __contains__(self, name: object) -> bool:
         return name in list(iter(self))
 
+    def has(self, value: Any) -> bool:
+        """Whether an object's class is one of the members."""
+        return type(value) in (each for each in self._members.values() if isinstance(each, type))
+
     def origin(self, name: str) -> Origin:
         """Return where a member comes from, without loading it.
 
@@ -411,10 +415,11 @@ class Named:
     Args:
         family: of them.
         default: the name of the member that settings without a name are of.
+        whole: whether what it stands in is absent as a whole where its code is not there.
     """
 
-    def __init__(self, family: Family[Any], default: str | None = None) -> None:
-        self.family, self._default = family, default
+    def __init__(self, family: Family[Any], default: str | None = None, *, whole: bool = False) -> None:
+        self.family, self._default, self._whole = family, default, whole
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Parse and dump by the family, whatever the annotation says."""
@@ -423,13 +428,23 @@ class Named:
             if isinstance(value, Mapping) and self._default is not None:
                 value = {"name": self._default} | dict(value)
             try:
-                return self.family.parse(value, info.context)
+                return self.family.parse(value, (info.context or {}) | {ABSENT: False} if self._whole else info.context)
             except ConfigError as error:
                 raise ValueError(str(error)) from error
 
         return core_schema.with_info_plain_validator_function(
             parse, serialization=core_schema.plain_serializer_function_ser_schema(self.family.plain)
         )
+
+
+def within(settings: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield the family's word and the name of every member that stands in settings, however deep."""
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, BaseModel):
+                yield from ((word, f.name_of(item)) for word, f in FAMILIES.items() if f.has(item))
+                yield from within(item)
 
 
 def _recordable(value: Any) -> bool:

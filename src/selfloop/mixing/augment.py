@@ -1,32 +1,28 @@
-"""The paper's regime: all real rows and ⌊λ·n⌋ of the last model's."""
+"""The paper's regime, all real rows and ⌊λ·n⌋ of the last model's, and what others do something more with these."""
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from selfloop.core.config import Real
-from selfloop.core.samples import Samples
-from selfloop.mixing.base import MIXINGS, Pool, Regime
+from selfloop.mixing.base import MIXINGS
+from selfloop.mixing.parts import Composed, Part, multiple
+
+synthetic_rows = multiple
+"""⌊λ·n⌋ for a finite λ, what the theory calls m."""
 
 
-def synthetic_rows(lam: float, n: int) -> int:
-    """Return ⌊λ·n⌋ for a finite λ ≥ 0, taken as the decimal that it is written as: 0.29 · 100 is 29, not 28.999…"""
-    return math.floor(Fraction(str(lam)) * n)
-
-
-@MIXINGS.register
-class Augment(Regime):
-    """All real rows and ⌊λ·n⌋ from the last model (Algorithm 1); λ = inf: n synthetic rows and no real one.
+class Augmented(Composed):
+    """All real rows and what becomes of ⌊λ·n⌋ from the last model; λ = inf: of n synthetic rows, and no real one.
 
     Attributes:
         lam: λ ≥ 0, or inf for the fully synthetic loop.
     """
 
-    name: Literal["augment"] = "augment"
     lam: Real = Field(default=1.0)
 
     @field_validator("lam")
@@ -40,16 +36,27 @@ class Augment(Regime):
         """Return ⌊λ·n⌋, or n where λ is inf."""
         return n if math.isinf(self.lam) else synthetic_rows(self.lam, n)
 
-    def draws(self, t: int, n: int) -> int:
-        """Return max(n, ⌊λ·n⌋)."""
-        return max(n, self.synthetic(n))
+    def steps(self) -> dict[str, Any]:
+        """Return the settings of :class:`Part` that say what is done with the samples."""
+        return {}
 
-    def __call__(self, t: int, pool: Pool) -> Samples:
-        """Return real ∪ synthetic, real rows first and byte for byte; generation 0 is real data alone."""
-        if t == 0 or self.lam == 0:
-            return pool.real
-        taken = pool.generated(t - 1, self.synthetic(pool.n))
-        return taken if math.isinf(self.lam) else Samples.union([pool.real, taken])
+    def made_of(self) -> Sequence[Part]:
+        """Return the real rows where there are some, and the last model's where there are some."""
+        real = [] if math.isinf(self.lam) else [Part(source="real")]
+        rows = 1.0 if math.isinf(self.lam) else self.lam
+        return [*real, *([Part(source="newest", rows=rows, **self.steps())] if rows else [])]
+
+    @property
+    def ratio(self) -> float | None:
+        """Return 0 where there are only real rows; what the theory says of other λ is of samples that nobody chose."""
+        return 0.0 if self.lam == 0 else None
+
+
+@MIXINGS.register
+class Augment(Augmented):
+    """All real rows and ⌊λ·n⌋ from the last model (Algorithm 1); λ = inf: n synthetic rows and no real one."""
+
+    name: Literal["augment"] = "augment"
 
     @property
     def ratio(self) -> float:

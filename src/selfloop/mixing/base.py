@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Family
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
+from selfloop.data.base import Dataset
 
 _MOST_ROWS = 10**12
 
@@ -33,6 +34,8 @@ class Pool:
         streams: the arm's random streams at generation t.
         history: samples of earlier generations; use :meth:`generated`.
         source: returns k new real rows (k, *event) in model units; None where the data offer none. Use :meth:`fresh`.
+        density: log densities (N,) of rows under the model of generation 0; None where it has none. Use :meth:`score`.
+        known: modes of the data; None where they offer none. Use :attr:`modes`.
     """
 
     t: int
@@ -40,6 +43,8 @@ class Pool:
     streams: Streams
     history: History
     source: Callable[[int], Tensor] | None = None
+    density: Callable[[Tensor], Tensor] | None = None
+    known: tuple[Tensor, float] | None = None
 
     @property
     def n(self) -> int:
@@ -76,6 +81,30 @@ class Pool:
             raise ConfigError("mixing asks for fresh real rows, which these data do not offer: set data.fresh_rows")
         return Samples.full(self.source(k)[None], born=0)
 
+    def score(self, x: Tensor) -> Tensor:
+        """Return the log density (N,), in nats, of rows x (N, *event) under the model of generation 0.
+
+        Raises:
+            ConfigError: the generator has no density, or this is generation 0 itself.
+        """
+        if self.density is None:
+            raise ConfigError(
+                f"mixing asks generation {self.t} for a density under generation 0's model, which there is not: "
+                'say needs = frozenset({"density"}), and ask from generation 1 on'
+            )
+        return self.density(x)
+
+    @property
+    def modes(self) -> tuple[Tensor, float]:
+        """The centres (K, d) of the data's modes, and their standard deviation.
+
+        Raises:
+            ConfigError: the data have none.
+        """
+        if self.known is None:
+            raise ConfigError("mixing asks for modes of the data, which have none")
+        return self.known
+
 
 class Mixing(Protocol):
     """A regime; it may also have ``ratio`` and ``label``, see :class:`Regime`."""
@@ -91,7 +120,7 @@ class Regime(Frozen, ABC):
     """A regime with the usual answers: as many samples as real rows, no ratio, its settings as label.
 
     Attributes:
-        needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows.
+        needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows, "density" for scores.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
@@ -99,6 +128,17 @@ class Regime(Frozen, ABC):
     def draws(self, t: int, n: int) -> int:
         """Return how many rows generation t must sample, given n real ones; metrics look at n of them at most."""
         return n
+
+    def fresh_rows(self, n: int) -> int:
+        """Return how many fresh real rows each generation after 0 takes, given n fixed ones."""
+        return 0
+
+    def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
+        """Refuse data that it cannot be used with: events of a shape, n real rows.
+
+        Raises:
+            ConfigError: why.
+        """
 
     @abstractmethod
     def __call__(self, t: int, pool: Pool) -> Samples:
@@ -112,8 +152,21 @@ class Regime(Frozen, ABC):
     @property
     def label(self) -> str:
         """What it is called in charts."""
-        settings = {key: value for key, value in self.model_dump().items() if key != "name"}
-        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {value}" for key, value in settings.items())])
+        settings = {key: value for key, value in self.model_dump().items() if key != "name" and value is not None}
+        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {_words(value)}" for key, value in settings.items())])
+
+
+def _words(value: Any) -> str:
+    """Return a setting in words: members of families by name and settings, lists without quotes."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(
+            f"{key} = {_words(item)}" for key, item in value.items() if key != "name" and item is not None
+        )
+        name = value.get("name")
+        return f"({inner})" if name is None else f"{name} ({inner})" if inner else str(name)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_words, value))}]"
+    return "∞" if value == float("inf") and not isinstance(value, str) else str(value)
 
 
 MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", {"draws": 2, "__call__": 2})
@@ -157,11 +210,39 @@ def draws(mixing: Mixing, t: int, n: int) -> int:
     return count
 
 
-def training_set(mixing: Mixing, pool: Pool) -> Samples:
-    """Return what a regime makes of a pool, checked.
+def fresh_rows(mixing: Mixing, n: int) -> int:
+    """Return how many fresh rows a regime takes each generation after 0; 0 where it does not say.
 
     Raises:
-        ConfigError: it returned something else than rows like the real ones, no rows, or weights that are none.
+        ConfigError: it fails, or that is no whole number.
+    """
+    try:
+        return int(operator.index(getattr(mixing, "fresh_rows", lambda n: 0)(n)))
+    except FOREIGN as error:  # whatever the regime's own code raises
+        what = f"mixing {MIXINGS.name_of(mixing)!r}"
+        raise ConfigError(f"{what}: fresh_rows({n}) fails or gives no whole number: {said(error)}") from error
+
+
+def check(mixing: Mixing, data: Dataset, event: Sequence[int], n: int) -> None:
+    """Refuse data that a regime cannot be used with.
+
+    Raises:
+        ConfigError: why.
+    """
+    try:
+        getattr(mixing, "check", lambda *_: None)(data, event, n)
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)!r}: its check failed: {said(error)}") from error
+
+
+def training_set(mixing: Mixing, pool: Pool) -> Samples:
+    """Return what a regime makes of a pool, checked; no rows at all starve the arm from generation 1 on.
+
+    Raises:
+        ConfigError: it returned something else than rows like the real ones, weights that are none, or, of
+            generation 0, no rows.
     """
     what, version = f"mixing {MIXINGS.name_of(mixing)!r}", pool.real.x._version
     try:
@@ -183,7 +264,9 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
         )
     count = int(found.count[0])
     if count < 1:
-        raise ConfigError(f"{what} left nothing to train generation {pool.t} on: keep at least one row")
+        if pool.t == 0:
+            raise ConfigError(f"{what} left nothing to train generation 0 on: keep at least one row")
+        return found
     if not torch.isfinite(found.arm(0)).all():
         raise ConfigError(f"{what} gave generation {pool.t} rows that are not finite: leave them out")
     born = found.born[0, :count]

@@ -103,8 +103,8 @@ def samples(run: Run, curves: Curves) -> Figure | None:
         _panel(grid[row, 0], canvas, real.rows)
         grid[row, 0].set_ylabel(plain(setting.label.replace(" (", "\n(")), fontsize=9)
         for axes, t in zip(grid[row, 1:], [0, *shown], strict=True):
-            if 0 <= curves.diverged[arm] <= t:
-                axes.text(0.5, 0.5, "diverged", ha="center", va="center", transform=axes.transAxes)
+            if 0 <= curves.ended[arm] <= t:
+                axes.text(0.5, 0.5, curves.endings[arm], ha="center", va="center", transform=axes.transAxes)
                 _bare(axes)
             else:
                 _panel(axes, canvas, run.samples(t, arm))

@@ -57,7 +57,7 @@
       const source = frame.pictures[i];
       if (source === null) image.removeAttribute("src");
       else image.src = source;
-      image.alt = `Samples of ${pictures.labels[i]}, ${words}${source === null ? ": diverged" : ""}`;
+      image.alt = `Samples of ${pictures.labels[i]}, ${words}${source === null ? `: ${frame.notes[i]}` : ""}`;
       image.nextElementSibling.textContent = frame.notes[i];
     });
   }

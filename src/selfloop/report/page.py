@@ -229,10 +229,10 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
         real.append(data_uri(png(canvas.draw(kept.rows).pixels), "image/png"))
         axes.append(canvas.frame())
         for frame in frames:
-            ended = 0 <= curves.diverged[arm] <= frame["t"]
+            ended = 0 <= curves.ended[arm] <= frame["t"]
             picture = None if ended else canvas.draw(run.samples(frame["t"], arm))
             frame["pictures"].append(None if picture is None else data_uri(png(picture.pixels), "image/png"))
-            frame["notes"].append(_note(None if picture is None else picture.outside))
+            frame["notes"].append(curves.endings[arm] if picture is None else _note(picture.outside))
     return {
         "frames": frames,
         "real": real[:1] if len(set(real)) == 1 else real,
@@ -243,9 +243,7 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
     }
 
 
-def _note(outside: float | None) -> str:
-    if outside is None:
-        return "diverged"
+def _note(outside: float) -> str:
     return f"generated, {100 * outside:.1f} % outside" if outside > 0.005 else "generated"
 
 

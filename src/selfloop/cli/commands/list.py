@@ -18,6 +18,7 @@ class What(StrEnum):
     data = "data"
     generators = "generators"
     mixing = "mixing"
+    judges = "judges"
     metrics = "metrics"
     features = "features"
     engines = "engines"
@@ -28,7 +29,7 @@ class What(StrEnum):
 def command(
     what: Annotated[What | None, typer.Argument(help="of what; default: of everything", metavar="WHAT")] = None,
 ) -> int:
-    """List data, generators, mixing, metrics, features, engines, trackers or recipes: each with its settings."""
+    """List data, generators, mixing, judges, metrics, features, engines, trackers or recipes, with their settings."""
     for one in What if what is None else (what,):
         say(one.value.upper())
         show(folded("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
@@ -48,7 +49,7 @@ def _members(what: What) -> Iterator[tuple[str, str, str, str]]:
     import selfloop.runner  # imports every family  # noqa: F401
     from selfloop.core.registry import FAMILIES
 
-    family = next(family for family in FAMILIES.values() if family.folder == f"selfloop.{what.value}")
+    family = next(family for family in FAMILIES.values() if family.folder.rpartition(".")[2] == what.value)
     for name in family:
         where = family.origin(name).what
         try:

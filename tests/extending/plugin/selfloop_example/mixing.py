@@ -6,10 +6,10 @@ from selfloop import Samples
 from selfloop.mixing import Pool, Regime
 
 
-class Replace(Regime):
+class NewestOnly(Regime):
     """The samples of the last generation alone; generation 0 is real data."""
 
-    name: Literal["replace"] = "replace"
+    name: Literal["newest_only"] = "newest_only"
 
     def __call__(self, t: int, pool: Pool) -> Samples:
         """Return real rows first, and samples ever after."""

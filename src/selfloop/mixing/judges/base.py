@@ -1,0 +1,136 @@
+"""What a judge is: it looks at rows and says a number of each, or where each should be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from selfloop.core.capabilities import Capability
+from selfloop.core.config import Frozen
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.registry import Absent, Family
+from selfloop.data.base import Dataset
+from selfloop.mixing.base import Pool
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Quantile(Frozen):
+    """A threshold that real rows set: the given quantile of their own scores.
+
+    Attributes:
+        quantile: the share of real rows that lie below it.
+    """
+
+    quantile: Probability
+
+
+class Judge(Frozen, ABC):
+    """An opinion on rows; concrete classes add ``name``, or are called as the class is.
+
+    Attributes:
+        says: "scores", one number or truth value a row, the more the better; or "rows", where each should be.
+        least: the score from which on a verifier keeps a row, unless it is told another; None where it must be told.
+        needs: what data or generator must offer.
+    """
+
+    says: ClassVar[Literal["scores", "rows"]] = "scores"
+    least: ClassVar[float | None] = 0.5
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def __call__(self, x: Tensor, pool: Pool) -> Tensor:
+        """Return what it says of rows x (N, *event) in model units: (N,), or (N, *event)."""
+
+    def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
+        """Refuse data that it cannot judge: events of a shape, n real rows.
+
+        Raises:
+            ConfigError: why.
+        """
+
+
+JUDGES: Family[type[Judge]] = Family("judge", "selfloop.mixing.judges", {"__call__": 2})
+
+
+def refuse(judge: Any, says: Literal["scores", "rows"], use: str) -> None:
+    """Refuse a judge that says something else than its use needs.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not isinstance(judge, Absent) and (said := getattr(judge, "says", "scores")) != says:
+        raise ValueError(f"{use} needs a judge that says {says}, and {JUDGES.name_of(judge)!r} says {said}")
+
+
+def scores(judge: Judge, x: Tensor, pool: Pool) -> Tensor:
+    """Return a judge's scores of rows (N, *event), (N,) float64.
+
+    Raises:
+        ConfigError: it fails, or they are no finite numbers, one a row.
+    """
+    what, found = _asked(judge, x, pool)
+    if tuple(found.shape) != (len(x),) or found.is_complex():
+        raise ConfigError(f"{what} returned {tuple(found.shape)} for {len(x)} rows: return one number a row, (N,)")
+    found = found.detach().to("cpu", torch.float64)
+    if not torch.isfinite(found).all():
+        wrong = int((~torch.isfinite(found)).sum())
+        raise ConfigError(f"{what} gave {wrong} of {len(x)} rows scores that are not finite at generation {pool.t}")
+    return found
+
+
+def moved(judge: Judge, x: Tensor, pool: Pool) -> Tensor:
+    """Return where a judge says that rows (N, *event) should be, float64 of the same shape.
+
+    Raises:
+        ConfigError: it fails, or says something else.
+    """
+    what, found = _asked(judge, x, pool)
+    if found.shape != x.shape or found.is_complex():
+        raise ConfigError(f"{what} returned {tuple(found.shape)} for rows {tuple(x.shape)}: return as many such rows")
+    found = found.detach().to("cpu", torch.float64)
+    if not torch.isfinite(found).all():
+        raise ConfigError(f"{what} returned rows that are not finite at generation {pool.t}")
+    return found
+
+
+def _asked(judge: Judge, x: Tensor, pool: Pool) -> tuple[str, Tensor]:
+    what, version = f"judge {JUDGES.name_of(judge)!r}", x._version
+    try:
+        found: Any = judge(x, pool)
+        found = torch.from_numpy(np.ascontiguousarray(found)) if isinstance(found, np.ndarray) else found
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the judge's own code raises
+        raise ConfigError(f"{what} failed at generation {pool.t}: {said(error)}") from error
+    if x._version != version:
+        raise ConfigError(f"{what} changed the rows that it was shown at generation {pool.t}: let it return others")
+    if not isinstance(found, Tensor):
+        raise ConfigError(f"{what} returned {type(found).__name__} at generation {pool.t}: return a tensor")
+    return what, found
+
+
+def kept(judge: Judge, least: float | Quantile | None, x: Tensor, pool: Pool) -> Tensor:
+    """Return which rows (N, *event) a judge lets pass, (N,) bool: those that score ``least`` or more."""
+    if isinstance(least, Quantile):
+        bar = float(np.quantile(scores(judge, pool.real.arm(0), pool).numpy(), least.quantile))
+    else:
+        bar = least if least is not None else judge.least or 0.0
+    return scores(judge, x, pool) >= bar
+
+
+def refuse_no_threshold(judge: Any, least: float | Quantile | None) -> None:
+    """Refuse a verifier of which nobody says how much is enough.
+
+    Raises:
+        ValueError: neither the setting nor the judge does.
+    """
+    if least is None and not isinstance(judge, Absent) and getattr(judge, "least", 0.5) is None:
+        name = JUDGES.name_of(judge)
+        raise ValueError(f"least is missing: judge {name!r} has no threshold of its own; give a score or a quantile")
