@@ -87,12 +87,7 @@ class Conditional(Sampler):
             ConfigError: events have no such column, or no other.
         """
         (d,) = event
-        if d < 2:
-            raise ConfigError(
-                f"generator {GENERATORS.name_of(self)} predicts a column from others, and the data have one column"
-            )
-        if not -d <= self.target < d:
-            raise ConfigError(f"generator.target is {self.target}, and the data have columns 0 to {d - 1}")
+        self._column(d)
         return self.dtype.itemsize * d
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
@@ -135,7 +130,7 @@ class Conditional(Sampler):
         else:
             x = torch.stack([self._drawn(state, r, n, rng) for r, rng in enumerate(streams.numpy("inputs"))])
         y = self.respond(state, predictor(state, x), streams)
-        at = self.target % (k + 1)
+        at = self._column(k + 1)
         return torch.cat([x[..., :at], y.unsqueeze(2), x[..., at:]], 2)
 
     def _drawn(self, state: State, r: int, n: int, rng: np.random.Generator) -> Tensor:
@@ -151,9 +146,23 @@ class Conditional(Sampler):
         others, y = self._apart(x.to(self.dtype))
         return y - self.mean(state, predictor(state, others))
 
+    def _column(self, d: int) -> int:
+        """Return the number of y's column among d, counted from 0.
+
+        Raises:
+            ConfigError: there is no such column, or no other.
+        """
+        if d < 2:
+            raise ConfigError(
+                f"generator {GENERATORS.name_of(self)} predicts a column from others, and the data have one column"
+            )
+        if not -d <= self.target < d:
+            raise ConfigError(f"generator.target is {self.target}, and the data have columns 0 to {d - 1}")
+        return self.target % d
+
     def _apart(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the x (…, d − 1) and y (…,) of rows (…, d)."""
-        at = self.target % rows.shape[-1]
+        at = self._column(rows.shape[-1])
         return torch.cat([rows[..., :at], rows[..., at + 1 :]], -1), rows[..., at]
 
 
