@@ -252,10 +252,11 @@ def test_x_may_be_redrawn_or_normal():
             assert stats.kstest(drawn.flatten().numpy(), "norm").pvalue > 1e-6
 
 
-def test_only_an_unpenalised_likelihood_is_an_exponential_family():
+def test_an_unpenalised_likelihood_over_real_x_is_an_exponential_family():
     assert "exponential" in LinearRegression().offers
     assert "exponential" in LogisticRegression().offers
     assert "exponential" not in LinearRegression(penalty=0.1).offers
+    assert "exponential" not in LinearRegression(inputs="normal").offers
     assert "classes" not in LinearRegression().offers
 
 

@@ -53,9 +53,9 @@ class Conditional(Sampler):
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
         """What it always has; the likelihood of an exponential family where nothing is added to it.
 
-        It is one because neither family's Hessian depends on y, and x are the same in samples and real rows.
+        It is one where x are the same in samples and real rows, as the Hessian of neither family depends on y.
         """
-        return self.has if self.penalty else self.has | {"exponential"}
+        return self.has if self.penalty or self.inputs == "normal" else self.has | {"exponential"}
 
     @abstractmethod
     def fitted(self, x: Tensor, y: Tensor, weight: Tensor, before: State) -> State:
