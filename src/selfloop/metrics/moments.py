@@ -36,7 +36,7 @@ def covariance(x: Tensor) -> Tensor:
 
 def _total_variance(x: Tensor) -> Tensor:
     # One arm at a time: of a single column torch adds in an order that depends on how many arms there are.
-    return torch.cat([_by_columns(arm, lambda columns: columns.var(1)) for arm in x.split(1)]).sum(1)
+    return torch.cat([_by_columns(arm, lambda columns: columns.var(1)) for arm in torch.split(x, 1)]).sum(1)
 
 
 def _trace_root(covariances: Tensor) -> Tensor:
