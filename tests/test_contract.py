@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from helpers import suited
 from PIL import Image
 from torch import Tensor
 
@@ -63,6 +64,12 @@ def drawn(seed: int, n: int) -> np.ndarray:
 def fixed(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(40, 3))
 
+
+COUNTED = ("bernoulli", "poisson", "exponential", "categorical", "logistic_regression")
+"""Generators that make rows of some kinds alone, and toys of the same names that hold such."""
+
+REPEATING = ("bernoulli", "poisson", "categorical")
+"""Data in which a new row may be equal to an old one."""
 
 IMAGES = {"net": NET, "batch_size": 8, "sample_batch": 8}
 UNET = {
@@ -153,7 +160,8 @@ pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 def rows(state: State, r: int) -> State:
     """Return one arm's part of a state; rows that it keeps without the padding, which is as long as its neighbours'."""
     own = {k: v[r : r + 1] for k, v in state.items()}
-    return own | ({f"{ROWS}x": own[f"{ROWS}x"][:, : int(own[f"{ROWS}count"])]} if f"{ROWS}x" in own else {})
+    kept = [k for k, v in own.items() if k.startswith(ROWS) and v.ndim > 1]
+    return own | {k: own[k][:, : int(own[f"{ROWS}count"])] for k in kept}
 
 
 def equal(a: State, b: State) -> bool:
@@ -165,6 +173,7 @@ def data(generator: Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
     x = Streams(seeds).normal("test data", (80, *event(generator)), dtype=torch.float64)
     if "vectors" not in generator.makes:
         x = (127 + 60 * x).clamp(0, 255)
+    x = suited(GENERATORS.name_of(generator), x)
     count = torch.tensor([40 + 20 * SEEDS.index(seed) for seed in seeds])
     used = torch.arange(80) < count.unsqueeze(1)
     x = x.to(generator.dtype) * used.view(*used.shape, *[1] * (x.ndim - 2))
@@ -455,6 +464,10 @@ class TestData:
             n, channels, _, _ = pixels.shape
             assert (n, pixels.dtype) == (split.train.shape[1], torch.uint8)
             assert channels in (1, 3)
+        coefficients = dataset.true_coefficients()
+        assert ("coefficients" in dataset.offers) == (coefficients is not None)
+        if coefficients is not None:
+            assert (len(coefficients) + 1,) == split.events.shape
         modes = dataset.modes()
         assert ("modes" in dataset.offers) == (modes is not None)
         if modes is not None:
@@ -475,23 +488,41 @@ class TestData:
             assert rows.dtype == split.train.dtype
             assert torch.equal(dataset.fresh(seed, t, 5), rows)
         own = [tuples(found[3, t].flatten(1)) for t in (1, 2, 3)]
+        if DATA.name_of(dataset) in REPEATING:
+            return
         sets = [*own, tuples(split.train[0].flatten(1)), tuples(split.held_out[0].flatten(1))]
         assert all(not a & b for a, b in itertools.combinations(sets, 2))
         assert not any(torch.equal(found[3, t], found[4, t]) for t in (1, 2, 3))
 
 
-def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS) -> Evidence:
-    streams, generator = Streams(seeds), Gaussian()
-    real = streams.normal("real", (60, 2), dtype=torch.float64)
-    states = [generator.fit({}, Samples.full(x, 0), BUDGET, streams) for x in (generated, real)]
+def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS, metric: Metric | None = None) -> Evidence:
+    """Return what a metric looks at; normal rows, or such as the generator makes that it is about."""
+    streams, generator, name = Streams(seeds), Gaussian(), None
+    needs = frozenset() if metric is None else metric.needs
+    if metric is not None and metric.name in ("heterozygosity_ratio", "categories_kept"):
+        name = "categorical"
+    if "linear" in needs or "classes" in needs:
+        name = "linear_regression" if "linear" in needs else "logistic_regression"
+        generator = GENERATORS.parse({"name": name})
+    real, generated, held_out = (
+        suited(name, x)
+        for x in (
+            streams.normal("real", (60, 2), dtype=torch.float64),
+            generated,
+            streams.normal("held out", (40, 2), dtype=torch.float64),
+        )
+    )
+    blank = generator.init(EVENT, streams)
+    states = [generator.fit(blank, Samples.full(x, 0), BUDGET, streams) for x in (generated, real)]
     return Evidence(
         generator=generator,
         state=states[0],
         first=states[1],
-        untrained=generator.init(EVENT, streams),
+        untrained=blank,
         train=real,
-        held_out=streams.normal("held out", (40, 2), dtype=torch.float64),
+        held_out=held_out,
         generated=generated,
+        coefficients=torch.zeros(1, dtype=torch.float64),
         modes=(torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64), 0.5),
     )
 
@@ -506,16 +537,16 @@ def metrics(*without: str) -> Any:
 class TestMetrics:
     def test_arms_do_not_see_their_neighbours(self, metric: Metric) -> None:
         x = 2 * Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64) + 1
-        values = metric.compute(evidence(x))
+        values = metric.compute(evidence(x, metric=metric))
         assert values.shape == (3,)
         assert values.dtype == torch.float64
         for r, seed in enumerate(SEEDS):
-            assert torch.equal(metric.compute(evidence(x[r : r + 1], (seed,))), values[r : r + 1])
+            assert torch.equal(metric.compute(evidence(x[r : r + 1], (seed,), metric)), values[r : r + 1])
 
     def test_order_of_rows_does_not_matter(self, metric: Metric) -> None:
         x = Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64)
-        values = metric.compute(evidence(x))
-        assert torch.allclose(metric.compute(evidence(x.flip(1))), values, rtol=1e-9, atol=1e-12)
+        values = metric.compute(evidence(x, metric=metric))
+        assert torch.allclose(metric.compute(evidence(x.flip(1), metric=metric)), values, rtol=1e-9, atol=1e-12)
 
     def test_says_what_it_is(self, metric: Metric) -> None:
         assert metric.definition.endswith(".")
@@ -526,7 +557,7 @@ class TestMetrics:
 
     def test_best_value_at_the_real_rows(self, metric: Metric) -> None:
         real = Streams(SEEDS).normal("real", (60, 2), dtype=torch.float64)
-        value = metric.compute(evidence(real))
+        value = metric.compute(evidence(real, metric=metric))
         held_out = metric.name.endswith("_held_out")  # to which the training rows are near, and no more
         if (metric.direction == "1 is best" and not held_out) or (
             metric.name.endswith("_train") and "higher" in metric.direction
@@ -563,7 +594,10 @@ class TestMetrics:
         """New rows of the real density beside ones that have shrunk and moved far away, or are the training rows."""
         new, copied = (Streams(SEEDS).normal(name, (60, 2), dtype=torch.float64) for name in ("new", "real"))
         of_copies = metric.name in ("authenticity", "likelihood_gap")
-        good, bad = (metric.compute(evidence(x)).tolist() for x in (new, copied if of_copies else 0.1 * new + 10))
+        collapsed = copied if of_copies else 0.1 * new + 10
+        if "coefficients" in metric.needs:  # which scale and origin of all columns do not change
+            collapsed[..., 1] = collapsed[..., 0]
+        good, bad = (metric.compute(evidence(x, metric=metric)).tolist() for x in (new, collapsed))
         for better, worse in zip(good, bad, strict=True):
             assert metric.goal is None or metric.badness(better) < metric.badness(worse)
 
@@ -596,7 +630,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@metrics("density")
+@metrics("density", "linear", "classes")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()
@@ -630,9 +664,11 @@ def apart(chosen: list[Arm]) -> None:
 @every_generator
 def test_the_loop_keeps_arms_apart(generator: Generator) -> None:
     """A stack of arms of different λ and seed gives each arm what it gets alone, over three generations."""
+    name = GENERATORS.name_of(generator)
+    usual = "two_moons" if "vectors" in generator.makes else "digit_images"
     plain = {
         "name": "contract",
-        "data": {"name": "two_moons" if "vectors" in generator.makes else "digit_images", "n": 40, "held_out": 50},
+        "data": {"name": name if name in COUNTED else usual, "n": 40, "held_out": 50},
         "generator": generator,
         "generations": 2,
         "budget": {"steps": 5},

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from torch import Tensor
 
 from selfloop.arms import Arm, arms
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES, within
 from selfloop.cost import refuse_excess
+from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, check, fresh_rows
@@ -118,8 +122,32 @@ def missing(experiment: Experiment) -> list[str]:
     return found
 
 
-def _real(members: Iterable[Arm]) -> RealRows:
-    return RealRows.gather((arm.data_key, arm.experiment.data, arm.seed) for arm in members)
+def _real(members: Sequence[Arm]) -> RealRows:
+    fitted: dict[str, dict[str, Arm]] = {}  # by data, an arm of each generator
+    for arm in members:
+        fitted.setdefault(arm.data_key, {}).setdefault(str(GENERATORS.plain(arm.experiment.generator)), arm)
+
+    def check(key: str, rows: Tensor) -> None:
+        for arm in fitted[key].values():
+            _refuse_foreign(arm.experiment, rows)
+
+    return RealRows.gather(((arm.data_key, arm.experiment.data, arm.seed) for arm in members), check)
+
+
+def _refuse_foreign(experiment: Experiment, rows: Tensor) -> None:
+    """Refuse real rows that no model of the generator's family makes.
+
+    Raises:
+        ConfigError: with what they would have to be.
+    """
+    generator = experiment.generator
+    if not isinstance(generator, Sampler):
+        return
+    try:
+        generator.refuse(rows)
+    except ValueError as error:
+        who, data = GENERATORS.name_of(generator), DATA.name_of(experiment.data)
+        raise ConfigError(f"generator {who} does not fit data {data}: {error}") from error
 
 
 def _version(name: str) -> str:

@@ -319,6 +319,7 @@ def _measured(
         generated=samples.x if rows.all and samples.x.shape[1] == count else samples.x[sound, :count],
         features=functools.partial(_features, experiment.features, split),
         modes=experiment.data.modes(),
+        coefficients=experiment.data.true_coefficients(),
     )
     if team.size > 1 and "pixels" in experiment.features.needs:
         together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]

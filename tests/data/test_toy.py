@@ -14,11 +14,17 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.events import Vectors
 from selfloop.data import (
     DATA,
+    Bernoulli,
+    Categorical,
     Checkerboard,
     Circles,
     EightGaussians,
+    Exponential,
     Gaussian,
+    LinearRegression,
+    LogisticRegression,
     Pinwheel,
+    Poisson,
     Rings,
     SwissRoll,
     TwoMoons,
@@ -29,6 +35,9 @@ from selfloop.experiment import Experiment
 
 BUILT_IN = [name for name in DATA if DATA.origin(name).what == "built-in"]
 TOYS: list[Toy] = [DATA[name]() for name in BUILT_IN if issubclass(DATA[name], Toy)]
+REPEATING = ("bernoulli", "poisson", "categorical")  # a new row may be equal to an old one
+COLUMNS = {"categorical": ("category",), **dict.fromkeys(("bernoulli", "poisson", "exponential"), ("x0",))}
+COLUMNS |= dict.fromkeys(("linear_regression", "logistic_regression"), ("x0", "x1", "y"))
 each_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
 PI = math.pi
 
@@ -36,10 +45,11 @@ PI = math.pi
 @each_toy
 def test_shapes_and_units(toy: Toy) -> None:
     split = toy.model_copy(update={"n": 5, "held_out": 3}).load((0, 1, 2))
-    assert split.train.shape == (3, 5, 2)
-    assert split.held_out.shape == (3, 3, 2)
+    columns = COLUMNS.get(toy.name, ("x", "y"))
+    assert split.train.shape == (3, 5, len(columns))
+    assert split.held_out.shape == (3, 3, len(columns))
     assert split.train.dtype == split.held_out.dtype == torch.float64
-    assert split.events.columns == ("x", "y")
+    assert split.events.columns == columns
     assert isinstance(split.events, Vectors)
     assert split.events.raster is None
     assert torch.equal(split.restore(split.train), split.train)
@@ -47,7 +57,7 @@ def test_shapes_and_units(toy: Toy) -> None:
 
 @each_toy
 def test_held_out_defaults_to_n(toy: Toy) -> None:
-    assert toy.model_copy(update={"n": 7}).load((0,)).held_out.shape == (1, 7, 2)
+    assert toy.model_copy(update={"n": 7}).load((0,)).held_out.shape[:2] == (1, 7)
 
 
 @each_toy
@@ -58,7 +68,7 @@ def test_a_seed_fixes_the_bits_and_an_arm_does_not_see_its_neighbours(toy: Toy) 
     assert torch.equal(stack.held_out[1], alone.held_out[0])
 
 
-@each_toy
+@pytest.mark.parametrize("toy", [toy for toy in TOYS if toy.name not in REPEATING], ids=lambda toy: toy.name)
 def test_seeds_and_sets_share_no_row(toy: Toy) -> None:
     split = toy.load((0, 1))
     rows = torch.cat([split.train.flatten(0, 1), split.held_out.flatten(0, 1)])
@@ -80,6 +90,7 @@ def _spiral_variance(wave: int) -> float:
 
 
 ROLL = 39 * PI**2 / 8  # half the mean square angle of the swiss roll
+_CHANCE = 1 / (1 + math.e)
 MOMENTS: list[tuple[Toy, list[float], list[float]]] = [
     (Gaussian(), [0, 0], [1, 1]),
     (Gaussian(dim=5), [0] * 5, [1] * 5),
@@ -93,6 +104,12 @@ MOMENTS: list[tuple[Toy, list[float], list[float]]] = [
     (SwissRoll(), [2 / 5, 2 / (15 * PI)], [(ROLL - 13 / 4) / 25, (ROLL + 5 / 4 - 4 / (9 * PI**2)) / 25]),
     (TwoMoons(), *_moons_moments(0.1, 0.2**2 / 12)),
     (TwoMoons(jitter="normal"), *_moons_moments(0.0, 0.2**2)),
+    (Bernoulli(probability=0.2, dim=2), [0.2, 0.2], [0.16, 0.16]),
+    (Poisson(rate=3.0), [3], [3]),
+    (Exponential(scale=2.0), [2], [4]),
+    (Categorical(probabilities=[0.2, 0.0, 0.8]), [1.6], [0.64]),
+    (LinearRegression(coefficients=[2.0, -1.0, 0.5], intercept=1.0, noise=3.0), [0, 0, 0, 1], [1, 1, 1, 14.25]),
+    (LogisticRegression(coefficients=[0.0], intercept=-1.0), [0, _CHANCE], [1, _CHANCE * (1 - _CHANCE)]),
 ]
 
 
@@ -196,6 +213,15 @@ def test_a_configuration_selects_a_toy_by_name(kind: type[Toy]) -> None:
         {"name": "eight_gaussians", "scale": 0.0},
         {"name": "circles", "factor": 1.5},
         {"name": "gaussian", "dim": 0},
+        {"name": "bernoulli", "probability": 1.5},
+        {"name": "poisson", "rate": -1.0},
+        {"name": "exponential", "scale": 0.0},
+        {"name": "categorical", "probabilities": [0.5, 0.4]},
+        {"name": "categorical", "probabilities": []},
+        {"name": "linear_regression", "coefficients": []},
+        {"name": "linear_regression", "noise": -1.0},
+        {"name": "breast_cancer", "random_state": 1, "fresh_rows": 5},
+        {"name": "diabetes", "random_state": -1},
         {"name": "three_moons"},
         {"n": 10},
     ],
@@ -215,4 +241,11 @@ def test_settings_are_frozen() -> None:
 def test_every_data_set_has_its_own_name() -> None:
     names = [DATA[name].model_fields["name"].default for name in BUILT_IN]
     assert names == BUILT_IN
-    assert len(set(names)) == len(names) == 17
+    assert len(set(names)) == len(names) == 25
+
+
+def test_the_logistic_toy_follows_its_coefficients() -> None:
+    """The mean of x y is β times that of the logistic function's slope (Stein's lemma)."""
+    x, y = LogisticRegression(coefficients=[2.0]).draw(np.random.default_rng(0), 100_000).T
+    slope = quad(lambda u: math.exp(-u * u / 2) / math.sqrt(2 * PI) / (2 + 2 * math.cosh(2 * u)), -10, 10)[0]
+    assert abs((x * y).mean() - 2 * slope) < 5 * (x * y).std() / math.sqrt(1e5)

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-Capability = Literal["density", "parameters", "parametric", "exponential", "devices", "modes", "pixels", "fresh"]
+Capability = Literal[
+    "density",
+    "parameters",
+    "parametric",
+    "exponential",
+    "devices",
+    "linear",
+    "classes",
+    "modes",
+    "pixels",
+    "fresh",
+    "coefficients",
+]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
-free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share; data
-offer known modes, a form as pictures, and fresh rows."""
+free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, one
+column given the others by a ``linear`` predictor, ``classes`` given the others; data offer known modes, a form as
+pictures, fresh rows, and the coefficients that made them."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -15,11 +28,14 @@ WORDS: dict[Capability, str] = {
     "parametric": "a form as a function of free parameters",
     "exponential": "a likelihood of an exponential family",
     "devices": "fits that devices share",
+    "linear": "a linear predictor of one column",
+    "classes": "classes that it tells apart",
     "modes": "known modes",
     "pixels": "a form as images",
     "fresh": "fresh rows",
+    "coefficients": "known coefficients",
 }
 """What a message calls each."""
 
-OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh"))
+OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients"))
 """Those that data offer; generators offer the rest."""

@@ -74,7 +74,7 @@ class Dataset(Frozen, ABC):
 
     Attributes:
         holds: the kind of its events.
-        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows.
+        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients".
     """
 
     holds: ClassVar[Kind] = "vectors"
@@ -99,6 +99,10 @@ class Dataset(Frozen, ABC):
 
     def modes(self) -> tuple[Tensor, float] | None:
         """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
+        return None
+
+    def true_coefficients(self) -> Tensor | None:
+        """Return those of the linear predictor that makes one column of the others, (d − 1,), if they are known."""
         return None
 
     def fresh(self, seed: int, generation: int, k: int) -> Tensor:

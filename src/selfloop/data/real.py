@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,8 +91,14 @@ class RealRows:
     extents: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     @classmethod
-    def gather(cls, wanted: Iterable[tuple[str, Dataset, int]]) -> RealRows:
+    def gather(
+        cls, wanted: Iterable[tuple[str, Dataset, int]], check: Callable[[str, Tensor], None] | None = None
+    ) -> RealRows:
         """Load the data of arms, given as (data key, data, seed), and keep what there is to keep.
+
+        Args:
+            wanted: the data.
+            check: is shown each arm's data key and its rows to train on, (n, *event).
 
         Raises:
             DataError: some cannot be loaded.
@@ -102,11 +108,11 @@ class RealRows:
         for key, data, seed in wanted:
             groups.setdefault(json.dumps(DATA.plain(data), sort_keys=True), (data, {}))[1][seed] = key
         for data, keys in groups.values():
-            found._add(data, keys)
+            found._add(data, keys, check)
             found.files |= data.files()
         return found
 
-    def _add(self, data: Dataset, keys: Mapping[int, str]) -> None:
+    def _add(self, data: Dataset, keys: Mapping[int, str], check: Callable[[str, Tensor], None] | None) -> None:
         number, seeds = len(self.events), list(keys)
         moments: list[tuple[Tensor, Tensor]] = []
         for start in range(0, len(seeds), _AT_ONCE):
@@ -124,6 +130,8 @@ class RealRows:
                 self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
             extent = (split.train.shape[1], split.held_out.shape[1], split.train[0, 0].numel())
             for r, seed in enumerate(some):
+                if check is not None:
+                    check(keys[seed], split.train[r])
                 self.extents[keys[seed]] = extent
                 moments.append(_moments(split.train[r]))
                 self.sets[keys[seed]] = {

@@ -43,6 +43,10 @@ class Toy(Dataset):
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Return n independent rows, (n, d) float64."""
 
+    def names(self, d: int) -> tuple[str, ...]:
+        """Return what d columns are called."""
+        return ("x", "y") if d == 2 else tuple(f"x{i}" for i in range(d))
+
     def load(self, seeds: Sequence[int]) -> Split:
         """Draw both sets of every seed; model units are user units."""
         streams = Streams(seeds=tuple(seeds))
@@ -50,11 +54,10 @@ class Toy(Dataset):
         refuse_rows(len(seeds) * (self.n + m), self.columns, f"data {DATA.name_of(self)}")
         train = np.stack([self._rows(rng, self.n) for rng in streams.numpy("data")])
         held_out = np.stack([self._rows(rng, m) for rng in streams.numpy("held_out")])
-        d = train.shape[-1]
         return Split(
             train=torch.from_numpy(train),
             held_out=torch.from_numpy(held_out),
-            events=Vectors.unscaled(("x", "y") if d == 2 else tuple(f"x{i}" for i in range(d))),
+            events=Vectors.unscaled(self.names(train.shape[-1])),
         )
 
     def fresh(self, seed: int, generation: int, k: int) -> Tensor:

@@ -77,6 +77,13 @@ class Sampler(Frozen):
     libraries: ClassVar[tuple[str, ...]] = ()
     starts_from: ClassVar[str | None] = None
 
+    def refuse(self, x: Tensor) -> None:
+        """Refuse real rows (n, *event) that no model of the family makes; it is asked before anything is fitted.
+
+        Raises:
+            ValueError: with what they would have to be.
+        """
+
     def state_size(self, event: Sequence[int]) -> int:
         """Return how many bytes one arm's state takes at least; 0 where only ``init`` knows.
 
@@ -96,6 +103,29 @@ class Density(Protocol):
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return the log density of (R, N, *event) points in nats, (R, N)."""
+
+
+@runtime_checkable
+class Linear(Protocol):
+    """A model of one column given the others by a linear predictor; it offers "linear".
+
+    Its state has ``coefficients`` (R, d − 1) of the other columns, in their order.
+    """
+
+    @property
+    def target(self) -> int:
+        """The number of the column, −1 for the last."""
+
+    def residual(self, state: State, x: Tensor) -> Tensor:
+        """Return the column of (R, N, d) rows less its mean given the others, (R, N)."""
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A model of the class in one column given the others; it offers "classes"."""
+
+    def correct(self, state: State, x: Tensor) -> Tensor:
+        """Return whether the class in (R, N, d) rows is the one most likely given the rest of the row, (R, N) bool."""
 
 
 class Parametric(Protocol):

@@ -19,17 +19,22 @@ from selfloop.learning.training import Budget
 
 @GENERATORS.register
 class Gaussian(Sampler):
-    """N(μ, Σ) with the sample mean and the unbiased sample covariance (Eqs. 4–5 of Bertrand et al. 2024).
+    """N(μ, Σ) with the sample mean and covariance (Eqs. 4–5 of Bertrand et al. 2024).
 
     Of rows that count w_i they are μ = Σ_i w_i x_i / V₁ and Σ = Σ_i w_i (x_i − μ)(x_i − μ)ᵀ / (V₁ − V₂ / V₁), where
     V₁ = Σ_i w_i and V₂ = Σ_i w_i²: unbiased for independent rows of one distribution, whatever they count. For n rows
-    that count alike the divisor is n − 1, whatever that is: the scale of weights means nothing.
+    that count alike the divisor is n − 1, whatever that is: the scale of weights means nothing. The covariance of
+    maximum likelihood has the divisor V₁, n for rows that count alike.
 
     State: ``mean`` (R, d) and ``covariance`` (R, d, d), float64. With fewer than d + 1 rows Σ is singular, which
     sampling bears.
+
+    Attributes:
+        covariance: "unbiased", as in the paper, or of maximum likelihood ("mle").
     """
 
     name: Literal["gaussian"] = "gaussian"
+    covariance: Literal["unbiased", "mle"] = "unbiased"
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
@@ -51,7 +56,8 @@ class Gaussian(Sampler):
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the closed-form fit (Eq. 5); neither ``state`` nor ``budget`` plays a part."""
         # One arm at a time: the order of a sum depends on the padding, and on how many matrices are multiplied.
-        fitted = [_moments(*data.rows(r, self.dtype)) for r in range(len(data.count))]
+        unbiased = self.covariance == "unbiased"
+        fitted = [_moments(*data.rows(r, self.dtype), unbiased) for r in range(len(data.count))]
         return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
@@ -71,13 +77,13 @@ class Gaussian(Sampler):
         return log_prob
 
 
-def _moments(x: Tensor, weight: Tensor) -> State:
+def _moments(x: Tensor, weight: Tensor, unbiased: bool) -> State:
     """Return the mean (d,) and covariance (d, d) of rows (n, d) that count ``weight`` (n,)."""
     weight = weight.unsqueeze(1)
     total = weight.sum()
     mean = (weight * x).sum(0) / total
     centred = weight.sqrt() * (x - mean)
-    covariance = centred.T @ centred / (total - weight.square().sum() / total)
+    covariance = centred.T @ centred / (total - weight.square().sum() / total if unbiased else total)
     return {"mean": mean, "covariance": covariance}
 
 

@@ -4,6 +4,7 @@ The functions take arrays or tensors of N events, (N, *event), rows or features 
 """
 
 from selfloop.metrics.base import METRICS, Evidence, Metric
+from selfloop.metrics.categories import categories_kept, heterozygosity
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
 from selfloop.metrics.frechet import Moments, bootstrap_error, frechet, frechet_infinity
@@ -25,10 +26,12 @@ __all__ = [
     "Sizes",
     "authenticity",
     "bootstrap_error",
+    "categories_kept",
     "covariance",
     "density_coverage",
     "frechet",
     "frechet_infinity",
+    "heterozygosity",
     "leading_variance_ratio",
     "likelihood_gap",
     "max_sliced_wasserstein",

@@ -39,6 +39,7 @@ class Evidence:
         generated: (R, n, *event) samples of this generation.
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
+        coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
     """
 
     generator: Generator
@@ -50,6 +51,7 @@ class Evidence:
     generated: Tensor
     features: Callable[[Tensor, bool], Tensor] = lambda x, real: x.flatten(1)
     modes: tuple[Tensor, float] | None = None
+    coefficients: Tensor | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:

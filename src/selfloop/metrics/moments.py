@@ -35,7 +35,8 @@ def covariance(x: Tensor) -> Tensor:
 
 
 def _total_variance(x: Tensor) -> Tensor:
-    return _by_columns(x, lambda columns: columns.var(1)).sum(1)
+    # One arm at a time: of a single column torch adds in an order that depends on how many arms there are.
+    return torch.cat([_by_columns(arm, lambda columns: columns.var(1)) for arm in torch.split(x, 1)]).sum(1)
 
 
 def _trace_root(covariances: Tensor) -> Tensor:
