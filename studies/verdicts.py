@@ -147,7 +147,7 @@ def pseudo(
     """Return the curves of a run with a few settings.
 
     Args:
-        parts: of each setting the label, λ, curves by metric (S, T + 1), and where its arms diverged (S,).
+        parts: of each setting the label, λ, curves by metric (S, T + 1), and where its arms ended (S,).
         floors: by metric, (S,).
     """
     size = len(parts[0][3])
@@ -159,7 +159,8 @@ def pseudo(
         seeds=tuple(range(size)) * len(parts),
         values={name: np.concatenate([values[name] for _, _, values, _ in parts]) for name in parts[0][2]},
         floors={name: np.tile(floor, len(parts)) for name, floor in floors.items()},
-        diverged=np.concatenate([diverged for *_, diverged in parts]),
+        ended=(ended := np.concatenate([at for *_, at in parts])),
+        endings=tuple("diverged" if at >= 0 else "" for at in ended),
     )
 
 
@@ -188,7 +189,8 @@ def _only(made: Curves, metric: str) -> Curves:
         seeds=made.seeds,
         values={metric: made.values[metric]},
         floors={metric: made.floors[metric]},
-        diverged=made.diverged,
+        ended=made.ended,
+        endings=made.endings,
     )
 
 
@@ -207,9 +209,9 @@ def seen(found: Curves, size: int, retrainings: int) -> Counter[str]:
         parts = []
         for lam, label in ((0.0, "λ = 0"), (math.inf, "λ = ∞")):
             arms = by_lam[lam][group]
-            diverged = np.where(found.diverged[arms] <= retrainings, found.diverged[arms], -1)
+            ended = np.where(found.ended[arms] <= retrainings, found.ended[arms], -1)
             cut = {name: values[arms, : retrainings + 1] for name, values in found.values.items()}
-            parts.append((label, lam, cut, diverged))
+            parts.append((label, lam, cut, ended))
         made = pseudo(parts, {name: floor[by_lam[0.0][group]] for name, floor in found.floors.items()})
         counts[verdict.of_setting(made.settings[1], made, verdict.judged(made, METRICS)).word] += 1
     return counts
@@ -223,7 +225,8 @@ def _of_lam(found: Curves, lam: float) -> Curves:
         seeds=tuple(found.seeds[arm] for arm in arms),
         values={name: values[arms] for name, values in found.values.items()},
         floors={name: floor[arms] for name, floor in found.floors.items()},
-        diverged=found.diverged[arms],
+        ended=found.ended[arms],
+        endings=tuple(found.endings[arm] for arm in arms),
     )
 
 
