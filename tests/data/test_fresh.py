@@ -26,7 +26,7 @@ BEFORE = {
 """How the SHA-256 of both sets of the seeds 0, 1 and 7 began before rows could be set aside."""
 
 
-class Newest(mixing.Regime):
+class NewestBesideFresh(mixing.Regime):
     """Trains on new real rows alone."""
 
     k: int = 5
@@ -140,7 +140,13 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def experiment(data: Any, **more: Any) -> Experiment:
     return Experiment(
-        name="fresh", data=data, generator={"name": "gaussian"}, mixing=Newest(), generations=3, seeds=2, **more
+        name="fresh",
+        data=data,
+        generator={"name": "gaussian"},
+        mixing=NewestBesideFresh(),
+        generations=3,
+        seeds=2,
+        **more,
     )
 
 
