@@ -88,7 +88,10 @@ def _wanted(mixing: Mixing, t: int) -> int | None:
 
 def key(settings: dict[str, Any], seed: int) -> str:
     """Return the key of an arm by its plain settings and its seed."""
-    return json.dumps([settings, seed], sort_keys=True)
+    return _PLAIN.encode([settings, seed])
+
+
+_PLAIN = json.JSONEncoder(sort_keys=True)  # json.dumps would make one for every key, of which long runs have millions
 
 
 def arms(experiment: Experiment) -> list[Arm]:

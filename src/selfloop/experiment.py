@@ -273,9 +273,7 @@ class Experiment(Frozen):
 
     def files(self) -> list[str]:
         """Return the files that settings name: absolute where they were found, else as they were given."""
-        members = [getattr(self, key) for key in _NAMED]
-        named = [getattr(m, name) for m in members if not isinstance(m, Absent) for name in file_settings(m)]
-        return [path for path in named if path is not None]
+        return [path for key in _NAMED for path in files_of(getattr(self, key))]
 
     def variants(self) -> list[tuple[dict[str, Any], Experiment]]:
         """Return every combination of grid values, and the experiment with them filled in and no grid.
@@ -304,6 +302,12 @@ class Experiment(Frozen):
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def files_of(member: Any) -> list[str]:
+    """Return the files that the settings of data, a generator, a regime or features name; of absent ones none."""
+    named = () if isinstance(member, Absent) else (getattr(member, name) for name in file_settings(member))
+    return [path for path in named if path is not None]
 
 
 def _source(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:

@@ -17,12 +17,10 @@ from typing import Any
 
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
-from selfloop.core.config import file_settings
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
-from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Engine
@@ -31,7 +29,7 @@ from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared_or_lacking
-from selfloop.experiment import FREE, GROWING, Experiment
+from selfloop.experiment import FREE, GROWING, Experiment, files_of
 from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
@@ -185,9 +183,7 @@ def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
     if over:
         Writer.settle(there)
         there.verify()
-        data = there.arms[0].experiment.data
-        names = [] if isinstance(data, Absent) else file_settings(data)
-        if (files := [file for name in names if (file := getattr(data, name))]) and all(map(os.path.exists, files)):
+        if (files := files_of(there.arms[0].experiment.data)) and all(map(os.path.exists, files)):
             there.split(0)  # refuses data that have changed
     return over
 

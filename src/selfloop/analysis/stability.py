@@ -117,8 +117,6 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         ConfigError: the run did not record the metric, or the tolerance is no positive number.
         RunError: the run is damaged.
     """
-    if not 0 < tolerance < math.inf:
-        raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
     curves = read(run)
     by = verdict.judged(curves, run.metrics, tolerance=tolerance)
     name = metric or by.distance or next(iter(curves.values), None)

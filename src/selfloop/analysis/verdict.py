@@ -133,14 +133,8 @@ def judged(
     controls = _controls(curves, control)
     kept = {c.label: c for c in controls.values()}
     failed = {label for label, c in kept.items() if of_setting(c, curves, by).word in ("worse", "collapsed")}
-    return Judged(
-        distance=distance,
-        spread=spread,
-        tolerance=tolerance,
-        controls={label: c for label, c in controls.items() if label != c.label and c.label not in failed},
-        failed=frozenset(failed),
-        about=about,
-    )
+    held = {label: c for label, c in controls.items() if label != c.label and c.label not in failed}
+    return replace(by, controls=held, failed=frozenset(failed))
 
 
 def _distance(curves: Curves, metrics: Mapping[str, Metric]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
 
 RETRAININGS = "Number of retrainings"
-_ROWS = 12
+_ROWS = 8
 _COLUMNS = 4
 _LEGEND = 6  # rows of a legend for which a figure has room; for more of them it grows
 
@@ -127,7 +128,9 @@ def encode(figure: Figure, kind: str) -> bytes:
     """Return a figure as "png" or "pdf", free of dates and versions."""
     buffer = io.BytesIO()
     blank = {"Software": None} if kind == "png" else {"Creator": None, "Producer": None, "CreationDate": None}
-    figure.savefig(buffer, format=kind, dpi=160, metadata=blank)
+    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
+    figure.savefig(buffer, format=kind, dpi=160, metadata=blank, **quick)
+    figure.set_layout_engine("none")  # what a figure of many panels takes longest for is the same in every format
     return buffer.getvalue()
 
 

@@ -57,8 +57,13 @@ def write_report(
         RunError: the run is damaged, or the report cannot be written.
         StorageFull: there is no space.
     """
-    curves, folder = read(run), run.path / "report"
-    by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
+    curves = read(run)
+    return write(run, curves, verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance))
+
+
+def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
+    """Write the report of a run whose records were read and judged, as :func:`write_report`."""
+    folder = run.path / "report"
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         for metric in curves.metrics:

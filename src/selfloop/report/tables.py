@@ -26,9 +26,9 @@ def arms_csv(curves: Curves, metric: str) -> str:
 def summary_csv(curves: Curves, metric: str) -> str:
     """Return one line per setting and generation: mean and std (n − 1) over the seeds with a finite value."""
     rows = (
-        [setting.label, t, _exact(middle), _exact(width), int(count), _exact(curves.floor(setting, metric))]
+        [setting.label, t, _exact(middle), _exact(width), int(count), floor]
         for setting in curves.settings
-        for seeds in [curves.of(setting, metric)]
+        for seeds, floor in [(curves.of(setting, metric), _exact(curves.floor(setting, metric)))]
         for t, (middle, width, count) in enumerate(zip(mean(seeds), std(seeds), np.isfinite(seeds).sum(0), strict=True))
     )
     return _csv(["setting", "generation", "mean", "std", "seeds", "floor"], rows)

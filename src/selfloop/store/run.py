@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _GENERATION = re.compile("generation-([0-9]{4,})")
-_MANIFESTS = 4  # are kept: every stack of a generation asks for those of the last one and of the first
+_MANIFESTS = 4  # are kept at least: every stack of a generation asks for those of the last one and of the first
+_KEPT = 20_000  # records of manifests that are kept, some 20 MB
 _LOOKS = 3  # at a run that somebody else may be writing to
 
 
@@ -224,7 +225,7 @@ class Run:
             state = now.st_ino, now.st_size, now.st_mtime_ns
         if t not in self._manifests or self._manifests[t][0] != state:
             content = read_manifest(path, t, self.identity)
-            while len(self._manifests) >= _MANIFESTS:
+            while len(self._manifests) >= max(_MANIFESTS, _KEPT // max(1, len(content["records"]))):
                 del self._manifests[next(iter(self._manifests))]
             self._manifests[t] = state, content
         return self._manifests[t][1]

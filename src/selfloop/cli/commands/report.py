@@ -39,13 +39,13 @@ def command(
 
 
 def write(opened: Run, **judging: Any) -> Path:
-    """Write the report, print the table of results, and return the page's path; ``judging`` as of write_report."""
+    """Write the report, print the table of results, and return the page's path; ``judging`` as of judged."""
     from selfloop.analysis import curves, verdict
-    from selfloop.report import tables, write_report
+    from selfloop.report import page, tables
 
-    page = write_report(opened, **judging)
     read = curves.read(opened)
     by = verdict.judged(read, opened.metrics, **judging)
+    index = page.write(opened, read, by)
     rows = [
         [
             setting.label,
@@ -59,4 +59,4 @@ def write(opened: Run, **judging: Any) -> Path:
         f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
     )
     show(folded("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
-    return page
+    return index
