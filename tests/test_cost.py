@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,24 @@ def test_numbers_beyond_reason_are_refused_and_cost_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_samples_beyond_the_disk_are_refused_before_the_first_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    of = PLAIN | {"generations": 9, "seeds": 6}  # 6 · 10 · 100 rows of two float64
+    list(run(Experiment.build(of), tmp_path / "fits"))
+    with pytest.raises(ConfigError, match=r"the samples would take 112 kB on disk, and '.*' has 100 kB"):
+        list(run(Experiment.build(of | {"seeds": 7}), tmp_path / "new" / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["fits"]
+    list(run(Experiment.build(of | {"seeds": 7}), tmp_path / "fits"))  # of which most is there
+
+
+def test_a_gaussian_is_refused_for_all_the_matrices_of_its_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory", lambda: 10**10)
+    with pytest.raises(ConfigError, match=r"a step of its fit of an arm would take 10.6 GB"):
+        refuse_excess(Experiment.build(PLAIN), lambda arm: ((21_000,), 2))
+
+
 def test_what_arms_take_in_turn_is_not_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "memory", lambda: 10**10)
     many = {"generator": {"name": "otcfm", "batch_size": 20_000}, "seeds": 16}
@@ -145,11 +165,11 @@ def test_a_network_that_cannot_be_is_refused_before_a_fit() -> None:
 
 
 @pytest.mark.parametrize("generator", ["otcfm", {"name": "estimator", "estimator": "GaussianMixture", "arguments": {}}])
-def test_what_fits_is_left_alone(generator: Any) -> None:
+def test_what_fits_is_left_alone(generator: Any, tmp_path: Path) -> None:
     experiment = Experiment.build(
         PLAIN | {"generator": generator, "grid": {"mixing.lam": [0, 0.5, math.inf]}, "seeds": 3}
     )
-    assert len(prepared(experiment).environment["arms"]) == len(arms(experiment)) == 9
+    assert len(prepared(experiment, tmp_path).environment["arms"]) == len(arms(experiment)) == 9
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,7 @@ def test_samples_of_an_arm_that_has_diverged(
     metrics: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "samples", lambda *_: torch.empty(0, 2))
+    monkeypatch.setattr(Run, "of_generation", lambda *_: [{"arm": 2, "status": "diverged"}])
     code, _, err = metrics("moons@train", "moons@1/2")
     assert code == 2
     assert "arm 2 of 'moons' has diverged by generation 1" in err

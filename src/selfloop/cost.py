@@ -6,14 +6,16 @@ Lower bounds all of them: what is not refused may still fail, and what is cannot
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from selfloop.arms import Arm, arms, stacks
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
-from selfloop.core.memory import refuse_beyond_memory
+from selfloop.core.memory import in_words, refuse_beyond_memory
 from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Generator, Sampler
@@ -43,6 +45,24 @@ def refuse_excess(experiment: Experiment, extent: Extent) -> None:
         if key not in seen:
             seen.add(key)
             _refuse_stack(members, event, n, most)
+
+
+def refuse_beyond_disk(members: Sequence[Arm], extent: Extent, out: Path) -> None:
+    """Refuse arms whose samples alone, all of which are kept, are more than there is space for.
+
+    Raises:
+        ConfigError: with what they would take, and what there is.
+    """
+    size = 0
+    for arm in members:
+        experiment, (event, n) = arm.experiment, extent(arm)
+        rows = min(draws(arm.experiment.mixing, t, n) for t in (0, experiment.generations)) * (
+            experiment.generations + 1
+        )
+        size += rows * math.prod(event) * experiment.generator.dtype.itemsize
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    if size > (free := shutil.disk_usage(there).free):
+        raise ConfigError(f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(free)}")
 
 
 def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: int) -> None:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from selfloop.arms import Arm, arms
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES, within
-from selfloop.cost import refuse_excess
+from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
@@ -45,19 +46,22 @@ class Prepared:
     words: str
 
 
-def prepared(experiment: Experiment) -> Prepared:
-    """Return what a run of an experiment begins with.
+def prepared(experiment: Experiment, out: Path) -> Prepared:
+    """Return what a run of an experiment in a directory begins with.
 
     Raises:
         DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded, or it looks
             at other events.
         ConfigError: a library that the generator needs is not installed, code is not here, it would take more memory
-            than there is, or a metric would, or has too few rows.
+            or disk than there is, or a metric would, or has too few rows.
     """
     members = arms(experiment)
     real = _real(members)
     kept = {arm.data_key: real.of(arm.data_key) for arm in members}
-    refuse_excess(experiment, lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n))
+    extent: Extent = lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n)  # noqa: E731
+    refuse_excess(experiment, extent)
+    if not (out / "experiment.yaml").exists():  # else some of it is there
+        refuse_beyond_disk(members, extent, out)
     sizes = sizes_of(members, real)
     experiment, words = suited(experiment, sizes)
     refuse_unmeasurable(experiment.metrics, sizes)
@@ -98,10 +102,10 @@ def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, An
     }
 
 
-def prepared_or_lacking(experiment: Experiment) -> Prepared:
+def prepared_or_lacking(experiment: Experiment, out: Path) -> Prepared:
     """Return what a run begins with, or name in one error all that it lacks: files are fetched together."""
     try:
-        return prepared(experiment)
+        return prepared(experiment, out)
     except DataError as error:
         raise DataError("; ".join(missing(experiment)) or str(error)) from error
 

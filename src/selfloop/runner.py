@@ -129,7 +129,7 @@ def run(
             experiment = _as_there(experiment, out)
             if _nothing_to_do(experiment, out):
                 return
-        begun = prepared_or_lacking(experiment)
+        begun = prepared_or_lacking(experiment, out)
         experiment, environment, real = begun.experiment, begun.environment, begun.real
         if begun.words and notice is not None:
             notice(begun.words)

@@ -29,7 +29,7 @@ Write = Callable[[Path, bytes], str]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
     *(errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
 )
 _GONE = (errno.ENOENT, errno.ESTALE)
 

@@ -44,6 +44,10 @@ class Gaussian(Sampler):
         (d,) = event
         return self.dtype.itemsize * (d + d**2)
 
+    def step_size(self, event: Sequence[int], n: int) -> int:
+        """Return the bytes of the covariance, its root, and what the root is made from."""
+        return 3 * self.state_size(event)
+
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return N(0, I)."""
         (d,) = event
