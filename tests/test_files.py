@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from torch import Tensor
 
 from selfloop.core.errors import RunError
-from selfloop.core.files import load_tensors, save_tensors
+from selfloop.core.files import load_tensors, put_bytes, save_tensors
 
 MEBIBYTES = 200
 
@@ -78,4 +80,17 @@ def test_a_file_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
         load_tensors(path, note)
     path.mkdir()
     with pytest.raises(RunError, match="cannot be read: Is a directory"):
+        load_tensors(path, note)
+
+
+def test_a_file_that_goes_while_it_is_read_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    note = save_tensors(path, {"x": torch.zeros(3)}, put_bytes)
+
+    def gone(path: Path) -> dict[str, Tensor]:
+        path.unlink()
+        raise FileNotFoundError(f"No such file or directory: {path}")  # as safetensors does, without an errno
+
+    monkeypatch.setattr(safetensors.torch, "load_file", gone)
+    with pytest.raises(RunError, match=r"state.safetensors' is missing"):
         load_tensors(path, note)

@@ -124,7 +124,7 @@ def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> 
 
 def at_once(path: str, flags: int) -> int:
     """Open a file, and wait for nobody where a pipe is in its place."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)  # Windows has none
 
 
 _TOGETHER = 16  # files that are made safe at once
@@ -218,6 +218,8 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
         return dict(safetensors.torch.load_file(path))
     except SafetensorError as error:
         raise RunError(f"{str(path)!r} is not a safetensors file") from error
+    except OSError as error:  # it was there a moment ago
+        raise gone(path) or RunError(f"{str(path)!r} is missing{_advice(path)}") from error
 
 
 def check_size(path: Path, expected: dict[str, Any]) -> None:

@@ -87,7 +87,8 @@ def level(*sets: Tensor) -> tuple[list[Tensor], float]:
     middle, span = high / 2 + low / 2, high / 2 - low / 2
     span = np.where(span > 0, span, span.max(initial=0.0))
     step = np.ldexp(1.0, (np.frexp(span)[1] + 3).clip(-1000, 1000))
-    shift = np.where(np.abs(middle) > _FAR * span, np.rint(middle / step) * step, 0.0)
+    with np.errstate(over="ignore"):
+        shift = np.where(np.abs(middle) > _FAR * span, np.rint(middle / step) * step, 0.0)
     if shift.any():
         moved = torch.from_numpy(shift)
         sets = tuple((x.double() - moved).to(x.dtype) for x in sets)

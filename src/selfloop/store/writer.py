@@ -17,6 +17,7 @@ import filelock
 from selfloop.arms import arms
 from selfloop.core.errors import ConfigError, DataError, RunError, StorageFull
 from selfloop.core.files import (
+    at_once,
     disk_errors,
     put_bytes,
     sync,
@@ -154,7 +155,7 @@ class Writer(Run):
 
     def log(self, line: str) -> None:
         """Append a line to log.txt, which is for people and not checked."""
-        with open(self.path / "log.txt", "a", encoding="utf-8", opener=_at_once) as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8", opener=at_once) as file:
             file.write(line + "\n")
 
     def _hidden(self, t: int) -> Path:
@@ -328,8 +329,3 @@ def _drop(path: Path, which: Callable[[int, int], bool]) -> None:
     for file in path.glob(".fit-*"):
         if (match := _FIT.fullmatch(file.name)) and which(int(match[1]), int(match[2])):
             file.unlink()
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open a file for writing; a pipe that nobody reads is refused instead of waited for."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
