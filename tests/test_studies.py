@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from studies import stability
+from selfloop import Experiment, Run, run
+from selfloop.analysis.curves import read
+from studies import regimes, stability
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
@@ -40,3 +44,25 @@ def test_the_page_has_both_tables() -> None:
     page = stability.page(covered, claimed, 2000, 1000)
     assert "| AR(1) | 5 | 10 | 0.5 | 95.0% | – | 0.40 |" in page
     assert "| 30 | W₂ | 5 | 0.25 | 3.0% | 40.0% | 5.0% | 10.0% |" in page
+
+
+def test_regimes_are_drawn_side_by_side(tmp_path: Path) -> None:
+    mixing = [{"name": "augment", "lam": 0}, {"name": "accumulate"}, {"name": "replace"}]
+    settings = {
+        "name": "x",
+        "data": {"name": "gaussian", "n": 20},
+        "generator": "gaussian",
+        "generations": 3,
+        "seeds": 4,
+    }
+    list(
+        run(Experiment.build(settings | {"metrics": ["variance_ratio"], "grid": {"mixing": mixing}}), tmp_path / "run")
+    )
+    curves = read(Run.open(tmp_path / "run"))
+    middle, error = regimes.bands(curves, curves.settings[1], "variance_ratio")
+    seeds = curves.of(curves.settings[1], "variance_ratio")
+    np.testing.assert_allclose(middle, seeds.mean(0))
+    np.testing.assert_allclose(error, 2 * seeds.std(0, ddof=1) / 2)
+    drawn = regimes.figure(curves, curves.settings[0], "variance_ratio", "Variance ratio")
+    assert [axes.get_title() for axes in drawn.axes[:3]] == [s.label for s in curves.settings]
+    assert regimes.table(curves).splitlines()[3].startswith(f"| accumulate | {middle[-1]:.3f} ± {error[-1] / 2:.3f}")

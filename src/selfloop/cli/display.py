@@ -51,7 +51,8 @@ def _current(generation: Generation) -> str:
     groups: dict[str, list[float]] = {}
     for record in generation.records:
         value = record["metrics"][name]
-        label = ",".join(str(v) for v in record["settings"].values())
+        named = {"mixing": record["regime"]}  # of a whole regime its name, not its settings
+        label = ",".join(str(named.get(key, value)) for key, value in record["settings"].items())
         groups.setdefault(label, []).append(float("nan") if value is None else value)
     shown = [f"{label}: {sum(v) / len(v):.3g}".removeprefix(": ") for label, v in list(groups.items())[:6]]
     return f"{name} {'  '.join(shown)}{' …' if len(groups) > 6 else ''}"
