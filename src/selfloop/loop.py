@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -380,8 +379,8 @@ def named(record: Record, arm: Arm) -> Record:
 
 def _born(data: Samples, r: int) -> dict[str, int]:
     """Return how many of an arm's training rows were born in which generation."""
-    generations, counts = np.unique(data.born[r, : int(data.count[r])].numpy(), return_counts=True)
-    return {str(g): c for g, c in zip(generations.tolist(), counts.tolist(), strict=True)}
+    counts = torch.bincount(data.born[r, : int(data.count[r])])
+    return {str(g): int(counts[g]) for g in torch.nonzero(counts).flatten().tolist()}
 
 
 def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dict[str, int] | None) -> Record:

@@ -84,6 +84,9 @@ class Samples:
 
         They are copies: the order of a sum over them does not depend on where in the stack they lay.
         """
+        if self.weight is None:
+            x = self.arm(r).to(dtype, copy=True)
+            return x, torch.ones(len(x), dtype=dtype)
         rows, weight = self.counting(r)
         return self.x[r, rows].to(dtype), weight.to(dtype)
 
@@ -141,19 +144,21 @@ def stack(parts: Sequence[Samples]) -> Samples:
     """Stack arms whose training sets differ in size, padding the shorter ones with zeros; one alone is not copied."""
     if len(parts) == 1:
         return parts[0]
-    longest = max(part.x.shape[1] for part in parts)
+    arms, longest = sum(len(part.x) for part in parts), max(part.x.shape[1] for part in parts)
 
-    def pad(x: Tensor) -> Tensor:
-        padding = x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])
-        return torch.cat([x, padding], 1)
+    def padded(sets: Sequence[Tensor]) -> Tensor:
+        out = sets[0].new_zeros(arms, longest, *sets[0].shape[2:])
+        for rows, those in zip(torch.split(out, [len(x) for x in sets]), sets, strict=True):
+            rows[:, : those.shape[1]] = those
+        return out
 
     weight = None
     if any(part.weight is not None for part in parts):
         weights = [torch.ones_like(p.born, dtype=torch.float64) if p.weight is None else p.weight for p in parts]
-        weight = torch.cat([pad(w) for w in weights])
+        weight = padded(weights)
     return Samples(
-        x=torch.cat([pad(part.x) for part in parts]),
-        born=torch.cat([pad(part.born) for part in parts]),
+        x=padded([part.x for part in parts]),
+        born=padded([part.born for part in parts]),
         count=torch.cat([part.count for part in parts]),
         weight=weight,
     )
