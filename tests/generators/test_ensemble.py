@@ -101,8 +101,26 @@ def test_every_model_learns_from_the_others_rows_and_makes_its_own() -> None:
             alone = of.fit({}, replace(own, maker=None), BUDGET, streams)
             assert all(torch.equal(alone[k][0], state[k][r, m]) for k in alone)
             seed = streams.seeds[r] if m == 0 else f"{streams.seeds[r]}.{m}"
-            drawn = of.sample(alone, int((makers == m).sum()), Streams((seed,)))
-            assert torch.equal(x[r, makers == m], drawn[0])
+            assert torch.equal(x[r, makers == m], of.sample(alone, 10, Streams((seed,)))[0, makers == m])
+
+
+def test_networks_draw_no_row_that_is_not_theirs() -> None:
+    generator, streams, of = made(of=OTCFM, **OTHERS), Streams((3, 1)), GENERATORS.parse(OTCFM)
+    state = generator.init((2,), streams)
+    x, makers = generator.sample(state, 10, streams), generator.makers(10)
+    first = {k: v if k == FAILED else v[:, 0] for k, v in state.items()}
+    assert torch.equal(x[:, makers == 0], of.sample(first, 5, streams))
+
+
+def test_kept_inputs_are_labelled_each_by_one_model() -> None:
+    generator, streams = made(of="linear_regression", **OTHERS), Streams((3, 1))
+    data = mixed(generator)
+    state = generator.fit(generator.init((2,), streams), data, BUDGET, streams)
+    state["coefficients"] += 1000 * torch.arange(3).view(1, 3, 1)  # whose row is whose cannot be missed
+    x = generator.sample(state, 40, streams)
+    assert torch.equal(x[:, :, 0], data.x[:, :40, 0])
+    residual = x[:, :, 1] - x[:, :, 0] * state["coefficients"][:, generator.makers(40).long(), 0]
+    assert residual.abs().max() < 9
 
 
 def test_models_that_learn_from_all_by_closed_forms_are_one() -> None:

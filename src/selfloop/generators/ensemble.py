@@ -46,7 +46,9 @@ class Ensemble(Sampler):
     """
 
     name: Literal["ensemble"] = "ensemble"
-    of: Annotated[Generator, Named(GENERATORS, whole=True)]
+    of: Annotated[Generator, Named(GENERATORS, whole=True)] = Field(
+        default_factory=lambda: GENERATORS.parse("gaussian")
+    )
     models: int = Field(default=2, ge=1, le=1000)
     learn_from: Literal["all", "others"] = "all"
     shares: list[Annotated[float, Field(gt=0, le=1)]] | None = None
@@ -172,13 +174,15 @@ class Ensemble(Sampler):
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
         """Draw each model's rows, where :meth:`makers` has them."""
-        makers = self.makers(n)
-        counts = torch.bincount(makers, minlength=self.models).tolist()
-        drawn = [
-            self.of.sample(_model(state, m), count, streams.of_model(m), device)
-            for m, count in enumerate(counts)
-            if count
-        ]
+        makers, drawn = self.makers(n), []
+        for m in range(self.models):
+            own = torch.nonzero(makers == m).squeeze(1)
+            if len(own):
+                # A row's place may mean something, as that of kept x does, which a closed form is to keep: it draws all
+                # n. To networks a place means nothing, and a row costs much.
+                count = len(own) if self.trained else n
+                x = self.of.sample(_model(state, m), count, streams.of_model(m), device)
+                drawn.append(x if self.trained else x[:, own])
         return torch.cat(drawn, 1)[:, makers.argsort(stable=True).argsort()]
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
