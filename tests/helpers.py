@@ -96,8 +96,9 @@ class Nursery:
         Args:
             experiment: what to run.
             out: the run directory.
-            job: ``kill_after`` seconds; ``crash_at`` the n-th change to the directory, ``torn`` whether only half of a
-                write gets through; ``stop_at`` a generation after which the child pauses; ``workers``.
+            job: ``kill_after`` seconds, counted from when there is a file ``once``, if that is given; ``crash_at`` the
+                n-th change to the directory, ``torn`` whether only half of a write gets through; ``stop_at`` a
+                generation after which the child pauses; ``workers``.
 
         Returns:
             ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message`` of an error; ``points`` seen.
@@ -206,14 +207,17 @@ def _child(job: dict[str, Any], note: int) -> int:
     return 0
 
 
-def _wait(pid: int, kill_after: float | None) -> tuple[int, float]:
+def _wait(pid: int, kill_after: float | None, once: str | None = None) -> tuple[int, float]:
     start = time.monotonic()
+    since = None if once else start
     while True:
         done, status = os.waitpid(pid, os.WUNTRACED | (os.WNOHANG if kill_after is not None else 0))
-        seconds = time.monotonic() - start
+        now = time.monotonic()
         if done:
-            return status, seconds
-        if kill_after is not None and seconds >= kill_after:
+            return status, now - start
+        if since is None and os.path.exists(str(once)):
+            since = now
+        if kill_after is not None and since is not None and now - since >= kill_after:
             os.kill(pid, signal.SIGKILL)
             kill_after = None
         time.sleep(0.0005)
@@ -251,7 +255,7 @@ def _serve() -> None:
                 os.close(read)
                 os._exit(_child(job, write))
             os.close(write)
-            status, seconds = _wait(pid, job.get("kill_after"))
+            status, seconds = _wait(pid, job.get("kill_after"), job.get("once"))
             if os.WIFSTOPPED(status):
                 paused, message = pid, ""  # it holds the other end of the pipe
             else:

@@ -39,6 +39,8 @@ from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
 from selfloop.generators import Density, Gaussian, Generator
 from selfloop.generators.base import GENERATORS
+from selfloop.generators.ensemble import Ensemble
+from selfloop.generators.estimator import Estimator
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import Outcome, advance, load, mix
 from selfloop.metrics import METRICS, Evidence, Metric
@@ -91,6 +93,11 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [{"unet": UNET, "batch_size": 8, "sample_batch": 8, "steps": 3}],
         "estimator": [{"estimator": "GaussianMixture", "arguments": {"n_components": 3, "max_iter": 300}}],
+        "ensemble": [
+            {"of": "gaussian", "models": 3, "shares": [0.5, 0.25, 0.25], "learn_from": "others"},
+            {"of": "otcfm"},
+            {"of": "flow", "learn_from": "others"},
+        ],
     },
     "mixing": {
         "augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)],
@@ -252,7 +259,8 @@ class TestGenerators:
         assert x.shape == (3, 11, *event(generator))
         assert x.dtype == generator.dtype
         assert not x.requires_grad
-        if isinstance(generator, Density):
+        if "density" in generator.offers:
+            assert isinstance(generator, Density)
             assert generator.log_prob(state, x).shape == (3, 11)
 
     def test_leaves_global_randomness_alone(self, generator: Generator) -> None:
@@ -264,7 +272,9 @@ class TestGenerators:
 
     def test_offers_what_it_has(self, generator: Generator) -> None:
         state = generator.init(event(generator), Streams(SEEDS))
-        assert ("density" in generator.offers) == isinstance(generator, Density)
+        # What is made of a user's models, or of others, has the method whether these have it or not.
+        has = isinstance(generator, Density)
+        assert ("density" in generator.offers) == has or (has and isinstance(generator, Estimator | Ensemble))
         assert ("parameters" in generator.offers) == bool(parameters(state))
         assert generator.stack >= 1
 

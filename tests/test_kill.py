@@ -7,6 +7,7 @@ What is killed, with SIGKILL or ``os._exit``, and what is compared: every file o
 - The same process just before each change to the file system, and half way through each write, while the run is made,
   goes on, is recovered, and is finished. That includes the moments between a rename and the next step.
 - A worker process at work or at rest, and the parent of workers.
+- The process of a run of every regime, each with a grid, at a random moment after a random generation was committed.
 
 Not covered: power cuts. The kernel outlives the process here, so what was written is there; that ``fsync`` comes before
 each rename is by reading, not by test. Kills of the parent of workers are few, as each start of workers takes seconds.
@@ -22,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Nursery, ended, nursery, small, snapshot, tiny
@@ -84,6 +86,54 @@ def test_killed_again_and_again(nest: Nursery, tmp_path: Path) -> None:
                 break
         assert snapshot(out) == expected
     assert kills >= 8, f"only {kills}"
+
+
+NEAR = {"name": "distance", "to": [0.0, 0.0]}
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "accumulate": {"mixing": ["accumulate", "accumulate_subsample"]},
+    "window": {"mixing": [{"name": "window", "generations": 2, "real": real} for real in (True, False)]},
+    "fresh": {"mixing": [{"name": "fresh", "k": 2, "weight": weight} for weight in (0.5, "golden")]},
+    "verified": {
+        "mixing": [
+            {"name": "verified", "verifier": "likelihood", "least": {"quantile": 0.1}},
+            {"name": "verified", "verifier": {"name": "oracle", "truth": "classifier", "true_positive": 0.9}},
+        ]
+    },
+    "curated": {"mixing": [{"name": "curated", "reward": reward, "k": 3} for reward in (NEAR, "likelihood")]},
+    "corrected": {"mixing": [{"name": "corrected", "target": {"name": "centre", "k": k}} for k in (2, 4)]},
+    "contaminated": {
+        "mixing": [
+            {"name": "contaminated", "rate": 0.4, "real": 0.25, "detector": {"true_positive": tpr}}
+            for tpr in (0.2, 0.8)
+        ]
+    },
+    "replace": {"mixing": [{"name": "replace", "n": {"power": 1.5}}, "replace"]},
+    "ensemble": {
+        "generator": [
+            {"name": "ensemble", "of": "gaussian", "learn_from": learn, "shares": [0.75, 0.25]}
+            for learn in ("all", "others")
+        ],
+        "mixing": ["accumulate", {"name": "augment", "lam": 1.5}],
+    },
+}
+
+
+@pytest.mark.parametrize("regime", GRIDS)
+def test_killed_in_every_regime(nest: Nursery, tmp_path: Path, regime: str) -> None:
+    rng, gaussian = random.Random(f"20245 {regime}"), {"name": "gaussian"}
+    metrics = ["w2_held_out", "mean_error", "parameter_distance"]
+    experiment = tiny(generator=gaussian, budget=None, grid=GRIDS[regime], generations=6, metrics=metrics)
+    expected, life = _whole(nest, experiment, tmp_path / "whole")
+    kills = 0
+    for i in range(4):
+        out, t = tmp_path / f"run-{i}", rng.randrange(5)
+        once = str(out / f"generation-{t:04d}")
+        # Within about a generation's length of the commit.
+        outcome = nest.run(experiment, out, once=once, kill_after=life / 7 * rng.random())
+        kills += outcome["status"] == "killed"
+        assert Path(once).is_dir()
+        assert _finish(nest, experiment, out) == expected, f"killed after the commit of generation {t}"
+    assert kills >= 3, f"only {kills} of 4 came in time"
 
 
 @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])

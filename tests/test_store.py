@@ -8,8 +8,10 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -19,7 +21,7 @@ from helpers import small, snapshot, tiny, tree
 
 from selfloop import Experiment, Run, RunError, StorageFull, run
 from selfloop.core.errors import ConfigError
-from selfloop.core.files import read_sealed, write_bytes, write_sealed
+from selfloop.core.files import load_tensors, read_sealed, write_bytes, write_sealed
 from selfloop.engines.device import Checkpoint
 from selfloop.engines.team import Team
 
@@ -330,6 +332,56 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small file system cannot be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the checksum of each file of samples was computed."""
+    seen = Counter[str]()
+
+    def load(path: Path, note: dict[str, Any]) -> dict[str, Any]:
+        if path.name.startswith("samples"):
+            seen[path.parent.name] += 1
+        return load_tensors(path, note)
+
+    monkeypatch.setattr("selfloop.store.run.load_tensors", load)
+    return seen
+
+
+def backward(generations: int) -> Experiment:
+    return tiny(generator={"name": "gaussian"}, budget=None, grid={}, mixing="accumulate", generations=generations)
+
+
+def test_a_regime_that_looks_back_has_every_file_checked_once(tmp_path: Path, looked_at: Counter[str]) -> None:
+    for t, generation in zip(range(4), run(backward(6), tmp_path / "run"), strict=False):
+        assert generation.t == t
+    assert looked_at == {f"generation-{t:04d}": 1 for t in range(3)}
+    looked_at.clear()
+    list(run(backward(6), tmp_path / "run"))
+    # Another call trusts nothing: it begins with a look at all there is, and the loop has its own.
+    assert looked_at == {f"generation-{t:04d}": 2 if t < 4 else 1 for t in range(6)}
+    looked_at.clear()
+    Run.open(tmp_path / "run").verify()
+    assert looked_at == {f"generation-{t:04d}": 1 for t in range(7)}
+
+
+@pytest.mark.parametrize("what", ["samples-000.safetensors", "manifest.json"])
+def test_what_changes_after_it_was_checked_is_checked_again(tmp_path: Path, looked_at: Counter[str], what: str) -> None:
+    path = tmp_path / "run/generation-0000" / what
+    generations = run(backward(6), tmp_path / "run")
+    for _ in range(3):
+        next(generations)
+    content = path.read_bytes()
+    path.write_bytes(content)  # written anew, and the same
+    for _ in range(2):
+        next(generations)
+    assert looked_at["generation-0000"] == 2
+    at = path.stat()
+    path.write_bytes(content[:-9] + b"\xff" + content[-8:])
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))  # as some tools that copy do
+    with pytest.raises(RunError, match=r"generation-0000.*is damaged"):
+        next(generations)
+    assert looked_at["generation-0001"] == 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])

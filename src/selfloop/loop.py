@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Density, Generator
+from selfloop.generators.base import GENERATORS, Density, Generator, Sampler
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
 from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
@@ -81,11 +80,17 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: Stat
             fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
             if split.aside is not None:  # loaded, and known by its hash
                 fresh = functools.partial(split.fresh, r, t)
-        past = lambda g: history(g).select([r])  # noqa: E731
+        past = lambda g: _made(arm.experiment.generator, history(g).select([r]))  # noqa: E731
         density = functools.partial(_density, arm.experiment.generator, first, r) if first else None
         return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh, density, data.modes())
 
     return stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
+
+
+def _made(generator: Generator, samples: Samples) -> Samples:
+    """Return a generator's samples with which of its models made each row, where it has several."""
+    makers = generator.makers(samples.x.shape[1]) if isinstance(generator, Sampler) else None
+    return samples if makers is None else replace(samples, maker=makers.expand(samples.born.shape))
 
 
 def _density(generator: Generator, first: State, r: int, x: Tensor) -> Tensor:
@@ -140,8 +145,10 @@ def advance(
         past = functools.cache(lambda g: history(g).select(alive))
         begun = None if first is None else rows.narrow(first)
         data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
-    if int(data.count.min()) == 0:
-        fed = torch.nonzero(data.count).flatten().tolist()
+    generator = arms[0].experiment.generator
+    given = generator.given(data) if isinstance(generator, Sampler) else data.count
+    if int(given.min()) == 0:
+        fed = torch.nonzero(given).flatten().tolist()
         ended |= {arms[r].index: "starved" for i, r in enumerate(alive) if i not in fed}
         if not fed:
             return Outcome(_required(state), history(t - 1).first(0), [_ended(arm, t, ended) for arm in arms])
@@ -380,8 +387,8 @@ def named(record: Record, arm: Arm) -> Record:
 
 def _born(data: Samples, r: int) -> dict[str, int]:
     """Return how many of an arm's training rows were born in which generation."""
-    generations, counts = np.unique(data.born[r, : int(data.count[r])].numpy(), return_counts=True)
-    return {str(g): c for g, c in zip(generations.tolist(), counts.tolist(), strict=True)}
+    counts = torch.bincount(data.born[r, : int(data.count[r])])
+    return {str(g): int(counts[g]) for g in torch.nonzero(counts).flatten().tolist()}
 
 
 def _record(arm: Arm, t: int, metrics: dict[str, float | None] | None, born: dict[str, int] | None) -> Record:

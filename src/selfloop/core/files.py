@@ -204,9 +204,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], write: Write = write_by
 def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     """Read safetensors after checking them against the manifest's note.
 
-    The tensors are mapped from the file, not copied: what is not looked at takes no memory, and writing into one
-    changes a copy of the page, never the file.
-
     Raises:
         RunError: the file is missing, truncated or changed.
     """
@@ -214,12 +211,36 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     _same_size(path, size, expected)
     if digest != expected["sha256"]:
         raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
+    return map_tensors(path)
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors that are known to be what was written.
+
+    The tensors are mapped from the file, not copied: what is not looked at takes no memory, and writing into one
+    changes a copy of the page, never the file.
+
+    Raises:
+        RunError: they are no safetensors.
+    """
     try:
         return dict(safetensors.torch.load_file(path))
     except SafetensorError as error:
         raise RunError(f"{str(path)!r} is not a safetensors file") from error
     except OSError as error:  # it was there a moment ago
         raise gone(path) or RunError(f"{str(path)!r} is missing{_advice(path)}") from error
+
+
+Stamp = tuple[int, int, int, int]
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file does, without reading it; None where there is none to be read."""
+    with contextlib.suppress(OSError):
+        now = os.stat(path)
+        if stat.S_ISREG(now.st_mode):
+            return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns  # the last is nobody's to set
+    return None
 
 
 def check_size(path: Path, expected: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,20 +25,28 @@ class Samples:
             that is one that first enters the training set of generation t.
         count: (R,) int64, rows in use.
         weight: (R, N) float64, what each row counts, 0 or more; None where all rows count alike.
+        maker: (R, N) int16, which of an arm's models has made each row, −1 for a real one; None where nothing is known,
+            as where there is a single model. It is not stored: a generator knows which of its rows are whose.
     """
 
     x: Tensor
     born: Tensor
     count: Tensor
     weight: Tensor | None = None
+    maker: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = tuple(self.x.shape[:2])
-        weighed = self.weight is None or tuple(self.weight.shape) == rows
-        if tuple(self.born.shape) != rows or tuple(self.count.shape) != rows[:1] or not weighed:
-            weight = "" if self.weight is None else f", weight {tuple(self.weight.shape)}"
+        more = {"weight": self.weight, "maker": self.maker}
+        shapes = {name: tuple(each.shape) for name, each in more.items() if each is not None}
+        if (
+            tuple(self.born.shape) != rows
+            or tuple(self.count.shape) != rows[:1]
+            or any(s != rows for s in shapes.values())
+        ):
+            further = "".join(f", {name} {shape}" for name, shape in shapes.items())
             raise ValueError(
-                f"x {tuple(self.x.shape)}, born {tuple(self.born.shape)} and count {tuple(self.count.shape)}{weight} "
+                f"x {tuple(self.x.shape)}, born {tuple(self.born.shape)} and count {tuple(self.count.shape)}{further} "
                 "disagree"
             )
 
@@ -63,16 +71,13 @@ class Samples:
             raise ValueError("a set with padding cannot be joined with others: select one arm and take its first rows")
         if weights is not None:
             parts = [part.weighed(w) for part, w in zip(parts, weights, strict=True)]
-        own = [part.weight for part in parts]
-        weight = None
-        if any(w is not None for w in own):
-            ones = [torch.ones(part.born.shape, dtype=torch.float64) for part in parts]
-            weight = torch.cat([one if w is None else w for w, one in zip(own, ones, strict=True)], 1)
+        weight, maker = _weights(parts), _makers(parts)
         return cls(
             x=torch.cat([part.x for part in parts], 1),
             born=torch.cat([part.born for part in parts], 1),
             count=torch.stack([part.count for part in parts]).sum(0),
-            weight=weight,
+            weight=None if weight is None else torch.cat(weight, 1),
+            maker=None if maker is None else torch.cat(maker, 1),
         )
 
     def arm(self, r: int) -> Tensor:
@@ -84,6 +89,9 @@ class Samples:
 
         They are copies: the order of a sum over them does not depend on where in the stack they lay.
         """
+        if self.weight is None:
+            x = self.arm(r).to(dtype, copy=True)
+            return x, torch.ones(len(x), dtype=dtype)
         rows, weight = self.counting(r)
         return self.x[r, rows].to(dtype), weight.to(dtype)
 
@@ -91,8 +99,7 @@ class Samples:
         """Return the stack of the arms ``rows``; those that follow each other are a view, not a copy."""
         follow = rows == list(range(rows[0], rows[-1] + 1))
         of = slice(rows[0], rows[-1] + 1) if follow else rows
-        weight = None if self.weight is None else self.weight[of]
-        return Samples(x=self.x[of], born=self.born[of], count=self.count[of], weight=weight)
+        return self._cut(self.count[of], lambda each: each[of])
 
     def first(self, k: int) -> Samples:
         """Return the first k rows of every arm, a view.
@@ -102,14 +109,21 @@ class Samples:
         """
         if k > (least := int(self.count.min())):
             raise ValueError(f"{k} rows are asked for, and there are {least}")
-        weight = None if self.weight is None else self.weight[:, :k]
-        return Samples(x=self.x[:, :k], born=self.born[:, :k], count=torch.full_like(self.count, k), weight=weight)
+        return self._cut(torch.full_like(self.count, k), lambda each: each[:, :k])
+
+    def take(self, rows: Tensor) -> Samples:
+        """Return the given rows of a single arm, (k,) int64, in that order."""
+        return self._cut(torch.tensor([len(rows)]), lambda each: each[:, rows])
 
     def keep(self, use: Tensor) -> Samples:
         """Return the rows of a single arm of which ``use``, (N,) bool, is true, in their order."""
-        rows = torch.nonzero(torch.as_tensor(use).reshape(-1)[: int(self.count[0])]).squeeze(1)
-        weight = None if self.weight is None else self.weight[:, rows]
-        return Samples(x=self.x[:, rows], born=self.born[:, rows], count=torch.tensor([len(rows)]), weight=weight)
+        return self.take(torch.nonzero(torch.as_tensor(use).reshape(-1)[: int(self.count[0])]).squeeze(1))
+
+    def _cut(self, count: Tensor, of: Callable[[Tensor], Tensor]) -> Samples:
+        """Return what ``of`` makes of everything that there is of each row."""
+        weight = None if self.weight is None else of(self.weight)
+        maker = None if self.maker is None else of(self.maker)
+        return Samples(x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker)
 
     def weighed(self, weight: Any) -> Samples:
         """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all."""
@@ -141,22 +155,36 @@ def stack(parts: Sequence[Samples]) -> Samples:
     """Stack arms whose training sets differ in size, padding the shorter ones with zeros; one alone is not copied."""
     if len(parts) == 1:
         return parts[0]
-    longest = max(part.x.shape[1] for part in parts)
+    arms, longest = sum(len(part.x) for part in parts), max(part.x.shape[1] for part in parts)
 
-    def pad(x: Tensor) -> Tensor:
-        padding = x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])
-        return torch.cat([x, padding], 1)
+    def padded(sets: Sequence[Tensor]) -> Tensor:
+        out = sets[0].new_zeros(arms, longest, *sets[0].shape[2:])
+        for rows, those in zip(torch.split(out, [len(x) for x in sets]), sets, strict=True):
+            rows[:, : those.shape[1]] = those
+        return out
 
-    weight = None
-    if any(part.weight is not None for part in parts):
-        weights = [torch.ones_like(p.born, dtype=torch.float64) if p.weight is None else p.weight for p in parts]
-        weight = torch.cat([pad(w) for w in weights])
+    weight, maker = _weights(parts), _makers(parts)
     return Samples(
-        x=torch.cat([pad(part.x) for part in parts]),
-        born=torch.cat([pad(part.born) for part in parts]),
+        x=padded([part.x for part in parts]),
+        born=padded([part.born for part in parts]),
         count=torch.cat([part.count for part in parts]),
-        weight=weight,
+        weight=None if weight is None else padded(weight),
+        maker=None if maker is None else padded(maker),
     )
+
+
+def _weights(parts: Sequence[Samples]) -> list[Tensor] | None:
+    """Return the weights of several sets, ones where one has none; None where none has any."""
+    if all(part.weight is None for part in parts):
+        return None
+    return [torch.ones_like(p.born, dtype=torch.float64) if p.weight is None else p.weight for p in parts]
+
+
+def _makers(parts: Sequence[Samples]) -> list[Tensor] | None:
+    """Return who made the rows of several sets, −1 where one does not say; None where none does."""
+    if all(part.maker is None for part in parts):
+        return None
+    return [torch.full_like(p.born, -1) if p.maker is None else p.maker for p in parts]
 
 
 def resampled(samples: Samples, streams: Streams) -> Samples:
@@ -180,4 +208,4 @@ def resampled(samples: Samples, streams: Streams) -> Samples:
         points = torch.arange(n, dtype=torch.float64) + rng.random()
         taken = rows[torch.searchsorted(edges, points, right=True).clamp_max(len(rows) - 1)]
         x[r, :n], born[r, :n] = samples.x[r, taken], samples.born[r, taken]
-    return replace(samples, x=x, born=born, weight=None)
+    return replace(samples, x=x, born=born, weight=None, maker=None)

@@ -34,8 +34,12 @@ class Streams:
     what the numbers are for, ``index`` counts repeated draws for one purpose (a block of training steps, an epoch).
     """
 
-    seeds: tuple[int, ...]
+    seeds: tuple[int | str, ...]
     generation: int = 0
+
+    def of_model(self, m: int) -> Streams:
+        """Return the streams of the m-th of several models that each arm has; those of the first are the arm's own."""
+        return self if m == 0 else replace(self, seeds=tuple(f"{seed}.{m}" for seed in self.seeds))
 
     def at(self, generation: int) -> Streams:
         """Return the same arms' streams at another generation."""

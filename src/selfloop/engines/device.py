@@ -55,11 +55,13 @@ class Device:
             computed on the CPU.
         checkpoints: how the names of files begin in which fits under way are kept, one an arm; None keeps none.
         every: seconds between two writes of such a file.
+        first: how many fits of the stack come before those that run now.
     """
 
     team: Team = field(default_factory=Team)
     checkpoints: Path | None = None
     every: float = 600.0
+    first: int = 0
 
     def checkpoint(self, arm: int) -> Checkpoint | None:
         """Return the file of one arm's fit, by its row in the stack."""
@@ -67,7 +69,9 @@ class Device:
             return None
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
-        return Checkpoint(self.checkpoints.with_name(f"{self.checkpoints.name}-{arm:03d}.safetensors"), every)
+        return Checkpoint(
+            self.checkpoints.with_name(f"{self.checkpoints.name}-{self.first + arm:03d}.safetensors"), every
+        )
 
     def apart(self, part: int) -> Device:
         """Return the same device, whose fits are kept apart from those of other parts of a stack."""
@@ -75,13 +79,17 @@ class Device:
             return self
         return replace(self, checkpoints=self.checkpoints.with_name(f"{self.checkpoints.name}-{part}"))
 
+    def after(self, fits: int) -> Device:
+        """Return the same device for further fits of a stack, after so many."""
+        return replace(self, first=self.first + fits)
 
-def fits(checkpoints: Path, arms: int) -> Iterator[Path]:
-    """Yield the files that a stack's fits may have been kept in, by how their names begin and how many arms it has."""
+
+def fits(checkpoints: Path, many: int) -> Iterator[Path]:
+    """Yield the files that a stack's fits may have been kept in, by how their names begin and how many there are."""
     for part in range(_PARTS):
         apart = Device(checkpoints=checkpoints).apart(part).checkpoints
         assert apart is not None
-        yield from (apart.with_name(f"{apart.name}-{arm:03d}.safetensors") for arm in range(arms))
+        yield from (apart.with_name(f"{apart.name}-{fit:03d}.safetensors") for fit in range(many))
 
 
 HERE = Device()

@@ -77,6 +77,19 @@ class Sampler(Frozen):
     libraries: ClassVar[tuple[str, ...]] = ()
     starts_from: ClassVar[str | None] = None
 
+    @property
+    def fits(self) -> int:
+        """How many fits an arm takes in a generation, one after the other."""
+        return 1
+
+    def makers(self, n: int) -> Tensor | None:
+        """Return which of several models makes each of the n rows of a sample, (n,) int16; None where there is one."""
+        return None
+
+    def given(self, data: Samples) -> Tensor:
+        """Return how many rows of each arm's training set it can learn from, (R,): an arm without any has starved."""
+        return data.count
+
     def refuse(self, x: Tensor) -> None:
         """Refuse real rows (n, *event) that no model of the family makes; it is asked before anything is fitted.
 

@@ -82,12 +82,14 @@ class Gaussian(Sampler):
 
 
 def _moments(x: Tensor, weight: Tensor, unbiased: bool) -> State:
-    """Return the mean (d,) and covariance (d, d) of rows (n, d) that count ``weight`` (n,)."""
-    weight = weight.unsqueeze(1)
-    total = weight.sum()
-    mean = (weight * x).sum(0) / total
-    centred = weight.sqrt() * (x - mean)
-    covariance = centred.T @ centred / (total - weight.square().sum() / total if unbiased else total)
+    """Return the mean (d,) and covariance (d, d) of rows (n, d) that count ``weight`` (n,); ``x`` is written over."""
+    total, weighed = weight.sum(), bool((weight != 1).any())
+    mean = (weight.unsqueeze(1) * x if weighed else x).sum(0) / total
+    # In place: of the million rows of a long loop every further copy takes as long as all the sums.
+    x -= mean
+    if weighed:
+        x *= weight.sqrt().unsqueeze(1)
+    covariance = x.T @ x / (total - weight.square().sum() / total if unbiased else total)
     return {"mean": mean, "covariance": covariance}
 
 

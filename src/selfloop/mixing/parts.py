@@ -9,6 +9,7 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -117,7 +118,7 @@ class Curate(Frozen):
         (rng,) = pool.streams.numpy(f"{purpose}/curated")
         # The largest of r + g is that of each with probability ∝ e^r, for g = −ln(−ln u) (Gumbel).
         best = np.argmax(reward + rng.gumbel(size=reward.shape), 1)
-        return _gathered(rows, torch.from_numpy(best + self.k * np.arange(groups)))
+        return rows.take(torch.from_numpy(best + self.k * np.arange(groups)))
 
 
 class Correct(Frozen):
@@ -156,17 +157,11 @@ class Correct(Frozen):
         share = 1.0 if math.isinf(self.strength) else self.strength / (1 + self.strength)
         there = moved(self.target, x, pool)
         there = there if share == 1 else x.double() + share * (there - x.double())
-        return Samples(x=_typed(there, x.dtype)[None], born=rows.born, count=rows.count, weight=rows.weight)
+        return replace(rows.first(len(x)), x=_typed(there, x.dtype)[None])
 
 
 def _typed(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.round().clamp(0, 255).to(dtype) if dtype == torch.uint8 else x.to(dtype)
-
-
-def _gathered(rows: Samples, chosen: Tensor) -> Samples:
-    """Return the given rows of one arm, (k,) int64, in that order."""
-    weight = None if rows.weight is None else rows.weight[:, chosen]
-    return Samples(x=rows.x[:, chosen], born=rows.born[:, chosen], count=torch.tensor([len(chosen)]), weight=weight)
 
 
 class Part(Frozen):
@@ -276,7 +271,7 @@ def chosen(sets: Sequence[Samples], count: int | None, pool: Pool, purpose: str)
     edges = np.searchsorted(of, np.cumsum([0, *sizes]))
     starts = np.cumsum([0, *sizes[:-1]])
     found = [
-        _gathered(each, torch.from_numpy(of[a:b] - start))
+        each.take(torch.from_numpy(of[a:b] - start))
         for each, (a, b), start in zip(sets, itertools.pairwise(edges), starts, strict=True)
         if b > a
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +17,16 @@ from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
 from selfloop.core.errors import ConfigError, RunError, SelfloopError
-from selfloop.core.files import check_size, gone, load_tensors, read_bytes, refuse_unnameable
+from selfloop.core.files import (
+    Stamp,
+    check_size,
+    gone,
+    load_tensors,
+    map_tensors,
+    read_bytes,
+    refuse_unnameable,
+    stamp,
+)
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, State
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 _GENERATION = re.compile("generation-([0-9]{4,})")
 _MANIFESTS = 4  # are kept at least: every stack of a generation asks for those of the last one and of the first
 _KEPT = 20_000  # records of manifests that are kept, some 20 MB
+_CHECKED = 50_000  # files that are known to be sound, some 20 MB
 _LOOKS = 3  # at a run that somebody else may be writing to
 
 
@@ -219,19 +228,17 @@ class Run:
         Raises:
             RunError: the manifest is missing, damaged, or another generation's.
         """
-        path, state = self.folder(t) / "manifest.json", None
-        with contextlib.suppress(OSError):
-            now = os.stat(path)
-            state = now.st_ino, now.st_size, now.st_mtime_ns
-        if t not in self._manifests or self._manifests[t][0] != state:
+        path = self.folder(t) / "manifest.json"
+        now = stamp(path)
+        if t not in self._manifests or self._manifests[t][0] != now:
             content = read_manifest(path, t, self.identity)
             while len(self._manifests) >= max(_MANIFESTS, _KEPT // max(1, len(content["records"]))):
                 del self._manifests[next(iter(self._manifests))]
-            self._manifests[t] = state, content
+            self._manifests[t] = now, content
         return self._manifests[t][1]
 
     @cached_property
-    def _manifests(self) -> dict[int, tuple[tuple[int, int, int] | None, dict[str, Any]]]:
+    def _manifests(self) -> dict[int, tuple[Stamp | None, dict[str, Any]]]:
         """The manifests that were read last, each with what tells whether the file is still the same."""
         return {}
 
@@ -332,16 +339,35 @@ class Run:
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
         """Return the tensors of one stack, ``kind`` being "state" or "samples".
 
+        A file is read and checked when it is first asked for, and again when it or its manifest has changed since: a
+        regime that looks back at all generations asks for every one of them each time.
+
         Raises:
             RunError: the file is missing or damaged, or the state was not kept.
         """
         name = stack_file(kind, stack)
-        path, held = self.folder(t) / name, self.manifest(t)["stacks"].get(f"{stack:03d}")
+        path = self.folder(t) / name
+        now = stamp(path), stamp(self.folder(t) / "manifest.json")
+        if None in now or self._checked.get((t, name)) != now:
+            tensors = self._check_tensors(t, kind, stack, path)
+            while len(self._checked) >= _CHECKED:
+                del self._checked[next(iter(self._checked))]
+            self._checked[t, name] = now
+            return tensors
+        return map_tensors(path)
+
+    @cached_property
+    def _checked(self) -> dict[tuple[int, str], tuple[Stamp | None, Stamp | None]]:
+        """The files that were found to be what their manifests say, with what tells whether both are still the same."""
+        return {}
+
+    def _check_tensors(self, t: int, kind: str, stack: int, path: Path) -> dict[str, Tensor]:
+        held = self.manifest(t)["stacks"].get(f"{stack:03d}")
         if held is None:
             raise RunError(f"{str(self.folder(t))!r} does not have stack {stack} yet")
         if kind == "state" and not path.exists() and not self.keeps_state(t):
             raise RunError(f"the weights of generation {t} were not kept: set keep_states to 'all' to keep them")
-        tensors = load_tensors(path, held["files"][name])
+        tensors = load_tensors(path, held["files"][path.name])
         if any(value.ndim == 0 or len(value) != len(held["arms"]) for value in tensors.values()):
             raise RunError(f"{str(path)!r} is damaged: it has not the {len(held['arms'])} arms of the manifest")
         return tensors

@@ -28,6 +28,7 @@ from selfloop.core.records import Record
 from selfloop.data.real import BESIDE, RealRows
 from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
+from selfloop.generators.base import Sampler
 from selfloop.store.admission import HALF, check
 from selfloop.store.head import FORMAT, sealed
 from selfloop.store.run import Run, line
@@ -211,7 +212,9 @@ class Writer(Run):
         for path in self._dropped(t, list(files)):
             path.unlink(missing_ok=True)
         for s, start in zip(files, kept, strict=True):
-            for path in fits(start, len(self.stacks[s])):
+            generator = self.stacks[s][0].experiment.generator
+            each = generator.fits if isinstance(generator, Sampler) else 1
+            for path in fits(start, each * len(self.stacks[s])):
                 path.unlink(missing_ok=True)
 
     def _content(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selfloop.core.streams import generator
 from selfloop.theory import pooled, replace
 from selfloop.theory.checks.check import Check, calculated, expected, mean_and_error
+from selfloop.theory.ensemble import ensemble
 
 Doubles = NDArray[np.float64]
 Rows = tuple[Doubles, Doubles | None]  # rows (R, n), and their weights (n,) if they are not equal
@@ -29,6 +30,7 @@ def checks() -> Iterator[Check]:
     yield from _pools()
     yield from _accumulate()
     yield from _window()
+    yield from _ensembles()
 
 
 def _loop(
@@ -219,3 +221,31 @@ def _window() -> Iterator[Check]:
         slope = (path[2 * span] ** 2 - path[span] ** 2) / span
         drift = pooled.window_drift(n, window)
         yield expected(f"drift 4σ²/(n(W + 1)²) a generation, W = {window}, n = {n}", "window", drift, slope)
+
+
+def _ensembles() -> Iterator[Check]:
+    """Models that learn from the samples of all, or of the others than themselves."""
+    for made, others, real, t in (
+        ((6, 6), True, False, 8),
+        ((4, 4, 4), True, False, 10),
+        ((8, 4, 2), True, False, 6),
+        ((6, 3, 3), True, True, 8),
+        ((4, 4, 4), False, False, 6),
+    ):
+        n = sum(made)
+        rng = generator(14, "verify", f"ensemble/{made}/{others}/{real}")
+        rows = rng.standard_normal((_R, n))
+        models = [(rows.mean(1), rows.var(1))] * len(made)
+        for _ in range(t):
+            drawn = [
+                mean[:, None] + np.sqrt(variance)[:, None] * rng.standard_normal((_R, k))
+                for (mean, variance), k in zip(models, made, strict=True)
+            ]
+            sets = [[x for j, x in enumerate(drawn) if j != m or not others] for m in range(len(made))]
+            unions = [np.concatenate([rows, *each] if real else each, axis=1) for each in sets]
+            models = [(x.mean(1), x.var(1)) for x in unions]
+        known = ensemble(n, made, t, others=others, real=real)
+        when = f"models that make {', '.join(map(str, made))}{' beside the real rows' if real else ''}, t = {t}"
+        source = f"ensemble: learns from {'others' if others else 'all'}"
+        yield expected(f"E σ²_t of the last of {when}", source, known.variance[t, -1], models[-1][1])
+        yield expected(f"E μ_t² of the last of {when}", source, known.mean_square[t, -1], models[-1][0] ** 2)
