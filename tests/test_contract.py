@@ -35,6 +35,7 @@ from selfloop.data.arrays import array
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.functions import function
 from selfloop.engines.base import ENGINES
+from selfloop.engines.device import HERE
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
 from selfloop.generators import Density, Gaussian, Generator
@@ -101,10 +102,12 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "verified": [{"verifier": EASY}, {"verifier": {"name": "oracle", "truth": EASY, "true_positive": 0.7}}],
         "curated": [{"reward": {"name": "distance", "to": [0.0, 0.0]}, "k": 3, "lam": 1.5}],
         "corrected": [{"target": {"name": "centre", "k": 2}}, {"target": {"name": "centre", "k": 1}, "lam": math.inf}],
+        "biased": [{"temperature": 0.5}, {"temperature": 1.5, "lam": math.inf}],
         "compose": [
             {"parts": [{"from": "real", "rows": 0.5, "weight": 0.3}, {"from": "earlier", "rows": 2, "weight": 0.7}]},
             {"parts": [{"from": "fresh", "rows": 0.5}, {"from": "newest", "verified": {"verifier": EASY}}]},
             {"parts": [{"from": "all", "curated": {"reward": "classifier", "k": 2}}]},
+            {"parts": [{"from": "newest", "rows": 2}], "temperature": 0.7},
         ],
     },
     "judge": {
@@ -261,6 +264,25 @@ class TestGenerators:
         state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
         generator.sample(state, 5, streams)
         assert torch.equal(torch.get_rng_state(), before)
+
+    def test_a_temperature_is_each_arms_own_and_none_at_1(self, generator: Generator) -> None:
+        if "temperature" not in generator.offers:
+            return
+        streams = Streams(SEEDS)
+        state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
+        before = {k: v.clone() for k, v in state.items()}
+        usual, one, cold = (
+            generator.sample(state, 40, streams, *more)
+            for more in ((), (HERE, 1.0), (HERE, 0.3))  # type: ignore[misc]
+        )
+        assert torch.equal(usual, one)
+        assert cold.shape == usual.shape
+        assert cold.dtype == usual.dtype
+        assert not torch.equal(usual, cold)
+        assert equal(state, before)
+        for r, seed in enumerate(SEEDS):
+            alone = generator.sample(rows(state, r), 40, Streams((seed,)), HERE, 0.3)  # type: ignore[call-arg]
+            assert torch.equal(alone, cold[r : r + 1])
 
     def test_offers_what_it_has(self, generator: Generator) -> None:
         state = generator.init(event(generator), Streams(SEEDS))

@@ -13,7 +13,7 @@ from typing import Any
 from selfloop.core.errors import ConfigError
 from selfloop.core.registry import Absent
 from selfloop.experiment import Experiment
-from selfloop.mixing.base import Mixing, draws
+from selfloop.mixing.base import Mixing, draws, sampling_temperature
 
 _PROBES = (0, 1, 2, 10, 100)  # generations at which regimes are compared by how many samples they need
 _MANY = 1_000_000  # and how many real rows they are told of then
@@ -127,11 +127,14 @@ def _parts(group: list[Arm], alone: bool) -> Iterator[list[Arm]]:
 
 
 def first_alike(groups: Sequence[Sequence[Arm]]) -> list[int]:
-    """Return for every stack the first one whose arms differ from its own in their regimes alone.
+    """Return for every stack the first one whose arms differ from its own in what generation 0 does not see of regimes.
 
-    Where their training sets are the same, as those of generation 0 mostly are, so are their fits, to the bit.
+    Where their training sets are the same, as those of generation 0 mostly are, so are their fits and samples, to the
+    bit.
     """
-    first: dict[tuple[tuple[str, int], ...], int] = {}
-    return [
-        first.setdefault(tuple((arm.but_for_mixing, arm.seed) for arm in group), i) for i, group in enumerate(groups)
-    ]
+    first: dict[tuple[tuple[str, int, float], ...], int] = {}
+    return [first.setdefault(tuple(map(_at_first, group)), i) for i, group in enumerate(groups)]
+
+
+def _at_first(arm: Arm) -> tuple[str, int, float]:
+    return arm.but_for_mixing, arm.seed, sampling_temperature(arm.experiment.mixing, 0)

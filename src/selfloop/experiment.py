@@ -26,6 +26,7 @@ from pydantic import (
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.events import Kind
 from selfloop.core.paths import expanded
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
@@ -171,6 +172,8 @@ class Experiment(Frozen):
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
                 )
+                if need == "temperature":
+                    advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
@@ -302,6 +305,17 @@ class Experiment(Frozen):
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def _offering(need: Capability, kind: Kind) -> list[str]:
+    """Return the built-in generators of such events that offer something."""
+    found = []
+    for name in sorted(name for name in GENERATORS if GENERATORS.origin(name).what == "built-in"):
+        cls: Any = GENERATORS[name]
+        made = cls.model_construct()  # what it offers may depend on settings, of which some have no default
+        if need in made.offers and kind in made.makes:
+            found.append(name)
+    return found
 
 
 def files_of(member: Any) -> list[str]:

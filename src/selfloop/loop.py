@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Density, Generator
+from selfloop.generators.base import GENERATORS, Density, Generator, Tempered
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
-from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
+from selfloop.mixing.base import History, Pool, draws, label, ratio, sampling_temperature, training_set
 
 
 @dataclass(frozen=True)
@@ -209,16 +209,18 @@ def _state(fitted: Any, r: int, generator: Generator) -> State:
 
 
 def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: Device) -> Samples:
-    """Draw as many samples of every arm as its regime wants; those that want equally many together."""
+    """Draw samples of every arm as its regime wants them; those that want equally many at one temperature together."""
     experiment, n = arms[0].experiment, train.shape[1]
     latents = t if experiment.latents == "fresh" else 0
-    wanted = [draws(arm.experiment.mixing, t, n) for arm in arms]
+    mixings = [arm.experiment.mixing for arm in arms]
+    wanted = [(draws(mixing, t, n), sampling_temperature(mixing, t)) for mixing in mixings]
     drawn: dict[int, Samples] = {}
     for chosen in _alike(wanted):
         rows = Rows(chosen, len(arms))
         part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
-        x = experiment.generator.sample(part, wanted[chosen[0]], streams, device)
-        shape = (len(chosen), wanted[chosen[0]], *train.shape[2:])
+        count, temperature = wanted[chosen[0]]
+        x = _drawn(experiment.generator, part, count, streams, device, temperature)
+        shape = (len(chosen), count, *train.shape[2:])
         if not isinstance(x, Tensor) or tuple(x.shape) != shape:
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             name = GENERATORS.name_of(experiment.generator)
@@ -228,6 +230,20 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
             return found
         drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
     return stack([drawn[r] for r in range(len(arms))])
+
+
+def _drawn(generator: Generator, state: State, n: int, streams: Streams, device: Device, temperature: float) -> Tensor:
+    """Return n samples of every arm at a temperature.
+
+    Raises:
+        ConfigError: it is not 1, and the generator has no other.
+    """
+    if temperature == 1:
+        return generator.sample(state, n, streams, device)
+    if "temperature" not in generator.offers:
+        what = f"samples at temperature {temperature:g}"
+        raise ConfigError(f"mixing asks for {what}, which generator {GENERATORS.name_of(generator)} does not have")
+    return cast(Tempered, generator).sample(state, n, streams, device, temperature)
 
 
 def _streams(arms: Sequence[Arm], t: int) -> Streams:

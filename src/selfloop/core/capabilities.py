@@ -12,6 +12,7 @@ Capability = Literal[
     "devices",
     "linear",
     "classes",
+    "temperature",
     "modes",
     "pixels",
     "fresh",
@@ -19,8 +20,8 @@ Capability = Literal[
 ]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
 free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, one
-column given the others by a ``linear`` predictor, ``classes`` given the others; data offer known modes, a form as
-pictures, fresh rows, and the coefficients that made them."""
+column given the others by a ``linear`` predictor, ``classes`` given the others, samples at a ``temperature``; data
+offer known modes, a form as pictures, fresh rows, and the coefficients that made them."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -30,6 +31,7 @@ WORDS: dict[Capability, str] = {
     "devices": "fits that devices share",
     "linear": "a linear predictor of one column",
     "classes": "classes that it tells apart",
+    "temperature": "samples at a temperature",
     "modes": "known modes",
     "pixels": "a form as images",
     "fresh": "fresh rows",

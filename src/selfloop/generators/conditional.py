@@ -47,7 +47,7 @@ class Conditional(Sampler):
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own real rows.
     stack: ClassVar[int] = 1
-    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "linear"))
+    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "linear", "temperature"))
 
     @property
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
@@ -77,8 +77,8 @@ class Conditional(Sampler):
         """Return E[y | x] given η, both (R, n)."""
 
     @abstractmethod
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw y given η, both (R, n)."""
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw y of p(y | x)^(1/τ), normalised, τ being the temperature, given η, both (R, n)."""
 
     def state_size(self, event: Sequence[int]) -> int:
         """Return the bytes of the coefficients.
@@ -122,14 +122,14 @@ class Conditional(Sampler):
         kept = before[_X][0, : int(before[_COUNT][0])]
         return kept if len(kept) else x
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw y for n of the x; NaN where there are neither x nor a fit."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw y for n of the x; NaN where there are neither x nor a fit. x have no temperature."""
         k = state["coefficients"].shape[1]
         if self.inputs == "normal":
             x = streams.normal("inputs", (n, k), dtype=self.dtype)
         else:
             x = torch.stack([self._drawn(state, r, n, rng) for r, rng in enumerate(streams.numpy("inputs"))])
-        y = self.respond(state, predictor(state, x), streams)
+        y = self.respond(state, predictor(state, x), streams, temperature)
         at = self._column(k + 1)
         return torch.cat([x[..., :at], y.unsqueeze(2), x[..., at:]], 2)
 

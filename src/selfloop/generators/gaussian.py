@@ -35,7 +35,7 @@ class Gaussian(Sampler):
 
     name: Literal["gaussian"] = "gaussian"
     covariance: Literal["unbiased", "mle"] = "unbiased"
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
 
@@ -60,10 +60,10 @@ class Gaussian(Sampler):
         fitted = [_moments(*data.rows(r, self.dtype), unbiased) for r in range(len(data.count))]
         return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw x = μ + √(τΣ) z with the symmetric root (Eq. 4), τ being the temperature."""
         d = state["mean"].shape[1]
-        z = streams.normal("latents", (n, d), dtype=self.dtype)
+        z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
         return state["mean"].unsqueeze(1) + z @ symmetric_root(state["covariance"])
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:

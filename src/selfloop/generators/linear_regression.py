@@ -63,9 +63,9 @@ class LinearRegression(Conditional):
         """Return η."""
         return eta
 
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw η + σ z."""
-        z = streams.normal("latents", eta.shape[1:], dtype=self.dtype)
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw η + √τ σ z."""
+        z = math.sqrt(temperature) * streams.normal("latents", eta.shape[1:], dtype=self.dtype)
         return eta + state["noise"].unsqueeze(1) * z
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:

@@ -89,11 +89,11 @@ class LogisticRegression(Conditional):
         low, high = _classes(state)
         return low + (high - low) * eta.sigmoid()
 
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw c₁ with the probability of η, else c₀."""
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw c₁ with the probability of η / τ, else c₀."""
         drawn = torch.stack([torch.from_numpy(rng.random(eta.shape[1])) for rng in streams.numpy("labels")])
         low, high = _classes(state)
-        return torch.where(torch.isnan(eta), math.nan, torch.where(drawn < eta.sigmoid(), high, low))
+        return torch.where(torch.isnan(eta), math.nan, torch.where(drawn < (eta / temperature).sigmoid(), high, low))
 
     def correct(self, state: State, x: Tensor) -> Tensor:
         """Return whether y is c₁ where η > 0, and c₀ elsewhere, of (R, N, d) rows, (R, N) bool."""
