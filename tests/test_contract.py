@@ -47,6 +47,8 @@ from selfloop.mixing import JUDGES, MIXINGS, Augment, Judge, Mixing, Pool
 from selfloop.mixing.base import label, ratio, training_set
 from selfloop.mixing.judges.base import moved, scores
 from selfloop.trackers.base import TRACKERS
+from selfloop.updates import UPDATES, Update
+from selfloop.updates.base import updated
 
 SEEDS = (3, 1, 4)
 EVENT = (2,)
@@ -110,6 +112,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"parts": [{"from": "newest", "rows": 2}], "temperature": 0.7},
         ],
     },
+    "update": {"extrapolate": [{"w": 0.5}, {"w": -0.5}]},
     "judge": {
         "centre": [FEW],
         "distance": [{}, {"to": [0.5, -1.0], "scale": 2.0}],
@@ -407,6 +410,33 @@ class TestJudges:
     def test_of_no_rows_it_says_nothing(self, judge: Judge) -> None:
         given, opinion = pool(Augment(), 2), moved if judge.says == "rows" else scores
         assert len(opinion(judge, given.real.x[0, :0], given)) == 0
+
+
+@pytest.mark.parametrize("update", [pytest.param(UPDATES.parse(p.values[0]), id=p.id) for p in members(UPDATES)])
+class TestUpdates:
+    @pytest.mark.parametrize("name", ["gaussian", "otcfm"])
+    def test_arms_do_not_see_their_neighbours_and_nothing_given_is_changed(self, update: Update, name: str) -> None:
+        settings: dict[str, Any] = {"name": name} | ({"ema": {"decay": 0.9}} if name == "otcfm" else {})
+        generator, streams = GENERATORS.parse(settings), Streams(SEEDS)
+        states = [generator.fit(generator.init(EVENT, streams), data(generator), BUDGET, streams.at(t)) for t in (2, 1)]
+        fitted, last = ({k: v + i if v.ndim > 1 else v for k, v in s.items()} for i, s in enumerate(states))
+        first = generator.init(EVENT, streams)
+        before = [{k: v.clone() for k, v in state.items()} for state in (fitted, last, first)]
+        found = updated(update, 2, fitted, last, first)
+        assert all(map(equal, before, (fitted, last, first)))
+        assert {k: (v.shape, v.dtype) for k, v in found.items()} == {k: (v.shape, v.dtype) for k, v in fitted.items()}
+        for r in range(len(SEEDS)):
+            assert equal(updated(update, 2, *(rows(state, r) for state in (fitted, last, first))), rows(found, r))
+        sick = {k: v.clone() for k, v in fitted.items()}
+        for leaf in parameters(sick).values():
+            leaf[1] = math.nan
+        beside = updated(update, 2, sick, last, first)
+        assert all(torch.isnan(leaf[1]).all() for leaf in parameters(beside).values())
+        assert all(equal(rows(beside, r), rows(found, r)) for r in (0, 2))
+
+    def test_what_does_not_move_stays(self, update: Update) -> None:
+        state = Gaussian().init(EVENT, Streams(SEEDS))
+        assert equal(updated(update, 3, state, state, state), state)
 
 
 @pytest.mark.parametrize("lam", [0, 0.29, 1, 2.5, math.inf])
@@ -717,7 +747,7 @@ def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
     ("family", "settings"),
     [
         pytest.param(family, parameter.values[0], id=f"{family.word}-{parameter.id}")
-        for family in (DATA, ENGINES, FEATURES, GENERATORS, JUDGES, MIXINGS, TRACKERS)
+        for family in (DATA, ENGINES, FEATURES, GENERATORS, JUDGES, MIXINGS, TRACKERS, UPDATES)
         for parameter in members(family)
     ],
 )
@@ -732,4 +762,5 @@ def test_settings_survive_being_written(family: Family[Any], settings: dict[str,
 
 
 def test_every_family_is_under_this_contract() -> None:
-    assert set(FAMILIES) == {"data", "engine", "features", "generator", "judge", "metric", "mixing", "tracker"}
+    known = {"data", "engine", "features", "generator", "judge", "metric", "mixing", "tracker", "update"}
+    assert set(FAMILIES) == known

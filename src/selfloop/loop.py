@@ -25,6 +25,7 @@ from selfloop.generators.base import GENERATORS, Density, Generator, Tempered
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
 from selfloop.mixing.base import History, Pool, draws, label, ratio, sampling_temperature, training_set
+from selfloop.updates.base import updated
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def advance(
         t: 0 begins; later ones may train on what ``history`` holds.
         state: after generation t − 1; None at t = 0.
         history: maps a generation before t to its samples.
-        first: after generation 0; None at t = 0.
+        first: after generation 0; None at t = 0, and {} where no regime, update or metric looks at it.
         device: where to fit and sample.
         data: the training sets, where :func:`mix` has been asked for them already.
         before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
@@ -148,12 +149,11 @@ def advance(
         rows, data = Rows([alive[i] for i in fed], len(arms)), data.select(fed)
     living = [arms[r] for r in rows.chosen]
     real = split if rows.all else split.select(rows.chosen)
-    then = None if state is None else rows.narrow(state)
-    fitted = _fit(living, data, split.train.shape[1], t, then, device)
+    last = None if state is None else rows.narrow(state)
+    begun = None if first is None else rows.narrow(first)
+    fitted = _trained(living, data, split.train.shape[1], t, last, begun, device)
     samples = _sample(living, real.train, t, fitted, device)
-    records = measure(
-        living, real, t, fitted, fitted if first is None else rows.narrow(first), samples, device.team, data
-    )
+    records = measure(living, real, t, fitted, fitted if begun is None else begun, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
@@ -169,6 +169,18 @@ def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return list(found.values())
+
+
+def _trained(
+    arms: Sequence[Arm], data: Samples, n: int, t: int, last: State | None, first: State | None, device: Device
+) -> State:
+    """Fit every arm, and make the experiment's update to the weights, if it has one."""
+    update = arms[0].experiment.update
+    if update is None or last is None:
+        return _fit(arms, data, n, t, last, device)
+    first = _required(first)
+    fitted = _fit(arms, data, n, t, first if getattr(update, "starts", "last") == "first" else last, device)
+    return updated(update, t, fitted, last, first)
 
 
 def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None, device: Device) -> State:
@@ -427,7 +439,9 @@ def _ended(arm: Arm, t: int, ended: Mapping[int, Status]) -> Record:
 
 def _required(state: State | None) -> State:
     if state is None:
-        raise ValueError("generations after the first need the state of the one before")
+        raise ValueError(
+            "generations after the first need the states of the one before and, with an update, of generation 0"
+        )
     return state
 
 

@@ -16,6 +16,8 @@ from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.training import Budget
 
+_ROUNDING = 1e-8  # of the greatest eigenvalue, by which the least may lie below 0
+
 
 @GENERATORS.register
 class Gaussian(Sampler):
@@ -88,7 +90,10 @@ def _moments(x: Tensor, weight: Tensor, unbiased: bool) -> State:
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
-    """Return √Σ of (R, d, d) positive semi-definite matrices; rounding's negative eigenvalues count as zero."""
+    """Return √Σ of (R, d, d) positive semi-definite matrices; rounding's negative eigenvalues count as zero.
+
+    Of a matrix with others, which is no covariance, NaN.
+    """
     # One matrix at a time: LAPACK's result for one must not depend on how many there are, nor on a NaN beside it.
     return torch.stack([_root(matrix) for matrix in covariance])
 
@@ -97,5 +102,7 @@ def _root(matrix: Tensor) -> Tensor:
     if not torch.isfinite(matrix).all():
         return torch.full_like(matrix, torch.nan)
     values, vectors = torch.linalg.eigh(matrix)
+    if values.min() < -_ROUNDING * values.abs().max():
+        return torch.full_like(matrix, torch.nan)
     root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
     return root

@@ -64,9 +64,10 @@ class LinearRegression(Conditional):
         return eta
 
     def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
-        """Draw η + √τ σ z."""
+        """Draw η + √τ σ z; NaN where σ is negative."""
         z = math.sqrt(temperature) * streams.normal("latents", eta.shape[1:], dtype=self.dtype)
-        return eta + state["noise"].unsqueeze(1) * z
+        noise = state["noise"]
+        return eta + torch.where(noise >= 0, noise, torch.full_like(noise, math.nan)).unsqueeze(1) * z
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return ln N(y; x β + b, σ²) of (R, N, d) rows."""

@@ -143,7 +143,8 @@ class GaussianMixture(Sampler):
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw a component for each row, and x = μ + √(τΣ) z with the symmetric root.
 
-        A temperature τ changes the spread of every component, and not how many rows it has.
+        A temperature τ changes the spread of every component, and not how many rows it has. NaN where a weight is
+        negative.
         """
         k, d = state["means"].shape[1:]
         z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
@@ -154,7 +155,8 @@ class GaussianMixture(Sampler):
         for j in range(k):
             of_j = state["means"][:, j].unsqueeze(1) + z @ symmetric_root(state["covariances"][:, j])
             x = torch.where(component == j, of_j, x)
-        return x
+        sound = (state["weights"] >= 0).all(1)
+        return torch.where(sound.view(-1, 1, 1), x, torch.full_like(x, math.nan))
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return log Σ_j w_j N(x; μ_j, Σ_j)."""

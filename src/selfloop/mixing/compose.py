@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from selfloop.core.capabilities import Capability
 from selfloop.mixing.base import MIXINGS
@@ -24,6 +24,11 @@ class Compose(Composed):
     name: Literal["compose"] = "compose"
     parts: list[Part] = Field(min_length=1, max_length=100)
     temperature: PositiveFloat | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the settings as they are recorded, without a temperature where there is none: once there was none."""
+        return {key: value for key, value in usual(self).items() if key != "temperature" or value is not None}
 
     @model_validator(mode="after")
     def _sound(self) -> Compose:
