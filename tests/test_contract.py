@@ -553,8 +553,8 @@ def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS, metric: Metric |
     needs = frozenset() if metric is None else metric.needs
     if metric is not None and metric.name in ("heterozygosity_ratio", "categories_kept"):
         name = "categorical"
-    if "linear" in needs or "classes" in needs:
-        name = "linear_regression" if "linear" in needs else "logistic_regression"
+    if "prediction" in needs or "linear" in needs or "classes" in needs:
+        name = "logistic_regression" if "classes" in needs else "linear_regression"
         generator = GENERATORS.parse({"name": name})
     real, generated, held_out = (
         suited(name, x)
@@ -682,7 +682,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@metrics("density", "linear", "classes")
+@metrics("density", "prediction", "linear", "classes")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()

@@ -117,10 +117,11 @@ class Tempered(Protocol):
 
 
 @runtime_checkable
-class Linear(Protocol):
-    """A model of one column given the others by a linear predictor; it offers "linear".
+class Predicting(Protocol):
+    """A model of one column given the others; it offers "prediction".
 
-    Its state has ``coefficients`` (R, d − 1) of the other columns, in their order.
+    One that offers "linear" predicts by Σ β_j x_j, and its state has ``coefficients`` β (R, d − 1) of the other
+    columns, in their order.
     """
 
     @property

@@ -24,7 +24,7 @@ _X, _COUNT = f"{ROWS}x", f"{ROWS}count"
 
 
 class Conditional(Sampler):
-    """A linear predictor η = x β + b of the column ``target``, given the x in all others.
+    """A predictor η of the column ``target``, given the x in all others: x β + b.
 
     x are not modelled: samples have those of the real rows (born 0) in the training set, of the fit before where it has
     none, and its own where there was no fit before, as with ``retrain: scratch``.
@@ -47,7 +47,7 @@ class Conditional(Sampler):
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own real rows.
     stack: ClassVar[int] = 1
-    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "linear", "temperature"))
+    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "prediction", "linear", "temperature"))
 
     @property
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
@@ -124,14 +124,18 @@ class Conditional(Sampler):
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw y for n of the x; NaN where there are neither x nor a fit. x have no temperature."""
-        k = state["coefficients"].shape[1]
+        k = state[_X].shape[2]
         if self.inputs == "normal":
             x = streams.normal("inputs", (n, k), dtype=self.dtype)
         else:
             x = torch.stack([self._drawn(state, r, n, rng) for r, rng in enumerate(streams.numpy("inputs"))])
-        y = self.respond(state, predictor(state, x), streams, temperature)
+        y = self.respond(state, self.predicted(state, x), streams, temperature)
         at = self._column(k + 1)
         return torch.cat([x[..., :at], y.unsqueeze(2), x[..., at:]], 2)
+
+    def predicted(self, state: State, x: Tensor) -> Tensor:
+        """Return η, (R, n), of the other columns (R, n, k)."""
+        return predictor(state, x)
 
     def _drawn(self, state: State, r: int, n: int, rng: np.random.Generator) -> Tensor:
         """Return n of an arm's x, (n, k)."""
@@ -144,7 +148,7 @@ class Conditional(Sampler):
     def residual(self, state: State, x: Tensor) -> Tensor:
         """Return y − E[y | x] of (R, N, d) rows, (R, N)."""
         others, y = self._apart(x.to(self.dtype))
-        return y - self.mean(state, predictor(state, others))
+        return y - self.mean(state, self.predicted(state, others))
 
     def _column(self, d: int) -> int:
         """Return the number of y's column among d, counted from 0.
