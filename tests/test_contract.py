@@ -35,6 +35,7 @@ from selfloop.data.arrays import array
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.functions import function
 from selfloop.engines.base import ENGINES
+from selfloop.engines.device import HERE
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
 from selfloop.generators import Density, Gaussian, Generator
@@ -48,6 +49,8 @@ from selfloop.mixing import JUDGES, MIXINGS, Augment, Judge, Mixing, Pool
 from selfloop.mixing.base import label, ratio, training_set
 from selfloop.mixing.judges.base import moved, scores
 from selfloop.trackers.base import TRACKERS
+from selfloop.updates import UPDATES, Update
+from selfloop.updates.base import updated
 
 SEEDS = (3, 1, 4)
 EVENT = (2,)
@@ -108,12 +111,15 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "verified": [{"verifier": EASY}, {"verifier": {"name": "oracle", "truth": EASY, "true_positive": 0.7}}],
         "curated": [{"reward": {"name": "distance", "to": [0.0, 0.0]}, "k": 3, "lam": 1.5}],
         "corrected": [{"target": {"name": "centre", "k": 2}}, {"target": {"name": "centre", "k": 1}, "lam": math.inf}],
+        "biased": [{"temperature": 0.5}, {"temperature": 1.5, "lam": math.inf}],
         "compose": [
             {"parts": [{"from": "real", "rows": 0.5, "weight": 0.3}, {"from": "earlier", "rows": 2, "weight": 0.7}]},
             {"parts": [{"from": "fresh", "rows": 0.5}, {"from": "newest", "verified": {"verifier": EASY}}]},
             {"parts": [{"from": "all", "curated": {"reward": "classifier", "k": 2}}]},
+            {"parts": [{"from": "newest", "rows": 2}], "temperature": 0.7},
         ],
     },
+    "update": {"extrapolate": [{"w": 0.5}, {"w": -0.5}]},
     "judge": {
         "centre": [FEW],
         "distance": [{}, {"to": [0.5, -1.0], "scale": 2.0}],
@@ -270,6 +276,25 @@ class TestGenerators:
         generator.sample(state, 5, streams)
         assert torch.equal(torch.get_rng_state(), before)
 
+    def test_a_temperature_is_each_arms_own_and_none_at_1(self, generator: Generator) -> None:
+        if "temperature" not in generator.offers:
+            return
+        streams = Streams(SEEDS)
+        state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
+        before = {k: v.clone() for k, v in state.items()}
+        usual, one, cold = (
+            generator.sample(state, 40, streams, *more)
+            for more in ((), (HERE, 1.0), (HERE, 0.3))  # type: ignore[misc]
+        )
+        assert torch.equal(usual, one)
+        assert cold.shape == usual.shape
+        assert cold.dtype == usual.dtype
+        assert not torch.equal(usual, cold)
+        assert equal(state, before)
+        for r, seed in enumerate(SEEDS):
+            alone = generator.sample(rows(state, r), 40, Streams((seed,)), HERE, 0.3)  # type: ignore[call-arg]
+            assert torch.equal(alone, cold[r : r + 1])
+
     def test_offers_what_it_has(self, generator: Generator) -> None:
         state = generator.init(event(generator), Streams(SEEDS))
         # What is made of a user's models, or of others, has the method whether these have it or not.
@@ -397,6 +422,33 @@ class TestJudges:
         assert len(opinion(judge, given.real.x[0, :0], given)) == 0
 
 
+@pytest.mark.parametrize("update", [pytest.param(UPDATES.parse(p.values[0]), id=p.id) for p in members(UPDATES)])
+class TestUpdates:
+    @pytest.mark.parametrize("name", ["gaussian", "otcfm"])
+    def test_arms_do_not_see_their_neighbours_and_nothing_given_is_changed(self, update: Update, name: str) -> None:
+        settings: dict[str, Any] = {"name": name} | ({"ema": {"decay": 0.9}} if name == "otcfm" else {})
+        generator, streams = GENERATORS.parse(settings), Streams(SEEDS)
+        states = [generator.fit(generator.init(EVENT, streams), data(generator), BUDGET, streams.at(t)) for t in (2, 1)]
+        fitted, last = ({k: v + i if v.ndim > 1 else v for k, v in s.items()} for i, s in enumerate(states))
+        first = generator.init(EVENT, streams)
+        before = [{k: v.clone() for k, v in state.items()} for state in (fitted, last, first)]
+        found = updated(update, 2, fitted, last, first)
+        assert all(map(equal, before, (fitted, last, first)))
+        assert {k: (v.shape, v.dtype) for k, v in found.items()} == {k: (v.shape, v.dtype) for k, v in fitted.items()}
+        for r in range(len(SEEDS)):
+            assert equal(updated(update, 2, *(rows(state, r) for state in (fitted, last, first))), rows(found, r))
+        sick = {k: v.clone() for k, v in fitted.items()}
+        for leaf in parameters(sick).values():
+            leaf[1] = math.nan
+        beside = updated(update, 2, sick, last, first)
+        assert all(torch.isnan(leaf[1]).all() for leaf in parameters(beside).values())
+        assert all(equal(rows(beside, r), rows(found, r)) for r in (0, 2))
+
+    def test_what_does_not_move_stays(self, update: Update) -> None:
+        state = Gaussian().init(EVENT, Streams(SEEDS))
+        assert equal(updated(update, 3, state, state, state), state)
+
+
 @pytest.mark.parametrize("lam", [0, 0.29, 1, 2.5, math.inf])
 def test_the_papers_mixing_counts_as_it_says(lam: float) -> None:
     mixing, n = Augment(lam=lam), 100
@@ -511,8 +563,8 @@ def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS, metric: Metric |
     needs = frozenset() if metric is None else metric.needs
     if metric is not None and metric.name in ("heterozygosity_ratio", "categories_kept"):
         name = "categorical"
-    if "linear" in needs or "classes" in needs:
-        name = "linear_regression" if "linear" in needs else "logistic_regression"
+    if "prediction" in needs or "linear" in needs or "classes" in needs:
+        name = "logistic_regression" if "classes" in needs else "linear_regression"
         generator = GENERATORS.parse({"name": name})
     real, generated, held_out = (
         suited(name, x)
@@ -640,7 +692,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@metrics("density", "linear", "classes")
+@metrics("density", "prediction", "linear", "classes")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()
@@ -705,7 +757,7 @@ def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
     ("family", "settings"),
     [
         pytest.param(family, parameter.values[0], id=f"{family.word}-{parameter.id}")
-        for family in (DATA, ENGINES, FEATURES, GENERATORS, JUDGES, MIXINGS, TRACKERS)
+        for family in (DATA, ENGINES, FEATURES, GENERATORS, JUDGES, MIXINGS, TRACKERS, UPDATES)
         for parameter in members(family)
     ],
 )
@@ -720,4 +772,5 @@ def test_settings_survive_being_written(family: Family[Any], settings: dict[str,
 
 
 def test_every_family_is_under_this_contract() -> None:
-    assert set(FAMILIES) == {"data", "engine", "features", "generator", "judge", "metric", "mixing", "tracker"}
+    known = {"data", "engine", "features", "generator", "judge", "metric", "mixing", "tracker", "update"}
+    assert set(FAMILIES) == known

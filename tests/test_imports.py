@@ -24,6 +24,7 @@ LAYERS = (
     "data",
     "generators",
     "mixing",
+    "updates",
     "features",
     "metrics",
     "experiment",

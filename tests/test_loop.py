@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from selfloop.arms import Arm, arms
+from selfloop import Run, run
+from selfloop.arms import Arm, arms, first_alike, stacks
+from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -68,6 +71,77 @@ def test_generation_0_is_the_same_for_every_lambda() -> None:
         assert torch.equal(leaf[0], leaf[2])
     assert [r["n_synthetic"] for r in outcome.records] == [0, 0, 0]
     assert {r["n_real"] for r in outcome.records} == {40}
+
+
+def test_arms_of_one_stack_are_sampled_at_their_own_temperatures() -> None:
+    chosen = arms(
+        experiment(
+            data={"name": "gaussian", "n": 40},
+            generator="gaussian",
+            grid={
+                "mixing": [
+                    {"name": "augment", "lam": 1},
+                    {"name": "biased", "temperature": 1.0},
+                    {"name": "biased", "temperature": 0.25},
+                    {"name": "compose", "parts": [{"from": "real"}, {"from": "newest"}], "temperature": 0.25},
+                    {"name": "biased", "temperature": 0.25, "lam": 2},
+                ]
+            },
+        )
+    )
+    for outcome in chain(chosen):
+        one, usual, cold, composed, more = (outcome.samples.arm(r) for r in range(5))
+        assert torch.equal(one, usual)
+        assert torch.equal(cold, composed)
+        assert not torch.equal(cold, one)
+        assert (len(cold), len(more)) == (40, 80)
+    first = chain(chosen, 0)[0]
+    centre = first.state["mean"][0]
+    torch.testing.assert_close(first.samples.arm(2) - centre, 0.5 * (first.samples.arm(0) - centre))
+
+
+def test_generation_0_is_shared_by_stacks_of_one_temperature_alone(tmp_path: Path) -> None:
+    """Arms of a table train one by one, and those whose fits are the same need not draw the same samples."""
+    plan = experiment(
+        data={"name": "categorical", "n": 40},
+        generator="categorical",
+        grid={"mixing": [{"name": "biased", "temperature": tau} for tau in (1.0, 0.5)] + [{"name": "augment"}]},
+        metrics=["heterozygosity_ratio"],
+    )
+    groups = stacks(arms(plan))
+    assert list(map(len, groups)) == [1, 1, 1]
+    assert first_alike(groups) == [0, 1, 0]
+    list(run(plan, tmp_path / "run"))
+    there = Run.open(tmp_path / "run")
+    one, cold, usual = (there.stack_samples(0, s).x for s in range(3))
+    assert torch.equal(one, usual)
+    for s, x in enumerate((one, cold)):
+        assert torch.equal(x, chain(groups[s], 0)[0].samples.x)
+    assert not torch.equal(one, cold)
+
+
+class Cooling(Regime):
+    """All real rows and the newest samples, which are colder from generation to generation."""
+
+    start: float = 1.0
+
+    def sampling_temperature(self, t: int) -> float:
+        return self.start * 0.25**t
+
+    def __call__(self, t: int, pool: Pool) -> Samples:
+        return Samples.union([pool.real, pool.generated(t - 1)]) if t else pool.real
+
+
+def test_a_regime_of_ones_own_says_how_warm_each_generation_is() -> None:
+    outcomes = chain(arms(experiment(generator="gaussian", mixing=Cooling())))
+    spread = [o.samples.x[0].double().var(0).mean() / o.state["covariance"][0].diagonal().mean() for o in outcomes]
+    assert [float(s) for s in spread] == pytest.approx([1, 0.25, 0.0625], rel=0.5)
+    for start in (0.0, -1.0):
+        with pytest.raises(ConfigError, match=r"sampling_temperature\(0\) is .*: it must be a number above 0"):
+            chain(arms(experiment(generator="gaussian", mixing=Cooling.model_construct(start=start))), 0)
+    estimator = {"name": "estimator", "estimator": "GaussianMixture"}
+    with pytest.raises(ConfigError, match=r"mixing asks for samples at temperature 0\.25, which generator estimator"):
+        chain(arms(experiment(generator=estimator, mixing=Cooling(), metrics=["w2_held_out"])))
 
 
 def test_records_count_real_and_synthetic_rows() -> None:

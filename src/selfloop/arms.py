@@ -13,7 +13,7 @@ from typing import Any
 from selfloop.core.errors import ConfigError
 from selfloop.core.registry import Absent
 from selfloop.experiment import Experiment
-from selfloop.mixing.base import Mixing, draws
+from selfloop.mixing.base import Mixing, draws, sampling_temperature
 
 _PROBES = (0, 1, 2, 10, 100)  # generations at which regimes are compared by how many samples they need
 _MANY = 1_000_000  # and how many real rows they are told of then
@@ -48,9 +48,17 @@ class Arm:
     @functools.cached_property
     def but_for_mixing(self) -> str:
         """The settings without the regime, the seed not among them, but for how many samples it needs; as text."""
-        plain, mixing = self.experiment.model_dump(exclude={"mixing"}), self.experiment.mixing
+        return self._but_for("mixing")
+
+    def _but_for(self, *without: str) -> str:
+        plain, mixing = self.experiment.model_dump(exclude=set(without)), self.experiment.mixing
         needs = None if isinstance(mixing, Absent) else [_wanted(mixing, t) for t in _PROBES]
         return json.dumps([plain, needs], sort_keys=True)
+
+    @functools.cached_property
+    def at_first(self) -> tuple[str, int, float]:
+        """What generation 0 is made of, its training set aside: arms of which it is the same can share it."""
+        return self._but_for("mixing", "update"), self.seed, sampling_temperature(self.experiment.mixing, 0)
 
     @functools.cached_property
     def data_key(self) -> str:
@@ -127,11 +135,10 @@ def _parts(group: list[Arm], alone: bool) -> Iterator[list[Arm]]:
 
 
 def first_alike(groups: Sequence[Sequence[Arm]]) -> list[int]:
-    """Return for every stack the first one whose arms differ from its own in their regimes alone.
+    """Return for every stack the first one whose arms differ from its own in what generation 0 does not see alone.
 
-    Where their training sets are the same, as those of generation 0 mostly are, so are their fits, to the bit.
+    Where their training sets are the same, as those of generation 0 mostly are, so are their fits and samples, to the
+    bit.
     """
-    first: dict[tuple[tuple[str, int], ...], int] = {}
-    return [
-        first.setdefault(tuple((arm.but_for_mixing, arm.seed) for arm in group), i) for i, group in enumerate(groups)
-    ]
+    first: dict[tuple[tuple[str, int, float], ...], int] = {}
+    return [first.setdefault(tuple(arm.at_first for arm in group), i) for i, group in enumerate(groups)]

@@ -26,7 +26,7 @@ from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, check, fresh_rows
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
-_MEMBERS = ("data", "generator", "mixing", "features")
+_MEMBERS = ("data", "generator", "mixing", "update", "features")
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ def _code(experiment: Experiment) -> dict[str, Any]:
     for _, variant in experiment.variants():
         for word in _MEMBERS:
             member = getattr(variant, word)
+            if member is None:
+                continue
             used += [(word, FAMILIES[word].name_of(member)), *within(member)]
     origins = {f"{word} {name}": FAMILIES[word].origin(name) for word, name in used}
     return {what: asdict(origin) for what, origin in origins.items() if origin.what != "built-in"}

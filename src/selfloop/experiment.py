@@ -26,6 +26,7 @@ from pydantic import (
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.events import Kind
 from selfloop.core.paths import expanded
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
@@ -44,13 +45,20 @@ from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, Mixing
+from selfloop.updates.base import UPDATES, Update
 
 _MOST_ARMS = 10_000
 _MOST_GENERATIONS = 999_999
 _MOST_HEIRS = 16  # a chain of experiments each of which extends the next
 _DEFAULT_METRICS = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio"]
 
-_NAMED: dict[str, Family[Any]] = {"data": DATA, "generator": GENERATORS, "mixing": MIXINGS, "features": FEATURES}
+_NAMED: dict[str, Family[Any]] = {
+    "data": DATA,
+    "generator": GENERATORS,
+    "mixing": MIXINGS,
+    "update": UPDATES,
+    "features": FEATURES,
+}
 """The settings in which members of families stand."""
 
 GROWING = ("generations", "seeds", "grid", "metrics")
@@ -69,6 +77,7 @@ class Experiment(Frozen):
         data: the real data; arrays, tensors, data frames and functions of a seed are taken as they are.
         generator: the family of models and its hyperparameters.
         mixing: what each generation trains on.
+        update: what becomes of the weights after the fits of generations from 1 on; None: they stay as fitted.
         generations: T, the number of retrainings after generation 0.
         budget: how long one retraining lasts; needed where fitting takes gradient steps.
         pretrain: the same for generation 0; None means ``budget``.
@@ -89,6 +98,7 @@ class Experiment(Frozen):
     data: Annotated[Dataset, Named(DATA)]
     generator: Annotated[Generator, Named(GENERATORS)]
     mixing: Annotated[Mixing, Named(MIXINGS, "augment")] = Field(default_factory=lambda: MIXINGS.parse("augment"))
+    update: Annotated[Update, Named(UPDATES)] | None = None
     generations: int = Field(gt=0, le=_MOST_GENERATIONS)
     budget: Budget | None = None
     pretrain: Budget | None = None
@@ -171,6 +181,8 @@ class Experiment(Frozen):
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
                 )
+                if need == "temperature":
+                    advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
@@ -183,6 +195,8 @@ class Experiment(Frozen):
         if not isinstance(needs, set | frozenset) or not needs <= WORDS.keys():
             raise ConfigError(f"{mixing}: its needs are {needs!r}, and must be a set out of {', '.join(WORDS)}")
         yield mixing, frozenset(needs)
+        if self.update is not None:
+            yield f"update {UPDATES.name_of(self.update)}", frozenset[Capability](("parameters",))
 
     @classmethod
     def load(cls, source: str | Path) -> Experiment:
@@ -244,7 +258,11 @@ class Experiment(Frozen):
 
     def yaml(self) -> str:
         """Return the resolved settings as YAML that :meth:`parse` reads back to an equal experiment."""
-        return to_yaml(self.model_dump())
+        return to_yaml(self._written())
+
+    def _written(self) -> dict[str, Any]:
+        """Return the settings as they are recorded: without an update where there is none, as before there were any."""
+        return {key: value for key, value in self.model_dump().items() if key != "update" or value is not None}
 
     def __str__(self) -> str:
         return self.yaml()
@@ -257,17 +275,17 @@ class Experiment(Frozen):
 
     def digest(self) -> str:
         """Return the SHA-256 of the settings, hex; equal experiments have equal digests."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._written(), sort_keys=True).encode()).hexdigest()
 
     def lasting(self) -> dict[str, Any]:
         """Return the settings that a run keeps for good: not those by which it grows, that change no number, or files.
 
         What a file holds lasts, and not where it lies.
         """
-        plain = {key: value for key, value in self.model_dump().items() if key not in (*GROWING, *FREE)}
+        plain = {key: value for key, value in self._written().items() if key not in (*GROWING, *FREE)}
         for key in _NAMED:
             member = getattr(self, key)
-            for name in () if isinstance(member, Absent) else file_settings(member):
+            for name in () if isinstance(member, Absent | None) else file_settings(member):
                 plain[key].pop(name, None)
         return plain
 
@@ -304,9 +322,20 @@ class Experiment(Frozen):
         return found
 
 
+def _offering(need: Capability, kind: Kind) -> list[str]:
+    """Return the built-in generators of such events that offer something."""
+    found = []
+    for name in sorted(name for name in GENERATORS if GENERATORS.origin(name).what == "built-in"):
+        cls: Any = GENERATORS[name]
+        made = cls.model_construct()  # what it offers may depend on settings, of which some have no default
+        if need in made.offers and kind in made.makes:
+            found.append(name)
+    return found
+
+
 def files_of(member: Any) -> list[str]:
-    """Return the files that the settings of data, a generator, a regime or features name; of absent ones none."""
-    named = () if isinstance(member, Absent) else (getattr(member, name) for name in file_settings(member))
+    """Return the files that the settings of data, a generator, a regime, an update or features name; of none, none."""
+    named = () if isinstance(member, Absent | None) else (getattr(member, name) for name in file_settings(member))
     return [path for path in named if path is not None]
 
 
@@ -356,7 +385,7 @@ def _instead(name: str) -> str:
 def _plain_value(key: str, value: Any) -> Any:
     """Return a value of the grid as YAML takes it, also where an object was given."""
     family = _NAMED.get(key)
-    if family is None or isinstance(value, str | Mapping):
+    if family is None or isinstance(value, str | Mapping | None):
         return value
     return family.plain(family.parse(value))
 

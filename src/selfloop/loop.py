@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,10 +20,11 @@ from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Density, Generator, Sampler
+from selfloop.generators.base import GENERATORS, Density, Generator, Sampler, Tempered
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
-from selfloop.mixing.base import History, Pool, draws, label, ratio, training_set
+from selfloop.mixing.base import History, Pool, draws, label, ratio, sampling_temperature, training_set
+from selfloop.updates.base import updated
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def advance(
         t: 0 begins; later ones may train on what ``history`` holds.
         state: after generation t − 1; None at t = 0.
         history: maps a generation before t to its samples.
-        first: after generation 0; None at t = 0.
+        first: after generation 0; None at t = 0, and {} where no regime, update or metric looks at it.
         device: where to fit and sample.
         data: the training sets, where :func:`mix` has been asked for them already.
         before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
@@ -155,12 +156,11 @@ def advance(
         rows, data = Rows([alive[i] for i in fed], len(arms)), data.select(fed)
     living = [arms[r] for r in rows.chosen]
     real = split if rows.all else split.select(rows.chosen)
-    then = None if state is None else rows.narrow(state)
-    fitted = _fit(living, data, split.train.shape[1], t, then, device)
+    last = None if state is None else rows.narrow(state)
+    begun = None if first is None else rows.narrow(first)
+    fitted = _trained(living, data, split.train.shape[1], t, last, begun, device)
     samples = _sample(living, real.train, t, fitted, device)
-    records = measure(
-        living, real, t, fitted, fitted if first is None else rows.narrow(first), samples, device.team, data
-    )
+    records = measure(living, real, t, fitted, fitted if begun is None else begun, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
@@ -176,6 +176,18 @@ def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
     for i, key in enumerate(keys):
         found.setdefault(key, []).append(i)
     return list(found.values())
+
+
+def _trained(
+    arms: Sequence[Arm], data: Samples, n: int, t: int, last: State | None, first: State | None, device: Device
+) -> State:
+    """Fit every arm, and make the experiment's update to the weights, if it has one."""
+    update = arms[0].experiment.update
+    if update is None or last is None:
+        return _fit(arms, data, n, t, last, device)
+    first = _required(first)
+    fitted = _fit(arms, data, n, t, first if getattr(update, "starts", "last") == "first" else last, device)
+    return updated(update, t, fitted, last, first)
 
 
 def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None, device: Device) -> State:
@@ -216,16 +228,18 @@ def _state(fitted: Any, r: int, generator: Generator) -> State:
 
 
 def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: Device) -> Samples:
-    """Draw as many samples of every arm as its regime wants; those that want equally many together."""
+    """Draw samples of every arm as its regime wants them; those that want equally many at one temperature together."""
     experiment, n = arms[0].experiment, train.shape[1]
     latents = t if experiment.latents == "fresh" else 0
-    wanted = [draws(arm.experiment.mixing, t, n) for arm in arms]
+    mixings = [arm.experiment.mixing for arm in arms]
+    wanted = [(draws(mixing, t, n), sampling_temperature(mixing, t)) for mixing in mixings]
     drawn: dict[int, Samples] = {}
     for chosen in _alike(wanted):
         rows = Rows(chosen, len(arms))
         part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
-        x = experiment.generator.sample(part, wanted[chosen[0]], streams, device)
-        shape = (len(chosen), wanted[chosen[0]], *train.shape[2:])
+        count, temperature = wanted[chosen[0]]
+        x = _drawn(experiment.generator, part, count, streams, device, temperature)
+        shape = (len(chosen), count, *train.shape[2:])
         if not isinstance(x, Tensor) or tuple(x.shape) != shape:
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             name = GENERATORS.name_of(experiment.generator)
@@ -235,6 +249,20 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
             return found
         drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
     return stack([drawn[r] for r in range(len(arms))])
+
+
+def _drawn(generator: Generator, state: State, n: int, streams: Streams, device: Device, temperature: float) -> Tensor:
+    """Return n samples of every arm at a temperature.
+
+    Raises:
+        ConfigError: it is not 1, and the generator has no other.
+    """
+    if temperature == 1:
+        return generator.sample(state, n, streams, device)
+    if "temperature" not in generator.offers:
+        what = f"samples at temperature {temperature:g}"
+        raise ConfigError(f"mixing asks for {what}, which generator {GENERATORS.name_of(generator)} does not have")
+    return cast(Tempered, generator).sample(state, n, streams, device, temperature)
 
 
 def _streams(arms: Sequence[Arm], t: int) -> Streams:
@@ -418,7 +446,9 @@ def _ended(arm: Arm, t: int, ended: Mapping[int, Status]) -> Record:
 
 def _required(state: State | None) -> State:
     if state is None:
-        raise ValueError("generations after the first need the state of the one before")
+        raise ValueError(
+            "generations after the first need the states of the one before and, with an update, of generation 0"
+        )
     return state
 
 

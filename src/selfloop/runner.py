@@ -299,6 +299,7 @@ def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
     looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
+    looks = looks or members[0].experiment.update is not None
     looks = looks or any("density" in getattr(arm.experiment.mixing, "needs", ()) for arm in members)
     return advance(
         members,

@@ -14,12 +14,16 @@ from sklearn.linear_model import LogisticRegression as Logistic
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 
-from selfloop.core.samples import Samples
+from selfloop import ConfigError, Experiment
+from selfloop.arms import arms
+from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.data import Diabetes
 from selfloop.data import LinearRegression as LinearToy
 from selfloop.data import LogisticRegression as LogisticToy
-from selfloop.generators import LinearRegression, LogisticRegression
+from selfloop.generators import LinearRegression, LogisticRegression, RandomFeatures
+from selfloop.learning.training import Budget, parameters
+from selfloop.loop import advance, load
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
 
@@ -264,3 +268,64 @@ def test_an_unpenalised_likelihood_over_real_x_is_an_exponential_family():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValidationError):
         LinearRegression(**settings)
+
+
+# Random features
+
+
+def features_of(state: State, x: torch.Tensor) -> np.ndarray:
+    u, c = state["buffers.weights"][0].numpy(), state["buffers.biases"][0].numpy()
+    return np.maximum(x.numpy() @ u + c, 0) / math.sqrt(len(c))
+
+
+@pytest.mark.parametrize("p", [10, 200])
+def test_random_features_are_fitted_with_least_norm(p):
+    """Fewer than the 60 rows, and more: those are met exactly, by NumPy's pseudoinverse."""
+    x = toy()[0]
+    generator = RandomFeatures(features=p, intercept=False)
+    found = fit(generator, Samples.full(x[None], 0))
+    phi, y = features_of(found, x[:, :3]), x[:, 3].numpy()
+    wanted = np.linalg.pinv(phi, rcond=1e-12) @ y
+    np.testing.assert_allclose(found["coefficients"][0], wanted, rtol=1e-6, atol=1e-6)
+    residual = generator.residual(found, x[None])[0].numpy()
+    np.testing.assert_allclose(residual, y - phi @ wanted, atol=1e-7)
+    assert float(found["noise"]) == pytest.approx(math.sqrt(np.mean(residual**2)), abs=1e-7)
+    assert (np.abs(residual).max() < 1e-7) == (p == 200)
+    if p == 200:
+        drawn = generator.sample(found, 60, Streams((0,)))
+        torch.testing.assert_close(drawn[0], x, rtol=1e-6, atol=1e-6)
+
+
+def test_the_hidden_layer_is_the_arms_own_and_is_never_trained():
+    generator, streams, x = RandomFeatures(features=20), Streams((0, 1)), toy(r=2)
+    state = generator.init((4,), streams)
+    once = generator.fit(state, Samples.full(x, 0), Budget(steps=1), streams)
+    twice = generator.fit(once, Samples.full(x + 1, 1), Budget(steps=1), streams.at(1))
+    for name in ("buffers.weights", "buffers.biases"):
+        assert torch.equal(state[name], twice[name])
+        assert not torch.equal(state[name][0], state[name][1])
+    assert not torch.equal(once["coefficients"], twice["coefficients"])
+    assert sorted(parameters(twice)) == ["coefficients", "intercept", "noise"]
+
+
+def test_replaced_labels_of_interpolating_features_stay_as_they_are():
+    """Without noise a model that meets its rows makes the same labels again, and a loop of it stands still."""
+    plan = Experiment.build(
+        {
+            "name": "features",
+            "data": {"name": "linear_regression", "n": 20, "coefficients": [1.0, -1.0]},
+            "generator": {"name": "random_features", "features": 300},
+            "mixing": {"lam": "inf"},
+            "generations": 3,
+            "metrics": ["prediction_error_held_out"],
+        }
+    )
+    with pytest.raises(ConfigError, match="metric coefficient_error needs a linear predictor of one column"):
+        plan.override("metrics=[coefficient_error]")
+    members, outcomes = arms(plan), []
+    split = load(members)
+    for t in range(4):
+        state, first = (outcomes[-1].state, outcomes[0].state) if outcomes else (None, None)
+        outcomes.append(advance(members, split, t, state, lambda g: outcomes[g].samples, first))
+    errors = [outcome.records[0]["metrics"]["prediction_error_held_out"] for outcome in outcomes]
+    assert errors == pytest.approx([errors[0]] * 4, rel=1e-6)

@@ -66,7 +66,7 @@ def test_a_grid_over_generators_refuses_the_one_that_does_not_fit(tmp_path: Path
             "linear_regression",
             "needs classes that it tells apart, which generator linear_regression",
         ),
-        ("prediction_error_held_out", "gaussian", "needs a linear predictor of one column, which generator gaussian"),
+        ("prediction_error_held_out", "gaussian", "needs a prediction of one column, which generator gaussian"),
         ("coefficient_error", "linear_regression", "needs known coefficients, which data two_moons"),
     ],
 )

@@ -157,7 +157,7 @@ def predicted_rate(run: Run, arm: int, record: Record | None, found: Contraction
 
     The Hessian of an exponential family does not depend on x, so that A = B for whatever data: ρ = m/(n + m) for m
     synthetic rows beside n real ones. Of others ``found`` says it, with m/n for λ. Both hold where a generation is
-    trained on real rows and on those of the last model, unselected, as regimes with a ratio are.
+    trained on real rows and on those of the last model, unselected, as regimes with a ratio are, and left as fitted.
 
     Args:
         run: it is of.
@@ -165,7 +165,7 @@ def predicted_rate(run: Run, arm: int, record: Record | None, found: Contraction
         record: of its generation 1, the first that may be trained on samples; None where there is none.
         found: A and B, estimated, of a family that is not exponential.
     """
-    if found is None and "exponential" not in _offers(run, arm):
+    if run.arms[arm].experiment.update is not None or (found is None and "exponential" not in _offers(run, arm)):
         return None
     if record is None or record["ratio"] is None or not record["born"] or not set(record["born"]) <= {"0", "1"}:
         return None

@@ -10,17 +10,19 @@ Capability = Literal[
     "parametric",
     "exponential",
     "devices",
+    "prediction",
     "linear",
     "classes",
+    "temperature",
     "modes",
     "pixels",
     "fresh",
     "coefficients",
 ]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
-free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, one
-column given the others by a ``linear`` predictor, ``classes`` given the others; data offer known modes, a form as
-pictures, fresh rows, and the coefficients that made them."""
+free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, a
+``prediction`` of one column given the others, by a ``linear`` predictor or not, ``classes`` given the others, samples
+at a ``temperature``; data offer known modes, a form as pictures, fresh rows, and the coefficients that made them."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -28,8 +30,10 @@ WORDS: dict[Capability, str] = {
     "parametric": "a form as a function of free parameters",
     "exponential": "a likelihood of an exponential family",
     "devices": "fits that devices share",
+    "prediction": "a prediction of one column",
     "linear": "a linear predictor of one column",
     "classes": "classes that it tells apart",
+    "temperature": "samples at a temperature",
     "modes": "known modes",
     "pixels": "a form as images",
     "fresh": "fresh rows",

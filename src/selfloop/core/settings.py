@@ -211,11 +211,11 @@ def to_yaml(settings: Mapping[str, Any]) -> str:
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
-    """Return the value at a dotted key of nested settings."""
-    value: Any = settings
-    for part in key.split("."):
-        value = value[part]
-    return value
+    """Return the value at a dotted key of nested settings; None where it is not recorded, as some that are None are."""
+    *path, last = key.split(".")
+    for part in path:
+        settings = settings[part]
+    return settings.get(last)
 
 
 def merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     place = settings
     for i, part in enumerate(path):
         inner = place.get(part)
-        if inner is None and part in _ONE_NUMBER:
+        if inner is None and (part in _ONE_NUMBER or part in families):
             inner = {}
         if isinstance(inner, str) and part in families:
             inner = {"name": inner}
@@ -294,9 +294,11 @@ def _meant(key: str, settings: Mapping[str, Any], families: Mapping[str, Family[
     return f", did you mean {inside[0]!r}?" if len(inside) == 1 else nearest(key, list(settings))
 
 
-def _known(path: list[str], settings: Mapping[str, Any], families: Mapping[str, Family[Any]]) -> list[str]:
+def _known(path: list[str], settings: Mapping[str, Any] | None, families: Mapping[str, Family[Any]]) -> list[str]:
     """Return the names of the settings beside those that stand in a family's member."""
     family = families.get(path[0]) if len(path) == 1 else None
+    if settings is None:
+        return []
     if family is None or settings["name"] not in family:
         return list(settings)
     return list(family[settings["name"]].model_fields)

@@ -118,11 +118,23 @@ class Density(Protocol):
         """Return the log density of (R, N, *event) points in nats, (R, N)."""
 
 
-@runtime_checkable
-class Linear(Protocol):
-    """A model of one column given the others by a linear predictor; it offers "linear".
+class Tempered(Protocol):
+    """A generator whose samples may be drawn at a temperature τ; it offers "temperature".
 
-    Its state has ``coefficients`` (R, d − 1) of the other columns, in their order.
+    Where that can be done exactly they are of the density p^(1/τ), normalised; else every normal number that is drawn
+    for them is multiplied by √τ. Of a normal distribution both have τ times the covariance.
+    """
+
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw (R, n, *event) samples at a temperature above 0; at 1 they are those drawn without one."""
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A model of one column given the others; it offers "prediction".
+
+    One that offers "linear" predicts by Σ β_j x_j, and its state has ``coefficients`` β (R, d − 1) of the other
+    columns, in their order.
     """
 
     @property

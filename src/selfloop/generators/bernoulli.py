@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
+from selfloop.core.samples import State
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.independent import Independent, refuse_unless
 
@@ -19,6 +23,13 @@ class Bernoulli(Independent):
     name: Literal["bernoulli"] = "bernoulli"
     parameter: ClassVar[str] = "probability"
     untrained: ClassVar[float] = 0.5
+    offers: ClassVar[frozenset[Capability]] = Independent.offers | {"temperature"}
+
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw every column by itself; at a temperature τ with p^(1/τ) / (p^(1/τ) + (1 − p)^(1/τ)) for p."""
+        if temperature != 1:
+            state = {self.parameter: (state[self.parameter].logit() / temperature).sigmoid()}
+        return super().sample(state, n, streams, device)
 
     def refuse(self, x: Tensor) -> None:
         """Refuse other numbers than 0 and 1."""

@@ -34,7 +34,7 @@ class Categorical(Sampler):
     """
 
     name: Literal["categorical"] = "categorical"
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "exponential"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "exponential", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own table.
     stack: ClassVar[int] = 1
@@ -57,11 +57,16 @@ class Categorical(Sampler):
             _PROBABILITY: torch.nn.utils.rnn.pad_sequence([p for _, p in tables], batch_first=True),
         }
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw n independent categories of each arm; NaN where a table is empty or holds NaN."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw n independent categories of each arm; NaN where a table is empty or holds NaN.
+
+        At a temperature τ a category has the probability p^(1/τ) / Σ p^(1/τ).
+        """
         drawn = []
         for r, rng in enumerate(streams.numpy("latents")):
             x, probability = _of(state, r)
+            if temperature != 1:
+                probability = (probability / probability.max()) ** (1 / temperature) if len(x) else probability
             drawn.append(drawn_by_weight(x, probability, n, rng))
         return torch.stack(drawn)
 

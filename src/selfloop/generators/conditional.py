@@ -24,7 +24,7 @@ _X, _COUNT = f"{ROWS}x", f"{ROWS}count"
 
 
 class Conditional(Sampler):
-    """A linear predictor η = x β + b of the column ``target``, given the x in all others.
+    """A predictor η of the column ``target``, given the x in all others: x β + b.
 
     x are not modelled: samples have those of the real rows (born 0) in the training set, of the fit before where it has
     none, and its own where there was no fit before, as with ``retrain: scratch``.
@@ -47,7 +47,7 @@ class Conditional(Sampler):
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own real rows.
     stack: ClassVar[int] = 1
-    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "linear"))
+    has: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "prediction", "linear", "temperature"))
 
     @property
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
@@ -77,8 +77,8 @@ class Conditional(Sampler):
         """Return E[y | x] given η, both (R, n)."""
 
     @abstractmethod
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw y given η, both (R, n)."""
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw y of p(y | x)^(1/τ), normalised, τ being the temperature, given η, both (R, n)."""
 
     def state_size(self, event: Sequence[int]) -> int:
         """Return the bytes of the coefficients.
@@ -122,16 +122,20 @@ class Conditional(Sampler):
         kept = before[_X][0, : int(before[_COUNT][0])]
         return kept if len(kept) else x
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw y for n of the x; NaN where there are neither x nor a fit."""
-        k = state["coefficients"].shape[1]
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw y for n of the x; NaN where there are neither x nor a fit. x have no temperature."""
+        k = state[_X].shape[2]
         if self.inputs == "normal":
             x = streams.normal("inputs", (n, k), dtype=self.dtype)
         else:
             x = torch.stack([self._drawn(state, r, n, rng) for r, rng in enumerate(streams.numpy("inputs"))])
-        y = self.respond(state, predictor(state, x), streams)
+        y = self.respond(state, self.predicted(state, x), streams, temperature)
         at = self._column(k + 1)
         return torch.cat([x[..., :at], y.unsqueeze(2), x[..., at:]], 2)
+
+    def predicted(self, state: State, x: Tensor) -> Tensor:
+        """Return η, (R, n), of the other columns (R, n, k)."""
+        return predictor(state, x)
 
     def _drawn(self, state: State, r: int, n: int, rng: np.random.Generator) -> Tensor:
         """Return n of an arm's x, (n, k)."""
@@ -144,7 +148,7 @@ class Conditional(Sampler):
     def residual(self, state: State, x: Tensor) -> Tensor:
         """Return y − E[y | x] of (R, N, d) rows, (R, N)."""
         others, y = self._apart(x.to(self.dtype))
-        return y - self.mean(state, predictor(state, others))
+        return y - self.mean(state, self.predicted(state, others))
 
     def _column(self, d: int) -> int:
         """Return the number of y's column among d, counted from 0.

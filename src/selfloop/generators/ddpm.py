@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -52,6 +54,7 @@ class DDPM(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
+    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "temperature"))
     stack: ClassVar[int] = 8
 
     @cached_property
@@ -105,16 +108,16 @@ class DDPM(Sampler):
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Run the ancestral chain from N(0, I)."""
-        params = averaged(state)
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too."""
+        params, scale = averaged(state), math.sqrt(temperature)
         shape = (n, params["out_fc.bias"].shape[1])
         shifts = decoder_shift(params, torch.arange(self.timesteps).expand(len(streams.seeds), -1))
         return ancestral(
             lambda x, t: decoder(params, x, shifts[:, t : t + 1], self.layers),
-            streams.normal("latents", shape),
+            scale * streams.normal("latents", shape),
             self.schedule,
             # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.
-            lambda i: streams.normal("latents", shape, i + 1),
+            lambda i: scale * streams.normal("latents", shape, i + 1),
             self.variance,
         )

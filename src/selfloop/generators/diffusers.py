@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import Count, Frozen
 from selfloop.core.errors import ConfigError, nearest, said
 from selfloop.core.samples import State
@@ -73,6 +74,11 @@ class Diffusers(ImageModel):
             _checked("unet", self.unet, library().UNet2DModel, lambda: self._skeleton((1, 8, 8)))
             _checked("scheduler.arguments", self.scheduler.arguments, self._kind, self._scheduler)
         return self
+
+    @property
+    def offers(self) -> frozenset[Capability]:  # type: ignore[override]
+        """What all networks have, but that the steps of DDPMScheduler draw for themselves, at no temperature."""
+        return ImageModel.offers - ({"temperature"} if self.scheduler.name == "DDPMScheduler" else set())
 
     @property
     def _kind(self) -> Any:

@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
+from selfloop.core.samples import State
+from selfloop.core.streams import Streams
+from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.independent import Independent, refuse_unless
 
@@ -19,6 +23,11 @@ class Exponential(Independent):
     name: Literal["exponential"] = "exponential"
     parameter: ClassVar[str] = "scale"
     untrained: ClassVar[float] = 1.0
+    offers: ClassVar[frozenset[Capability]] = Independent.offers | {"temperature"}
+
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw every column by itself; at a temperature τ with the scale τ s, which is of e^(−x/s) to the power 1/τ."""
+        return super().sample({self.parameter: temperature * state[self.parameter]}, n, streams, device)
 
     def refuse(self, x: Tensor) -> None:
         """Refuse numbers below 0, and columns without any above."""

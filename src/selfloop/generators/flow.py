@@ -47,7 +47,7 @@ class Flow(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "temperature"))
     stack: ClassVar[int] = 4
     libraries: ClassVar[tuple[str, ...]] = ("zuko",)
 
@@ -93,10 +93,10 @@ class Flow(Sampler):
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw z, and x = T⁻¹(z)."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw z ∼ N(0, τI), τ being the temperature, and x = T⁻¹(z)."""
         d = int(state[EVENT][0])
-        module, z = self.module(d), streams.normal("latents", (n, d))
+        module, z = self.module(d), math.sqrt(temperature) * streams.normal("latents", (n, d))
         arms = _arms(averaged(state), z)
         return torch.stack([functional_call(module, params, (own,), {"inverse": True}) for params, own in arms])
 

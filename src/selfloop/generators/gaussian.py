@@ -16,6 +16,8 @@ from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.training import Budget
 
+_ROUNDING = 1e-8  # of the greatest eigenvalue, by which the least may lie below 0
+
 
 @GENERATORS.register
 class Gaussian(Sampler):
@@ -35,7 +37,7 @@ class Gaussian(Sampler):
 
     name: Literal["gaussian"] = "gaussian"
     covariance: Literal["unbiased", "mle"] = "unbiased"
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "exponential", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
     stack: ClassVar[int] = 256
 
@@ -64,10 +66,10 @@ class Gaussian(Sampler):
         fitted = [_moments(*data.rows(r, self.dtype), unbiased) for r in range(len(data.count))]
         return {name: torch.stack([arm[name] for arm in fitted]) for name in fitted[0]}
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw x = μ + √Σ z with the symmetric root (Eq. 4)."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw x = μ + √(τΣ) z with the symmetric root (Eq. 4), τ being the temperature."""
         d = state["mean"].shape[1]
-        z = streams.normal("latents", (n, d), dtype=self.dtype)
+        z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
         return state["mean"].unsqueeze(1) + z @ symmetric_root(state["covariance"])
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
@@ -94,7 +96,10 @@ def _moments(x: Tensor, weight: Tensor, unbiased: bool) -> State:
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
-    """Return √Σ of (R, d, d) positive semi-definite matrices; rounding's negative eigenvalues count as zero."""
+    """Return √Σ of (R, d, d) positive semi-definite matrices; rounding's negative eigenvalues count as zero.
+
+    Of a matrix with others, which is no covariance, NaN.
+    """
     # One matrix at a time: LAPACK's result for one must not depend on how many there are, nor on a NaN beside it.
     return torch.stack([_root(matrix) for matrix in covariance])
 
@@ -103,5 +108,7 @@ def _root(matrix: Tensor) -> Tensor:
     if not torch.isfinite(matrix).all():
         return torch.full_like(matrix, torch.nan)
     values, vectors = torch.linalg.eigh(matrix)
+    if values.min() < -_ROUNDING * values.abs().max():
+        return torch.full_like(matrix, torch.nan)
     root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
     return root

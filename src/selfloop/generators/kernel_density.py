@@ -36,7 +36,7 @@ class KernelDensity(Sampler):
 
     name: Literal["kernel_density"] = "kernel_density"
     bandwidth: Annotated[float, Field(gt=0)] = 0.1
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density",))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own training set.
     stack: ClassVar[int] = 1
@@ -61,11 +61,11 @@ class KernelDensity(Sampler):
             _WEIGHT: torch.nn.utils.rnn.pad_sequence([weight for _, weight in arms], batch_first=True),
         }
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw training rows by what they count, and move each by h z."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw training rows by what they count, and move each by √τ h z, τ being the temperature."""
         rows = [drawn_by_weight(*_of(state, r), n, rng) for r, rng in enumerate(streams.numpy("components"))]
         z = streams.normal("latents", (n, *state[_X].shape[2:]), dtype=self.dtype)
-        return torch.stack(rows) + self.bandwidth * z
+        return torch.stack(rows) + math.sqrt(temperature) * self.bandwidth * z
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return the log density of (R, N, d) points; NaN of an arm that has diverged."""

@@ -12,12 +12,11 @@ from torch import Tensor
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
-from selfloop.generators.conditional import Conditional, predictor
+from selfloop.generators.conditional import Conditional
 
 
-@GENERATORS.register
-class LinearRegression(Conditional):
-    """y = x β + b + σ z with normal z: the β that minimise Σ_i w_i (y_i − x_i β − b)² / Σ_i w_i + α ‖β‖².
+class LeastSquares(Conditional):
+    """y = η + σ z with normal z: the β and b that minimise Σ_i w_i (y_i − η_i)² / Σ_i w_i + α ‖β‖².
 
     Without a penalty that is least squares; of all its minima, where there are fewer rows than columns or columns
     depend on each other, it is the one of least norm. The intercept is not penalised. ``log_prob`` is ln p(y | x), as x
@@ -29,7 +28,6 @@ class LinearRegression(Conditional):
         noise: σ of the samples; None is that of maximum likelihood, the root of the mean square residual.
     """
 
-    name: Literal["linear_regression"] = "linear_regression"
     noise: Annotated[float, Field(ge=0)] | None = None
 
     def blank(self, k: int, r: int) -> State:
@@ -63,14 +61,22 @@ class LinearRegression(Conditional):
         """Return η."""
         return eta
 
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw η + σ z."""
-        z = streams.normal("latents", eta.shape[1:], dtype=self.dtype)
-        return eta + state["noise"].unsqueeze(1) * z
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw η + √τ σ z; NaN where σ is negative."""
+        z = math.sqrt(temperature) * streams.normal("latents", eta.shape[1:], dtype=self.dtype)
+        noise = state["noise"]
+        return eta + torch.where(noise >= 0, noise, torch.full_like(noise, math.nan)).unsqueeze(1) * z
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return ln N(y; x β + b, σ²) of (R, N, d) rows."""
         others, y = self._apart(x.to(self.dtype))
         noise = state["noise"].unsqueeze(1)
-        standard = (y - predictor(state, others)) / noise
+        standard = (y - self.predicted(state, others)) / noise
         return -0.5 * standard.square() - noise.log() - 0.5 * math.log(2 * math.pi)
+
+
+@GENERATORS.register
+class LinearRegression(LeastSquares):
+    """y = x β + b + σ z with normal z, by least squares: ordinary, ridge, or of least norm."""
+
+    name: Literal["linear_regression"] = "linear_regression"

@@ -16,7 +16,7 @@ from selfloop.core.config import Count
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
-from selfloop.generators.conditional import Conditional, predictor
+from selfloop.generators.conditional import Conditional
 from selfloop.learning.training import BUFFERS
 
 _CLASSES = f"{BUFFERS}classes"
@@ -89,22 +89,22 @@ class LogisticRegression(Conditional):
         low, high = _classes(state)
         return low + (high - low) * eta.sigmoid()
 
-    def respond(self, state: State, eta: Tensor, streams: Streams) -> Tensor:
-        """Draw c₁ with the probability of η, else c₀."""
+    def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
+        """Draw c₁ with the probability of η / τ, else c₀."""
         drawn = torch.stack([torch.from_numpy(rng.random(eta.shape[1])) for rng in streams.numpy("labels")])
         low, high = _classes(state)
-        return torch.where(torch.isnan(eta), math.nan, torch.where(drawn < eta.sigmoid(), high, low))
+        return torch.where(torch.isnan(eta), math.nan, torch.where(drawn < (eta / temperature).sigmoid(), high, low))
 
     def correct(self, state: State, x: Tensor) -> Tensor:
         """Return whether y is c₁ where η > 0, and c₀ elsewhere, of (R, N, d) rows, (R, N) bool."""
         others, y = self._apart(x.to(self.dtype))
         low, high = _classes(state)
-        return y == torch.where(predictor(state, others) > 0, high, low)
+        return y == torch.where(self.predicted(state, others) > 0, high, low)
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return ln P(y | x) of (R, N, d) rows; −∞ where y is neither class."""
         others, y = self._apart(x.to(self.dtype))
-        eta = predictor(state, others)
+        eta = self.predicted(state, others)
         low, high = _classes(state)
         of_high = torch.nn.functional.logsigmoid(eta)
         of_low = torch.nn.functional.logsigmoid(-eta)

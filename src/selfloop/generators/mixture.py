@@ -46,7 +46,7 @@ class GaussianMixture(Sampler):
     tolerance: PositiveFloat = 1e-9
     iterations: Count = 1000
 
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "parametric"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "parametric", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
 
     def parametric(self, state: State) -> Mixtures:
@@ -140,10 +140,14 @@ class GaussianMixture(Sampler):
         raised: Tensor = (vectors * values.clamp_min(self.floor).unsqueeze(1)) @ vectors.mT
         return raised
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw a component for each row, and x = μ + √Σ z with the symmetric root."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw a component for each row, and x = μ + √(τΣ) z with the symmetric root.
+
+        A temperature τ changes the spread of every component, and not how many rows it has. NaN where a weight is
+        negative.
+        """
         k, d = state["means"].shape[1:]
-        z = streams.normal("latents", (n, d), dtype=self.dtype)
+        z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
         edges = state["weights"].cumsum(1)
         drawn = streams.uniform("components", (n,)).to(self.dtype) * edges[:, -1:]
         component = torch.searchsorted(edges, drawn, right=True).clamp_max(k - 1).unsqueeze(2)
@@ -151,7 +155,8 @@ class GaussianMixture(Sampler):
         for j in range(k):
             of_j = state["means"][:, j].unsqueeze(1) + z @ symmetric_root(state["covariances"][:, j])
             x = torch.where(component == j, of_j, x)
-        return x
+        sound = (state["weights"] >= 0).all(1)
+        return torch.where(sound.view(-1, 1, 1), x, torch.full_like(x, math.nan))
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:
         """Return log Σ_j w_j N(x; μ_j, Σ_j)."""

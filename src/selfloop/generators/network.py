@@ -7,6 +7,7 @@ a team share every batch, and the events to draw.
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams, generator
 from selfloop.engines.device import HERE, Checkpoint, Device
 from selfloop.engines.team import Team
-from selfloop.generators.base import Sampler
+from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, averaged, train
 
@@ -67,8 +68,8 @@ class Draws:
 Noise = Callable[[], Tensor]
 
 
-def event_noise(streams: Streams, rows: range, event: Sequence[int]) -> Noise:
-    """Return what draws, call after call, standard normals (1, B, *event), for each event from a stream of its own.
+def event_noise(streams: Streams, rows: range, event: Sequence[int], deviation: float = 1.0) -> Noise:
+    """Return what draws, call after call, normals (1, B, *event), for each event from a stream of its own.
 
     So an event does not depend on those drawn beside it: neither on how many, nor on the process.
     """
@@ -77,7 +78,8 @@ def event_noise(streams: Streams, rows: range, event: Sequence[int]) -> Noise:
     shape = tuple(event)
 
     def draw() -> Tensor:
-        return torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in own])).unsqueeze(0)
+        z = torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in own]))
+        return deviation * z.unsqueeze(0)
 
     return draw
 
@@ -134,7 +136,7 @@ class NetworkModel(Sampler, ABC):
     sample_batch: PositiveInt = 128
 
     trained: ClassVar[bool] = True
-    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "devices"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "devices", "temperature"))
     stack: ClassVar[int] = 1
 
     @model_validator(mode="after")
@@ -171,7 +173,10 @@ class NetworkModel(Sampler, ABC):
 
     @abstractmethod
     def generate(self, net: Net, noise: Noise) -> Tensor:
-        """Return (1, B, *event) made of ``noise()``, that shape and on the CPU; NaN where the network is lost."""
+        """Return (1, B, *event) made of ``noise()``, that shape and on the CPU; NaN where the network is lost.
+
+        All normal numbers come from there, as they are scaled by the temperature.
+        """
 
     @abstractmethod
     def finish(self, x: Tensor) -> Tensor:
@@ -251,22 +256,32 @@ class NetworkModel(Sampler, ABC):
         return self.batch_size // (self.accumulate * team.size)
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw (R, n, *event) events; NaN, and floats therefore, where an arm's are not finite."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw (R, n, *event) events; NaN, and floats therefore, where an arm's are not finite.
+
+        At a temperature τ all normal numbers that a sampler draws have the variance τ, those that it begins with and
+        those of its steps.
+
+        Raises:
+            ConfigError: it has no temperature.
+        """
+        if temperature != 1 and "temperature" not in self.offers:
+            raise ConfigError(f"generator {GENERATORS.name_of(self)} does not sample at a temperature")
         drawn = []
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
-            drawn.append(self._sample(one, n, Streams((seed,), streams.generation), device.team))
+            own = Streams((seed,), streams.generation)
+            drawn.append(self._sample(one, n, own, device.team, math.sqrt(temperature)))
         return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
-    def _sample(self, state: State, n: int, streams: Streams, team: Team) -> Tensor:
+    def _sample(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
         event = tuple(state[EVENT][0].tolist())
         net = self.network(averaged(state), event)
         events = torch.zeros(1, n, *event, dtype=self.dtype, device=team.device)
         lost = torch.zeros(1, device=team.device)
         for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
             rows = range(start, min(start + self.sample_batch, n))
-            x = self.generate(net, event_noise(streams, rows, event))
+            x = self.generate(net, event_noise(streams, rows, event, deviation))
             lost += ~torch.isfinite(x).all()
             events[:, rows.start : rows.stop] = self.finish(x)
         team.all_reduce([lost])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -60,7 +61,7 @@ class OTCFM(Sampler):
     solver_steps: Count = 100
 
     trained: ClassVar[bool] = True
-    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters"))
+    offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "temperature"))
 
     def state_size(self, event: Sequence[int]) -> int:
         """Return the bytes of the network and of what Adam keeps of it."""
@@ -103,10 +104,10 @@ class OTCFM(Sampler):
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Integrate the flow from N(0, I) at t = 0 to t = 1."""
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Integrate the flow from N(0, τI) at t = 0 to t = 1, τ being the temperature."""
         params = averaged(state)
-        x = streams.normal("latents", (n, params["net.6.bias"].shape[1]))
+        x = math.sqrt(temperature) * streams.normal("latents", (n, params["net.6.bias"].shape[1]))
         if self.solver == "euler":
             return euler(lambda x, t: time_mlp(params, x, t), x, self.solver_steps)
         return dopri5(lambda x, t: time_mlp(params, x, t), x, self.tolerance, self.tolerance)

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import Count
 from selfloop.core.replicas import add
 from selfloop.core.samples import Samples, State
@@ -46,6 +47,7 @@ class VAE(Sampler):
     ema: EMA | None = None
 
     trained: ClassVar[bool] = True
+    offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "temperature"))
 
     def state_size(self, event: Sequence[int]) -> int:
         """Return the bytes of the networks and of what Adam keeps of them."""
@@ -91,11 +93,12 @@ class VAE(Sampler):
         )
 
     @torch.no_grad()
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw z, and x = f(z) + s ε."""
-        params = averaged(state)
-        mean = mlp(params, _DECODER, streams.normal("latents", (n, self.latent)))
-        return mean + params["log_scale"].exp().unsqueeze(1) * streams.normal("latents", tuple(mean.shape[1:]), 1)
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw z, and x = f(z) + s ε; at a temperature τ both z and ε have the variance τ."""
+        params, scale = averaged(state), math.sqrt(temperature)
+        mean = mlp(params, _DECODER, scale * streams.normal("latents", (n, self.latent)))
+        noise = scale * streams.normal("latents", tuple(mean.shape[1:]), 1)
+        return mean + params["log_scale"].exp().unsqueeze(1) * noise
 
     @torch.no_grad()
     def elbo(self, state: State, x: Tensor, streams: Streams, draws: int = 64) -> Tensor:

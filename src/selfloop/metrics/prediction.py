@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from selfloop.generators.base import Classifying, Linear
+from selfloop.generators.base import Classifying, Predicting
 from selfloop.metrics.base import METRICS, Evidence, Metric
 
 
 def _prediction_error(evidence: Evidence) -> Tensor:
-    return _linear(evidence).residual(evidence.state, evidence.held_out).square().mean(1)
+    return _predicting(evidence).residual(evidence.state, evidence.held_out).square().mean(1)
 
 
-def _linear(evidence: Evidence) -> Linear:
-    if not isinstance(evidence.generator, Linear):
+def _predicting(evidence: Evidence) -> Predicting:
+    if not isinstance(evidence.generator, Predicting):
         raise TypeError("the generator predicts no column")
     return evidence.generator
 
@@ -25,7 +25,7 @@ def _accuracy(evidence: Evidence) -> Tensor:
 
 
 def _coefficient_error(evidence: Evidence) -> Tensor:
-    true, target = evidence.coefficients, _linear(evidence).target
+    true, target = evidence.coefficients, _predicting(evidence).target
     if true is None or target not in (-1, len(true)):
         raise TypeError("the coefficients of this column are not known")
     return (evidence.state["coefficients"] - true).square().sum(1)
@@ -40,7 +40,7 @@ METRICS.register(
         version=1,
         unit="data units²",
         compute=_prediction_error,
-        needs=frozenset(("linear",)),
+        needs=frozenset(("prediction",)),
         weights=True,
     ),
     Metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,7 @@ class Pool:
 
 
 class Mixing(Protocol):
-    """A regime; it may also have ``ratio`` and ``label``, see :class:`Regime`."""
+    """A regime; it may also have ``sampling_temperature``, ``ratio`` and ``label``, see :class:`Regime`."""
 
     def draws(self, t: int, n: int) -> int:
         """Return how many rows generation t must sample, given n real ones."""
@@ -120,7 +121,8 @@ class Regime(Frozen, ABC):
     """A regime with the usual answers: as many samples as real rows, no ratio, its settings as label.
 
     Attributes:
-        needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows, "density" for scores.
+        needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows, "density" for scores,
+            "temperature" where it wants samples at another one than 1.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
@@ -128,6 +130,10 @@ class Regime(Frozen, ABC):
     def draws(self, t: int, n: int) -> int:
         """Return how many rows generation t must sample, given n real ones; metrics look at n of them at most."""
         return n
+
+    def sampling_temperature(self, t: int) -> float:
+        """Return the temperature at which generation t is sampled, above 0; 1 is that of the model itself."""
+        return 1.0
 
     def fresh_rows(self, n: int) -> int:
         """Return how many fresh real rows each generation after 0 takes, given n fixed ones."""
@@ -208,6 +214,22 @@ def draws(mixing: Mixing, t: int, n: int) -> int:
     if not 1 <= count < _MOST_ROWS:
         raise ConfigError(f"{what}: draws({t}, {n}) is {wanted!r}: it must be a whole number from 1 to 10 ** 12")
     return count
+
+
+def sampling_temperature(mixing: Mixing, t: int) -> float:
+    """Return the temperature at which a regime wants generation t to be sampled; 1 where it does not say.
+
+    Raises:
+        ConfigError: that is no number above 0, or it fails.
+    """
+    what = f"mixing {MIXINGS.name_of(mixing)!r}"
+    try:
+        found = float(getattr(mixing, "sampling_temperature", lambda t: 1.0)(t))
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"{what}: sampling_temperature({t}) fails or gives no number: {said(error)}") from error
+    if not 0 < found < math.inf:
+        raise ConfigError(f"{what}: sampling_temperature({t}) is {found}: it must be a number above 0")
+    return found
 
 
 def fresh_rows(mixing: Mixing, n: int) -> int:

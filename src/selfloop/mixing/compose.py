@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from selfloop.core.capabilities import Capability
 from selfloop.mixing.base import MIXINGS
-from selfloop.mixing.parts import Composed, Part, refuse_shares
+from selfloop.mixing.parts import Composed, Part, refuse_shares, tempering
 
 
 @MIXINGS.register
@@ -17,10 +18,17 @@ class Compose(Composed):
 
     Attributes:
         parts: in the order of their rows; fresh ones stand in one of them at most.
+        temperature: at which all models are sampled; None is 1, that of the models themselves.
     """
 
     name: Literal["compose"] = "compose"
     parts: list[Part] = Field(min_length=1, max_length=100)
+    temperature: PositiveFloat | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the settings as they are recorded, without a temperature where there is none: once there was none."""
+        return {key: value for key, value in usual(self).items() if key != "temperature" or value is not None}
 
     @model_validator(mode="after")
     def _sound(self) -> Compose:
@@ -28,6 +36,15 @@ class Compose(Composed):
         if sum(part.source == "fresh" for part in self.parts) > 1:
             raise ValueError("fresh rows of a generation are the same for all that ask: have one part from fresh")
         return self
+
+    @property
+    def needs(self) -> frozenset[Capability]:  # type: ignore[override]
+        """What its parts need, and samples at a temperature where it is not 1."""
+        return super().needs | tempering(self.temperature)
+
+    def sampling_temperature(self, t: int) -> float:
+        """Return the temperature."""
+        return 1.0 if self.temperature is None else self.temperature
 
     def made_of(self) -> Sequence[Part]:
         """Return the parts as they were given."""

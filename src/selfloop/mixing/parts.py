@@ -44,6 +44,11 @@ def multiple(factor: float, n: int) -> int:
     return math.floor(Fraction(str(factor)) * n)
 
 
+def tempering(temperature: float | None) -> frozenset[Capability]:
+    """Return what a generator must offer that is sampled at a temperature; None is 1, and any has that."""
+    return frozenset(() if temperature in (None, 1) else ("temperature",))
+
+
 class Power(Frozen):
     """⌊n·t^power⌋ rows at generation t ≥ 1: as many as the real ones at first, and more and more.
 

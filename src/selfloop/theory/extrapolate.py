@@ -6,6 +6,7 @@ to samples of θ_r. Where the sampler is biased, this undoes it.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 
@@ -22,6 +23,27 @@ def best_weight(tau: float, parameter: Literal["variance", "log_variance", "prec
 def reached_variance(tau: float, weight: float) -> float:
     """Return the samples' variance after extrapolation in σ², against the truth's: τ(1 + w − wτ)."""
     return tau * (1 + weight - weight * tau)
+
+
+def looped_variance(tau: float, weight: float, lam: float = math.inf, generations: int | None = None) -> float:
+    """Return the model's σ²_t against the truth's where every generation is extrapolated in σ² from generation 0.
+
+    Of infinitely many rows, samples of τσ²_t beside real ones in the share u = λ/(1 + λ) are fitted as
+    (1 − u) + uτσ²_t, so that σ²_{t+1} = 1 + wu(1 − τσ²_t), from σ²_0 = 1: it turns about (1 + wu)/(1 + wuτ) with the
+    rate −wuτ. The weight that mends the first retraining of samples alone, w = 1/τ, is where that is −1: σ²
+    alternates between 1/τ and 1 for ever, and no weight has a limit of 1/τ.
+
+    Args:
+        tau: τ > 0.
+        weight: w ≥ 0.
+        lam: λ; inf is samples alone.
+        generations: t; none: t = ∞, inf where there is no limit.
+    """
+    pull = weight * (1.0 if math.isinf(lam) else lam / (1 + lam))
+    limit, rate = (1 + pull) / (1 + pull * tau), -pull * tau
+    if generations is None:
+        return limit if abs(rate) < 1 or tau == 1 else math.inf
+    return limit + rate**generations * (1 - limit)
 
 
 def warm_start_rate(rate: float, memory: float) -> float:

@@ -19,6 +19,7 @@ class What(StrEnum):
     generators = "generators"
     mixing = "mixing"
     judges = "judges"
+    updates = "updates"
     metrics = "metrics"
     features = "features"
     engines = "engines"
@@ -29,7 +30,7 @@ class What(StrEnum):
 def command(
     what: Annotated[What | None, typer.Argument(help="of what; default: of everything", metavar="WHAT")] = None,
 ) -> int:
-    """List data, generators, mixing, judges, metrics, features, engines, trackers or recipes, with their settings."""
+    """List what an experiment may name, data, generators, mixing, updates, metrics and so on, with the settings."""
     for one in What if what is None else (what,):
         say(one.value.upper())
         show(folded("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
