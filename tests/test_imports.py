@@ -36,6 +36,7 @@ LAYERS = (
     "store",
     "runner",
     "theory",
+    "ledger",
     "analysis",
     "report",
     "cli",

@@ -57,8 +57,8 @@ def section(name: str, entry: Entry, rows: Sequence[Row]) -> str:
 _HEAD = """\
 # The ledger: published numbers, run again
 
-`selfloop reproduce --all` runs what {papers} papers published about self-consuming loops again, with the regimes, generators
-and data of this package and seeds that are fixed: {rows} rows, {counts}.
+`selfloop reproduce --all` runs what {papers} papers published about self-consuming loops again, with the regimes,
+generators and data of this package and seeds that are fixed: {rows} rows, {counts}.
 `selfloop reproduce` lists the entries, `selfloop reproduce NAME` runs one.
 
 *The rule.* z is ours less theirs, over both standard errors together. Theirs is the one that they published; of a
@@ -68,8 +68,8 @@ statement (>, <) is, if ours shows it by {limit:g} standard errors or more, and 
 as much; where a paper says it in words or in a figure, the row names the rule that it was put as. What is neither is
 *not comparable*, with the reason: ours is more uncertain than {coarse:.0%} of the number and than twice theirs, or does
 not decide a statement; its conditions were not seen; or it takes too long here. *Exact* is what
-[the theory](regimes-theory.md) says, where it says something. *Where* is the place as far as it was seen: the paper, its
-abstract, its authors' code, or a summary by others.
+[the theory](regimes-theory.md) says, where it says something. *Where* is the place as far as it was seen: the paper,
+its abstract, its authors' code, or a summary by others.
 
 Not reproduced, for reasons that stand in the entries' sections:
 

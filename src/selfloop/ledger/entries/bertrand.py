@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
-from selfloop.ledger.loops import Doubles, metric, trajectories
+from selfloop.data.toy import EightGaussians
+from selfloop.ledger.loops import Doubles, Turn, trajectories
 from selfloop.ledger.row import Entry, Kind, Measured, Published, Row
 
 _T, _SEEDS, _RATIOS = 7, 5, (0.0, 0.5, 1.0, math.inf)
@@ -73,8 +75,15 @@ def _rows() -> Iterator[Row]:
 
 def _three() -> Iterator[Row]:
     """Yield what Figure 3 shows, of DDPM on eight Gaussians."""
-    mixed, synthetic = trajectories(
-        metric("w2_held_out"),
+    centres, _ = EightGaussians().modes()
+
+    def read(turn: Turn) -> Doubles:
+        """Return W₂, and the median distance of samples to the nearest mode's mean, (R, 2)."""
+        nearest = torch.stack([torch.cdist(x.double(), centres).min(1).values.median() for x in turn.samples.x])
+        return np.stack([turn.metrics["w2_held_out"], nearest.numpy()], 1)
+
+    found = trajectories(
+        read,
         data={"name": "eight_gaussians", "n": 400},
         generator={"name": "ddpm", "batch_size": 200},
         generations=_MODES_T,
@@ -84,6 +93,7 @@ def _three() -> Iterator[Row]:
         metrics=["w2_held_out"],
         seeds=_MODES_SEEDS,
     )
+    mixed, synthetic, spread = found[0, ..., 0], found[1, ..., 0], found[1, ..., 1]
     yield _claim(
         f"8 Gaussians, λ = 1: it does not collapse. Rule: W₂ at t = {_MODES_T} is less than 1.5 of that at t = 0",
         "Figure 3",
@@ -100,13 +110,13 @@ def _three() -> Iterator[Row]:
     )
     yield Row(
         statement=(
-            "8 Gaussians, fully synthetic: samples very near the mean of each mode almost exclusively after 100 "
-            "retrainings"
+            "8 Gaussians, fully synthetic: after 100 retrainings samples are very near the mean of each mode almost "
+            f"exclusively. Ours: their median distance to the nearest mean at t = {_MODES_T} over that at t = 0"
         ),
         where="Figure 3",
         theirs=None,
-        ours=None,
-        why="`selfloop run fig3`, which is that setting, takes an hour: see Results",
+        ours=Measured.mean(spread[:, -1] / spread[:, 0]),
+        why="their setting is `selfloop run fig3`, which takes an hour: see Results",
     )
 
 
@@ -123,5 +133,10 @@ ENTRY = Entry(
         "statement with a rule, on the smaller scale. Seeds are compared in pairs."
     ),
     rows=_rows,
-    found="",
+    found=(
+        "All that was tried holds, at a tenth of the length of theirs: the fully synthetic loops leave, "
+        "those with real data "
+        "stay. That the density contracts to the modes' means (Figure 3) is not seen at this scale, where the fully "
+        "synthetic loop of DDPM spreads between the modes; the recipe of full size is on the page of results."
+    ),
 )

@@ -150,5 +150,16 @@ ENTRY = Entry(
         "In test losses no probability is below 2.2e−16, as in scikit-learn's `log_loss`."
     ),
     rows=_rows,
-    found="",
+    found=(
+        "The diabetes first fit is theirs to all digits, and the efficiency is above 6/π². In 50 discarded "
+        "rounds both sets come to "
+        "labels that a plane separates, of which the likelihood has no maximum: the test loss then counts "
+        "how many rows are wrong, each "
+        "as −ln 2.2e−16 = 36.04. Their 1.4755 on breast cancer is 7 of 171 rows, which is their accuracy, "
+        "0.9591; our runs differ by as much as ours and theirs. The loss of the augmented diabetes loop agrees; its "
+        "accuracy does not, and we know of no condition that explains it. "
+        "Breast cancer's own labels are separable, so that the first fit is where L-BFGS stops on columns of "
+        "very different size "
+        "(0.1163 with the scikit-learn here, 0.10193 with theirs, the same rows right)."
+    ),
 )

@@ -10,7 +10,7 @@ from selfloop.ledger.loops import Doubles, Turn, trajectories
 from selfloop.ledger.row import Entry, Measured, Published, Row
 from selfloop.theory.pooled import accumulate
 
-_SEEDS = 160
+_SEEDS = 130
 _RUNS = "their stored runs of the experiment on Gaussians: mean ± s.e. of 100 seeds"
 
 
