@@ -66,7 +66,7 @@ number without one half a unit of its last digit; of a single run with chance in
 0. A number is *reproduced* if |z| < {limit:g}. A bound (≥, ≤) is, unless ours is on its wrong side by as much. A
 statement (>, <) is, if ours shows it by {limit:g} standard errors or more, and it is not, if ours shows the contrary by
 as much; where a paper says it in words or in a figure, the row names the rule that it was put as. What is neither is
-*not comparable*, with the reason: ours is more uncertain than {coarse:.0%} of the number and than twice theirs, or does
+*not comparable*, with the reason: ours is more uncertain than {coarse:.0%} of it and than twice theirs, or does
 not decide a statement; its conditions were not seen; or it takes too long here. *Exact* is what
 [the theory](regimes-theory.md) says, where it says something. *Where* is the place as far as it was seen: the paper,
 its abstract, its authors' code, or a summary by others.

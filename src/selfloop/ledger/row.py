@@ -25,7 +25,7 @@ LIMIT = 3.0
 """|z| at which a number is not reproduced, and a statement is shown."""
 
 COARSE = 0.05
-"""Of a published number: by so much ours may be uncertain, and by twice theirs."""
+"""Of a published number or bound: by so much ours may be uncertain, or by twice theirs."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,14 @@ class Measured:
 
     @classmethod
     def jackknifed(cls, estimate: Callable[[Doubles], float], values: Doubles) -> Measured:
-        """Return a function of independent values (R, …), and the error by leaving out one of the R at a time."""
+        """Return a function of independent values (R, …), by leaving out one of the R at a time.
+
+        The value is without the function's bias of order 1/R (Quenouille 1956), the error Tukey's.
+        """
         r = len(values)
         left = np.array([estimate(np.delete(values, i, 0)) for i in range(r)])
-        return cls(estimate(values), float(math.sqrt((r - 1) / r * np.square(left - left.mean()).sum())))
+        value = r * estimate(values) - (r - 1) * float(left.mean())
+        return cls(value, float(math.sqrt((r - 1) / r * np.square(left - left.mean()).sum())))
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ class Row:
         if self.why or z is None or self.ours is None or self.theirs is None or math.isnan(z):
             return self.why or "no number here"
         allowed = max(2 * self.theirs.error, COARSE * abs(self.theirs.value))
-        undecided = abs(z) < LIMIT if self.kind in ("above", "below") else False
-        return _UNCERTAIN if undecided or (self.kind == "number" and self.ours.error > allowed) else ""
+        decided = abs(z) >= LIMIT if self.kind in ("above", "below") else self.ours.error <= allowed
+        return "" if decided else _UNCERTAIN
 
     @property
     def verdict(self) -> Verdict:

@@ -50,8 +50,8 @@ ENTRY = Entry(
     recipe=f"`gaussian` (unbiased) in one dimension under `replace`, M = {_M} rows, {_SEEDS} seeds.",
     rows=_rows,
     found=(
-        "Both hold. X^n is drawn after n fits, the risk R^{n+1} is of the fit that follows: they are one fit "
-        "apart. Their "
-        "0.165 is of first order in 1/M; the exact value is 0.1648."
+        "Both hold. X^n is drawn after n fits, the distance is of the fit that follows: they are one fit "
+        "apart. Their 0.165 "
+        "is of first order in 1/M; the exact value is 0.1648."
     ),
 )

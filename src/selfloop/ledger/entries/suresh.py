@@ -12,7 +12,7 @@ from selfloop.ledger.row import Entry, Measured, Published, Row
 from selfloop.theory.categorical import poisson_alive
 
 _N, _COLUMNS, _SEEDS = 10, 500, 16
-_SEEN = "abstract and a summary of it (sciencestack.ai); the proof was not seen"
+_SEEN = "bound, as summarised at sciencestack.ai; of the paper the abstract was seen"
 
 
 def _rows() -> Iterator[Row]:
