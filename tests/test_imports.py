@@ -37,6 +37,7 @@ LAYERS = (
     "store",
     "runner",
     "theory",
+    "ledger",
     "analysis",
     "report",
     "cli",

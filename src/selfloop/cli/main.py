@@ -29,6 +29,7 @@ _FIRST = (
     "import",
     "export",
     "verify",
+    "reproduce",
     "list",
 )  # in help; the others by name
 

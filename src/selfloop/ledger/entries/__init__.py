@@ -1,0 +1,1 @@
+"""The entries, one file a paper; each defines ``ENTRY``."""
