@@ -152,15 +152,17 @@ ENTRY = Entry(
     rows=_rows,
     found=(
         "The first fit to diabetes is theirs to all digits, and the efficiency is above 6/π². In 50 "
-        "discarded rounds both sets come to "
-        "labels that a plane separates, of which the likelihood has no maximum: the test loss then counts "
-        "how many rows are wrong, each "
-        "as −ln 2.2e−16 = 36.04. Their 1.4755 on breast cancer is 7 of 171 rows, which is their accuracy, "
-        "0.9591, too; it "
-        "lies within the spread of our runs. The loss of the augmented diabetes loop agrees; its "
-        "accuracy does not, and we know of no condition that explains it. "
-        "Breast cancer's own labels are separable, so that the first fit is where L-BFGS stops on columns of "
-        "very different size: "
-        "0.1163 here, 0.10193 there, with as many rows right."
+        "discarded rounds both "
+        "sets come to labels that a plane separates, of which the likelihood has no maximum: the test loss "
+        "then counts how "
+        "many rows are wrong, each as −ln 2.2e−16 = 36.04. Their 1.4755 on breast cancer is 7 of 171 rows, "
+        "which is their "
+        "accuracy, 0.9591, too; it lies within the spread of our runs. The accuracy of the augmented "
+        "diabetes loop is at the "
+        "edge: theirs is below ours by 2.9 of the spread of 14 runs, and with the first ten of these it was 3.3, not "
+        "reproduced; we know of no condition that explains it. Breast cancer's own labels are separable, so "
+        "that the first "
+        "fit is where L-BFGS stops on columns of very different size: 0.1163 here, 0.10193 there, with as "
+        "many rows right."
     ),
 )
