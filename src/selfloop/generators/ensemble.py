@@ -24,7 +24,7 @@ from selfloop.generators.base import GENERATORS, Density, Generator, Sampler
 from selfloop.learning.training import FAILED, Budget
 
 _ULPS = 1e-9  # by which shares may miss 1
-_PASSED_ON: frozenset[Capability] = frozenset(("density", "parameters", "devices"))
+_PASSED_ON: frozenset[Capability] = frozenset(("density", "parameters", "devices", "temperature"))
 
 
 @GENERATORS.register
@@ -172,16 +172,16 @@ class Ensemble(Sampler):
             data = stack([_of_others(m, data.select([r])) for r in range(len(data.count))])
         return replace(data, maker=None)
 
-    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
-        """Draw each model's rows, where :meth:`makers` has them."""
-        makers, drawn = self.makers(n), []
+    def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
+        """Draw each model's rows, where :meth:`makers` has them, at a temperature if its models have one."""
+        makers, drawn, tempered = self.makers(n), [], {} if temperature == 1 else {"temperature": temperature}
         for m in range(self.models):
             own = torch.nonzero(makers == m).squeeze(1)
             if len(own):
                 # A row's place may mean something, as that of kept x does, which a closed form is to keep: it draws all
                 # n. To networks a place means nothing, and a row costs much.
                 count = len(own) if self.trained else n
-                x = self.of.sample(_model(state, m), count, streams.of_model(m), device)
+                x = self.of.sample(_model(state, m), count, streams.of_model(m), device, **tempered)
                 drawn.append(x if self.trained else x[:, own])
         return torch.cat(drawn, 1)[:, makers.argsort(stable=True).argsort()]
 

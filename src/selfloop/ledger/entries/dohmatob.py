@@ -55,7 +55,7 @@ def _rows() -> Iterator[Row]:
             "data do not "
             f"help. Rule: it is over 5 times the {clean:.3g} of real labels alone"
         ),
-        where="abstract: 1 % of synthetic data is enough that larger training sets do not improve performance",
+        where="others' summaries: 1 % of synthetic data is enough that larger training sets do not improve performance",
         theirs=Published.formula(5 * clean),
         ours=_ratio(Measured.mean(_excess(many, _SHARE)), Measured.mean(_excess(few, _SHARE))),
         kind="above",
