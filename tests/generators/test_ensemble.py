@@ -161,9 +161,9 @@ def test_the_density_is_the_mixture_of_the_models() -> None:
 
 
 def test_what_only_a_single_model_has_is_not_offered() -> None:
-    assert made().offers == {"density", "parameters"}
-    assert made(of="vae").offers == {"parameters"}
-    assert made(of="kernel_density").offers == {"density"}
+    assert made().offers == {"density", "parameters", "temperature"}
+    assert made(of="vae").offers == {"parameters", "temperature"}
+    assert made(of="kernel_density").offers == {"density", "temperature"}
     with pytest.raises(ConfigError, match="vae has no log_prob"):
         made(of="vae").log_prob({}, torch.zeros(1, 1, 2))
     with pytest.raises(ConfigError, match="metric accuracy_held_out needs classes that it tells apart"):
@@ -347,3 +347,12 @@ def test_fits_of_models_are_kept_in_files_of_their_own() -> None:
     paths = {device.after(2 * m).checkpoint(r)._path for m in range(3) for r in range(2)}  # type: ignore[union-attr]
     assert len(paths) == 6
     assert HERE.after(3).checkpoint(0) is None
+
+
+def test_a_temperature_is_that_of_every_model() -> None:
+    """Of Gaussians τ scales what is drawn about each model's own mean by √τ."""
+    ensemble = made()
+    state = {"mean": torch.zeros(1, 3, 2), "covariance": torch.eye(2).expand(1, 3, 2, 2)}
+    state = {name: leaf.double() for name, leaf in state.items()}
+    plain, warm = (ensemble.sample(state, 12, Streams((5,)), temperature=each) for each in (1.0, 4.0))
+    torch.testing.assert_close(warm, 2 * plain)
