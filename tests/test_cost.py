@@ -59,7 +59,10 @@ PLAIN: dict[str, Any] = {
         ({"generator": {"name": "otcfm", "solver": "euler", "solver_steps": 10**30}}, "generator.solver_steps"),
         ({"generator": {"name": "ddpm", "batch_size": 10**12}}, "a step of its fit of an arm would take 8 TB"),
         ({"generator": {"name": "mixture", "components": 10**9}}, "generator.components"),
-        ({"generator": {"name": "mixture", "components": 10**6}, "data": {"name": "gaussian", "n": 10**5}}, "1.6 TB"),
+        ({"generator": {"name": "mixture", "components": 101}}, "101 components need as many rows at least"),
+        ({"generator": {"name": "ddpm", "beta_start": 2}}, "beta_start 2 is above beta_end 0.2"),
+        ({"generator": {"name": "ddpm_images", "beta_start": 0.5}}, "beta_start 0.5 is above beta_end 0.02"),
+        ({"generator": {"name": "mixture", "components": 10**5}, "data": {"name": "gaussian", "n": 10**5}}, "160 GB"),
         (
             {"generator": {"name": "vae"}, "budget": {"steps": 10**15}},
             "a fit would take 1e[+]15 gradient steps",

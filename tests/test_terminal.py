@@ -60,3 +60,17 @@ def test_letters_that_the_encoding_lacks_are_escaped(tmp_path: Path, environment
         assert done.returncode == (2 if arguments[-1].endswith("yaml") else 0), done.stderr
         assert b"Traceback" not in done.stderr
         assert (done.stdout + done.stderr).isascii() or "LC_ALL" in environment
+
+
+def test_ctrl_c_that_a_library_wraps_is_ctrl_c() -> None:
+    from selfloop.cli.failures import interrupted
+
+    class Wrapped(ValueError):
+        """What pydantic makes of it: the words alone."""
+
+    caught = Wrapped("Error calling function 'plain': KeyboardInterrupt")
+    caused = RuntimeError("x")
+    caused.__cause__ = KeyboardInterrupt()
+    assert interrupted(caught)
+    assert interrupted(caused)
+    assert not interrupted(ValueError("x"))

@@ -1,5 +1,16 @@
-"""Run the command line as ``python -m selfloop``."""
+"""The program: ``selfloop``, or ``python -m selfloop``."""
 
-from selfloop.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is still being imported ends it as quietly as later."""
+    try:
+        from selfloop.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,9 @@ def value(name: str, change: Callable[[Tensor], Tensor], d: int) -> float:
 NAMES = [
     name
     for name, metric in METRICS.items()
-    if name not in NEEDING_MORE and not name.startswith("kid") and not metric.needs & {"prediction", "linear", "classes"}
+    if name not in NEEDING_MORE
+    and not name.startswith("kid")
+    and not metric.needs & {"prediction", "linear", "classes"}
 ]
 
 

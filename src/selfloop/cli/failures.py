@@ -29,6 +29,11 @@ def unforeseen(error: Exception) -> tuple[str, int]:
     return f"an error of selfloop's own, not of yours: {said(error)}; {_kept(error)}", BROKEN
 
 
+def interrupted(error: Exception) -> bool:
+    """Whether an error is what somebody else's code made of Ctrl-C, as pydantic does where it calls back."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or "KeyboardInterrupt" in str(error)
+
+
 def _causes(error: BaseException | None) -> list[BaseException]:
     """Return an error and what led to it."""
     found: list[BaseException] = []

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli import commands
-from selfloop.cli.failures import unforeseen
+from selfloop.cli.failures import interrupted, unforeseen
 from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenient
 from selfloop.core.errors import SelfloopError, StorageFull
 
@@ -90,8 +90,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
     except Exception as error:
-        line, code = unforeseen(error)
-        complain(line)
+        line, code = ("", INTERRUPTED) if interrupted(error) else unforeseen(error)
+        if line:
+            complain(line)
     if code == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends now is not to be interrupted once more
         complain("interrupted; run the same command again to resume")

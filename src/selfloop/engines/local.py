@@ -48,7 +48,7 @@ class Workers:
     """Processes with one thread each; one that is killed costs only the stacks it was working on."""
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
+        self._workers, self._busy = workers, False
         self._executor = self._start()
 
     def _start(self) -> Any:
@@ -64,7 +64,7 @@ class Workers:
         """Yield ``function(stack)`` as they finish, running those of a killed worker again."""
         from loky.process_executor import BrokenProcessPool
 
-        left = set(stacks)
+        left, self._busy = set(stacks), bool(stacks)
         for _ in range(_ATTEMPTS):
             try:
                 # A worker that was killed while it had nothing to do shows here.
@@ -73,6 +73,8 @@ class Workers:
                 for future in as_completed(futures):
                     result = future.result()
                     left.discard(futures[future])
+                    if not left:
+                        self._busy = False
                     yield result
                 return
             except BrokenProcessPool:
@@ -81,8 +83,9 @@ class Workers:
         raise RunError(f"worker processes were killed {_ATTEMPTS} times in one generation: is there enough memory?")
 
     def close(self) -> None:
-        """Stop the processes, also those at work."""
-        self._executor.shutdown(wait=True, kill_workers=True)
+        """Stop the processes: those at work at once; idle ones leave by themselves, which Ctrl-C cannot disturb."""
+        with _deaf():
+            self._executor.shutdown(wait=True, kill_workers=self._busy)
 
 
 @ENGINES.register

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
@@ -20,6 +20,7 @@ from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
+from selfloop.learning.schedule import refuse_falling
 from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, fresh_size, train
 
 
@@ -56,6 +57,11 @@ class DDPM(Sampler):
     trained: ClassVar[bool] = True
     offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "temperature"))
     stack: ClassVar[int] = 8
+
+    @model_validator(mode="after")
+    def _noise_rises(self) -> DDPM:
+        refuse_falling(self.beta_start, self.beta_end)
+        return self
 
     @cached_property
     def schedule(self) -> Schedule:

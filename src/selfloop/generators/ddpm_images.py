@@ -22,7 +22,7 @@ from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.optimizer import Adam, Ramp
 from selfloop.learning.pixels import rounded_levels
 from selfloop.learning.samplers import ancestral, ddim
-from selfloop.learning.schedule import Schedule, quadratic_steps
+from selfloop.learning.schedule import Schedule, quadratic_steps, refuse_falling
 from selfloop.learning.training import EMA
 
 
@@ -60,6 +60,7 @@ class DDPMImages(UNetModel):
     @model_validator(mode="after")
     def _steps_of_the_schedule(self) -> DDPMImages:
         quadratic_steps(self.timesteps, self.steps)
+        refuse_falling(self.beta_start, self.beta_end)
         return self
 
     @cached_property

@@ -49,6 +49,11 @@ class GaussianMixture(Sampler):
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "parameters", "parametric", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
 
+    def refuse(self, x: Tensor) -> None:
+        """Refuse fewer rows than components."""
+        if len(x) < self.components:
+            raise ValueError(f"{self.components} components need as many rows at least, and there are {len(x)}")
+
     def parametric(self, state: State) -> Mixtures:
         """Return the family of mixtures that a state is one of."""
         return Mixtures(*state["means"].shape[1:])

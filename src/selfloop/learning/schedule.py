@@ -21,6 +21,16 @@ def at(table: np.ndarray, t: Tensor, x: Tensor) -> Tensor:
     return values.view(*t.shape, *[1] * (x.ndim - t.ndim))
 
 
+def refuse_falling(beta_start: float, beta_end: float) -> None:
+    """Refuse a noise that does not rise.
+
+    Raises:
+        ValueError: β_1 is above β_T.
+    """
+    if beta_start > beta_end:
+        raise ValueError(f"beta_start {beta_start:g} is above beta_end {beta_end:g}: the noise must rise")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A β schedule and what DDPM derives from it, float64 (Ho et al. 2020, Sections 2–3).
