@@ -63,14 +63,23 @@ def test_letters_that_the_encoding_lacks_are_escaped(tmp_path: Path, environment
 
 
 def test_ctrl_c_that_a_library_wraps_is_ctrl_c() -> None:
+    from pydantic import BaseModel, field_serializer
+    from pydantic_core import PydanticSerializationError
+
     from selfloop.cli.failures import interrupted
 
-    class Wrapped(ValueError):
-        """What pydantic makes of it: the words alone."""
+    class Pressed(BaseModel):
+        x: int = 1
 
-    caught = Wrapped("Error calling function 'plain': KeyboardInterrupt")
+        @field_serializer("x")
+        def plain(self, x: int) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises(PydanticSerializationError) as caught:
+        Pressed().model_dump()
     caused = RuntimeError("x")
     caused.__cause__ = KeyboardInterrupt()
-    assert interrupted(caught)
+    assert interrupted(caught.value)
     assert interrupted(caused)
     assert not interrupted(ValueError("x"))
+    assert not interrupted(ValueError("column KeyboardInterrupt"))

@@ -56,10 +56,8 @@ def refuse_beyond_disk(members: Sequence[Arm], extent: Extent, out: Path) -> Non
     size = 0
     for arm in members:
         experiment, (event, n) = arm.experiment, extent(arm)
-        rows = min(draws(arm.experiment.mixing, t, n) for t in (0, experiment.generations)) * (
-            experiment.generations + 1
-        )
-        size += rows * math.prod(event) * experiment.generator.dtype.itemsize
+        least = min(draws(experiment.mixing, t, n) for t in (0, experiment.generations))
+        size += least * (experiment.generations + 1) * math.prod(event) * experiment.generator.dtype.itemsize
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     if size > (free := shutil.disk_usage(there).free):
         raise ConfigError(f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(free)}")

@@ -31,7 +31,7 @@ def unforeseen(error: Exception) -> tuple[str, int]:
 
 def interrupted(error: Exception) -> bool:
     """Whether an error is what somebody else's code made of Ctrl-C, as pydantic does where it calls back."""
-    return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)) or "KeyboardInterrupt" in str(error)
+    return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -90,8 +90,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
     except Exception as error:
-        line, code = ("", INTERRUPTED) if interrupted(error) else unforeseen(error)
-        if line:
+        if interrupted(error):
+            code = INTERRUPTED
+        else:
+            line, code = unforeseen(error)
             complain(line)
     if code == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what ends now is not to be interrupted once more

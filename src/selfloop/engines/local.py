@@ -48,7 +48,7 @@ class Workers:
     """Processes with one thread each; one that is killed costs only the stacks it was working on."""
 
     def __init__(self, workers: int) -> None:
-        self._workers, self._busy = workers, False
+        self._workers, self._left = workers, set[int]()
         self._executor = self._start()
 
     def _start(self) -> Any:
@@ -64,17 +64,15 @@ class Workers:
         """Yield ``function(stack)`` as they finish, running those of a killed worker again."""
         from loky.process_executor import BrokenProcessPool
 
-        left, self._busy = set(stacks), bool(stacks)
+        self._left = set(stacks)
         for _ in range(_ATTEMPTS):
             try:
                 # A worker that was killed while it had nothing to do shows here.
                 with _deaf():
-                    futures = {self._executor.submit(function, stack): stack for stack in sorted(left)}
+                    futures = {self._executor.submit(function, stack): stack for stack in sorted(self._left)}
                 for future in as_completed(futures):
                     result = future.result()
-                    left.discard(futures[future])
-                    if not left:
-                        self._busy = False
+                    self._left.discard(futures[future])
                     yield result
                 return
             except BrokenProcessPool:
@@ -85,7 +83,7 @@ class Workers:
     def close(self) -> None:
         """Stop the processes: those at work at once; idle ones leave by themselves, which Ctrl-C cannot disturb."""
         with _deaf():
-            self._executor.shutdown(wait=True, kill_workers=self._busy)
+            self._executor.shutdown(wait=True, kill_workers=bool(self._left))
 
 
 @ENGINES.register

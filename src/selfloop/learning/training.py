@@ -105,8 +105,10 @@ class Batches:
         self._streams = [Streams((seed,), streams.generation) for seed in streams.seeds]
         self._arms = torch.arange(len(self._streams)).unsqueeze(1)
         self._weighed = [] if data.weight is None else [data.counting(r) for r in range(len(self._streams))]
-        # A short fit to few rows would spend its time on the order of epochs that it never reaches.
-        self._rows = Blocks(self._draw, (batch_size,), size=min(1 << 13, 8 * int(data.count.max())))
+        # A short fit to few rows would spend its time on the order of epochs that it never reaches; what is drawn by
+        # weight comes in large parts, of which small blocks would draw each several times.
+        ahead = 1 << 13 if self._weighed else min(1 << 13, 8 * int(data.count.max()))
+        self._rows = Blocks(self._draw, (batch_size,), size=ahead)
 
     def _draw(self, shape: tuple[int, ...], block: int) -> Tensor:
         """Return the rows, (R, steps, B), at which the walks are in a block of steps."""

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, stacks
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.experiment import Experiment
+from selfloop.ledger.row import Doubles
 from selfloop.loop import advance, load
 from selfloop.mixing.parts import Composed
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

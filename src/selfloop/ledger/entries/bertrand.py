@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from selfloop.data.toy import EightGaussians
-from selfloop.ledger.loops import Doubles, Turn, trajectories
-from selfloop.ledger.row import Entry, Kind, Measured, Published, Row
+from selfloop.ledger.loops import Turn, trajectories
+from selfloop.ledger.row import Doubles, Entry, Kind, Measured, Published, Row
 
 _T, _SEEDS, _RATIOS = 7, 5, (0.0, 0.5, 1.0, math.inf)
 _MODES_T, _MODES_SEEDS = 6, 6

@@ -14,8 +14,8 @@ from selfloop.core.streams import Streams
 from selfloop.data.labelled import BreastCancer
 from selfloop.generators.logistic_regression import LogisticRegression
 from selfloop.learning.training import Budget
-from selfloop.ledger.loops import Doubles, Turn, metric, trajectories
-from selfloop.ledger.row import Entry, Measured, Published, Row
+from selfloop.ledger.loops import Turn, metric, trajectories
+from selfloop.ledger.row import Doubles, Entry, Measured, Published, Row
 from selfloop.theory.regression import accumulated_efficiency
 
 _ROUNDS, _SEEDS, _SPLIT = 50, 14, 123456

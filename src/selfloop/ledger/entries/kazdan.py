@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from selfloop.ledger.loops import Doubles, Turn, trajectories
-from selfloop.ledger.row import Entry, Measured, Published, Row
+from selfloop.ledger.loops import Turn, trajectories
+from selfloop.ledger.row import Doubles, Entry, Measured, Published, Row
 from selfloop.theory.pooled import accumulate
 
 _SEEDS = {"replace": 300, "accumulate": 130}
