@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from selfloop.analysis.sources import read_events
+from selfloop.arms import arms
+from selfloop.cli.display import _current
 from selfloop.cli.main import main
 from selfloop.experiment import Experiment, recipes
+from selfloop.runner import Generation
 
 TINY = """
 name: tiny
@@ -82,6 +86,23 @@ def test_a_finished_run_says_so_and_does_nothing(done: Path) -> None:
     assert result.returncode == 0
     assert "is finished" in result.stdout
     assert tree(done) == before
+
+
+def test_progress_names_settings_as_the_report_does() -> None:
+    grid = {"generator": ["gaussian", "kernel_density"], "data": ["two_moons", "rings"]}
+    experiment = Experiment.build(
+        {"name": "x", "data": "rings", "generator": "gaussian", "generations": 1, "grid": grid}
+    )
+    chosen = arms(experiment)
+    records: list[Any] = [
+        {"arm": a.index, "metrics": {"w1_held_out": None if a.index else 1.5}, "regime": "λ = 1", "ratio": 1}
+        for a in chosen
+    ]
+    line = _current(Generation(t=0, records=records, seconds=0.0), chosen)
+    assert line.startswith(
+        "w1_held_out generator = gaussian, data = two_moons: 1.5  generator = gaussian, data = rings: nan"
+    )
+    assert not set("{}'") & set(line)
 
 
 def test_ls_and_report(done: Path) -> None:

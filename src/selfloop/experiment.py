@@ -33,6 +33,7 @@ from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.core.settings import (
     assign,
     from_yaml,
+    in_words,
     merged,
     read_assignments,
     read_yaml,
@@ -316,7 +317,8 @@ class Experiment(Frozen):
             plain = resolved.model_dump()
             settings = {key: value_at(plain, key) for key in settings}
             if (digest := resolved.digest()) in seen:
-                raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
+                twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
+                raise ConfigError(f"grid: {twice} is there twice")
             seen.add(digest)
             found.append((settings, resolved))
         return found
