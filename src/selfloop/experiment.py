@@ -33,6 +33,7 @@ from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.core.settings import (
     assign,
     from_yaml,
+    in_words,
     merged,
     read_assignments,
     read_yaml,
@@ -116,11 +117,16 @@ class Experiment(Frozen):
     @model_validator(mode="wrap")
     @classmethod
     def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
+        if isinstance(settings, Mapping):
+            settings = _first_of_grid(settings)
         try:
             experiment = check(settings)
         except ValidationError as error:
-            raise ConfigError(one_line(error, cls)) from error
-        experiment._complete()
+            raise ConfigError(f"{one_line(error, cls)}{_to_be_given(error)}") from error
+        if experiment.grid:  # what it varies need go together in the arms alone
+            experiment.variants()
+        else:
+            experiment._complete()
         return experiment
 
     def model_post_init(self, context: Any) -> None:
@@ -164,6 +170,14 @@ class Experiment(Frozen):
             if not values or len({quoted_value(v, 10**6) for v in plain[key]}) < len(values):
                 raise ValueError(f"{key} needs at least one value, and each only once")
         return plain
+
+    def _fault(self) -> str:
+        """Return which parts do not go together, the grid set aside; "" where all do."""
+        try:
+            self._complete()
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     def _complete(self) -> None:
         """Refuse parts that do not go together; pydantic would run an "after" validator outside the one above."""
@@ -233,9 +247,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: as :meth:`parse`.
         """
-        experiment = cls.model_validate(settings, context={BASE: base, ABSENT: absent})
-        experiment.variants()
-        return experiment
+        return cls.model_validate(settings, context={BASE: base, ABSENT: absent})
 
     def override(self, *assignments: str) -> Experiment:
         """Return the experiment with ``key.path=value`` settings replaced, in any order; values are YAML.
@@ -312,14 +324,38 @@ class Experiment(Frozen):
             try:
                 resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
             except ConfigError as error:
-                raise ConfigError(f"grid: {error}") from error
+                # A fault that is there without the grid is none of the grid's.
+                raise ConfigError(str(error) if str(error) == self._fault() else f"grid: {error}") from error
             plain = resolved.model_dump()
             settings = {key: value_at(plain, key) for key in settings}
             if (digest := resolved.digest()) in seen:
-                raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
+                twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
+                raise ConfigError(f"grid: {twice} is there twice")
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def _first_of_grid(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which data and a generator that the grid alone gives are its first ones."""
+    given: dict[str, Any] = dict(settings)
+    grid: Any = given.get("grid")
+    for key in ("data", "generator") if isinstance(grid, Mapping) else ():
+        whole, name = (grid.get(at) for at in (key, f"{key}.name"))
+        if key not in given and isinstance(whole, list) and whole:
+            given[key] = whole[0]
+        elif key not in given and isinstance(name, list) and name:
+            given[key] = {"name": name[0]}
+    return given
+
+
+def _to_be_given(error: ValidationError) -> str:
+    """Return how a message about a member that is missing ends: with those that there are."""
+    complaint = error.errors(include_url=False)[0]
+    key = complaint["loc"][0] if len(complaint["loc"]) == 1 else None
+    if complaint["type"] != "missing" or key not in _NAMED:
+        return ""
+    return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)])}"
 
 
 def _offering(need: Capability, kind: Kind) -> list[str]:

@@ -110,6 +110,13 @@ class Sampler(Frozen):
         return 4 * getattr(self, "batch_size", 0) * math.prod(event)
 
 
+def latents(
+    streams: Streams, shape: Sequence[int], temperature: float, index: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw √τ z, (R, *shape), z standard normal: the ``index``-th latents of a sample at a temperature τ."""
+    return math.sqrt(temperature) * streams.normal("latents", shape, index, dtype)
+
+
 @runtime_checkable
 class Density(Protocol):
     """A generator whose likelihood can be computed."""
