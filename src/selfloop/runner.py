@@ -33,6 +33,7 @@ from selfloop.experiment import FREE, GROWING, Experiment, files_of
 from selfloop.generators.base import GENERATORS
 from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
 from selfloop.metrics.base import METRICS
+from selfloop.mixing.base import needs
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
@@ -300,7 +301,7 @@ def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
     there, members = opened.run, opened.run.stacks[stack]
     looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
     looks = looks or members[0].experiment.update is not None
-    looks = looks or any("density" in getattr(arm.experiment.mixing, "needs", ()) for arm in members)
+    looks = looks or any("density" in needs(arm.experiment.mixing) for arm in members)
     return advance(
         members,
         opened.split(members),
