@@ -109,7 +109,6 @@ def advance(
     history: History,
     first: State | None,
     device: Device = HERE,
-    data: Samples | None = None,
     before: Callable[[], Sequence[Record]] | None = None,
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
@@ -126,7 +125,6 @@ def advance(
         history: maps a generation before t to its samples.
         first: after generation 0; None at t = 0, and {} where no regime, update or metric looks at it.
         device: where to fit and sample.
-        data: the training sets, where :func:`mix` has been asked for them already.
         before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
 
     Returns:
@@ -138,10 +136,9 @@ def advance(
     if not alive:
         return Outcome(_required(state), history(t - 1), [_ended(arm, t, ended) for arm in arms])
     rows = Rows(alive, len(arms))
-    if data is None:
-        past = functools.cache(lambda g: history(g).select(alive))
-        begun = None if first is None else rows.narrow(first)
-        data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
+    past = functools.cache(lambda g: history(g).select(alive))
+    begun = None if first is None else rows.narrow(first)
+    data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
     generator = arms[0].experiment.generator
     given = generator.given(data) if isinstance(generator, Sampler) else data.count
     if int(given.min()) == 0:

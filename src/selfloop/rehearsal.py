@@ -23,7 +23,7 @@ from selfloop.core.streams import Streams
 from selfloop.data.base import first_fresh
 from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS, attributed
-from selfloop.mixing.base import MIXINGS, Pool, draws, needs, sampling_temperature, training_set
+from selfloop.mixing.base import MIXINGS, Pool, draws, label, needs, ratio, sampling_temperature, training_set
 
 _SOME = 1000
 """Real rows that are enough to see whether code runs; where it does not, all of them have to agree that it is wrong."""
@@ -47,6 +47,7 @@ def rehearse(arm: Arm, real: Real) -> None:
         ConfigError, DataError: what the regime, or a judge that it asks, does wrong.
     """
     mixing = arm.experiment.mixing
+    ratio(mixing), label(mixing)  # refuse what they are no number or text of
     _refuse_temperature(arm)
     code = [("mixing", MIXINGS.name_of(mixing)), *within(cast(BaseModel, mixing))]
     if all(FAMILIES[word].origin(name).what == "built-in" for word, name in code):

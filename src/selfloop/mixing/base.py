@@ -67,11 +67,16 @@ class Pool:
             ConfigError: there is no such generation before t, or it has fewer rows.
         """
         if not 0 <= g < self.t:
-            there = f"{self.t - 1} is the last, and 0 the first" if self.t > 1 else "there are those of 0 alone"
-            raise ConfigError(f"{self.asker} asks for samples of generation {g} to train generation {self.t}: {there}")
+            there = f"0 to {self.t - 1}" if self.t > 1 else "0 alone"
+            raise ConfigError(
+                f"{self.asker} asks generation {self.t} for samples of generation {g}: there are those of {there}"
+            )
         found = self.history(g)
         count = int(found.count[0])
-        if not 0 <= (k := count if k is None else k) <= count:
+        k = count if k is None else k
+        if k < 0:
+            raise ConfigError(f"{self.asker} asks for {k} samples of generation {g}: ask for 0 or more")
+        if k > count:
             raise ConfigError(
                 f"{self.asker} asks for {k} samples of generation {g}, which has {count}: let draws(t, n) return enough"
             )
@@ -350,5 +355,8 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
     if found.weight is not None:
         used = found.weight[0, :count]
         if not torch.isfinite(used).all() or (used < 0).any() or not (used > 0).any():
-            raise ConfigError(f"{what} gave generation {pool.t} weights that are negative, all zero or not finite")
+            raise ConfigError(
+                f"{what} gave generation {pool.t} weights that are negative, all zero or not finite: "
+                "return finite ones of 0 or more"
+            )
     return found
