@@ -44,7 +44,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import MIXINGS, Mixing, complete, needs
+from selfloop.mixing.base import MIXINGS, Mixing, needs, refuse_incomplete
 from selfloop.updates.base import UPDATES, Update
 
 _MOST_ARMS = 10_000
@@ -184,7 +184,7 @@ class Experiment(Frozen):
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
-        complete(self.mixing)  # what it lacks means little where there cannot be what it needs
+        refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""

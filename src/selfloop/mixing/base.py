@@ -155,7 +155,7 @@ class Regime(Frozen, ABC):
         """Return how many fresh real rows each generation after 0 takes, given n fixed ones."""
         return 0
 
-    def complete(self) -> None:
+    def refuse_incomplete(self) -> None:
         """Refuse settings that lack something; data and generator offer what it needs.
 
         Raises:
@@ -222,18 +222,20 @@ def needs(mixing: Mixing) -> frozenset[Capability]:
     return frozenset(found)
 
 
-def complete(mixing: Mixing) -> None:
+def refuse_incomplete(mixing: Mixing) -> None:
     """Refuse a regime whose settings lack something.
 
     Raises:
         ConfigError: what.
     """
     try:
-        getattr(mixing, "complete", lambda: None)()
+        getattr(mixing, "refuse_incomplete", lambda: None)()
     except SelfloopError:
         raise
     except ValueError as error:
         raise ConfigError(f"mixing {MIXINGS.name_of(mixing)}: {error}") from error
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)}: its check failed: {said(error)}") from error
 
 
 def ratio(mixing: Mixing) -> float | None:

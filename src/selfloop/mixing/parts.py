@@ -32,11 +32,11 @@ from selfloop.mixing.judges.base import (
     Judge,
     Threshold,
     check,
-    complete,
     kept,
     moved,
     needs,
     refuse,
+    refuse_incomplete,
     refuse_no_threshold,
     scores,
     settings_of,
@@ -319,12 +319,12 @@ class Composed(Regime):
         for step in (step for part in self.made_of() for step in part.steps):
             check(step.judge, data, event, n)
 
-    def complete(self) -> None:
+    def refuse_incomplete(self) -> None:
         """Refuse a verifier of which nobody says how much is enough, and judges whose settings lack something."""
         for step in (step for part in self.made_of() for step in part.steps):
             if isinstance(step, Verify):
                 refuse_no_threshold(step.verifier, step.least, "least")
-            complete(step.judge)
+            refuse_incomplete(step.judge)
 
     def __call__(self, t: int, pool: Pool) -> Samples:
         """Return the parts behind each other, with their weights where they have some."""

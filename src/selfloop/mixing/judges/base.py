@@ -78,7 +78,7 @@ class Judge(Frozen, ABC):
     def __call__(self, x: Tensor, pool: Pool) -> Tensor:
         """Return what it says of rows x (N, *event) in model units: (N,), or (N, *event)."""
 
-    def complete(self) -> None:
+    def refuse_incomplete(self) -> None:
         """Refuse settings that lack something; data and generator offer what it needs.
 
         Raises:
@@ -109,13 +109,13 @@ def needs(judge: Judge) -> frozenset[Capability]:
     return frozenset(found)
 
 
-def complete(judge: Judge) -> None:
+def refuse_incomplete(judge: Judge) -> None:
     """Refuse a judge whose settings lack something.
 
     Raises:
         ValueError: what.
     """
-    getattr(judge, "complete", lambda: None)()
+    getattr(judge, "refuse_incomplete", lambda: None)()
 
 
 def check(judge: Judge, data: Dataset, event: Sequence[int], n: int) -> None:

@@ -20,10 +20,10 @@ from selfloop.mixing.judges.base import (
     Probability,
     Threshold,
     check,
-    complete,
     kept,
     needs,
     refuse,
+    refuse_incomplete,
     refuse_no_threshold,
 )
 
@@ -54,10 +54,10 @@ class Oracle(Judge):
         refuse(self.truth, "scores", "oracle.truth")
         return self
 
-    def complete(self) -> None:
+    def refuse_incomplete(self) -> None:
         """Refuse a truth of which nobody says how much is right."""
         refuse_no_threshold(self.truth, self.threshold, "threshold")
-        complete(self.truth)
+        refuse_incomplete(self.truth)
 
     @property
     def needs(self) -> frozenset[Capability]:  # type: ignore[override]
