@@ -45,7 +45,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import MIXINGS, Mixing
+from selfloop.mixing.base import MIXINGS, Mixing, needs, refuse_incomplete
 from selfloop.updates.base import UPDATES, Update
 
 _MOST_ARMS = 10_000
@@ -189,8 +189,8 @@ class Experiment(Frozen):
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
             raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
-        for who, needs in self._needs():
-            for need in sorted(needs - self.generator.offers - self.data.offers):
+        for who, wanted in self._needs():
+            for need in sorted(wanted - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
@@ -198,6 +198,7 @@ class Experiment(Frozen):
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
+        refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
@@ -205,10 +206,7 @@ class Experiment(Frozen):
             if name in METRICS:
                 yield f"metric {name}", METRICS[name].needs
         yield f"features {FEATURES.name_of(self.features)}", self.features.needs
-        mixing, needs = f"mixing {MIXINGS.name_of(self.mixing)}", getattr(self.mixing, "needs", set[Capability]())
-        if not isinstance(needs, set | frozenset) or not needs <= WORDS.keys():
-            raise ConfigError(f"{mixing}: its needs are {needs!r}, and must be a set out of {', '.join(WORDS)}")
-        yield mixing, frozenset(needs)
+        yield f"mixing {MIXINGS.name_of(self.mixing)}", needs(self.mixing)
         if self.update is not None:
             yield f"update {UPDATES.name_of(self.update)}", frozenset[Capability](("parameters",))
 

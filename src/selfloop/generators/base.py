@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -187,6 +188,12 @@ class OfParameters(Protocol):
 
     def parametric(self, state: State) -> Parametric:
         """Return the family that a state is one of."""
+
+
+def attributed(generator: Generator, samples: Samples) -> Samples:
+    """Return a generator's samples with which of its models made each row, where it has several."""
+    makers = generator.makers(samples.x.shape[1]) if isinstance(generator, Sampler) else None
+    return samples if makers is None else replace(samples, maker=makers.expand(samples.born.shape))
 
 
 GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", {"init": 2, "fit": 4, "sample": 3})
