@@ -98,13 +98,14 @@ called reproduced.
 abstract; its authors' files, which are their code and the runs that they stored; others' notes, which name the place
 and were held against no page of the paper; or it was not seen, and is taken over without its source. Rows by that:
 {seen}.
-Of Bertrand et al. the text was read. Of all others the pages that could be had end before the numbers. The
-runs of Kazdan et al. and the logs of Dey & Donoho were read digit by digit. The notes on Shumailov et al.,
-Gerstgrasser et al., Dohmatob et al. and Feng et al. are one reader's, who names version and equation; these papers give
-formulas, and the sizes at which the rows evaluate them are that reader's. Those on Seddik et al. and Ferbach et al. are
-summaries and a review, those on Khelifa et al. an audit of its source. The bounds of Suresh et al. were read in a
-summary that was not found again. Not seen are the four numbers of Suresh et al.'s Poisson model and the expression of
-He, Xu & Cheng for other proportions than one to one: the theory gives them, whoever printed them.
+Of Bertrand et al. the text was read. Of all others the pages that could be had end before the numbers. The logs of
+Dey & Donoho (apd1995/model_collapse_universality on GitHub) were read digit by digit; the means over the runs of
+Kazdan et al. are of an earlier reading. The notes on Shumailov et al., Gerstgrasser et al., Dohmatob et al. and Feng
+et al. are one reader's (lonj7798/mylearning_2026, llm-training, chapter 23), who names version and equation; these
+papers give formulas, and the sizes at which the rows evaluate them are that reader's. Those on Seddik et al. and
+Ferbach et al. are summaries and a review, those on Khelifa et al. an audit of its source. The bounds of Suresh et al.
+were read in a summary that was not found again. Not seen are the four numbers of Suresh et al.'s Poisson model and
+the expression of He, Xu & Cheng for other proportions than one to one: the theory gives them, whoever printed them.
 
 *What else to hold against it.* Sizes, and the rules that put words into numbers, were settled after first runs. Figure
 8's rule here (a quarter, from the first generation, 7 retrainings) replaced one that left four of its six rows

@@ -53,8 +53,8 @@ ENTRY = Entry(
     recipe=f"`gaussian` (unbiased) in one dimension under `replace`, M = {_M} rows, {_SEEDS} seeds.",
     rows=_rows,
     found=(
-        "Both hold. X^n is drawn after n fits, the distance is of the fit that follows: they are one fit "
-        "apart. Their formulas are of first order in 1/M: the first is exact, of the second 0.165 the exact value is "
+        "Both hold. X^n is drawn after n fits, the distance is of the fit that follows: they are one fit apart. Their "
+        "formulas are of first order in 1/M: the first is exact all the same, and for the 0.165 of the second it is "
         "0.1648. The paper gives the formulas; M = 100 and n = 10 are a reader's."
     ),
 )
