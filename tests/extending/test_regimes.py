@@ -317,7 +317,7 @@ def test_settings_of_ones_own_are_checked_and_can_be_a_grid() -> None:
     settings = experiment("Filtered", grid={"mixing.radius": [0.5, 2.0]})
     assert [arm.experiment.mixing.label for arm in arms(settings)][::2] == [
         "Filtered, radius = 0.5",
-        "Filtered, radius = 2.0",
+        "Filtered, radius = 2",
     ]
     assert MIXINGS["Filtered"] is Filtered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ from selfloop.core.config import Frozen
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Family
 from selfloop.core.samples import Samples
+from selfloop.core.settings import in_words
 from selfloop.core.streams import Streams
 from selfloop.data.base import Dataset
 
@@ -185,20 +186,7 @@ class Regime(Frozen, ABC):
     def label(self) -> str:
         """What it is called in charts."""
         settings = {key: value for key, value in self.model_dump().items() if key != "name" and value is not None}
-        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {_words(value)}" for key, value in settings.items())])
-
-
-def _words(value: Any) -> str:
-    """Return a setting in words: members of families by name and settings, lists without quotes."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(
-            f"{key} = {_words(item)}" for key, item in value.items() if key != "name" and item is not None
-        )
-        name = value.get("name")
-        return f"({inner})" if name is None else f"{name} ({inner})" if inner else str(name)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_words, value))}]"
-    return "∞" if value == float("inf") and not isinstance(value, str) else str(value)
+        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {in_words(value)}" for key, value in settings.items())])
 
 
 MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", {"draws": 2, "__call__": 2})
