@@ -40,6 +40,7 @@ LAYERS = (
     "ledger",
     "analysis",
     "report",
+    "outside",
     "cli",
     "__main__",
 )

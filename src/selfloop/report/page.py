@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, read
+from selfloop.analysis.curves import Curves, read, spread
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
 from selfloop.generators.base import GENERATORS
@@ -26,7 +26,7 @@ from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png
 from selfloop.report.shown import mark
 from selfloop.report.style import legible, spaced, styles
-from selfloop.report.tables import arms_csv, final, spread, summary_csv
+from selfloop.report.tables import arms_csv, final, summary_csv
 from selfloop.store import Run
 
 LIMIT = 5_000_000
