@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from selfloop.core.samples import Samples
     from selfloop.core.streams import Streams
     from selfloop.experiment import Experiment
-    from selfloop.outside import judge
+    from selfloop.outside.judging import judge
     from selfloop.runner import Generation, run
     from selfloop.store.run import Run
 else:  # unseen by type checkers: to them a module with __getattr__ has every name, also a mistyped one
@@ -51,7 +51,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "SelfloopError": "core.errors",
         "StorageFull": "core.errors",
         "Streams": "core.streams",
-        "judge": "outside",
+        "judge": "outside.judging",
         "recipes": "core.recipes",
         "run": "runner",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,24 +67,27 @@ class Judgement:
         curves, last = self.curves, self.curves.generations - 1
         titles = [self.run.metric(name).title for name in curves.metrics]
         several = len(curves.settings) > 1
+        names = [self._sources(setting, t)[0]["name"] for setting in curves.settings for t in range(last + 1)]
+        folder = os.path.commonpath(map(os.path.dirname, names)) if len({*map(os.path.isabs, names)}) == 1 else ""
         shown = sorted({round(i * last / (_SHOWN - 1)) for i in range(_SHOWN)}) if last >= _SHOWN else range(last + 1)
         rows = []
         for setting in curves.settings:
             values = [(mean(curves.of(setting, name)), std(curves.of(setting, name))) for name in curves.metrics]
             for t in shown:
-                head = [str(t), *([setting.label] if several else []), *self._origin(setting, t)]
+                sources = self._sources(setting, t)
+                more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+                counts = dict.fromkeys(str(pick(source["rows"] for source in sources)) for pick in (min, max))
+                name = sources[0]["name"].removeprefix(folder).removeprefix(os.sep)
+                head = [str(t), *([setting.label] if several else []), name + more, "–".join(counts)]
                 rows.append(head + [spread(float(middle[t]), float(width[t])) for middle, width in values])
         floors = [spread(curves.floor(self.loop, name), math.nan) for name in curves.metrics]
         blank = [""] * (several + 2)
         rows.append(["floor", *blank, *floors])
         return Table(["generation", *(["sequence"] if several else []), "from", "rows", *titles], rows)
 
-    def _origin(self, setting: Setting, t: int) -> tuple[str, str]:
-        """Return the name of the first repetition's source, and how many rows all of them have."""
-        sources = [source for arm in setting.arms if (source := self.run.source(t, arm)) is not None]
-        counts = sorted({source["rows"] for source in sources})
-        more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
-        return sources[0]["name"] + more, "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    def _sources(self, setting: Setting, t: int) -> list[dict[str, Any]]:
+        """Return where the repetitions of a generation come from."""
+        return [source for arm in setting.arms if (source := self.run.source(t, arm)) is not None]
 
     @property
     def notes(self) -> list[str]:
@@ -152,7 +156,9 @@ class Judgement:
                     "repetition": curves.seeds[arm],
                     "generation": t,
                     **(self.run.source(t, arm) or {}),
-                    **dict(zip(curves.metrics, _finite([curves.values[n][arm, t] for n in curves.metrics]), strict=True)),
+                    **dict(
+                        zip(curves.metrics, _finite([curves.values[n][arm, t] for n in curves.metrics]), strict=True)
+                    ),
                 }
                 for setting in curves.settings
                 for arm in setting.arms

@@ -8,8 +8,10 @@ one repetition, and the repetition's number is the seed by which loop and contro
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -199,7 +201,9 @@ def _fields(pattern: str) -> list[tuple[dict[str, int], str]]:
         expression += f"(?P={letter})" if letter in seen else rf"(?P<{letter}>\d{{1,9}})"
         expression += _expression(text)
         seen.add(letter)
-    matches = (re.fullmatch(expression, path) for path in glob.glob("*".join(part.replace("[", "[[]") for part in parts[::2])))
+    matches = (
+        re.fullmatch(expression, path) for path in glob.glob("*".join(part.replace("[", "[[]") for part in parts[::2]))
+    )
     return [({k: int(v) for k, v in match.groupdict().items()}, match[0]) for match in matches if match]
 
 
@@ -220,7 +224,7 @@ def _spaced(numbered: Numbered, every: int, growing: bool) -> list[str]:
     wanted = range(numbers[0], numbers[-1] + 1, every)
     missing = next((t for t in wanted if t not in numbered), None)
     if missing is not None and not growing:
-        steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+        steps = {b - a for a, b in itertools.pairwise(numbers)}
         advice = f"say --every {steps.pop()}" if len(steps) == 1 else "make it, or name the generations one by one"
         before, after = (max(t for t in numbers if t < missing), min(t for t in numbers if t > missing))
         raise DataError(
@@ -229,10 +233,34 @@ def _spaced(numbered: Numbered, every: int, growing: bool) -> list[str]:
     return [numbered[t] for t in wanted if missing is None or t < missing]
 
 
-def looks(source: str) -> tuple[object, ...] | None:
-    """Return what changes while a source is being written: of all of its files name, size and time.
+class Arrivals:
+    """Which of the sources that others write are there whole, as far as names, sizes and times of files tell.
 
-    None where it is not there, or is a folder without files. A run's generation is there whole or not at all.
+    Args:
+        settle: seconds for which these must not have changed.
+    """
+
+    def __init__(self, settle: float) -> None:
+        self._settle, self._known = settle, dict[str, Looks]()
+
+    def whole(self, sources: Iterable[str]) -> set[str]:
+        """Return those that have settled; takes as long as that where one has changed since it was last asked for."""
+        now = {source: _looks(source) for source in sources}
+        new = {source: look for source, look in now.items() if look is not None and self._known.get(source) != look}
+        if new:
+            time.sleep(self._settle)
+        self._known |= {source: look for source, look in new.items() if _looks(source) == look}
+        return {source for source, look in now.items() if look is not None and self._known.get(source) == look}
+
+
+Looks = tuple[tuple[str, int, int], ...]
+"""Name, size and time of all files of a source."""
+
+
+def _looks(source: str) -> Looks | None:
+    """Return what changes while a source is being written; None where it is not there, or a folder without files.
+
+    A run's generation is there whole or not at all.
     """
     if run_of(source) is not None:
         return ()

@@ -1,21 +1,12 @@
-"""Loops that were run elsewhere: real data and a sequence of generations become a run directory, and are judged.
-
-The run is one like any other but for its weights, of which there are none: its experiment has generator and mixing
-``outside``, the loop and its control are the two settings of the grid, repetitions are seeds. What is there already is
-kept, so that a new generation costs only itself.
-"""
+"""What is given of a loop becomes a run directory: read, checked, measured, committed generation by generation."""
 
 from __future__ import annotations
 
 import functools
-import os
-import shutil
-import tempfile
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.analysis import verdict
 from selfloop.analysis.alignment import align, units
-from selfloop.analysis.judgement import Judgement, judgement
-from selfloop.analysis.sequences import common_name, refuse_same, said, sequences
-from selfloop.analysis.sources import EventSet, fingerprint, held, read_events
+from selfloop.analysis.sources import EventSet
 from selfloop.arms import Arm
 from selfloop.core.errors import ConfigError, DataError, RunError
 from selfloop.core.events import Images, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
+from selfloop.core.records import Record
 from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
 from selfloop.data import kept
@@ -49,6 +38,7 @@ from selfloop.measures import obstacle, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
+from selfloop.outside.given import Key, Loop
 from selfloop.runner import measure_anew
 from selfloop.store import Run, Writer, check
 from selfloop.store.schema import stack_file
@@ -72,215 +62,6 @@ ROWS = 10_000
 _HELD = 2**28  # bytes of new generations that are not read again between being checked and being measured
 
 Progress = Callable[[int, int], None]  # generations measured, and in all
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a set of rows comes from.
-
-    Attributes:
-        name: what messages call it.
-        read: returns the rows.
-        digest: returns the SHA-256 that tells whether they are the same as before.
-        named: whether it is a file, a folder or a run's generation, and ``name`` is its.
-    """
-
-    name: str
-    read: Callable[[], EventSet]
-    digest: Callable[[], str]
-    named: bool
-
-
-Key = tuple[str, int]
-"""A sequence: "loop" or "control", and its repetition."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loop:
-    """A loop that was run elsewhere, as it is given.
-
-    Attributes:
-        real: the real rows.
-        held_out: those that no model was trained on; None holds out a part of ``real``.
-        generations: of every sequence, equally many; may be empty where more are on their way.
-        name: a word for it.
-        about: what it is, in a sentence.
-    """
-
-    real: Origin
-    held_out: Origin | None
-    generations: Mapping[Key, Sequence[Origin]]
-    name: str
-    about: str
-
-    @property
-    def length(self) -> int:
-        """How many generations there are."""
-        return min(map(len, self.generations.values()), default=0)
-
-    @property
-    def repetitions(self) -> list[int]:
-        """The numbers of the repetitions."""
-        return sorted({s for _, s in self.generations})
-
-    @property
-    def kinds(self) -> list[str]:
-        """Of the sequences, the loop's first."""
-        return [kind for kind in ("loop", "control") if any(kind == each for each, _ in self.generations)]
-
-
-def judge(
-    real: Any,
-    generations: Any,
-    *,
-    held_out: Any = None,
-    control: Any = None,
-    every: int = 1,
-    features: str | Extractor = "identity",
-    metrics: Sequence[str] | None = None,
-    metric: str | None = None,
-    tolerance: float = verdict.TOLERANCE,
-    rows: int = ROWS,
-    raw: bool = False,
-    out: str | Path | None = None,
-) -> Judgement:
-    """Judge a loop that was run elsewhere by its generations 0, 1, 2, ….
-
-    Sets of rows are arrays, tensors, data frames, or names of what ``selfloop metrics`` takes: tables, arrays, folders
-    and zips of pictures, ``RUN@3``. Of both kinds generations may be.
-
-    Args:
-        real: real rows.
-        generations: a list of sets; of several repetitions a list of such lists; or a pattern of names such as
-            ``"run{s}/gen_{t}.csv"``, a glob or a folder.
-        held_out: real rows that no model was trained on; None holds out a part of ``real``, always the same.
-        control: as ``generations``, of a loop that saw real rows alone; its repetitions are those of the loop.
-        every: judge the first generation and every so-manyth after it.
-        features: what the metrics look at, a name, settings as YAML, or an object.
-        metrics: names; None is :data:`DEFAULT` or, of a directory that has some, these.
-        metric: the one to judge by, in place of the first distance.
-        tolerance: by what share the loop may be worse.
-        rows: the most rows that are measured of a set; of more, some are drawn.
-        raw: whether numbers are compared in the units in which they come.
-        out: the run directory, made or added to; None is a temporary one, gone when nothing refers to the run any more.
-
-    Raises:
-        DataError: something cannot be read, compared or judged; nothing is written.
-        ConfigError: a setting is none.
-        RunError: the directory is another loop's, or a generation is not what it was.
-    """
-    loop = loop_of(real, generations, held_out=held_out, control=control, every=every)
-    made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
-    try:
-        run = record(loop, made or out or "", features=features, metrics=metrics, rows=rows, raw=raw)
-        found = judgement(run, metric=metric, tolerance=tolerance)
-    except BaseException:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
-        raise
-    if made is not None:
-        weakref.finalize(run, shutil.rmtree, made, ignore_errors=True)
-    return found
-
-
-# What is given
-
-
-def loop_of(
-    real: Any, generations: Any, *, held_out: Any = None, control: Any = None, every: int = 1, growing: bool = False
-) -> Loop:
-    """Return the loop that is meant, as :func:`judge` takes it, without reading it.
-
-    Args:
-        real, generations, held_out, control, every: as of :func:`judge`.
-        growing: whether more generations may be on their way, as of :func:`selfloop.analysis.sequences.sequences`.
-
-    Raises:
-        ConfigError, DataError: there is no such loop, or the control does not go with it.
-    """
-    found = {("loop", s): each for s, each in _sequences(generations, every, growing, "generation").items()}
-    if control is not None:
-        others = {("control", s): each for s, each in _sequences(control, every, growing, "control").items()}
-        found = _with_control(found, others, growing)
-    against = _origin(real, "real", least=3)
-    apart = None if held_out is None else _origin(held_out, "held_out")
-    parts = [("the real data", against), *([] if apart is None else [("the held-out rows", apart)])]
-    parts += [(f"generation {t} of the {kind}", each) for (kind, _), some in found.items() for t, each in enumerate(some)]
-    refuse_same((part, each.name) for part, each in parts if each.named)
-    words = _words(generations) or []
-    what = f"generations {said(words)}" if words else "generations in memory"
-    return Loop(
-        real=against,
-        held_out=apart,
-        generations=found,
-        name=f"judged-{common_name(words[0])}" if words else "judged",
-        about=f"A loop that was run elsewhere: {what} against {against.name!r}.",
-    )
-
-
-def _words(given: Any) -> list[str] | None:
-    """Return names of files, patterns of them, or None where something else is given."""
-    if isinstance(given, str | os.PathLike):
-        return [os.fspath(given)]
-    if isinstance(given, Sequence) and given and all(isinstance(each, str | os.PathLike) for each in given):
-        return [os.fspath(each) for each in given]
-    return None
-
-
-def _origin(x: Any, name: str, least: int = 1) -> Origin:
-    """Return where a set comes from that is given by its name, or as an array by one of ours."""
-    if isinstance(x, str | os.PathLike):
-        source = os.fspath(x)
-        return Origin(source, functools.partial(read_events, source, least), functools.partial(fingerprint, source), True)
-    read = functools.partial(held, x, name, least)
-    return Origin(name, read, lambda: kept.digest(read().x), False)
-
-
-def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, list[Origin]]:
-    """Return the generations of every repetition, by its number."""
-    if (words := _words(given)) is not None:
-        found = sequences(words, every=every, growing=growing)
-        return {s: [_origin(source, source) for source in sources] for s, sources in found.items()}
-    if not isinstance(given, Sequence | np.ndarray | Tensor) or not len(given):
-        raise DataError(f"{part}s are {type(given).__name__}: give a list of arrays, frames or names, or a pattern")
-    if every < 1:
-        raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
-    lists = list(given) if all(isinstance(each, list | tuple) for each in given) else [list(given)]
-    if len({len(each) for each in lists}) > 1:
-        raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
-    of = lambda s: f" of repetition {s}" if len(lists) > 1 else ""  # noqa: E731
-    return {
-        s: [_origin(x, f"{part} {t}{of(s)}") for t, x in list(enumerate(each))[::every]]
-        for s, each in enumerate(lists)
-    }
-
-
-def _with_control(
-    loop: dict[Key, list[Origin]], control: dict[Key, list[Origin]], growing: bool
-) -> dict[Key, list[Origin]]:
-    """Return both, the control as long as the loop.
-
-    Raises:
-        DataError: the control lacks generations or repetitions, and no more are on their way.
-    """
-    numbers, others = ({s for _, s in each} for each in (loop, control))
-    if growing:
-        both = numbers & others
-        loop, control = ({key: some for key, some in each.items() if key[1] in both} for each in (loop, control))
-    elif numbers != others:
-        there, here = (", ".join(map(str, sorted(each))) for each in (numbers, others))
-        raise DataError(f"the loop has the repetitions {there} and the control {here}: make the others, or leave them out")
-    length, least = (min(map(len, each.values()), default=0) for each in (loop, control))
-    if least < length and not growing:
-        raise DataError(
-            f"the control has {least} generations and the loop {length}: make the others, or name the first {least} "
-            "of the loop alone"
-        )
-    length = min(length, least)
-    return {key: some[:length] for key, some in (loop | control).items()}
-
-
-# The run
 
 
 def record(
@@ -361,9 +142,9 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     events = Vectors(real.events.columns, shift, scale, word="" if unnamed.unit == unit else unit)
     reference = replace(real, x=real.x[:0].double(), events=events, kind="run")
     beside = None if apart is None else _restored(reference, apart)
-    counts = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
-    given = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist(), "word": events.word}
-    return ScaledArray(**counts, **given), reference
+    counts: dict[str, Any] = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
+    known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
+    return ScaledArray(**counts, **known, word=events.word), reference
 
 
 def _restored(reference: EventSet, x: EventSet) -> Tensor:
@@ -416,7 +197,9 @@ def _experiment(loop: Loop, data: Held, features: Extractor, metrics: list[str])
 
 def _is_whole(there: Run, experiment: Experiment) -> bool:
     """Whether a run is of this very experiment, but for what is told of it, and has all of its metrics."""
-    own, asked = ({k: v for k, v in each.model_dump().items() if k not in FREE} for each in (there.experiment, experiment))
+    own, asked = (
+        {k: v for k, v in each.model_dump().items() if k not in FREE} for each in (there.experiment, experiment)
+    )
     return own == asked and set(experiment.metrics) <= set(there.recorded)
 
 
@@ -432,8 +215,8 @@ def _refuse_changed(
         for t, (each, digest) in enumerate(zip(some, digests[key], strict=True)):
             if known.get((key, t), digest) != digest:
                 raise RunError(
-                    f"{each.name!r} is not what generation {t} of the {key[0]} was when {str(out)!r} was made: put that "
-                    "back, or use another --out"
+                    f"{each.name!r} is not what generation {t} of the {key[0]} was when {str(out)!r} was made: put "
+                    "that back, or use another --out"
                 )
 
 
@@ -445,7 +228,7 @@ def _known(run: Run) -> dict[tuple[Key, int], str]:
     """Return the SHA-256 of the source of everything that a run has, by sequence and generation."""
     if not run.elsewhere:
         raise RunError(f"{str(run.path)!r} is a run of selfloop's own: use another --out")
-    found = {}
+    found: dict[tuple[Key, int], str] = {}
     by_key = {arm.key: arm for arm in run.arms}
     for t in range(run.present):
         for s, held_ in run.manifest(t)["stacks"].items():
@@ -470,7 +253,13 @@ class _New:
         sizes: Sizes,
     ) -> None:
         self.found: dict[tuple[Key, int], int] = {}
-        self._loop, self._digests, self._reference, self._metrics, self._sizes = loop, digests, reference, metrics, sizes
+        self._loop, self._digests, self._reference, self._metrics, self._sizes = (
+            loop,
+            digests,
+            reference,
+            metrics,
+            sizes,
+        )
         self._held: dict[tuple[Key, int], Tensor] = {}
         self._room = _HELD
 
@@ -524,7 +313,7 @@ def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) 
             continue
         started, folder = time.monotonic(), writer.begin(t)
         notes: dict[int, dict[str, Any]] = {}
-        records = []
+        records: list[Record] = []
         for s in todo:
             members = writer.stacks[s]
             samples = stack([Samples.full(new.rows(_key(arm), t)[None], born=t + 1) for arm in members])
