@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, Setting, mean, read, spread, std
+from selfloop.analysis.curves import Curves, Setting, mean, read, spread
 from selfloop.core.errors import RunError
 from selfloop.store import Run
 
@@ -63,7 +63,7 @@ class Judgement:
 
     @property
     def table(self) -> Table:
-        """Generation by generation what was measured, mean ± standard deviation over repetitions."""
+        """Generation by generation what was measured, the mean over repetitions."""
         curves, last = self.curves, self.curves.generations - 1
         titles = [self.run.metric(name).title for name in curves.metrics]
         several = len(curves.settings) > 1
@@ -72,14 +72,15 @@ class Judgement:
         shown = sorted({round(i * last / (_SHOWN - 1)) for i in range(_SHOWN)}) if last >= _SHOWN else range(last + 1)
         rows = []
         for setting in curves.settings:
-            values = [(mean(curves.of(setting, name)), std(curves.of(setting, name))) for name in curves.metrics]
+            values = [mean(curves.of(setting, name)) for name in curves.metrics]
             for t in shown:
                 sources = self._sources(setting, t)
                 more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
                 counts = dict.fromkeys(str(pick(source["rows"] for source in sources)) for pick in (min, max))
                 name = sources[0]["name"].removeprefix(folder).removeprefix(os.sep)
-                head = [str(t), *([setting.label] if several else []), name + more, "–".join(counts)]
-                rows.append(head + [spread(float(middle[t]), float(width[t])) for middle, width in values])
+                kind = str(setting.settings["mixing.sequence"])
+                head = [str(t), *([kind] if several else []), name + more, "–".join(counts)]
+                rows.append(head + [spread(float(middle[t]), math.nan) for middle in values])
         floors = [spread(curves.floor(self.loop, name), math.nan) for name in curves.metrics]
         blank = [""] * (several + 2)
         rows.append(["floor", *blank, *floors])
@@ -92,22 +93,9 @@ class Judgement:
     @property
     def notes(self) -> list[str]:
         """What else there is to say of what was measured, a sentence each."""
-        real, held_out = self.run.real(self.loop.arms[0]), self._held_out
-        n, arms, last = real.n, range(len(self.run.arms)), self.curves.generations - 1
-        counts = {source["rows"] for arm in arms for t in range(last + 1) if (source := self.run.source(t, arm))}
-        found = [f"Held against {n} real rows and {held_out} held out; the floor is the distance between these."]
-        if max(counts) > n:
-            found.append(f"Of generations with more rows {n} are measured, drawn by their number.")
-        if min(counts) < n:
-            found.append(
-                f"Some generations have fewer rows than the {n} real ones, down to {min(counts)}: finite sets of fewer "
-                "rows look worse, so that a change of number can look like one of the loop."
-            )
-        return found
-
-    @property
-    def _held_out(self) -> int:
-        return int(self.run.split(self.loop.arms[0]).held_out.shape[1])
+        repetitions = len(self.loop.arms)
+        means = [f"Means over {repetitions} repetitions."] if repetitions > 1 else []
+        return [*means, *notes(self.run)]
 
     @property
     def sentence(self) -> str:
@@ -165,6 +153,30 @@ class Judgement:
                 for t in range(curves.generations)
             ],
         }
+
+
+def notes(run: Run) -> list[str]:
+    """Return what there is to say of the numbers of rows in a run whose generations were made elsewhere."""
+    split = run.split(0)
+    n, held_out = split.train.shape[1], split.held_out.shape[1]
+    counts = {source["rows"] for arm in range(len(run.arms)) for source in sources(run, arm)}
+    found = [f"Held against {n} real rows and {held_out} held out; the floor is the distance between these."]
+    if max(counts, default=n) > n:
+        found.append(f"Of generations with more rows {n} are measured, drawn at random.")
+    measured = sorted({min(count, n) for count in counts})
+    if len(measured) > 1:
+        found.append(
+            f"Of generations {measured[0]} to {measured[-1]} rows are measured, as many as there are: fewer rows look "
+            "worse, so that a change of their number can look like one of the loop."
+        )
+    elif measured and measured[0] < n:
+        found.append(f"Generations have {measured[0]} rows, and so look a little worse than the floor is.")
+    return found
+
+
+def sources(run: Run, arm: int) -> list[dict[str, Any]]:
+    """Return where the generations of an arm come from, see :meth:`selfloop.store.Run.source`."""
+    return [source for t in range(run.last + 1) if (source := run.source(t, arm)) is not None]
 
 
 def _said(found: verdict.Verdict) -> str:
