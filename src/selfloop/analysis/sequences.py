@@ -48,6 +48,9 @@ def sequences(words: Sequence[str], *, every: int = 1, growing: bool = False) ->
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     found = {s: _spaced(numbered, every, growing) for s, numbered in sorted(_found(words, growing).items())}
+    for source in itertools.chain.from_iterable(found.values()):
+        if Path(source).suffix.lower() in TEXT and not os.path.isdir(expanded(source)):
+            refuse_text(source)
     shortest = min(map(len, found.values()), default=0)
     for s, sources in found.items():
         if len(sources) > shortest and not growing:
@@ -135,9 +138,6 @@ def _numbered(sources: Sequence[str], given: bool) -> Numbered:
     Raises:
         DataError: two have one number; or they were not given one by one, and their names are not alike.
     """
-    for source in sources:
-        if Path(source).suffix.lower() in TEXT and not os.path.isdir(expanded(source)):
-            refuse_text(source)
     parts = [re.split(r"(\d+)", source) for source in sources]
     shapes = [tuple(part[::2]) for part in parts]
     odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)

@@ -55,20 +55,21 @@ class Settings:
 
     def judged(self, loop: Loop) -> Judgement:
         """Measure what is new of a loop, and judge it."""
-        from selfloop.outside import record
+        from selfloop.outside import judge_loop
 
         names = None if self.metrics is None else [name.strip() for name in self.metrics.split(",")]
         with bar("generations") as tick:
-            run = record(
+            return judge_loop(
                 loop,
                 self.folder(loop),
                 features=self.features,
                 metrics=names,
+                metric=self.metric,
+                tolerance=self.tolerance,
                 rows=self.rows,
                 raw=self.raw,
                 progress=tick,
             )
-        return self.of_run(run.path)
 
     def of_run(self, path: Path) -> Judgement:
         """Judge what a run directory has."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -118,9 +118,6 @@ def loop_of(
     )
 
 
-_LISTS: tuple[type, ...] = (list, tuple, np.ndarray, Tensor)
-
-
 def _words(given: Any) -> list[str] | None:
     """Return names of files, patterns of them, or None where something else is given."""
     if isinstance(given, str | os.PathLike):
@@ -146,7 +143,7 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
     if (words := _words(given)) is not None:
         found = sequences(words, every=every, growing=growing)
         return {s: [_origin(source, source) for source in sources] for s, sources in found.items()}
-    items: list[Any] = list(cast("Iterable[Any]", given)) if isinstance(given, _LISTS) else []
+    items: list[Any] = list(given) if isinstance(given, list | tuple | np.ndarray | Tensor) else []
     if not items:
         raise DataError(f"{part}s are {type(given).__name__}: give a list of arrays, frames or names, or a pattern")
     if every < 1:
@@ -154,9 +151,10 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
     lists = items if all(isinstance(each, list | tuple) for each in items) else [items]
     if len({len(each) for each in lists}) > 1:
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
-    of = lambda s: f" of repetition {s}" if len(lists) > 1 else ""  # noqa: E731
+    ends = [f" of repetition {s}" if len(lists) > 1 else "" for s in range(len(lists))]
     return {
-        s: [_origin(x, f"{part} {t}{of(s)}") for t, x in list(enumerate(each))[::every]] for s, each in enumerate(lists)
+        s: [_origin(x, f"{part} {t}{ends[s]}") for t, x in list(enumerate(each))[::every]]
+        for s, each in enumerate(lists)
     }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from selfloop.analysis import verdict
 from selfloop.analysis.judgement import Judgement, judgement
 from selfloop.features.base import Extractor
-from selfloop.outside.given import loop_of
-from selfloop.outside.record import ROWS, record
+from selfloop.metrics.base import METRICS
+from selfloop.outside.given import Loop, loop_of
+from selfloop.outside.record import ROWS, Progress, record
 
 
 def judge(
@@ -45,7 +46,7 @@ def judge(
         every: judge the first generation and every so-manyth after it.
         features: what the metrics look at, a name, settings as YAML, or an object.
         metrics: names; None is :data:`DEFAULT` or, of a directory that has some, these.
-        metric: the one to judge by, in place of the first distance.
+        metric: the one to judge by, in place of the first distance; measured also where it is not among ``metrics``.
         tolerance: by what share the loop may be worse.
         rows: the most rows that are measured of a set; of more, some are drawn.
         raw: whether numbers are compared in the units in which they come.
@@ -59,12 +60,41 @@ def judge(
     loop = loop_of(real, generations, held_out=held_out, control=control, every=every)
     made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
     try:
-        run = record(loop, made or out or "", features=features, metrics=metrics, rows=rows, raw=raw)
-        found = judgement(run, metric=metric, tolerance=tolerance)
+        found = judge_loop(
+            loop,
+            made or out or "",
+            features=features,
+            metrics=metrics,
+            metric=metric,
+            tolerance=tolerance,
+            rows=rows,
+            raw=raw,
+        )
     except BaseException:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
         raise
     if made is not None:
-        weakref.finalize(run, shutil.rmtree, made, ignore_errors=True)
+        weakref.finalize(found.run, shutil.rmtree, made, ignore_errors=True)
     return found
+
+
+def judge_loop(
+    loop: Loop,
+    out: str | Path,
+    *,
+    features: str | Extractor = "identity",
+    metrics: Sequence[str] | None = None,
+    metric: str | None = None,
+    tolerance: float = verdict.TOLERANCE,
+    rows: int = ROWS,
+    raw: bool = False,
+    progress: Progress | None = None,
+) -> Judgement:
+    """Judge a loop as :func:`judge` does, in a directory; ``progress`` is told after each generation."""
+    verdict.refuse_tolerance(tolerance)
+    if metric in METRICS and METRICS[metric].goal is None:
+        raise verdict.no_direction(metric)
+    also = () if metric is None else (metric,)
+    run = record(loop, out, features=features, metrics=metrics, also=also, rows=rows, raw=raw, progress=progress)
+    return judgement(run, metric=metric, tolerance=tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,7 @@ def record(
     *,
     features: str | Extractor = "identity",
     metrics: Sequence[str] | None = None,
+    also: Sequence[str] = (),
     rows: int = ROWS,
     raw: bool = False,
     progress: Progress | None = None,
@@ -82,6 +84,7 @@ def record(
         loop: with at least one generation.
         out: the run directory, made or added to.
         features, metrics, rows, raw: as of :func:`judge`.
+        also: metrics besides these.
         progress: told after each generation.
 
     Raises:
@@ -98,6 +101,9 @@ def record(
     there = Run.open(out) if (out / "experiment.yaml").exists() else None
     data, reference = _data(loop, raw, rows)
     names = list(metrics or (DEFAULT if there is None else there.experiment.metrics))
+    names += [name for name in also if name not in names]
+    sizes = _sizes(data, extractor)
+    _refuse_few(loop.real.name, names, sizes)
     begun = prepared(_experiment(loop, data, extractor, names), out)
     experiment = begun.experiment
     with disk_errors(out):
@@ -105,8 +111,6 @@ def record(
     digests = {key: [each.digest() for each in some] for key, some in loop.generations.items()}
     known = {} if there is None else _known(there)
     _refuse_changed(loop, digests, known, out)
-    n, held_out, event = next(iter(begun.real.extents.values()))
-    sizes = Sizes(train=n, held_out=held_out, generated=n, event=event, features=width(extractor, event))
     new = _New(loop, digests, reference, names, sizes)
     for t in range(loop.length):
         for key in loop.generations:
@@ -178,6 +182,23 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
         if found["held_out_sha256"] == found["sha256"]:
             raise DataError("the held-out rows are the real ones: give others, or leave them out to hold out a part")
     return found
+
+
+def _sizes(data: Held, extractor: Extractor) -> Sizes:
+    """Return the sizes of the sets, where a generation has as many rows as are measured."""
+    n, held_out, event = data.n or 0, data.held_out or 0, math.prod(data.shape[1:])
+    return Sizes(train=n, held_out=held_out, generated=n, event=event, features=width(extractor, event))
+
+
+def _refuse_few(name: str, metrics: Sequence[str], sizes: Sizes) -> None:
+    """Refuse a set with too few rows for a metric, or one that would take too much memory.
+
+    Raises:
+        ConfigError: with the first metric.
+    """
+    for metric in metrics:
+        if metric in METRICS and (words := obstacle(METRICS[metric], sizes)) is not None:
+            raise ConfigError(f"{name!r}: metric {metric} {words}, by --metrics, or give more rows")
 
 
 def _experiment(loop: Loop, data: Held, features: Extractor, metrics: list[str]) -> Experiment:
@@ -275,7 +296,7 @@ class _New:
         source = self._loop.generations[key][t]
         x = align(self._reference, source.read()).generated
         n = self._sizes.train
-        self._refuse_few(source.name, min(len(x), n))
+        _refuse_few(source.name, self._metrics, replace(self._sizes, generated=min(len(x), n)))
         first = (key, t) not in self.found
         self.found[key, t] = len(x)
         if len(x) > n:  # a file may have an order
@@ -287,12 +308,6 @@ class _New:
             self._room -= x.nbytes
             self._held[key, t] = x
         return x
-
-    def _refuse_few(self, name: str, count: int) -> None:
-        sizes = replace(self._sizes, generated=count)
-        for metric in self._metrics:
-            if (words := obstacle(METRICS[metric], sizes)) is not None:
-                raise ConfigError(f"{name!r}: metric {metric} {words}")
 
     def source(self, key: Key, t: int) -> dict[str, Any]:
         """Return what is noted of where a generation comes from."""
