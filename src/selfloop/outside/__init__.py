@@ -7,6 +7,6 @@ kept, so that a new generation costs only itself.
 
 from selfloop.outside.given import Loop, loop_of
 from selfloop.outside.judging import judge, judge_loop
-from selfloop.outside.record import DEFAULT, record
+from selfloop.outside.recording import DEFAULT, record
 
 __all__ = ["DEFAULT", "Loop", "judge", "judge_loop", "loop_of", "record"]

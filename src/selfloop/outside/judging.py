@@ -14,7 +14,7 @@ from selfloop.analysis.judgement import Judgement, judgement
 from selfloop.features.base import Extractor
 from selfloop.metrics.base import METRICS
 from selfloop.outside.given import Loop, loop_of
-from selfloop.outside.record import ROWS, Progress, record
+from selfloop.outside.recording import ROWS, Progress, record
 
 
 def judge(
@@ -93,7 +93,7 @@ def judge_loop(
 ) -> Judgement:
     """Judge a loop as :func:`judge` does, in a directory; ``progress`` is told after each generation."""
     verdict.refuse_tolerance(tolerance)
-    if metric in METRICS and METRICS[metric].goal is None:
+    if metric is not None and metric in METRICS and METRICS[metric].goal is None:
         raise verdict.no_direction(metric)
     also = () if metric is None else (metric,)
     run = record(loop, out, features=features, metrics=metrics, also=also, rows=rows, raw=raw, progress=progress)

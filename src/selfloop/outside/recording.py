@@ -104,7 +104,8 @@ def record(
     names += [name for name in also if name not in names]
     sizes = _sizes(data, extractor)
     _refuse_few(loop.real.name, names, sizes)
-    begun = prepared(_experiment(loop, data, extractor, names), out)
+    name = loop.name if there is None else there.experiment.name
+    begun = prepared(_experiment(name, loop, data, extractor, names), out)
     experiment = begun.experiment
     with disk_errors(out):
         check(out, experiment, begun.environment, begun.real)
@@ -201,9 +202,9 @@ def _refuse_few(name: str, metrics: Sequence[str], sizes: Sizes) -> None:
             raise ConfigError(f"{name!r}: metric {metric} {words}, by --metrics, or give more rows")
 
 
-def _experiment(loop: Loop, data: Held, features: Extractor, metrics: list[str]) -> Experiment:
+def _experiment(name: str, loop: Loop, data: Held, features: Extractor, metrics: list[str]) -> Experiment:
     return Experiment(
-        name=loop.name,
+        name=name,
         description=loop.about,
         data=data,
         generator=Outside(),
