@@ -463,6 +463,21 @@ def test_judge_exits_with_the_verdict(word: str, shrink: float, code: int, comma
     assert (again, content["exit"], content["verdict"]["word"], err) == (code, code, word, "")
 
 
+def test_the_page_is_written_again_where_it_would_say_something_else(command: Command) -> None:
+    loop("loop", generations=3)
+    words, page = (
+        ["judge", "real.csv", "loop", "--metrics", ",".join(FAST), "--out", "run"],
+        Path("run/report/index.html"),
+    )
+    command(*words)
+    first = page.stat().st_mtime_ns
+    command(*words)
+    assert page.stat().st_mtime_ns == first
+    command(*words, "--tolerance", "0.5")
+    assert page.stat().st_mtime_ns > first
+    assert "with a tolerance of 50 %" in page.read_text()
+
+
 def test_seed_pattern_names_repetitions(command: Command) -> None:
     for s in (1, 2):
         loop(f"run{s}", seed=s, generations=2)

@@ -80,7 +80,11 @@ class Settings:
 
 
 def report(found: Judgement) -> Path:
-    """Write the report, and return its page."""
+    """Write the report where it does not show this already, and return its page."""
+    from selfloop.report.shown import is_current
+
+    if is_current(found.run, found.by):
+        return found.run.path / "report" / "index.html"
     from selfloop.report import page
 
     return page.write(found.run, found.curves, found.by)

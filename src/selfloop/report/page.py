@@ -25,7 +25,7 @@ from selfloop.metrics.base import Metric
 from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png
-from selfloop.report.shown import mark
+from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, final, summary_csv
 from selfloop.store import Run
@@ -98,6 +98,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         "script": Markup(_asset("page.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
+        "judged_by": judged(by),
         **_verdicts(curves, by),
         **_charts(curves, some, known),
         "drawn": _drawn(some),
