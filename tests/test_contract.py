@@ -62,6 +62,12 @@ TABLE = np.random.default_rng(0).normal([3, -40, 1e6], [1, 20, 0.5], size=(50, 3
 PICTURES = np.random.default_rng(0).integers(256, size=(30, 6, 5, 3), dtype=np.uint8)
 
 
+SCALED = {key: value for key, value in DATA.plain(array(TABLE)).items() if key != "name"} | {
+    "shift": [3.0, -40.0, 1e6],
+    "scale": [1.0, 20.0, 0.5],
+}
+
+
 def drawn(seed: int, n: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 2))
 
@@ -101,8 +107,10 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"of": "otcfm"},
             {"of": "flow", "learn_from": "others"},
         ],
+        "outside": [],  # stands for models that were trained elsewhere: nothing of it can be run
     },
     "mixing": {
+        "outside": [],
         "augment": [{"lam": lam} for lam in (0, 0.29, 1, 2.5, math.inf)],
         "replace": [{}, {"n": {"power": 1.5}}],
         "window": [{"generations": 2}, {"generations": 2, "real": False}],
@@ -133,6 +141,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "cifar10": [{"path": "cifar"}],
         "array": [DATA.plain(array(TABLE, fresh_rows=15))],
         "image_array": [DATA.plain(array(PICTURES, fresh_rows=15))],
+        "scaled_array": [SCALED],
         "function": [DATA.plain(function(drawn, n=20)), DATA.plain(function(fixed))],
     },
     "tracker": {"lines": [{"path": "lines.jsonl"}]},

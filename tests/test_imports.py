@@ -41,6 +41,7 @@ LAYERS = (
     "ledger",
     "analysis",
     "report",
+    "outside",
     "cli",
     "__main__",
 )

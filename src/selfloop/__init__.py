@@ -11,17 +11,20 @@ __all__ = [
     "Experiment",
     "Frozen",
     "Generation",
+    "Judgement",
     "Run",
     "RunError",
     "Samples",
     "SelfloopError",
     "StorageFull",
     "Streams",
+    "judge",
     "recipes",
     "run",
 ]
 
 if TYPE_CHECKING:
+    from selfloop.analysis.judgement import Judgement
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
     from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from selfloop.core.samples import Samples
     from selfloop.core.streams import Streams
     from selfloop.experiment import Experiment
+    from selfloop.outside.judging import judge
     from selfloop.runner import Generation, run
     from selfloop.store.run import Run
 else:  # unseen by type checkers: to them a module with __getattr__ has every name, also a mistyped one
@@ -40,12 +44,14 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "Experiment": "experiment",
         "Frozen": "core.config",
         "Generation": "runner",
+        "Judgement": "analysis.judgement",
         "Run": "store.run",
         "RunError": "core.errors",
         "Samples": "core.samples",
         "SelfloopError": "core.errors",
         "StorageFull": "core.errors",
         "Streams": "core.streams",
+        "judge": "outside.judging",
         "recipes": "core.recipes",
         "run": "runner",
     }

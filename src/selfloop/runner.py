@@ -30,6 +30,7 @@ from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared_or_lacking
 from selfloop.experiment import FREE, GROWING, Experiment, files_of
 from selfloop.generators.base import GENERATORS
+from selfloop.generators.outside import refuse_to_run
 from selfloop.loop import Outcome, advance, data_key, load, measure, named
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import needs
@@ -117,6 +118,8 @@ def run(
         StorageFull: the disk is full; run again to resume.
     """
     refuse_unnameable(Path(out))
+    if getattr(experiment.generator, "elsewhere", False):
+        refuse_to_run()
     out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
@@ -138,7 +141,7 @@ def run(
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
             if begun.words:
                 writer.log(begun.words)
-            _measure_anew(writer, session)
+            measure_anew(writer, session)
             generations = _generations(writer, chosen, team, save_every, code, session, progress)
             yield from _tracked(writer, trackers, generations)
     finally:
@@ -341,8 +344,13 @@ def _can_be_measured(experiment: Experiment, out: Path) -> None:
         )
 
 
-def _measure_anew(writer: Writer, session: str) -> None:
-    """Add to every committed generation the metrics that it lacks, from its samples and what weights there are."""
+def measure_anew(writer: Writer, session: str) -> None:
+    """Add to every committed generation the metrics that it lacks, from its samples and what weights there are.
+
+    Args:
+        writer: of the run.
+        session: what tells this call from others of the process, for which the real data may have been others.
+    """
     names, changed = writer.experiment.metrics, False
     for t in range(writer.present):
         by_arm = {record["arm"]: record for record in writer.everything_of(t)}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fakes import LINE, MOONS, FakeRun, experiment
 
-from selfloop.analysis.curves import band, mean, median, read, std
-from selfloop.report.tables import arms_csv, spread, summary_csv
+from selfloop.analysis.curves import band, mean, median, read, spread, std
+from selfloop.report.tables import arms_csv, summary_csv
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
         raise _unlike(real, generated, "only one of them is of pictures")
     if sorted(real.events.columns) != sorted(generated.events.columns):
         raise _unlike(real, generated, "columns are matched by name, and others must be left out")
-    shift, scale, unit, scaling = _units(real, real.events, raw)
+    shift, scale, unit, scaling = units(real, real.events, raw)
     order = [generated.events.columns.index(name) for name in real.events.columns]
     return Aligned(
         real=_scaled(real.x, real.events, shift, scale),
@@ -67,8 +67,12 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
     )
 
 
-def _units(real: EventSet, events: Vectors, raw: bool) -> tuple[Tensor, Tensor, str, str]:
-    """Return shift and scale (d,) of the units of comparison, their word, and a sentence about them."""
+def units(real: EventSet, events: Vectors, raw: bool) -> tuple[Tensor, Tensor, str, str]:
+    """Return shift and scale (d,) of the units of comparison, their word, and a sentence about them.
+
+    Raises:
+        DataError: a column of a table has no deviation.
+    """
     if raw or real.kind == "array":
         unscaled = Vectors.unscaled(events.columns)
         return unscaled.shift, unscaled.scale, unscaled.unit, "columns in the units in which they come"

@@ -104,6 +104,13 @@ def median(x: Array) -> Array:
     return np.array([np.median(column) if column.size else np.nan for column in columns], dtype=np.float64)
 
 
+def spread(middle: float, width: float) -> str:
+    """Return "mean ± std", the std dropped where it is unknown and the whole a dash where the mean is."""
+    if not math.isfinite(middle):
+        return "–"
+    return f"{middle:.4g}" + (f" ± {width:.2g}" if math.isfinite(width) else "")
+
+
 def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Array, Array]:
     """Return mean − std and mean + std, (T,) each; for a log scale cut at half of the lowest mean in the chart."""
     seeds = curves.of(setting, metric)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +16,10 @@ from selfloop.core.errors import DataError, RunError, quoted
 from selfloop.core.events import Events, Images, Vectors
 from selfloop.core.paths import expanded
 from selfloop.data.reading.images import read_images, read_pictures
+from selfloop.data.reading.memory import is_frame, read_array
 from selfloop.data.reading.tables import read_rows
 from selfloop.store import Run
+from selfloop.store.schema import stack_file
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
 
@@ -43,18 +47,22 @@ class EventSet:
         return self.events.pixels(self.x)
 
 
-def read_events(source: str) -> EventSet:
+def read_events(source: str, least: int = 3) -> EventSet:
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
     rows (N, d); a CSV or Parquet table; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
     ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5.
 
+    Args:
+        source: where from.
+        least: how many rows a table must have.
+
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
     """
     path = expanded(source)
-    if (match := _RUN.fullmatch(source)) and not path.exists():
+    if (match := run_of(source)) is not None:
         return of_run(expanded(match["path"]), match["what"], int(match["arm"] or 0), source)
     if path.is_dir() and (path / "experiment.yaml").is_file():
         raise RunError(
@@ -68,10 +76,63 @@ def read_events(source: str) -> EventSet:
     images = read_images(path) if is_array else None
     if images is not None:
         return _of_images(source, images)
-    rows = read_rows(str(path))
+    rows = read_rows(str(path), least=least)
     events = Vectors.unscaled(tuple(rows.columns))
     kind: Literal["array", "table"] = "array" if is_array else "table"
     return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
+
+
+def run_of(source: str) -> re.Match[str] | None:
+    """Return the parts of a source that names a run's generation, "path", "what" and "arm"; None of any other."""
+    return None if expanded(source).exists() else _RUN.fullmatch(source)
+
+
+def held(x: Any, source: str, least: int = 3) -> EventSet:
+    """Return what a program holds in memory, an array, a tensor or a data frame, as a set of events.
+
+    Raises:
+        DataError: it is none of these, or not what :func:`selfloop.data.reading.memory.read_array` takes.
+    """
+    rows = read_array(x, source, least=least)
+    if isinstance(rows, Tensor):
+        return _of_images(source, rows)
+    kind: Literal["array", "table"] = "table" if is_frame(x) else "array"
+    events = Vectors.unscaled(tuple(rows.columns))
+    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
+
+
+def fingerprint(source: str) -> str:
+    """Return the SHA-256 of what a source holds, without making events of it: of its files, or by a run's manifest.
+
+    Raises:
+        DataError, RunError: there is no such source.
+    """
+    digest = hashlib.sha256()
+    if (match := run_of(source)) is not None:
+        run, arm = Run.open(expanded(match["path"])), int(match["arm"] or 0)
+        stack, row = run.row(arm)
+        refuse_beyond(run, match["what"])
+        note = run.manifest(int(match["what"]))["stacks"][f"{stack:03d}"]["files"][stack_file("samples", stack)]
+        digest.update(f"{note['sha256']} {row}".encode())
+        return digest.hexdigest()
+    path = expanded(source)
+    try:
+        for file in files_below(path) if path.is_dir() else [path]:
+            with open(file, "rb") as opened:
+                inner = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest.update(f"{file.relative_to(path).as_posix()}\0{inner}\n".encode(errors="surrogatepass"))
+    except OSError as error:
+        raise DataError(f"{source!r} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def files_below(path: Path) -> list[Path]:
+    """Return the files below a folder in the order of their paths, hidden ones left out."""
+    found = []
+    for folder, inner, names in os.walk(path, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def _of_images(source: str, images: Tensor) -> EventSet:
@@ -95,12 +156,21 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
     return EventSet(source=source or f"{path}@{what}/{arm}", x=x, events=run.real(arm).events, kind="run")
 
 
-def _samples(run: Run, what: str, arm: int) -> Tensor:
+def refuse_beyond(run: Run, what: str) -> None:
+    """Refuse what is no generation of a run.
+
+    Raises:
+        RunError: with those that there are.
+    """
     if not re.fullmatch("[0-9]{1,6}", what):
         raise RunError(f"{quoted(what, 40)} is no generation of {str(run.path)!r}: give a number, train or held_out")
     if int(what) > run.last:
         there = f"the generations 0 to {run.last}, no {what}" if run.last >= 0 else "no generation yet"
         raise RunError(f"{str(run.path)!r} has {there}")
+
+
+def _samples(run: Run, what: str, arm: int) -> Tensor:
+    refuse_beyond(run, what)
     x = run.samples(int(what), arm)
     if not len(x):
         how = next(record["status"] for record in run.of_generation(int(what)) if record["arm"] == arm)

@@ -125,8 +125,7 @@ def judged(
         ConfigError: the metric was not recorded or has no direction, no setting is the control, or the tolerance is
             no positive number.
     """
-    if not 0 < tolerance < math.inf:
-        raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
+    refuse_tolerance(tolerance)
     distance = _distance(curves, metrics) if metric is None else _named(metric, curves, metrics)
     spreads = ("variance_ratio", "sqrt_covariance_ratio")
     spread = next((name for name in spreads if name in curves.values and name in metrics and name != distance), None)
@@ -151,8 +150,23 @@ def _named(metric: str, curves: Curves, metrics: Mapping[str, Metric]) -> str:
         there = ", ".join(name for name in curves.metrics if name in metrics and metrics[name].goal is not None)
         raise ConfigError(f"the run did not record {metric!r}: there are {there or 'none with a direction'}")
     if metrics[metric].goal is None:
-        raise ConfigError(f"{metric!r} has no direction to judge by: neither more nor less of it is better")
+        raise no_direction(metric)
     return metric
+
+
+def refuse_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is no positive number.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 0 < tolerance < math.inf:
+        raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
+
+
+def no_direction(metric: str) -> ConfigError:
+    """Return the error of a metric that cannot be judged by."""
+    return ConfigError(f"{metric!r} has no direction to judge by: neither more nor less of it is better")
 
 
 def _controls(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:

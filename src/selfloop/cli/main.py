@@ -1,7 +1,8 @@
 """The command line: the commands, put together, and what they exit with.
 
 Exit codes: 0 done, 1 the disk is full or a check failed, 2 what the user can put right, 70 an error of selfloop's own,
-130 interrupted. After a full disk or an interruption the same command resumes.
+130 interrupted; judge and watch say by 3, 4 and 5 that a loop is worse, collapsed or undecided. After a full disk or an
+interruption the same command resumes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
     "run",
+    "judge",
+    "watch",
     "report",
     "ls",
     "stability",

@@ -25,7 +25,7 @@ from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
 from selfloop.data.reading.memory import is_array, read_array
 from selfloop.data.reading.tables import Rows
-from selfloop.data.table import divide_rows, in_order, moments
+from selfloop.data.table import Units, divide_rows, in_order, moments
 
 SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -102,6 +102,40 @@ class Array(Held):
         rows, apart = Rows(self.columns, self.rows().numpy()), self.apart()
         others = None if apart is None else apart.numpy()
         return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, others)
+
+
+@DATA.register
+class ScaledArray(Held):
+    """Rows of numbers (N, d) in memory, in units that are given: ``(x - shift) / scale``.
+
+    Attributes:
+        dtype: of the rows as they are kept.
+        columns: their names.
+        shift: of each column.
+        scale: of each column, above 0.
+        word: what a unit is, "" where the scale alone says it.
+    """
+
+    name: Literal["scaled_array"] = "scaled_array"
+    dtype: Literal["float64"] = "float64"
+    columns: list[str] = Field(min_length=1)
+    shift: list[float]
+    scale: list[Annotated[float, Field(gt=0)]]
+    word: str = ""
+
+    @model_validator(mode="after")
+    def _of_every_column(self) -> ScaledArray:
+        if not len(self.columns) == len(self.shift) == len(self.scale) == self.shape[-1]:
+            raise ValueError(f"columns, shift and scale are of each of the {self.shape[-1]} columns")
+        return self
+
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Scale and divide the rows, events (d,)."""
+        rows, apart = Rows(self.columns, self.rows().numpy()), self.apart()
+        shift, scale = np.array(self.shift), np.array(self.scale)
+        others = None if apart is None else apart.numpy()
+        units = Units(shift, scale, self.word)
+        return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, others, units)
 
 
 @DATA.register

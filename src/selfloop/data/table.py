@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,14 @@ class Table(Finite):
         return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 
+class Units(NamedTuple):
+    """Units of columns: shift and scale (d,) float64, and what a unit is."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+    word: str
+
+
 def divide_rows(
     rows: Rows,
     n: int | None,
@@ -61,9 +69,13 @@ def divide_rows(
     source: str,
     fresh_rows: int,
     apart: np.ndarray | None,
+    units: Units | None = None,
 ) -> Split:
-    """Standardise rows, and divide them as :func:`selfloop.data.base.divide` does; ``held_out`` None holds out 20 %."""
-    shift, scale = moments(rows, source)
+    """Bring rows into units, and divide them as :func:`selfloop.data.base.divide` does.
+
+    ``held_out`` None holds out 20 %; ``units`` None are the means and deviations of the rows.
+    """
+    shift, scale, word = units or Units(*moments(rows, source), "standard deviations")
     if apart is None and held_out is None:
         held_out = max(1, round(0.2 * len(rows.values)))
     others = None if apart is None else (apart - shift) / scale
@@ -73,7 +85,7 @@ def divide_rows(
         tuple(rows.columns),
         torch.from_numpy(shift),
         torch.from_numpy(scale),
-        word="standard deviations",
+        word=word,
         numbers=_numbers(rows),
     )
     return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)

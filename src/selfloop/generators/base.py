@@ -77,6 +77,8 @@ class Sampler(Frozen):
     stack: ClassVar[int] = 16
     libraries: ClassVar[tuple[str, ...]] = ()
     starts_from: ClassVar[str | None] = None
+    elsewhere: ClassVar[bool] = False
+    """Whether its models are trained elsewhere, and nothing can be run."""
 
     @property
     def fits(self) -> int:

@@ -10,10 +10,9 @@ from bokeh.embed import json_item
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
 from bokeh.plotting import figure
 
-from selfloop.analysis.curves import Curves, band, mean, std
+from selfloop.analysis.curves import Curves, band, mean, spread, std
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.style import Style, spaced, styles
-from selfloop.report.tables import spread
 
 Role = Literal["mean", "band", "seeds"]
 """The second tag of a renderer; the first is the index of its setting."""

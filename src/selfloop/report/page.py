@@ -16,7 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, read
+from selfloop.analysis.curves import Curves, read, spread
+from selfloop.analysis.judgement import notes, sources
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
 from selfloop.generators.base import GENERATORS
@@ -24,9 +25,9 @@ from selfloop.metrics.base import Metric
 from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png
-from selfloop.report.shown import mark
+from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
-from selfloop.report.tables import arms_csv, final, spread, summary_csv
+from selfloop.report.tables import arms_csv, final, summary_csv
 from selfloop.store import Run
 
 LIMIT = 5_000_000
@@ -97,6 +98,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         "script": Markup(_asset("page.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
+        "judged_by": judged(by),
         **_verdicts(curves, by),
         **_charts(curves, some, known),
         "drawn": _drawn(some),
@@ -128,22 +130,33 @@ def _asset(name: str) -> str:
 
 def _head(run: Run, curves: Curves) -> dict[str, Any]:
     """Return what was run, in a line, and how far it came."""
-    experiment = run.experiment
+    experiment, last = run.experiment, max(run.last, 0)
     settings, seeds = len(curves.settings), len(set(curves.seeds))
+    ran = f"{GENERATORS.name_of(experiment.generator)} on {DATA.name_of(experiment.data)}"
+    unfinished = f"Unfinished: {last} of {experiment.generations} retrainings so far."
+    counts = f"{_count(settings, 'setting')} × {_count(seeds, 'seed')}, {_count(last, 'retraining')}"
+    if run.elsewhere:
+        ran, counts = "Run elsewhere", f"{_count(last + 1, 'generation')}{_repeated(settings, seeds)}"
     return {
         "name": experiment.name,
         "shows": mark(run),
         "description": experiment.description,
-        "what": (
-            f"{GENERATORS.name_of(experiment.generator)} on {DATA.name_of(experiment.data)}: "
-            f"{_count(settings, 'setting')} × {_count(seeds, 'seed')}, {_count(max(run.last, 0), 'retraining')}"
-        ),
-        "unfinished": (
-            f"Unfinished: {max(run.last, 0)} of {experiment.generations} retrainings so far."
-            if run.last < experiment.generations
-            else ""
-        ),
+        "what": f"{ran}: {counts}",
+        "unfinished": unfinished if run.last < experiment.generations and not run.elsewhere else "",
+        "notes": notes(run) if run.elsewhere else [],
+        "sources": [
+            (setting.label, curves.seeds[arm], t, source["name"], source["rows"])
+            for setting in curves.settings
+            for arm in setting.arms
+            for t, source in enumerate(sources(run, arm) if run.elsewhere else ())
+        ],
     }
+
+
+def _repeated(settings: int, seeds: int) -> str:
+    """Return how many sequences there are of a loop that was run elsewhere."""
+    repeated = f" of {_count(seeds, 'repetition')}" if seeds > 1 else ""
+    return repeated + (" of the loop and its control" if settings > 1 else "")
 
 
 def _count(n: int, word: str) -> str:

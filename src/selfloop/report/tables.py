@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from selfloop.analysis.curves import Curves, mean, std
+from selfloop.analysis.curves import Curves, mean, spread, std
 
 
 def arms_csv(curves: Curves, metric: str) -> str:
@@ -50,10 +50,3 @@ def final(curves: Curves, setting: int, metric: str) -> str:
     """Return "mean ± std" over the seeds of a setting at the last generation."""
     last = curves.of(curves.settings[setting], metric)[:, -1:]
     return spread(float(mean(last)[0]), float(std(last)[0]))
-
-
-def spread(middle: float, width: float) -> str:
-    """Return "mean ± std", the std dropped where it is unknown and the whole a dash where the mean is."""
-    if not math.isfinite(middle):
-        return "–"
-    return f"{middle:.4g}" + (f" ± {width:.2g}" if math.isfinite(width) else "")

@@ -29,6 +29,7 @@ from selfloop.core.files import (
 )
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
+from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
@@ -365,8 +366,10 @@ class Run:
         held = self.manifest(t)["stacks"].get(f"{stack:03d}")
         if held is None:
             raise RunError(f"{str(self.folder(t))!r} does not have stack {stack} yet")
-        if kind == "state" and not path.exists() and not self.keeps_state(t):
+        if path.name in held["files"] and not path.exists() and kind == "state" and not self.keeps_state(t):
             raise RunError(f"the weights of generation {t} were not kept: set keep_states to 'all' to keep them")
+        if path.name not in held["files"]:
+            raise RunError(f"{str(self.path)!r} has no weights: its models were trained elsewhere")
         tensors = load_tensors(path, held["files"][path.name])
         if any(value.ndim == 0 or len(value) != len(held["arms"]) for value in tensors.values()):
             raise RunError(f"{str(path)!r} is damaged: it has not the {len(held['arms'])} arms of the manifest")
@@ -405,6 +408,22 @@ class Run:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
         stack, row = self.row(arm)
         return self.stack_samples(t, stack).arm(row)
+
+    def source(self, t: int, arm: int) -> dict[str, Any] | None:
+        """Return where an arm's samples of generation t come from that was run elsewhere, None of any other.
+
+        That is a ``name``, the ``sha256`` of what it held, and its number of ``rows``, of which some may be here alone.
+        """
+        stack, row = self.row(arm)
+        note = self.manifest(t)["stacks"][f"{stack:03d}"]["files"][stack_file("samples", stack)]
+        found: dict[str, Any] | None = note["sources"][row] if "sources" in note else None
+        return found
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its generations were made elsewhere."""
+        generator = self.experiment.generator
+        return not isinstance(generator, Absent) and bool(getattr(generator, "elsewhere", False))
 
     @cached_property
     def _real(self) -> RealRows:

@@ -24,9 +24,18 @@ class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class _Source(_Checked):
+    """Where the samples of an arm come from that was run elsewhere: its name, what tells it from others, its rows."""
+
+    name: str
+    sha256: Digest
+    rows: Annotated[int, Field(gt=0)]
+
+
 class _File(_Checked):
     sha256: Digest
     bytes: Annotated[int, Field(ge=0)]
+    sources: list[_Source] = []
 
 
 class _Stack(_Checked):
@@ -96,8 +105,11 @@ def read_manifest(path: Path, t: int, run: str) -> dict[str, Any]:
     if any(record["generation"] != t for record in content["records"]):
         raise RunError(f"{str(path)!r} is damaged: a record in it is of another generation")
     for name, stack in content["stacks"].items():
-        if sorted(stack["files"]) != [stack_file(kind, int(name)) for kind in KINDS]:
+        samples, state = (stack_file(kind, int(name)) for kind in KINDS)
+        if stack["files"].keys() not in ({samples, state}, {samples}):  # models trained elsewhere left no weights
             raise RunError(f"{str(path)!r} is damaged: stack {name} has other files than weights and samples")
+        if len(stack["files"][samples].get("sources", stack["arms"])) != len(stack["arms"]):
+            raise RunError(f"{str(path)!r} is damaged: stack {name} has sources of other arms")
     return content
 
 

@@ -1,0 +1,207 @@
+"""What is said of a loop that was run elsewhere: its curves, a verdict, and the numbers behind them."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from selfloop.analysis import verdict
+from selfloop.analysis.curves import Curves, Setting, mean, read, spread
+from selfloop.core.errors import RunError
+from selfloop.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CODES: dict[verdict.Word, int] = {"stable so far": 0, "worse": 3, "collapsed": 4, "starved": 4, "cannot tell yet": 5}
+"""What the command line exits with, so that a pipeline can stop on it."""
+
+_SHOWN = 24  # generations in a printed table
+
+
+class Table(NamedTuple):
+    """Headings, and rows of cells below them."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+    def __str__(self) -> str:
+        lines = [self.headings, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return "\n".join(padded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A loop that was run elsewhere, judged.
+
+    Attributes:
+        run: the run directory that holds its generations and what was measured of them.
+        curves: every metric of it over the generations.
+        by: what it is judged by, and against what.
+        verdict: on the loop.
+        loop: the setting that the verdict is on; another one is the control.
+    """
+
+    run: Run
+    curves: Curves
+    by: verdict.Judged
+    verdict: verdict.Verdict
+    loop: Setting
+
+    @property
+    def code(self) -> int:
+        """What ``selfloop judge`` exits with: 0 stable so far, 3 worse, 4 collapsed, 5 cannot tell yet."""
+        return CODES[self.verdict.word]
+
+    @property
+    def table(self) -> Table:
+        """Generation by generation what was measured, the mean over repetitions."""
+        curves, last = self.curves, self.curves.generations - 1
+        titles = [self.run.metric(name).title for name in curves.metrics]
+        several = len(curves.settings) > 1
+        names = [self._sources(setting, t)[0]["name"] for setting in curves.settings for t in range(last + 1)]
+        folder = os.path.commonpath(map(os.path.dirname, names)) if len({*map(os.path.isabs, names)}) == 1 else ""
+        shown = sorted({round(i * last / (_SHOWN - 1)) for i in range(_SHOWN)}) if last >= _SHOWN else range(last + 1)
+        rows = []
+        for setting in curves.settings:
+            values = [mean(curves.of(setting, name)) for name in curves.metrics]
+            for t in shown:
+                sources = self._sources(setting, t)
+                more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+                counts = dict.fromkeys(str(pick(source["rows"] for source in sources)) for pick in (min, max))
+                name = sources[0]["name"].removeprefix(folder).removeprefix(os.sep)
+                kind = str(setting.settings["mixing.sequence"])
+                head = [str(t), *([kind] if several else []), name + more, "–".join(counts)]
+                rows.append(head + [spread(float(middle[t]), math.nan) for middle in values])
+        floors = [spread(curves.floor(self.loop, name), math.nan) for name in curves.metrics]
+        blank = [""] * (several + 2)
+        rows.append(["floor", *blank, *floors])
+        return Table(["generation", *(["sequence"] if several else []), "from", "rows", *titles], rows)
+
+    def _sources(self, setting: Setting, t: int) -> list[dict[str, Any]]:
+        """Return where the repetitions of a generation come from."""
+        return [source for arm in setting.arms if (source := self.run.source(t, arm)) is not None]
+
+    @property
+    def notes(self) -> list[str]:
+        """What else there is to say of what was measured, a sentence each."""
+        repetitions = len(self.loop.arms)
+        means = [f"Means over {repetitions} repetitions."] if repetitions > 1 else []
+        return [*means, *notes(self.run)]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict and why."""
+        reason = f": {self.verdict.reason}" if self.verdict.reason else ""
+        return f"{self.loop.label[:1].upper()}{self.loop.label[1:]} is {_said(self.verdict)}{reason}."
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.table), *self.notes, self.sentence])
+
+    def _repr_html_(self) -> str:
+        headings, rows = self.table
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        told = "".join(f"<p>{html.escape(line)}</p>" for line in [*self.notes, self.sentence])
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{told}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per repetition, generation and metric, see :meth:`selfloop.store.Run.to_frame`."""
+        return self.run.to_frame()
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it; what was not finite is null."""
+        curves = self.curves
+        return {
+            "run": str(self.run.path),
+            "verdict": asdict(self.verdict),
+            "exit": self.code,
+            "judged_by": [name for name in (self.by.distance, self.by.spread) if name is not None],
+            "tolerance": self.by.tolerance,
+            "notes": self.notes,
+            "metrics": {
+                name: {
+                    "title": about.title,
+                    "definition": about.definition,
+                    "unit": about.unit,
+                    "direction": about.direction,
+                    "floor": _finite([curves.floor(self.loop, name)])[0],
+                }
+                for name in curves.metrics
+                for about in [self.run.metric(name)]
+            },
+            "generations": [
+                {
+                    "sequence": self.run.arms[arm].settings["mixing.sequence"],
+                    "repetition": curves.seeds[arm],
+                    "generation": t,
+                    **(self.run.source(t, arm) or {}),
+                    **dict(
+                        zip(curves.metrics, _finite([curves.values[n][arm, t] for n in curves.metrics]), strict=True)
+                    ),
+                }
+                for setting in curves.settings
+                for arm in setting.arms
+                for t in range(curves.generations)
+            ],
+        }
+
+
+def notes(run: Run) -> list[str]:
+    """Return what there is to say of the numbers of rows in a run whose generations were made elsewhere."""
+    split = run.split(0)
+    n, held_out = split.train.shape[1], split.held_out.shape[1]
+    counts = {source["rows"] for arm in range(len(run.arms)) for source in sources(run, arm)}
+    found = [f"Held against {n} real rows and {held_out} held out; the floor is the distance between these."]
+    if max(counts, default=n) > n:
+        found.append(f"Of generations with more rows {n} are measured, drawn at random.")
+    measured = sorted({min(count, n) for count in counts})
+    if len(measured) > 1:
+        found.append(
+            f"Of generations {measured[0]} to {measured[-1]} rows are measured, as many as there are: fewer rows look "
+            "worse, so that a change of their number can look like one of the loop."
+        )
+    elif measured and measured[0] < n:
+        found.append(f"Generations have {measured[0]} rows, and so look a little worse than the floor is.")
+    return found
+
+
+def sources(run: Run, arm: int) -> list[dict[str, Any]]:
+    """Return where the generations of an arm come from, see :meth:`selfloop.store.Run.source`."""
+    return [source for t in range(run.last + 1) if (source := run.source(t, arm)) is not None]
+
+
+def _said(found: verdict.Verdict) -> str:
+    return {"cannot tell yet": "undecided (cannot tell yet)"}.get(found.word, found.text)
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def judgement(run: Run, *, metric: str | None = None, tolerance: float = verdict.TOLERANCE) -> Judgement:
+    """Judge the loop in a run directory whose generations were made elsewhere.
+
+    Args:
+        run: of ``selfloop judge`` or :func:`selfloop.judge`.
+        metric: to judge by, in place of the first distance.
+        tolerance: by what share the loop may be worse than the control or, without one, than its generation 0.
+
+    Raises:
+        RunError: its generations were not made elsewhere, or it is damaged.
+        ConfigError: the metric was not recorded or has no direction, or the tolerance is no positive number.
+    """
+    if not run.elsewhere:
+        raise RunError(f"{str(run.path)!r} was run here: selfloop report and stability judge it")
+    curves = read(run)
+    by = verdict.judged(curves, run.metrics, metric=metric, tolerance=tolerance)
+    loop = next(setting for setting in curves.settings if setting.settings["mixing.sequence"] == "loop")
+    return Judgement(run=run, curves=curves, by=by, verdict=verdict.of_setting(loop, curves, by), loop=loop)

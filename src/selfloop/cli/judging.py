@@ -1,0 +1,100 @@
+"""What the commands ``judge`` and ``watch`` share: their options, and what they print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfloop.cli.terminal import bar, folded, say, show
+from selfloop.core.paths import expanded
+
+if TYPE_CHECKING:
+    from selfloop.analysis.judgement import Judgement
+    from selfloop.outside import Loop
+
+HeldOut = Annotated[
+    str | None, typer.Option(metavar="REAL", help="real rows that no model saw; default: a part of REAL")
+]
+Control = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GEN", help="generations of a loop that saw real rows alone; may be repeated"),
+]
+Every = Annotated[int, typer.Option(min=1, metavar="N", help="the first generation and every N-th after it")]
+FeaturesOption = Annotated[
+    str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
+]
+Metrics = Annotated[str | None, typer.Option(metavar="NAME,…", help="what to measure; default: see the documentation")]
+MetricOption = Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")]
+Tolerance = Annotated[float, typer.Option(help="by what share the loop may be worse")]
+RowsOption = Annotated[int, typer.Option(min=2, help="the most rows of a set that are measured")]
+Raw = Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")]
+Out = Annotated[
+    Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=expanded)
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured of a loop, by what it is judged, and where to."""
+
+    features: str
+    metrics: str | None
+    metric: str | None
+    tolerance: float
+    rows: int
+    raw: bool
+    out: Path | None
+
+    def folder(self, loop: Loop) -> Path:
+        """Return the run directory."""
+        return Path("runs") / loop.name if self.out is None else self.out
+
+    def judged(self, loop: Loop) -> Judgement:
+        """Measure what is new of a loop, and judge it."""
+        from selfloop.outside import judge_loop
+
+        names = None if self.metrics is None else [name.strip() for name in self.metrics.split(",")]
+        with bar("generations") as tick:
+            return judge_loop(
+                loop,
+                self.folder(loop),
+                features=self.features,
+                metrics=names,
+                metric=self.metric,
+                tolerance=self.tolerance,
+                rows=self.rows,
+                raw=self.raw,
+                progress=tick,
+            )
+
+    def of_run(self, path: Path) -> Judgement:
+        """Judge what a run directory has."""
+        from selfloop.analysis.judgement import judgement
+        from selfloop.store import Run
+
+        return judgement(Run.open(path), metric=self.metric, tolerance=self.tolerance)
+
+
+def report(found: Judgement) -> Path:
+    """Write the report where it does not show this already, and return its page."""
+    from selfloop.report.shown import is_current
+
+    if is_current(found.run, found.by):
+        return found.run.path / "report" / "index.html"
+    from selfloop.report import page
+
+    return page.write(found.run, found.curves, found.by)
+
+
+def tell(found: Judgement, index: Path) -> None:
+    """Print a judgement: its table, what there is to say of it, the verdict."""
+    headings, rows = found.table
+    columns = folded(*headings)
+    columns[headings.index("from")].no_wrap = True
+    show(columns, rows, pad_edge=False)
+    for line in [*found.notes, found.sentence, f"Report: {index}"]:
+        say(line)

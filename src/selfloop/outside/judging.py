@@ -1,0 +1,100 @@
+"""A loop that was run elsewhere, judged in one call."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfloop.analysis import verdict
+from selfloop.analysis.judgement import Judgement, judgement
+from selfloop.features.base import Extractor
+from selfloop.metrics.base import METRICS
+from selfloop.outside.given import Loop, loop_of
+from selfloop.outside.recording import ROWS, Progress, record
+
+
+def judge(
+    real: Any,
+    generations: Any,
+    *,
+    held_out: Any = None,
+    control: Any = None,
+    every: int = 1,
+    features: str | Extractor = "identity",
+    metrics: Sequence[str] | None = None,
+    metric: str | None = None,
+    tolerance: float = verdict.TOLERANCE,
+    rows: int = ROWS,
+    raw: bool = False,
+    out: str | Path | None = None,
+) -> Judgement:
+    """Judge a loop that was run elsewhere by its generations 0, 1, 2, ….
+
+    Sets of rows are arrays, tensors, data frames, or names of what ``selfloop metrics`` takes: tables, arrays, folders
+    and zips of pictures, ``RUN@3``. Of both kinds generations may be.
+
+    Args:
+        real: real rows.
+        generations: a list of sets; of several repetitions a list of such lists; or a pattern of names such as
+            ``"run{s}/gen_{t}.csv"``, a glob or a folder.
+        held_out: real rows that no model was trained on; None holds out a part of ``real``, always the same.
+        control: as ``generations``, of a loop that saw real rows alone; its repetitions are those of the loop.
+        every: judge the first generation and every so-manyth after it.
+        features: what the metrics look at, a name, settings as YAML, or an object.
+        metrics: names; None is :data:`DEFAULT` or, of a directory that has some, these.
+        metric: the one to judge by, in place of the first distance; measured also where it is not among ``metrics``.
+        tolerance: by what share the loop may be worse.
+        rows: the most rows that are measured of a set; of more, some are drawn.
+        raw: whether numbers are compared in the units in which they come.
+        out: the run directory, made or added to; None is a temporary one, gone when nothing refers to the run any more.
+
+    Raises:
+        DataError: something cannot be read, compared or judged; nothing is written.
+        ConfigError: a setting is none.
+        RunError: the directory is another loop's, or a generation is not what it was.
+    """
+    loop = loop_of(real, generations, held_out=held_out, control=control, every=every)
+    made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
+    try:
+        found = judge_loop(
+            loop,
+            made or out or "",
+            features=features,
+            metrics=metrics,
+            metric=metric,
+            tolerance=tolerance,
+            rows=rows,
+            raw=raw,
+        )
+    except BaseException:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+    if made is not None:
+        weakref.finalize(found.run, shutil.rmtree, made, ignore_errors=True)
+    return found
+
+
+def judge_loop(
+    loop: Loop,
+    out: str | Path,
+    *,
+    features: str | Extractor = "identity",
+    metrics: Sequence[str] | None = None,
+    metric: str | None = None,
+    tolerance: float = verdict.TOLERANCE,
+    rows: int = ROWS,
+    raw: bool = False,
+    progress: Progress | None = None,
+) -> Judgement:
+    """Judge a loop as :func:`judge` does, in a directory; ``progress`` is told after each generation."""
+    verdict.refuse_tolerance(tolerance)
+    if metric is not None and metric in METRICS and METRICS[metric].goal is None:
+        raise verdict.no_direction(metric)
+    also = () if metric is None else (metric,)
+    run = record(loop, out, features=features, metrics=metrics, also=also, rows=rows, raw=raw, progress=progress)
+    return judgement(run, metric=metric, tolerance=tolerance)

@@ -1,0 +1,345 @@
+"""What is given of a loop becomes a run directory: read, checked, measured, committed generation by generation."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfloop.analysis.alignment import align, units
+from selfloop.analysis.sources import EventSet
+from selfloop.arms import Arm
+from selfloop.core.errors import ConfigError, DataError, RunError
+from selfloop.core.events import Images, Vectors
+from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
+from selfloop.core.paths import expanded
+from selfloop.core.records import Record
+from selfloop.core.samples import Samples, stack
+from selfloop.core.streams import Streams
+from selfloop.data import kept
+from selfloop.data.arrays import Held, ImageArray, ScaledArray
+from selfloop.data.base import Split
+from selfloop.engines.team import Team
+from selfloop.engines.threads import as_in_a_worker
+from selfloop.environment import prepared
+from selfloop.experiment import FREE, Experiment, member
+from selfloop.features.base import FEATURES, Extractor
+from selfloop.generators.outside import Outside
+from selfloop.loop import load, measure
+from selfloop.measures import obstacle, width
+from selfloop.metrics.base import METRICS
+from selfloop.metrics.demand import Sizes
+from selfloop.mixing.outside import Outside as Regime
+from selfloop.outside.given import Key, Loop
+from selfloop.runner import measure_anew
+from selfloop.store import Run, Writer, check
+from selfloop.store.schema import stack_file
+
+DEFAULT = (
+    "sliced_w2_held_out",
+    "frechet_held_out",
+    "precision_held_out",
+    "recall_held_out",
+    "density_held_out",
+    "coverage_held_out",
+    "mean_error",
+    "covariance_error",
+    "variance_ratio",
+)
+"""Metrics where none are named: what a pipeline can wait for, so neither W1 nor W2, whose time grows with n³."""
+
+ROWS = 10_000
+"""The most rows that are measured of a set, unless another number is asked for."""
+
+_HELD = 2**28  # bytes of new generations that are not read again between being checked and being measured
+
+Progress = Callable[[int, int], None]  # generations measured, and in all
+
+
+def record(
+    loop: Loop,
+    out: str | Path,
+    *,
+    features: str | Extractor = "identity",
+    metrics: Sequence[str] | None = None,
+    also: Sequence[str] = (),
+    rows: int = ROWS,
+    raw: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Measure what a run directory does not have yet of a loop, and return the run.
+
+    All that is new is read and checked before anything is written; it is read twice where it is too much to be held.
+
+    Args:
+        loop: with at least one generation.
+        out: the run directory, made or added to.
+        features, metrics, rows, raw: as of :func:`judge`.
+        also: metrics besides these.
+        progress: told after each generation.
+
+    Raises:
+        DataError: something cannot be read, compared or measured; nothing is written.
+        ConfigError: a setting is none.
+        RunError: the directory is another loop's, in use or damaged, or a generation is not what it was.
+        StorageFull: there is no space.
+    """
+    refuse_unnameable(Path(out))
+    if rows < 2:
+        raise ConfigError(f"rows is {rows}: at least 2 are needed to measure anything")
+    out = expanded(out)
+    extractor = member(FEATURES, features) if isinstance(features, str) else features
+    there = Run.open(out) if (out / "experiment.yaml").exists() else None
+    data, reference = _data(loop, raw, rows)
+    names = list(metrics or (DEFAULT if there is None else there.experiment.metrics))
+    names += [name for name in also if name not in names]
+    sizes = _sizes(data, extractor)
+    _refuse_few(loop.real.name, names, sizes)
+    name = loop.name if there is None else there.experiment.name
+    begun = prepared(_experiment(name, loop, data, extractor, names), out)
+    experiment = begun.experiment
+    with disk_errors(out):
+        check(out, experiment, begun.environment, begun.real)
+    digests = {key: [each.digest() for each in some] for key, some in loop.generations.items()}
+    known = {} if there is None else _known(there)
+    _refuse_changed(loop, digests, known, out)
+    new = _New(loop, digests, reference, names, sizes)
+    for t in range(loop.length):
+        for key in loop.generations:
+            if (key, t) not in known:
+                new.rows(key, t)
+    if there is not None and not new.found and _is_whole(there, experiment):
+        Writer.settle(there)
+        there.verify()
+        return there
+    with Writer.lock(out, experiment, begun.environment, begun.real) as writer, disk_errors(out):
+        measure_anew(writer, uuid.uuid4().hex)
+        _measure(writer, new, loop.length, progress)
+    return Run.open(out)
+
+
+def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
+    """Return the real rows as data, and a set that says what generations are brought to: it has a few of them."""
+    real = loop.real.read()
+    apart = None if loop.held_out is None else loop.held_out.read()
+    pictures = real.pictures
+    if pictures is not None and not isinstance(real.events, Images):  # rows of numbers that are pictures too
+        others = [next(iter(loop.generations.values()))[0].read(), *([] if apart is None else [apart])]
+        pictures = pictures if all(each.pictures is not None for each in others) else None
+    if pictures is not None:
+        reference = replace(real, x=pictures[:1], events=Images(tuple(pictures.shape[1:])), kind="pictures")
+        own = pictures
+        beside = None if apart is None else align(reference, apart).generated
+        return ImageArray(**_counts(own, beside, loop, rows, 0.1)), reference
+    if not isinstance(real.events, Vectors):
+        raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
+    shift, scale, unit, _ = units(real, real.events, raw)
+    unnamed = Vectors(real.events.columns, shift, scale)
+    events = Vectors(real.events.columns, shift, scale, word="" if unnamed.unit == unit else unit)
+    reference = replace(real, x=real.x[:0].double(), events=events, kind="run")
+    beside = None if apart is None else _restored(reference, apart)
+    counts: dict[str, Any] = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
+    known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
+    return ScaledArray(**counts, **known, word=events.word), reference
+
+
+def _restored(reference: EventSet, x: EventSet) -> Tensor:
+    """Return rows in the user's units, (N, d), their columns in the order of the real ones.
+
+    Raises:
+        DataError: they have other columns.
+    """
+    align(reference, x)
+    order = [x.events.columns.index(name) for name in reference.events.columns]
+    return x.events.restore(x.x)[:, order].contiguous()
+
+
+def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: float) -> dict[str, Any]:
+    """Return the settings of rows in memory: how many train, how many are held out of them or of those beside them.
+
+    Raises:
+        DataError: there are too few.
+    """
+    count = len(own)
+    if beside is None:
+        held_out = min(max(1, round(share * count)), rows)
+        n = min(count - held_out, rows)
+        if n < 2:
+            raise DataError(f"{loop.real.name!r} has {count} rows; it needs 3, 2 to compare with and 1 to hold out")
+    else:
+        n, held_out = min(count, rows), min(len(beside), rows)
+    found = {"sha256": kept.hold(own.contiguous()), "shape": list(own.shape), "n": n, "held_out": held_out}
+    if beside is not None:
+        found["held_out_sha256"] = kept.hold(beside.contiguous())
+        if found["held_out_sha256"] == found["sha256"]:
+            raise DataError("the held-out rows are the real ones: give others, or leave them out to hold out a part")
+    return found
+
+
+def _sizes(data: Held, extractor: Extractor) -> Sizes:
+    """Return the sizes of the sets, where a generation has as many rows as are measured."""
+    n, held_out, event = data.n or 0, data.held_out or 0, math.prod(data.shape[1:])
+    return Sizes(train=n, held_out=held_out, generated=n, event=event, features=width(extractor, event))
+
+
+def _refuse_few(name: str, metrics: Sequence[str], sizes: Sizes) -> None:
+    """Refuse a set with too few rows for a metric, or one that would take too much memory.
+
+    Raises:
+        ConfigError: with the first metric.
+    """
+    for metric in metrics:
+        if metric in METRICS and (words := obstacle(METRICS[metric], sizes)) is not None:
+            raise ConfigError(f"{name!r}: metric {metric} {words}, by --metrics, or give more rows")
+
+
+def _experiment(name: str, loop: Loop, data: Held, features: Extractor, metrics: list[str]) -> Experiment:
+    return Experiment(
+        name=name,
+        description=loop.about,
+        data=data,
+        generator=Outside(),
+        mixing=Regime(),
+        generations=max(loop.length - 1, 1),
+        seeds=loop.repetitions,
+        grid={"mixing.sequence": loop.kinds},
+        metrics=metrics,
+        features=features,
+    )
+
+
+def _is_whole(there: Run, experiment: Experiment) -> bool:
+    """Whether a run is of this very experiment, but for what is told of it, and has all of its metrics."""
+    own, asked = (
+        {k: v for k, v in each.model_dump().items() if k not in FREE} for each in (there.experiment, experiment)
+    )
+    return own == asked and set(experiment.metrics) <= set(there.recorded)
+
+
+def _refuse_changed(
+    loop: Loop, digests: Mapping[Key, Sequence[str]], known: Mapping[tuple[Key, int], str], out: Path
+) -> None:
+    """Refuse generations that are not what they were.
+
+    Raises:
+        RunError: with the first of them.
+    """
+    for key, some in loop.generations.items():
+        for t, (each, digest) in enumerate(zip(some, digests[key], strict=True)):
+            if known.get((key, t), digest) != digest:
+                raise RunError(
+                    f"{each.name!r} is not what generation {t} of the {key[0]} was when {str(out)!r} was made: put "
+                    "that back, or use another --out"
+                )
+
+
+def _key(arm: Arm) -> Key:
+    return arm.settings["mixing.sequence"], arm.seed
+
+
+def _known(run: Run) -> dict[tuple[Key, int], str]:
+    """Return the SHA-256 of the source of everything that a run has, by sequence and generation."""
+    if not run.elsewhere:
+        raise RunError(f"{str(run.path)!r} is a run of selfloop's own: use another --out")
+    found: dict[tuple[Key, int], str] = {}
+    by_key = {arm.key: arm for arm in run.arms}
+    for t in range(run.present):
+        for s, held_ in run.manifest(t)["stacks"].items():
+            sources = held_["files"][stack_file("samples", int(s))]["sources"]
+            found |= {(_key(by_key[of]), t): each["sha256"] for of, each in zip(held_["arms"], sources, strict=True)}
+    return found
+
+
+class _New:
+    """The generations that a run does not have yet, each checked when it is read.
+
+    Attributes:
+        found: how many rows each has, by sequence and generation.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        digests: Mapping[Key, Sequence[str]],
+        reference: EventSet,
+        metrics: Sequence[str],
+        sizes: Sizes,
+    ) -> None:
+        self.found: dict[tuple[Key, int], int] = {}
+        self._loop, self._digests, self._reference, self._metrics, self._sizes = (
+            loop,
+            digests,
+            reference,
+            metrics,
+            sizes,
+        )
+        self._held: dict[tuple[Key, int], Tensor] = {}
+        self._room = _HELD
+
+    def rows(self, key: Key, t: int) -> Tensor:
+        """Return the rows (k, *event) of a generation that are measured, in the units of the real ones.
+
+        Raises:
+            DataError: they cannot be read, or not be compared with the real ones.
+            ConfigError: they are too few for a metric.
+        """
+        if (key, t) in self._held:
+            return self._held.pop((key, t))
+        source = self._loop.generations[key][t]
+        x = align(self._reference, source.read()).generated
+        n = self._sizes.train
+        _refuse_few(source.name, self._metrics, replace(self._sizes, generated=min(len(x), n)))
+        first = (key, t) not in self.found
+        self.found[key, t] = len(x)
+        if len(x) > n:  # a file may have an order
+            (drawn,) = Streams(seeds=(key[1],), generation=t).permutations(f"outside/{key[0]}", [len(x)])
+            x = x[torch.from_numpy(np.sort(drawn[:n]))]
+        if x.is_floating_point() and not torch.isfinite(x).all():
+            raise DataError(f"{source.name!r} has numbers that are beyond float64 in the units of the real rows")
+        if first and x.nbytes <= self._room:
+            self._room -= x.nbytes
+            self._held[key, t] = x
+        return x
+
+    def source(self, key: Key, t: int) -> dict[str, Any]:
+        """Return what is noted of where a generation comes from."""
+        origin = self._loop.generations[key][t]
+        return {"name": origin.name, "sha256": self._digests[key][t], "rows": self.found[key, t]}
+
+
+def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) -> None:
+    """Measure and commit what a run lacks, generation by generation."""
+
+    @functools.lru_cache(maxsize=1)
+    def split(s: int) -> Split:
+        return load(writer.stacks[s], writer.holds)
+
+    for t in range(length):
+        todo = writer.lacking(t)
+        if not todo:
+            continue
+        started, folder = time.monotonic(), writer.begin(t)
+        notes: dict[int, dict[str, Any]] = {}
+        records: list[Record] = []
+        for s in todo:
+            members = writer.stacks[s]
+            samples = stack([Samples.full(new.rows(_key(arm), t)[None], born=t + 1) for arm in members])
+            with as_in_a_worker():
+                records += measure(members, split(s), t, {}, {}, samples, Team())
+            name = stack_file("samples", s)
+            tensors = {"x": samples.x, "born": samples.born, "count": samples.count}
+            sources = {"sources": [new.source(_key(arm), t) for arm in members]}
+            notes[s] = {name: save_tensors(folder / name, tensors, put_bytes) | sources}
+        writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
+        writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {time.monotonic() - started:.2f} s")
+        if progress is not None:
+            progress(t + 1, length)
