@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## install, run the main job on the handwritten digits
 	$(BIN)/selfloop run demo --out runs/demo
 
 test: check  ## install with the test extras, then check and run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --basetemp=$$(mktemp -d)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --basetemp=$$(mktemp -d)
 
 check: $(VENV)/.installed-test  ## lint, formatting, types, and the documentation built strictly
 	$(BIN)/ruff check

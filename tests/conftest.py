@@ -10,6 +10,29 @@ import pytest
 from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
 
 
+LONG = (
+    "test_kill.py",
+    "test_growth.py",
+    "test_contract.py",
+    "test_cli.py",
+    "test_models.py",
+    "test_verdict.py",
+    "test_verify.py",
+    "test_team.py",
+    "test_array.py",
+    "test_golden_unets.py",
+    "test_plugin.py",
+    "test_store.py",
+)
+"""The files that take longest come first, so that no process is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; the tests of one file stay together and in their order."""
+    rank = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--golden DIR``; where no test path is named, pytest wants it as ``--golden=DIR``."""
     parser.addoption(
