@@ -9,7 +9,6 @@ import pytest
 
 from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
 
-
 LONG = (
     "test_kill.py",
     "test_growth.py",
