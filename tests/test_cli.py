@@ -9,13 +9,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from selfloop.analysis.sources import read_events
+from selfloop.arms import arms
+from selfloop.cli.display import _current
 from selfloop.cli.main import main
+from selfloop.cli.plan import plan
+from selfloop.engines.team import Team
 from selfloop.experiment import Experiment, recipes
+from selfloop.runner import Generation
 
 TINY = """
 name: tiny
@@ -84,6 +90,23 @@ def test_a_finished_run_says_so_and_does_nothing(done: Path) -> None:
     assert tree(done) == before
 
 
+def test_progress_names_settings_as_the_report_does() -> None:
+    grid = {"generator": ["gaussian", "kernel_density"], "data": ["two_moons", "rings"]}
+    experiment = Experiment.build(
+        {"name": "x", "data": "rings", "generator": "gaussian", "generations": 1, "grid": grid}
+    )
+    chosen = arms(experiment)
+    records: list[Any] = [
+        {"arm": a.index, "metrics": {"w1_held_out": None if a.index else 1.5}, "regime": "λ = 1", "ratio": 1}
+        for a in chosen
+    ]
+    line = _current(Generation(t=0, records=records, seconds=0.0), chosen)
+    assert line.startswith(
+        "w1_held_out generator = gaussian, data = two_moons: 1.5  generator = gaussian, data = rings: nan"
+    )
+    assert not set("{}'") & set(line)
+
+
 def test_ls_and_report(done: Path) -> None:
     listed = selfloop("ls", "runs", cwd=done, env=os.environ | {"COLUMNS": "200"})
     assert listed.returncode == 0
@@ -144,6 +167,30 @@ def test_a_checkpoint_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "generator.checkpoint 'no.pkl' cannot be read (No such file or directory): fetch it" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_of_any_data_and_generators() -> None:
+    text = TINY.replace("grid: {", "budget: {steps: 60}\ngrid: {generator: [gaussian, otcfm], data.n: [40, 80], ")
+    found = dict(plan(Experiment.parse(text), Team.start("cpu", 1)))
+    assert found["data"] == "40 rows of shape (2,); 80 rows of shape (2,)"
+    assert found["arms"].startswith("16, ")
+    assert found["fits"] == "48: 16 in generation 0, then 2 of each arm"
+    assert found["rows drawn"] == f"{3 * 8 * (40 + 80):,}"
+    assert found["time"].startswith("about ")
+    assert found["memory"].endswith("of rows, samples and weights")
+
+
+@pytest.mark.parametrize("command", ["run", "report", "list"])
+def test_help_tells_of_code_of_ones_own(
+    command: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = refused("list", "nonsense")
+    assert "'nonsense' is not one of 'data', " in words
+    assert "Value error" not in words
+    monkeypatch.setattr(sys, "argv", ["selfloop", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--import MODULE|FILE.py" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_says_what_a_run_takes_and_what_is_missing(tmp_path: Path) -> None:

@@ -270,3 +270,57 @@ def test_a_regime_that_needs_fresh_rows_says_what_sets_them_aside() -> None:
     settings = PLAIN | {"data": {"name": "digits"}, "mixing": Fresh(), "grid": {}}
     with pytest.raises(ConfigError, match=r"needs fresh rows, which data digits does not have: set data.fresh_rows"):
         Experiment.build(settings)
+
+
+BARE = {"name": "x", "generations": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        (
+            {"grid": {"generator": ["gaussian", {"name": "mixture", "components": 2}], "data": ["rings", "two_moons"]}},
+            "rings",
+        ),
+        ({"grid": {"generator.name": ["gaussian", "kernel_density"], "data": [{"name": "circles"}]}}, "circles"),
+        ({"generator": "gaussian", "grid": {"data.name": ["pinwheel", "rings"]}}, "pinwheel"),
+    ],
+)
+def test_the_grid_alone_may_give_data_and_generator(given: dict[str, Any], base: str) -> None:
+    found = Experiment.build(BARE | given)
+    assert (found.generator.model_dump()["name"], found.data.model_dump()["name"]) == ("gaussian", base)
+    assert Experiment.parse(found.yaml()) == found
+    assert len(arms(found)) == len(found.variants())
+
+
+def test_only_the_arms_of_a_grid_need_go_together() -> None:
+    base = BARE | {"data": "rings", "generator": "otcfm"}
+    assert len(arms(Experiment.build(base | {"grid": {"budget": [{"steps": 1}, {"steps": 2}]}}))) == 2
+    images = BARE | {"data": "digit_images", "generator": "gaussian"}
+    assert len(arms(Experiment.build(images | {"grid": {"data": ["rings", "circles"]}}))) == 2
+    with pytest.raises(ConfigError, match=r"^grid: generator otcfm is trained by gradient steps: give a budget"):
+        Experiment.build(base | {"generator": "gaussian", "grid": {"generator": ["gaussian", "otcfm"]}})
+    with pytest.raises(ConfigError, match=r"^generator otcfm is trained by gradient steps: give a budget"):
+        Experiment.build(base | {"grid": {"data.n": [10, 20]}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"generator": "gaussian"}, r"data is missing: set data, or grid.data to a list, out of .*two_moons"),
+        ({"data": "rings"}, r"generator is missing: set generator, or grid.generator to a list, out of .*gaussian"),
+        ({"data": "rings", "generator": None}, "generator: give a name, or settings with one, not None: there are"),
+        ({"data": 3, "generator": "gaussian"}, "data: give a name, or settings with one, not 3: there are"),
+        ({"data": {"name": 1}, "generator": "gaussian"}, "data: name is 1, which is no text: there are"),
+        ({"data": {"name": None}, "generator": "gaussian"}, "data: name is missing: there are"),
+        ({"data": "rings", "generator": True}, "generator: give a name, or settings with one, not True"),
+        (
+            {"data": "rings", "generator": "gaussian", "mixing": None},
+            "mixing: give a name, or settings with one, not None",
+        ),
+        ({"data": "rings", "generator": "gaussian", "features": [1]}, r"features: give a name, .* not \[1\]"),
+    ],
+)
+def test_what_is_no_member_is_said_in_yamls_words(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Experiment.build(BARE | changes)

@@ -31,6 +31,7 @@ LAYERS = (
     "arms",
     "cost",
     "measures",
+    "rehearsal",
     "environment",
     "trackers",
     "loop",

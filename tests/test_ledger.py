@@ -17,9 +17,10 @@ from selfloop import ledger
 from selfloop.cli.main import app
 from selfloop.core.errors import ConfigError
 from selfloop.ledger.loops import metric, trajectories
-from selfloop.ledger.page import HEADINGS, cells, counted, page, section
-from selfloop.ledger.row import COARSE, LIMIT, Entry, Kind, Measured, Published, Row, Verdict
+from selfloop.ledger.page import HEADINGS, cells, counted, page, read_in, section
+from selfloop.ledger.row import COARSE, LIMIT, Entry, Kind, Measured, Published, Row, Seen, Verdict
 from selfloop.theory.pooled import accumulate
+from studies import ledger as study
 
 PAGE = Path(__file__).parents[1] / "docs" / "ledger.md"
 KINDS: tuple[Kind, ...] = ("number", "at least", "at most", "above", "below")
@@ -29,7 +30,7 @@ errors = st.floats(1e-3, 10)
 
 
 def row(theirs: Published | None, ours: Measured | None, kind: Kind = "number", why: str = "") -> Row:
-    return Row(statement="s", where="w", theirs=theirs, ours=ours, kind=kind, why=why)
+    return Row(statement="s", where="w", seen=Seen.paper, theirs=theirs, ours=ours, kind=kind, why=why)
 
 
 def published(value: float, error: float) -> Published:
@@ -121,6 +122,29 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     assert jackknifed.error == pytest.approx(plain.error)
 
 
+def errors_within(what: str, seeds: int, wrong: int, draws: int) -> bool:
+    """Whether the rule errs as often as Student's t says, within 4 standard errors."""
+    rate = study.expected(what, seeds)
+    return abs(wrong - draws * rate) < 4 * math.sqrt(draws * rate * (1 - rate))
+
+
+def test_the_rule_errs_as_often_as_students_t_says_and_the_page_says_so() -> None:
+    draws = 1500
+    found = list(study.rates(draws))
+    assert all(errors_within(*each, draws) for each in found)
+    text = PAGE.read_text(encoding="utf-8")
+    table = re.findall(
+        r"^\| ([^|]*) \| (–|\d+) \| ([\d.]+)% \(([\d.]+)% to ([\d.]+)%\) \| ([\d.]+)% \|$", text, re.MULTILINE
+    )
+    assert len(table) == len(found)
+    for (what, seeds, _), (name, number, rate, low, high, theory) in zip(found, table, strict=True):
+        assert name == what
+        assert number == ("–" if seeds == 1 else str(seeds))
+        assert theory == f"{study.expected(what, seeds):.2%}"[:-1]
+        assert float(low) < float(rate) < float(high)
+        assert errors_within(what, seeds, round(float(rate) / 100 * study.DRAWS), study.DRAWS)
+
+
 # Loops in memory
 
 
@@ -201,6 +225,8 @@ def test_the_page_of_the_documentation_is_the_commands() -> None:
         assert f"*Found.* {found.found}\n" in part
         table = [line for line in part.splitlines() if line.startswith("| ")]
         assert table[0] == "| " + " | ".join(HEADINGS) + " |"
+        seen = {re.split(r"(?<!\\)\|", line)[3].strip() for line in table[1:]}
+        assert seen <= set(Seen)
         verdicts = [re.split(r"(?<!\\)\|", line)[-2].strip(" *") for line in table[1:]]
         assert len(verdicts) >= 2
         assert all(verdict.startswith(tuple(Verdict)) for verdict in verdicts)
@@ -219,9 +245,11 @@ def test_the_page_counts_and_lists_what_is_not_reproduced() -> None:
     assert "1 papers" in text
     assert "2 rows, 1 reproduced, 1 not reproduced." in text
     assert "- [one](#one): a|b*, 1.0 there and 2 here" in text
-    assert "| a\\|b\\* | w | 1.0 ± 0.05 | 2 ± 0.01 | – | +19.61 | **not reproduced** |" in text
+    assert "| a\\|b\\* | w | the paper | 1.0 ± 0.05 | 2 ± 0.01 | – | +19.61 | **not reproduced** |" in text
     assert "- nothing." in page({"one": (entry, [good])})
     assert counted([]) == "nothing"
+    assert read_in([good, bad, dataclasses.replace(good, seen=Seen.nowhere)]) == "the paper 2, not seen 1"
+    assert "Rows by that:\nthe paper 2." in text
     assert cells(row(None, None, why="not seen"))[-1] == "not comparable (not seen)"
 
 

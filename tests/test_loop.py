@@ -261,7 +261,7 @@ class Longer(Regime):
         return n + self.more
 
     def __call__(self, t: int, pool: Pool) -> Samples:
-        return pool.real if t == 0 else Samples.union([pool.real, pool.generated(t - 1)], [1.0, self.weight])
+        return Samples.union([pool.real, pool.generated(t - 1)], [1.0, self.weight])
 
 
 def test_arms_of_one_stack_may_draw_different_numbers_of_samples() -> None:

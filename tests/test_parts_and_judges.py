@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,53 @@ def test_a_detector_changes_the_odds() -> None:
     assert Detector(true_positive=0.5).left(0.5) == pytest.approx(1 / 3)
     assert Detector(true_positive=0.5, false_positive=0.5).left(0.3) == pytest.approx(0.3)
     assert Detector(true_positive=1.0).left(0.9) == 0
+    assert Detector(true_positive=1.0).left(1.0) == 0  # what (1 − rate)^t comes to in floats, if late enough
+    assert Detector(true_positive=0).left(0.3) == pytest.approx(0.3)
+    assert Detector(true_positive=0, false_positive=1).left(0.3) == 1
+
+
+def test_a_perfect_detector_keeps_the_pool_real_for_ever() -> None:
+    mixing = Contaminated(rate=0.9, detector=Detector(true_positive=1))
+    assert {mixing.share(t) for t in (1, 10, 100, 1000)} == {0.0}
+
+
+UNSURE = {"name": "oracle", "truth": ALL, "true_positive": 0.5}
+
+
+def passed(verifiers: list[Any], seed: int = 0) -> list[list[int]]:
+    """Return which of the newest samples each part of a regime has, all of them the same 400 of two numbers."""
+    parts = [{"from": "newest", "verified": {"verifier": each}} for each in verifiers]
+    mixing = MIXINGS.parse({"name": "compose", "parts": parts})
+    given = pool(mixing, 1, 400, seed)
+    whole, asked = given.generated(0).arm(0).tolist(), Counter[str]()
+    found = [part.take(given, f"mixing/{i}", asked) for i, part in enumerate(mixing.made_of())]
+    return [[whole.index(row) for row in rows.arm(0).tolist()] for rows in found]
+
+
+def test_oracles_of_one_regime_err_independently_and_the_first_as_a_single_one() -> None:
+    alone = passed([UNSURE])[0]
+    first, between, second, third = passed([UNSURE, "First", UNSURE, UNSURE])
+    assert first == alone
+    assert 0 < len(between) < 400
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert abs(len(set(one) & set(other)) - 100) < 5 * math.sqrt(400 * 0.25 * 0.75)
+    (nested,) = passed([{"name": "oracle", "truth": UNSURE, "true_positive": 0.5}])
+    assert abs(len(nested) - 100) < 5 * math.sqrt(400 * 0.25 * 0.75)
+    assert passed([{"name": "oracle", "truth": UNSURE, "true_positive": 0.5}, UNSURE])[1] == third
+
+
+def test_an_oracle_draws_what_it_always_drew() -> None:
+    given = pool(MIXINGS.parse("augment"), 1, 400)
+    (rng,) = given.streams.numpy("oracle")
+    assert passed([UNSURE])[0] == np.flatnonzero(rng.random(400) < 0.5).tolist()
+
+
+def test_fresh_rows_have_the_whole_where_there_are_no_samples() -> None:
+    for weight in (None, 0.3, "golden"):
+        found = trained(MIXINGS.parse({"name": "fresh", "k": 0, "weight": weight}), 2)
+        assert born(found) == {0: 30}
+        assert found.alike(0)
+    assert golden(1e-9) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +339,52 @@ def experiment(mixing: Any, **more: Any) -> Experiment:
 
 
 BAD: list[tuple[Any, str]] = [
-    ({"name": "compose", "parts": []}, "mixing.parts: "),
+    ({"name": "compose", "parts": []}, "mixing.parts: a regime has 1 to 100 parts, and these are 0"),
+    ({"name": "compose", "parts": [{"from": "real"}] * 101}, "mixing.parts: a regime has 1 to 100 parts, and these"),
+    ({"name": "compose", "parts": [{"from": "newest", "rows": {"power": -1}}]}, "mixing.parts.0.rows.power: "),
+    ({"name": "compose", "parts": [{"from": "newest", "rows": {"pwer": 1}}]}, "mixing.parts.0.rows.p"),
+    (
+        {"name": "compose", "parts": [{"from": "newest", "rows": "many"}]},
+        "mixing.parts.0.rows: Input should be a valid",
+    ),
+    *(
+        ({"name": "verified", "verifier": "likelihood", "least": least}, f"mixing.least{line}")
+        for least, line in (
+            ({"quantile": 2}, ".quantile: Input should be less than or equal to 1, not 2"),
+            ({"quantile": -0.1}, ".quantile: "),
+            ({"quantile": "low"}, ".quantile: Input should be a valid number, not 'low'"),
+            ({}, ".quantile is missing"),
+            ("high", ": a score is a finite number, or {quantile: 0 to 1}, not 'high'"),
+            (math.nan, ": a score is a finite number, or {quantile: 0 to 1}, not nan"),
+            (math.inf, ": a score is a finite number, or {quantile: 0 to 1}, not inf"),
+            (True, ": a score is a finite number, or {quantile: 0 to 1}, not True"),
+        )
+    ),
+    (
+        {"name": "verified", "verifier": {"name": "oracle", "truth": "likelihood", "threshold": {"quantile": 2}}},
+        "mixing.verifier.threshold.quantile: ",
+    ),
+    (
+        {"name": "verified", "verifier": {"name": "oracle", "truth": "likelihood"}},
+        "mixing verified: threshold is missing: judge 'likelihood' has no threshold",
+    ),
+    (
+        {"name": "augment", "lam": math.nan},
+        "mixing.lam: λ must be 0 or more, or inf for the fully synthetic loop, not nan",
+    ),
+    ({"name": "biased", "temperature": 1, "lam": -1}, "mixing.lam: λ must be 0 or more, or inf"),
+    ({"name": "corrected", "strength": math.nan}, "mixing.strength: the strength of a correction must be 0 or more"),
+    ({"name": "curated", "reward": {"name": "distance", "to": ["a"]}}, "mixing.reward.to: a point is a list of finite"),
+    (
+        {"name": "contaminated", "detector": {"true_positive": 1, "false_positive": 1}},
+        "mixing.detector: a detector with both rates 1 leaves nothing in the pool",
+    ),
+    ({"name": "contaminated", "rate": 1, "detector": {"true_positive": 1}}, "rate 1 makes a pool of synthetic rows"),
+    (
+        {"name": "contaminated", "rate": 0, "detector": {"true_positive": 0, "false_positive": 1}},
+        "rate 0 makes a pool of real rows alone, and detector.false_positive 1 takes all of them out",
+    ),
+    ({"name": "contaminated", "detector": {}}, "mixing.detector.true_positive is missing"),
     ({"name": "compose", "parts": [{"from": "reel"}]}, "mixing.parts.0.from: Input should be 'real'"),
     ({"name": "compose", "parts": [{"from": "real", "rwos": 1}]}, "'mixing.parts.0.rwos', did you mean 'rows'?"),
     ({"name": "compose", "parts": [{"from": "real", "rows": 1.5}]}, "has at most all real rows"),
@@ -343,6 +436,10 @@ ROWS = np.random.default_rng(0).normal(size=(60, 2))
         (
             {"mixing": {"name": "curated", "reward": "likelihood"}, "generator": "vae", "budget": {"steps": 1}},
             "mixing curated needs log_prob, which generator vae does not have",
+        ),
+        (
+            {"mixing": {"name": "verified", "verifier": "likelihood"}, "generator": "vae", "budget": {"steps": 1}},
+            "mixing verified needs log_prob, which generator vae does not have",
         ),
         (
             {"mixing": {"name": "verified", "verifier": ALL}, "data": "two_moons"},

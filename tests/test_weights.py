@@ -272,8 +272,6 @@ class CountedReal(Regime):
     real: float = 1.0
 
     def __call__(self, t: int, pool: Pool) -> Samples:
-        if t == 0:
-            return pool.real
         return Samples.union([pool.real, pool.generated(t - 1)], weights=[self.real, 1])
 
 

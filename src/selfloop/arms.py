@@ -57,7 +57,7 @@ class Arm:
 
     @functools.cached_property
     def at_first(self) -> tuple[str, int, float]:
-        """What generation 0 is made of, its training set aside: arms of which it is the same can share it."""
+        """What generation 0 is made of, the real rows among it: arms of which it is the same share it."""
         return self._but_for("mixing", "update"), self.seed, sampling_temperature(self.experiment.mixing, 0)
 
     @functools.cached_property
@@ -137,8 +137,7 @@ def _parts(group: list[Arm], alone: bool) -> Iterator[list[Arm]]:
 def first_alike(groups: Sequence[Sequence[Arm]]) -> list[int]:
     """Return for every stack the first one whose arms differ from its own in what generation 0 does not see alone.
 
-    Where their training sets are the same, as those of generation 0 mostly are, so are their fits and samples, to the
-    bit.
+    Both train on the same real rows, so that their fits and samples are the same, to the bit.
     """
     first: dict[tuple[tuple[str, int, float], ...], int] = {}
     return [first.setdefault(tuple(arm.at_first for arm in group), i) for i, group in enumerate(groups)]

@@ -24,6 +24,7 @@ from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, check, fresh_rows
+from selfloop.rehearsal import rehearse
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
 _MEMBERS = ("data", "generator", "mixing", "update", "features")
@@ -53,7 +54,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
         DataError: the data, or what the feature extractor or the generator begins with, cannot be loaded, or it looks
             at other events.
         ConfigError: a library that the generator needs is not installed, code is not here, it would take more memory
-            or disk than there is, or a metric would, or has too few rows.
+            or disk than there is, a metric would, or has too few rows, or a regime does something wrong.
     """
     members = arms(experiment)
     real = _real(members)
@@ -68,6 +69,8 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     refuse_unseen(members, real)
     for arm in members:
         _refuse_regime(arm, kept[arm.data_key])
+    for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
+        rehearse(arm, kept[arm.data_key])
     return Prepared(experiment, _environment(experiment, members), real, words)
 
 

@@ -33,6 +33,7 @@ from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.core.settings import (
     assign,
     from_yaml,
+    in_words,
     merged,
     read_assignments,
     read_yaml,
@@ -44,7 +45,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import MIXINGS, Mixing
+from selfloop.mixing.base import MIXINGS, Mixing, needs, refuse_incomplete
 from selfloop.updates.base import UPDATES, Update
 
 _MOST_ARMS = 10_000
@@ -116,11 +117,16 @@ class Experiment(Frozen):
     @model_validator(mode="wrap")
     @classmethod
     def _refused_in_one_line(cls, settings: Any, check: ModelWrapValidatorHandler[Experiment]) -> Experiment:
+        if isinstance(settings, Mapping):
+            settings = _first_of_grid(settings)
         try:
             experiment = check(settings)
         except ValidationError as error:
-            raise ConfigError(one_line(error, cls)) from error
-        experiment._complete()
+            raise ConfigError(f"{one_line(error, cls)}{_to_be_given(error)}") from error
+        if experiment.grid:  # what it varies need go together in the arms alone
+            experiment.variants()
+        else:
+            experiment._complete()
         return experiment
 
     def model_post_init(self, context: Any) -> None:
@@ -165,6 +171,14 @@ class Experiment(Frozen):
                 raise ValueError(f"{key} needs at least one value, and each only once")
         return plain
 
+    def _fault(self) -> str:
+        """Return which parts do not go together, the grid set aside; "" where all do."""
+        try:
+            self._complete()
+        except ConfigError as error:
+            return str(error)
+        return ""
+
     def _complete(self) -> None:
         """Refuse parts that do not go together; pydantic would run an "after" validator outside the one above."""
         if any(isinstance(getattr(self, key), Absent) for key in _NAMED):
@@ -175,8 +189,8 @@ class Experiment(Frozen):
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
             raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
-        for who, needs in self._needs():
-            for need in sorted(needs - self.generator.offers - self.data.offers):
+        for who, wanted in self._needs():
+            for need in sorted(wanted - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
@@ -184,6 +198,7 @@ class Experiment(Frozen):
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
+        refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
     def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
@@ -191,10 +206,7 @@ class Experiment(Frozen):
             if name in METRICS:
                 yield f"metric {name}", METRICS[name].needs
         yield f"features {FEATURES.name_of(self.features)}", self.features.needs
-        mixing, needs = f"mixing {MIXINGS.name_of(self.mixing)}", getattr(self.mixing, "needs", set[Capability]())
-        if not isinstance(needs, set | frozenset) or not needs <= WORDS.keys():
-            raise ConfigError(f"{mixing}: its needs are {needs!r}, and must be a set out of {', '.join(WORDS)}")
-        yield mixing, frozenset(needs)
+        yield f"mixing {MIXINGS.name_of(self.mixing)}", needs(self.mixing)
         if self.update is not None:
             yield f"update {UPDATES.name_of(self.update)}", frozenset[Capability](("parameters",))
 
@@ -233,9 +245,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: as :meth:`parse`.
         """
-        experiment = cls.model_validate(settings, context={BASE: base, ABSENT: absent})
-        experiment.variants()
-        return experiment
+        return cls.model_validate(settings, context={BASE: base, ABSENT: absent})
 
     def override(self, *assignments: str) -> Experiment:
         """Return the experiment with ``key.path=value`` settings replaced, in any order; values are YAML.
@@ -312,14 +322,38 @@ class Experiment(Frozen):
             try:
                 resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
             except ConfigError as error:
-                raise ConfigError(f"grid: {error}") from error
+                # A fault that is there without the grid is none of the grid's.
+                raise ConfigError(str(error) if str(error) == self._fault() else f"grid: {error}") from error
             plain = resolved.model_dump()
             settings = {key: value_at(plain, key) for key in settings}
             if (digest := resolved.digest()) in seen:
-                raise ConfigError(f"grid: {', '.join(f'{k} = {v}' for k, v in settings.items())} is there twice")
+                twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
+                raise ConfigError(f"grid: {twice} is there twice")
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def _first_of_grid(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which data and a generator that the grid alone gives are its first ones."""
+    given: dict[str, Any] = dict(settings)
+    grid: Any = given.get("grid")
+    for key in ("data", "generator") if isinstance(grid, Mapping) else ():
+        whole, name = (grid.get(at) for at in (key, f"{key}.name"))
+        if key not in given and isinstance(whole, list) and whole:
+            given[key] = whole[0]
+        elif key not in given and isinstance(name, list) and name:
+            given[key] = {"name": name[0]}
+    return given
+
+
+def _to_be_given(error: ValidationError) -> str:
+    """Return how a message about a member that is missing ends: with those that there are."""
+    complaint = error.errors(include_url=False)[0]
+    key = complaint["loc"][0] if len(complaint["loc"]) == 1 else None
+    if complaint["type"] != "missing" or key not in _NAMED:
+        return ""
+    return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)])}"
 
 
 def _offering(need: Capability, kind: Kind) -> list[str]:

@@ -20,10 +20,10 @@ from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Density, Generator, Sampler, Tempered
+from selfloop.generators.base import GENERATORS, Density, Generator, Sampler, Tempered, attributed
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
-from selfloop.mixing.base import History, Pool, draws, label, ratio, sampling_temperature, training_set
+from selfloop.mixing.base import History, Pool, draws, label, needs, ratio, sampling_temperature, training_set
 from selfloop.updates.base import updated
 
 
@@ -66,7 +66,7 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: Stat
         split: their real data.
         t: the generation.
         history: maps a generation before t to its samples.
-        first: the state after generation 0, whose density regimes may ask for; None or {} where none does.
+        first: the state after generation 0, whose density regimes may ask for; None or {} where none needs it.
 
     Raises:
         ConfigError: a regime asks for what is not there, or returns something else than rows.
@@ -76,22 +76,18 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: Stat
 
     def pool(r: int, arm: Arm) -> Pool:
         data, dtype = arm.experiment.data, arm.experiment.generator.dtype
+        needed = needs(arm.experiment.mixing)
         fresh: Callable[[int], Tensor] | None = None
-        if "fresh" in data.offers:
+        if "fresh" in needed:
             fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
             if split.aside is not None:  # loaded, and known by its hash
                 fresh = functools.partial(split.fresh, r, t)
-        past = lambda g: _made(arm.experiment.generator, history(g).select([r]))  # noqa: E731
-        density = functools.partial(_density, arm.experiment.generator, first, r) if first else None
+        past = lambda g: attributed(arm.experiment.generator, history(g).select([r]))  # noqa: E731
+        score = functools.partial(_density, arm.experiment.generator, first, r) if first else None
+        density = score if "density" in needed else None
         return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh, density, data.modes())
 
     return stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
-
-
-def _made(generator: Generator, samples: Samples) -> Samples:
-    """Return a generator's samples with which of its models made each row, where it has several."""
-    makers = generator.makers(samples.x.shape[1]) if isinstance(generator, Sampler) else None
-    return samples if makers is None else replace(samples, maker=makers.expand(samples.born.shape))
 
 
 def _density(generator: Generator, first: State, r: int, x: Tensor) -> Tensor:
@@ -113,7 +109,6 @@ def advance(
     history: History,
     first: State | None,
     device: Device = HERE,
-    data: Samples | None = None,
     before: Callable[[], Sequence[Record]] | None = None,
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
@@ -130,7 +125,6 @@ def advance(
         history: maps a generation before t to its samples.
         first: after generation 0; None at t = 0, and {} where no regime, update or metric looks at it.
         device: where to fit and sample.
-        data: the training sets, where :func:`mix` has been asked for them already.
         before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
 
     Returns:
@@ -142,10 +136,9 @@ def advance(
     if not alive:
         return Outcome(_required(state), history(t - 1), [_ended(arm, t, ended) for arm in arms])
     rows = Rows(alive, len(arms))
-    if data is None:
-        past = functools.cache(lambda g: history(g).select(alive))
-        begun = None if first is None else rows.narrow(first)
-        data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
+    past = functools.cache(lambda g: history(g).select(alive))
+    begun = None if first is None else rows.narrow(first)
+    data = mix([arms[r] for r in alive], split if rows.all else split.select(alive), t, past, begun)
     generator = arms[0].experiment.generator
     given = generator.given(data) if isinstance(generator, Sampler) else data.count
     if int(given.min()) == 0:

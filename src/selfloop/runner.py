@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 import shutil
@@ -32,8 +31,9 @@ from selfloop.environment import prepared_or_lacking
 from selfloop.experiment import FREE, GROWING, Experiment, files_of
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.outside import refuse_to_run
-from selfloop.loop import Outcome, advance, data_key, load, measure, mix, named
+from selfloop.loop import Outcome, advance, data_key, load, measure, named
 from selfloop.metrics.base import METRICS
+from selfloop.mixing.base import needs
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
@@ -77,13 +77,11 @@ class _Done:
         stack: its number.
         notes: on each of its files, by kind.
         records: of its arms.
-        trained: SHA-256 of what its arms were trained on.
     """
 
     stack: int
     notes: dict[str, Any]
     records: list[Record]
-    trained: str = ""
 
 
 def run(
@@ -256,54 +254,38 @@ def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
         first = first_alike([members[s] for s in todo]) if t == 0 else list(range(len(todo)))
         with as_in_a_worker():
             for stack in (s for i, s in enumerate(todo) if first[i] == i):
-                _outcome(task, stack, None)
-            for stack in (s for i, s in enumerate(todo) if first[i] != i):
-                if not team.broadcast(None):  # whether it is a copy of the first one that is like it
-                    _outcome(task, stack, None)
+                _outcome(task, stack)
 
 
 def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
     """Run one stack's generation from the run directory, and write its files into the task's folder."""
     learn(task.code)
-    data, trained = None, ""
-    if task.t == 0:
-        opened = _opened(task.out, task.session)
-        members = opened.run.stacks[stack]
-        data = mix(members, opened.split(members), 0, _no_history)
-        trained, twin = _digest(data), twins.get(stack)
-        if twin is not None and task.team.broadcast(twin.trained == trained):
-            for kind in twin.notes:
-                names = (stack_file(kind, number) for number in (twin.stack, stack))
-                shutil.copyfile(*(Path(task.folder) / name for name in names))
-            records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
-            return _Done(stack, twin.notes, records, trained)
-    outcome = _outcome(task, stack, data)
+    if (twin := twins.get(stack)) is not None:
+        members = _opened(task.out, task.session).run.stacks[stack]
+        for kind in twin.notes:
+            names = (stack_file(kind, number) for number in (twin.stack, stack))
+            shutil.copyfile(*(Path(task.folder) / name for name in names))
+        records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
+        return _Done(stack, twin.notes, records)
+    outcome = _outcome(task, stack)
     samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors, put_bytes)
         for kind, tensors in (("state", outcome.state), ("samples", samples))
     }
-    return _Done(stack, notes, outcome.records, trained)
+    return _Done(stack, notes, outcome.records)
 
 
 def _no_history(g: int) -> Samples:
-    raise ConfigError(f"mixing asks generation 0 for samples of generation {g}: there are none yet")
+    raise ValueError(f"generation 0 has no samples of generation {g} to look at")
 
 
-def _digest(data: Samples) -> str:
-    digest = hashlib.sha256()
-    for tensor in (data.x, data.born, data.count, *(() if data.weight is None else (data.weight,))):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
+def _outcome(task: _Task, stack: int) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
     looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
     looks = looks or members[0].experiment.update is not None
-    looks = looks or any("density" in getattr(arm.experiment.mixing, "needs", ()) for arm in members)
+    looks = looks or any("density" in needs(arm.experiment.mixing) for arm in members)
     return advance(
         members,
         opened.split(members),
@@ -312,7 +294,6 @@ def _outcome(task: _Task, stack: int, data: Samples | None) -> Outcome:
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
         (there.state(0, stack) if looks else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every),
-        data,
         functools.partial(there.everything_of, t - 1) if t else None,
     )
 

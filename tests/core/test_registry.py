@@ -241,8 +241,12 @@ def test_settings_that_are_wrong_say_so(shapes: Family[Any]) -> None:
         shapes.parse({"side": 1.0})
     with pytest.raises(ValueError, match=r"Square is a class: give an object, Square\(…\)"):
         shapes.parse(shapes["square"])
-    with pytest.raises(ConfigError, match="int is no shape"):
+    with pytest.raises(ValueError, match="give a name, or settings with one, not 3: there are square"):
         shapes.parse(3)
+    with pytest.raises(ValueError, match=r"name is \[1\], which is no text: there are square"):
+        shapes.parse({"name": [1]})
+    with pytest.raises(ConfigError, match="object is no shape"):
+        shapes.parse(object())
 
 
 def test_a_class_is_an_attribute_of_its_folder(shapes: Family[Any]) -> None:

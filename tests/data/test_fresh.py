@@ -29,10 +29,11 @@ BEFORE = {
 class NewestBesideFresh(mixing.Regime):
     """Trains on new real rows alone."""
 
+    needs = frozenset({"fresh"})
     k: int = 5
 
     def __call__(self, t: int, pool: mixing.Pool) -> Samples:
-        return pool.fresh(self.k) if t else pool.real
+        return pool.fresh(self.k)
 
 
 def sets(folder: Path) -> list[Any]:
@@ -169,9 +170,15 @@ def test_a_loop_that_runs_out_of_them_says_so(tmp_path: Path) -> None:
 
 
 def test_a_loop_of_data_without_them_says_so(tmp_path: Path) -> None:
-    wanted = experiment(sets(tmp_path)[0].model_copy(update={"fresh_rows": 0}))
-    with pytest.raises(ConfigError, match=r"do not offer: set data.fresh_rows"):
+    with pytest.raises(ConfigError, match=r"needs fresh rows, which data \w+ does not have: set data.fresh_rows"):
+        experiment(sets(tmp_path)[0].model_copy(update={"fresh_rows": 0}))
+
+
+def test_a_loop_that_takes_more_than_are_set_aside_at_once_is_refused_before_the_first_fit(tmp_path: Path) -> None:
+    wanted = experiment(sets(tmp_path)[0].model_copy(update={"fresh_rows": 7}))
+    with pytest.raises(DataError, match=r"generation 2 asks for 5 fresh rows, and of the 7 set aside 2 are left"):
         list(run(wanted, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_arm_that_has_diverged_leaves_the_others_their_rows(tmp_path: Path) -> None:

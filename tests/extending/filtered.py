@@ -12,8 +12,6 @@ class Filtered(Regime):
 
     def __call__(self, t: int, pool: Pool) -> Samples:
         """Return n rows and more, as many as are near enough."""
-        if t == 0:
-            return pool.real
         last, centre = pool.generated(t - 1), pool.real.arm(0).mean(0)
         near = (last.arm(0) - centre).norm(dim=1) <= self.radius
         return Samples.union([pool.real, last.keep(near)])

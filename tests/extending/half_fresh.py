@@ -11,8 +11,6 @@ class HalfFresh(Regime):
     needs = frozenset({"fresh"})
 
     def __call__(self, t: int, pool: Pool) -> Samples:
-        """Return n rows; generation 0 has the fixed real ones."""
-        if t == 0:
-            return pool.real
+        """Return n rows."""
         half = pool.n // 2
         return Samples.union([pool.fresh(pool.n - half), pool.generated(t - 1, half)])

@@ -33,6 +33,24 @@ def test_settings_name_what_varies_and_nothing_else(tmp_path: Path) -> None:
     assert [s.label for s in settings] == ["n = 10", "n = 20"]
 
 
+def test_members_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    generators = ["gaussian", {"name": "mixture", "components": 2}, {"name": "mixture", "components": 4}]
+    grid = {"generator": generators, "mixing": ["augment", {"name": "augment", "lam": 0.5}]}
+    found = read(FakeRun(tmp_path, experiment(LINE, grid=grid), last=1))
+    members = [f"generator = {name}" for name in ("gaussian", "mixture (components = 2)", "mixture (components = 4)")]
+    assert [s.label for s in found.settings] == [f"{of}, {m}" for m in members for of in ("λ = 1", "λ = 0.5")]
+    assert not set("{}") & set(summary_csv(found, "w2_held_out") + arms_csv(found, "w2_held_out"))
+
+
+def test_regimes_of_one_label_are_told_apart_by_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun(tmp_path, experiment(LINE), last=1)
+    of_generation = run.of_generation
+    monkeypatch.setattr(run, "of_generation", lambda t: [record | {"regime": "mine"} for record in of_generation(t)])
+    labels = [s.label for s in read(run).settings]
+    assert len(set(labels)) == len(labels)
+    assert labels[1] == "mine, lam = 0.5"
+
+
 def test_a_run_without_a_grid_is_named_by_its_lambda(tmp_path: Path) -> None:
     settings = read(FakeRun(tmp_path, experiment(LINE, grid={}, seeds=1), last=0)).settings
     assert [s.label for s in settings] == ["λ = 1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,54 @@ def test_a_divergence_is_a_collapse_however_good_it_looked() -> None:
     assert of_setting(c.settings[0], c, judged(c, METRICS)).reason == "3 of 3 arms diverged"
 
 
+def test_an_arm_without_rows_has_starved_and_not_collapsed() -> None:
+    three = {"w2_held_out": noisy(FLAT, 3, 0.001)}
+    c = replace(curves((1.0, three), diverged={0: 7, 1: 2}), endings=("starved", "starved", ""))
+    by = judged(c, METRICS)
+    first, whole = of_arm(0, c, by), of_setting(c.settings[0], c, by)
+    assert (first.word, first.reason) == ("starved", "starved at generation 7, left without rows to train on")
+    assert (whole.word, whole.reason.split(";")[0]) == ("starved", "2 of 3 arms starved")
+    mixed = replace(c, endings=("starved", "diverged", ""))
+    assert of_setting(mixed.settings[0], mixed, by).word == "collapsed"
+    one = replace(c, ended=np.array([7, -1, -1]), endings=("starved", "", ""))
+    assert of_setting(one.settings[0], one, by).word == "cannot tell yet"
+    control = curves((0.0, three), (1.0, three), diverged={0: 7, 1: 7})
+    assert judged(replace(control, endings=("starved", "starved", *[""] * 4)), METRICS).failed == {"λ = 0"}
+
+
+def test_what_decided_is_said_first() -> None:
+    far, near = noisy(1 + 0.4 * T / 20, 40, 0.005), noisy(1 + 0.02 * T / 20, 40, 0.005)
+    c = curves((1.0, {"w2_held_out": far}), floor=0.8)
+    verdict = of_setting(c.settings[0], c, judged(c, METRICS))
+    assert verdict.word == "collapsed"
+    found = re.match(
+        r"at the end W₂ to held-out data 1\.3\d × \(.*?\), and (.*) × its excess over the floor", verdict.reason
+    )
+    assert found is not None
+    assert float(found[1]) == pytest.approx(2.85, rel=0.05)
+    scattered = np.concatenate([near[:19], noisy(1 + 3 * T / 20, 21, 0.005)])
+    scattered[:19] /= (1 + 3 * T / 20) ** 2
+    c = curves((1.0, {"w2_held_out": scattered}))
+    verdict = of_setting(c.settings[0], c, judged(c, METRICS))
+    assert (verdict.word, verdict.reason.split(";")[0]) == ("collapsed", "21 of 40 arms collapsed by themselves")
+
+
+@pytest.mark.parametrize(
+    "asked", ["mixture", {"name": "mixture"}, {"components": 2}, {"name": "mixture", "components": 2.0}]
+)
+def test_a_member_is_the_control_by_its_name_or_some_of_its_settings(asked: object) -> None:
+    c = curves((1.0, {"w2_held_out": noisy(FLAT, 5)}), (1.0, {"w2_held_out": noisy(FLAT, 5)}))
+    members = [{"name": "gaussian", "covariance": "unbiased"}, {"name": "mixture", "components": 2}]
+    settings = [
+        replace(s, label=f"{i}", settings={"generator": m})
+        for i, (s, m) in enumerate(zip(c.settings, members, strict=True))
+    ]
+    c = replace(c, settings=tuple(settings))
+    assert {s.label for s in judged(c, METRICS, control={"generator": asked}).controls.values()} == {"1"}
+    with pytest.raises(ConfigError, match=r"there are generator=gaussian \(covariance = unbiased\); generator=mixture"):
+        judged(c, METRICS, control={"generator": "flow"})
+
+
 def test_most_arms_by_themselves_decide_where_they_scatter() -> None:
     """Arms that left at very different speeds: their mean has a wide interval, and none of them is in doubt."""
     ends = np.array([0.15, 0.2, 0.3, 1.0, 4.0])
@@ -295,5 +344,5 @@ def test_a_metric_of_a_program_elsewhere_is_compared_as_a_ratio() -> None:
 
 
 def test_the_rule_names_every_word() -> None:
-    for name in ("Collapsed:", "Worse:", "Stable so far", "Cannot tell yet"):
+    for name in ("Collapsed:", "Worse:", "Starved:", "Stable so far", "Cannot tell yet"):
         assert name in RULE

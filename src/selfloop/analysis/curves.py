@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfloop.arms import Arm
 from selfloop.core.records import Record
+from selfloop.core.settings import told_apart
 from selfloop.store import Run
 
 Array = NDArray[np.float64]
@@ -142,7 +144,7 @@ def read(run: Run) -> Curves:
             if record["status"] != "ok" and ended[i] < 0:
                 ended[i], endings[i] = t, record["status"]
     return Curves(
-        settings=group(run, first),
+        settings=group(run.arms, first),
         seeds=tuple(arm.seed for arm in arms),
         values=values,
         floors=floors,
@@ -153,30 +155,25 @@ def read(run: Run) -> Curves:
 
 @dataclass(frozen=True)
 class _Head:
-    """What is known of an arm besides its curves."""
+    """What is known of the arms of a setting besides their curves."""
 
     settings: dict[str, Any]
     regime: str
     ratio: float
+    arms: list[int]
 
 
-def group(run: Run, first: Mapping[int, Record]) -> tuple[Setting, ...]:
-    """Group the arms of a run, named by their index, that differ only in seed; ``first`` is a record of each."""
-    members: dict[str, list[int]] = {}
+def group(arms: Sequence[Arm], first: Mapping[int, Record]) -> tuple[Setting, ...]:
+    """Group arms that differ only in seed, each named by its place; ``first`` has a record of each by its index."""
     heads: dict[str, _Head] = {}
-    for i, arm in enumerate(run.arms):
+    for i, arm in enumerate(arms):
         settings = {name: value for name, value in arm.settings.items() if name != "seed"}
         key, record = json.dumps(settings, sort_keys=True, default=str), first.get(arm.index)
-        members.setdefault(key, []).append(i)
-        heads.setdefault(key, _Head(settings, record["regime"] if record else "", _ratio(record)))
-    varying = [
-        key
-        for key in dict.fromkeys(key for head in heads.values() for key in head.settings)
-        if len({repr(head.settings.get(key)) for head in heads.values()}) > 1
-    ]
+        heads.setdefault(key, _Head(settings, record["regime"] if record else "", _ratio(record), [])).arms.append(i)
+    labels = _labels(list(heads.values()))
     return tuple(
-        Setting(label=_label(head, varying), arms=tuple(members[key]), ratio=head.ratio, settings=head.settings)
-        for key, head in heads.items()
+        Setting(label=label, arms=tuple(head.arms), ratio=head.ratio, settings=head.settings)
+        for label, head in zip(labels, heads.values(), strict=True)
     )
 
 
@@ -190,33 +187,42 @@ def of_mixing(key: str) -> bool:
     return key.split(".")[0] == "mixing"
 
 
-def _label(head: _Head, varying: Sequence[str]) -> str:
-    """Return "λ = 0.5", the paper's words for λ = 0 and ∞, or what else varies: "n = 10, dim = 2"."""
-    others = [key for key in varying if not of_mixing(key)]
-    short = [key.rsplit(".", 1)[-1] for key in others]
-    words = [
-        f"{name if short.count(name) == 1 else key} = {value_text(head.settings.get(key))}"
-        for key, name in zip(others, short, strict=True)
+def _labels(heads: Sequence[_Head]) -> list[str]:
+    """Return what tells settings from each other: a regime in the words of its records, and what else varies."""
+    columns = {
+        key: [head.settings.get(key) for head in heads] for key in dict.fromkeys(k for h in heads for k in h.settings)
+    }
+    varying = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
+    others = {key: column for key, column in varying.items() if not of_mixing(key)}
+    words = _assigned(others) or [""] * len(heads)
+    if len(others) == len(varying) > 0:
+        return words
+    labels = [
+        ", ".join(filter(None, (_regime(head, alone=not others), text)))
+        for head, text in zip(heads, words, strict=True)
     ]
-    if len(others) < len(varying) or not words:
-        words.insert(0, _regime(head, alone=not others))
-    return ", ".join(words)
+    if len(set(labels)) < len(labels):  # a regime of the user's own may be called the same whatever its settings
+        regimes = _assigned({key: column for key, column in varying.items() if of_mixing(key)})
+        labels = [f"{label}, {text}" for label, text in zip(labels, regimes, strict=True)]
+    return labels
+
+
+def _assigned(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return settings row by row, "n = 10, dim = 2", given each key's values: by its last part where that is enough."""
+    short = [key.rsplit(".", 1)[-1] for key in columns]
+    named = [name if short.count(name) == 1 else key for key, name in zip(columns, short, strict=True)]
+    texts = [
+        [f"{name} = {text}" for text in told_apart(column)]
+        for name, column in zip(named, columns.values(), strict=True)
+    ]
+    return [", ".join(row) for row in zip(*texts, strict=True)]
 
 
 def _regime(head: _Head, alone: bool) -> str:
-    """Return a regime in words, with the paper's before it where it stands alone."""
+    """Return a regime in words, with the paper's for λ = 0 and ∞ before it where it stands alone."""
     words = head.regime or "all arms"
     if alone and head.ratio == 0:
         return f"{NO_SYNTHETIC} ({words})"
     if alone and math.isinf(head.ratio):
         return f"{FULLY_SYNTHETIC} ({words})"
     return words
-
-
-def value_text(value: object) -> str:
-    """Return a setting's value, short."""
-    if isinstance(value, float):
-        return "∞" if math.isinf(value) else f"{value:g}"
-    if isinstance(value, Mapping):
-        return json.dumps(value, default=str)
-    return str(value)

@@ -8,7 +8,6 @@ seed.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples
+from selfloop.core.settings import told_apart
 from selfloop.core.streams import Streams
 from selfloop.generators.base import OfParameters
 from selfloop.metrics.base import Metric
@@ -203,16 +203,13 @@ def linearised(run: Run, arm: int) -> Contraction | None:
 
 def _families(run: Run, curves: Curves) -> dict[str, list[int]]:
     """Group settings that differ in λ alone, each in the order of λ, by what else they share."""
+    settings = [run.arms[setting.arms[0]].settings for setting in curves.settings]
+    others = [key for key in (settings[0] if settings else ()) if key != "seed" and not of_mixing(key)]
+    words = [[f"{key} = {text}" for text in told_apart([each[key] for each in settings])] for key in others]
     families: dict[str, list[int]] = {}
-    for i, setting in enumerate(curves.settings):
-        shared = run.arms[setting.arms[0]].settings
-        words = [f"{key} = {_plain(value)}" for key, value in shared.items() if key != "seed" and not of_mixing(key)]
-        families.setdefault(", ".join(words), []).append(i)
+    for i in range(len(settings)):
+        families.setdefault(", ".join(column[i] for column in words), []).append(i)
     return {among: sorted(found, key=lambda i: curves.settings[i].ratio) for among, found in families.items()}
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value, default=str) if isinstance(value, dict) else str(value)
 
 
 def _paths(run: Run, second: Mapping[int, Record]) -> dict[int, Doubles]:

@@ -15,12 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
-from selfloop.analysis.curves import Array, Curves, Setting, mean, of_mixing, value_text
+from selfloop.analysis.curves import Array, Curves, Setting, mean, of_mixing
 from selfloop.analysis.paired import LAST, paired
 from selfloop.core.errors import ConfigError
+from selfloop.core.settings import in_words
 from selfloop.metrics.base import Metric
 
-Word = Literal["stable so far", "worse", "collapsed", "cannot tell yet"]
+Word = Literal["stable so far", "worse", "collapsed", "starved", "cannot tell yet"]
 
 RULE = """\
 Two curves are judged: the distance to held-out data (W2, else W1, else the first recorded metric that has a floor and a
@@ -36,8 +37,9 @@ seeds the noise between an arm's generations counts too, and the larger of the t
 
 Collapsed: the interval lies above a factor of 2; or it lies above 1.25 and the distance's excess over the floor, the
 distance between real training and held-out rows, has doubled; or at least half of the arms diverged, starved or
-collapsed, each by itself. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or more than
-half of the arms got worse, each by itself.
+collapsed, each by itself. Starved: at least half of the arms ended because their regime left no row to train on, as a
+verifier does that nothing passes. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or
+more than half of the arms got worse, each by itself.
 
 Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
 there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
@@ -131,7 +133,7 @@ def judged(
     by = Judged(distance=distance, spread=spread, tolerance=tolerance, about=about)
     controls = _controls(curves, control)
     kept = {c.label: c for c in controls.values()}
-    failed = {label for label, c in kept.items() if of_setting(c, curves, by).word in ("worse", "collapsed")}
+    failed = {label for label, c in kept.items() if of_setting(c, curves, by).word in ("worse", "collapsed", "starved")}
     held = {label: c for label, c in controls.items() if label != c.label and c.label not in failed}
     return replace(by, controls=held, failed=frozenset(failed))
 
@@ -178,9 +180,9 @@ def _controls(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, S
                 if _shared(setting, free) == key:
                     found.setdefault(setting.label, other)
     if declared is not None and not found:
-        asked = ", ".join(f"{key}={value_text(value)}" for key, value in declared.items())
+        asked = ", ".join(f"{key}={in_words(value)}" for key, value in declared.items())
         there = "; ".join(
-            ", ".join(f"{key}={value_text(value)}" for key, value in s.settings.items()) for s in curves.settings[:8]
+            ", ".join(f"{key}={in_words(value)}" for key, value in s.settings.items()) for s in curves.settings[:8]
         )
         raise ConfigError(f"no setting of this run is {asked}: there are {there or 'none that vary'}")
     return found
@@ -190,9 +192,12 @@ def _is(setting: Setting, declared: Mapping[str, Any]) -> bool:
     return all(key in setting.settings and _same(setting.settings[key], value) for key, value in declared.items())
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Whether two settings are the same one: infinite ones are kept as words."""
-    return bool(a == b) or str(a).lstrip(".") == str(b).lstrip(".")
+def _same(found: Any, asked: Any) -> bool:
+    """Whether a setting is the one asked for: infinite ones are kept as words, and of a member its name may do."""
+    if isinstance(found, Mapping):
+        wanted = {"name": asked} if isinstance(asked, str) else asked
+        return isinstance(wanted, Mapping) and all(key in found and _same(found[key], wanted[key]) for key in wanted)
+    return bool(found == asked) or str(found).lstrip(".") == str(asked).lstrip(".")
 
 
 def _shared(setting: Setting, free: Sequence[str]) -> str:
@@ -208,8 +213,11 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
 
 def _of_arm(arm: int, setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if curves.ended[arm] >= 0:
-        reason = f"{curves.endings[arm]} at generation {curves.ended[arm]}"
-        return Verdict(word="collapsed", retrainings=_retrainings(curves), reason=reason)
+        starved = curves.endings[arm] == "starved"
+        reason = (
+            f"{curves.endings[arm]} at generation {curves.ended[arm]}" + ", left without rows to train on" * starved
+        )
+        return Verdict(word="starved" if starved else "collapsed", retrainings=_retrainings(curves), reason=reason)
     found = _judge((arm,), setting, curves, by)
     return _verdict(found.word, [found.phrase, found.missing], curves)
 
@@ -219,25 +227,25 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if len(setting.arms) == 1:
         return _of_arm(setting.arms[0], setting, curves, by)
     words = [_of_arm(arm, setting, curves, by).word for arm in setting.arms]
-    fallen, worse, total = words.count("collapsed"), words.count("worse"), len(words)
+    starved, worse, total = words.count("starved"), words.count("worse"), len(words)
+    fallen = words.count("collapsed") + starved
     endings = [curves.endings[arm] for arm in setting.arms]
     gone = len(endings) - endings.count("")
     found = _judge(_alive(setting, curves), setting, curves, by)
-    word, missing = found.word, found.missing
-    if 2 * fallen >= total:
-        word, missing = "collapsed", ""
-    elif 2 * (fallen + worse) > total and word != "collapsed":
-        word, missing = "worse", ""
-    elif gone and word == "stable so far":
-        word = "cannot tell yet"
     counts = (
         (endings.count("diverged"), "diverged"),
-        (endings.count("starved"), "starved"),
+        (starved, "starved"),
         (fallen - gone, "collapsed by themselves"),
         (worse, "got worse by themselves"),
     )
     said = [f"{count} of {total} arms {what}" for count, what in counts if count]
-    return _verdict(word, [found.phrase, *said, missing], curves)
+    most: Word | None = "starved" if 2 * starved >= total else "collapsed" if 2 * fallen >= total else None
+    if most is None and 2 * (fallen + worse) > total and found.word != "collapsed":
+        most = "worse"
+    if most is not None and most != found.word:  # what decides is said first
+        return _verdict(most, [*said, found.phrase], curves)
+    word: Word = "cannot tell yet" if gone and found.word == "stable so far" else found.word
+    return _verdict(word, [found.phrase, *said, found.missing], curves)
 
 
 def _verdict(word: Word, parts: Sequence[str], curves: Curves) -> Verdict:
@@ -265,8 +273,9 @@ def _judge(arms: Sequence[int], setting: Setting, curves: Curves, by: Judged) ->
     """Judge arms that did not diverge."""
     changes = {name: change(name, arms, setting, curves, by) for name in (by.distance, by.spread) if name is not None}
     known = {name: c for name, c in changes.items() if c is not None}
-    phrase = _phrase(known, setting, by)
-    if any(_fell(name, c, arms, curves, by) for name, c in known.items()):
+    grown = {name: _grown(name, c, arms, curves, by) for name, c in known.items()}
+    phrase = _phrase(known, grown, setting, by)
+    if any(_fell(c, grown[name], by.about[name], by) for name, c in known.items()):
         return _Found("collapsed", phrase, "")
     if any(c.low > _tolerance(by.about[name], by.tolerance) for name, c in known.items()):
         return _Found("worse", phrase, "")
@@ -316,17 +325,22 @@ def _tolerance(about: Metric, share: float) -> float:
     return share if about.scale == "difference" else math.log1p(share)
 
 
-def _fell(name: str, c: Change, arms: Sequence[int], curves: Curves, by: Judged) -> bool:
-    if c.low > _tolerance(by.about[name], max(FACTOR - 1, by.tolerance)):
-        return True
+def _fell(c: Change, grown: float, about: Metric, by: Judged) -> bool:
+    return c.low > _tolerance(about, max(FACTOR - 1, by.tolerance)) or grown >= FACTOR
+
+
+def _grown(name: str, c: Change, arms: Sequence[int], curves: Curves, by: Judged) -> float:
+    """Return by what factor the excess of a distance over its floor grew; NaN where that does not count.
+
+    In many dimensions the distance itself can hardly double.
+    """
     floors = curves.floors.get(name)
-    if by.about[name].goal != "lower" or by.about[name].scale != "ratio" or floors is None:
-        return False
-    # In many dimensions the distance itself can hardly double.
+    if by.about[name].goal != "lower" or by.about[name].scale != "ratio" or floors is None or c.low <= math.log(MOVED):
+        return math.nan
     first, last, floor = (
         float(mean(x)) for x in (curves.values[name][list(arms), 0], _end(curves, name, arms), floors[list(arms)])
     )
-    return c.low > math.log(MOVED) and first > floor and last - floor >= FACTOR * (first - floor)
+    return (last - floor) / (first - floor) if first > floor else math.nan
 
 
 def _end(curves: Curves, name: str, arms: Sequence[int]) -> Array:
@@ -402,7 +416,7 @@ def interval(z: Array, paired: bool) -> Change | None:
     return Change(value, value - half, value + half)
 
 
-def _phrase(known: Mapping[str, Change], setting: Setting, by: Judged) -> str:
+def _phrase(known: Mapping[str, Change], grown: Mapping[str, float], setting: Setting, by: Judged) -> str:
     if not known:
         return ""
     control = by.controls.get(setting.label)
@@ -417,7 +431,8 @@ def _phrase(known: Mapping[str, Change], setting: Setting, by: Judged) -> str:
         else:
             span = f"{_times(c.value)} (95 % interval {_number(c.low)} to {_number(c.high)})"
         of = "" if isinstance(about.goal, str) else f"further from {about.goal:g} by "
-        words.append(f"{about.title} {of}{span}")
+        over = f", and {grown[name]:.3g} × its excess over the floor" if grown[name] >= FACTOR else ""
+        words.append(f"{about.title} {of}{span}{over}")
     return f"at the end {'; '.join(words)} {against}"
 
 

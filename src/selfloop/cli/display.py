@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from selfloop.arms import arms, stacks
+from selfloop.analysis.curves import group
+from selfloop.arms import Arm, arms, stacks
 from selfloop.cli.terminal import console, say_plain
 from selfloop.core.errors import printable
 from selfloop.experiment import Experiment
 from selfloop.runner import Generation
+
+_FEW = 6  # settings of which a line of progress tells
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def display(
         first = generation.t if first < 0 else first
         spent = time.monotonic() - started
         left = spent / (generation.t - first + 1) * (last - generation.t)
-        text = f"generation {generation.t}/{last} · {count} arms · {_current(generation)} · ETA {_clock(left)}"
+        text = f"generation {generation.t}/{last} · {count} arms · {_current(generation, chosen)} · ETA {_clock(left)}"
         return printable(text)
 
     if not console.is_terminal:
@@ -45,17 +49,16 @@ def display(
         yield tick, lambda generation: bar.console.print(line(generation), markup=False)
 
 
-def _current(generation: Generation) -> str:
+def _current(generation: Generation, chosen: Sequence[Arm]) -> str:
     """Return the first metric in short, its mean over the seeds of every setting."""
-    name = next(iter(generation.records[0]["metrics"]))
-    groups: dict[str, list[float]] = {}
-    for record in generation.records:
-        value = record["metrics"][name]
-        named = {"mixing": record["regime"]}  # of a whole regime its name, not its settings
-        label = ",".join(str(named.get(key, value)) for key, value in record["settings"].items())
-        groups.setdefault(label, []).append(float("nan") if value is None else value)
-    shown = [f"{label}: {sum(v) / len(v):.3g}".removeprefix(": ") for label, v in list(groups.items())[:6]]
-    return f"{name} {'  '.join(shown)}{' …' if len(groups) > 6 else ''}"
+    name, records = next(iter(generation.records[0]["metrics"])), {r["arm"]: r for r in generation.records}
+    values = {i: records[arm.index]["metrics"][name] for i, arm in enumerate(chosen) if arm.index in records}
+    settings = [setting for setting in group(chosen, records) if values.keys() & setting.arms]
+    shown = []
+    for setting in settings[:_FEW]:
+        seen = [math.nan if (value := values[i]) is None else value for i in setting.arms if i in values]
+        shown.append(f"{setting.label}: " * (len(settings) > 1) + f"{sum(seen) / len(seen):.3g}")
+    return f"{name} {'  '.join(shown)}{' …' if len(settings) > _FEW else ''}"
 
 
 def _clock(seconds: float) -> str:

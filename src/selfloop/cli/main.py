@@ -36,6 +36,8 @@ _FIRST = (
     "list",
 )  # in help; the others by name
 
+_EPILOG = "--import MODULE|FILE.py  code of your own that joins; may stand anywhere, and be repeated"
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -43,7 +45,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 def _selfloop(
     imports: Annotated[
         list[str] | None,
-        typer.Option("--import", metavar="MODULE|FILE.py", help="code of your own that joins; may stand anywhere"),
+        typer.Option(
+            "--import",
+            metavar="MODULE|FILE.py",
+            help="code of your own that joins; may stand anywhere",
+        ),
     ] = None,
 ) -> None:
     """Train a generative model on its own samples, again and again, and learn whether that loop is stable."""
@@ -72,7 +78,7 @@ def _modules() -> dict[str, str]:
 
 
 for _name, _module in _modules().items():
-    app.command(_name)(importlib.import_module(f"{commands.__name__}.{_module}").command)
+    app.command(_name, epilog=_EPILOG)(importlib.import_module(f"{commands.__name__}.{_module}").command)
 
 
 def main() -> None:
@@ -83,6 +89,7 @@ def main() -> None:
         code = app(_imports_first(sys.argv[1:]), standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        message = message.replace("Value error, ", "")  # pydantic's, by which typer checks words
         complain(message)
         code = FAILED if isinstance(error, StorageFull) else MISUSED
     except (KeyboardInterrupt, typer.Abort):  # typer makes an exit with its code of it, unless it comes outside

@@ -1,7 +1,8 @@
-"""What a run of large networks would take, before it is begun: steps, events, time by measurement, disk, memory."""
+"""What a run would take, before it is begun: fits, steps, events, time by measurement, disk, memory."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from selfloop.arms import arms, first_alike, stacks
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.memory import in_words
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.cost import refuse_excess
+from selfloop.data.base import DATA
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -24,6 +27,9 @@ from selfloop.learning.training import Budget, parameters
 from selfloop.mixing.base import draws
 
 Rows = list[tuple[str, str]]
+
+_STEPS = 20  # of gradients, by which a short fit is timed
+_PROBES = 20  # generations, at which regimes are asked how many rows they draw
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,22 @@ class _Work:
 
 
 def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
-    """Return rows (what, how much) on a run of images; nothing is written, and nothing but a step is computed.
+    """Return rows (what, how much) on a run; nothing is written.
+
+    Of a large network a step and a sample are computed, of any other generator a short fit to the rows of one seed.
 
     Args:
-        experiment: of images.
+        experiment: to be run.
         team: on whose first device a step and a sample are timed, and over which the time is shared.
-        seconds: to measure for, at most, besides a first step and a first sample.
+        seconds: to measure a network for, at most, besides a first step and a first sample.
 
     Raises:
-        ConfigError: the generator is no large network.
+        ConfigError: it would take more memory than there is, or a generator fails.
         DataError: its size cannot be known without data that are not there.
     """
     model, data = experiment.generator, experiment.data
     if not isinstance(model, NetworkModel):
-        raise ConfigError(f"--plan is for large networks, such as those of images, not for {GENERATORS.name_of(model)}")
+        return _of_small(experiment)
     event, n = data.extent()
     refuse_excess(experiment, lambda arm: arm.experiment.data.extent())
     work = _work(experiment, model, n)
@@ -90,6 +98,86 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
         ("memory", f"at least {_memory(model, state, n, event) / 1e9:.3g} GB beside what a step needs"),
     ]
     return rows + [("missing", words) for words in missing(experiment)]
+
+
+@dataclass(frozen=True)
+class _Small:
+    """What one arm takes: its rows, bytes of a row and of a state, seconds of a first and a later fit and of a row."""
+
+    event: tuple[int, ...]
+    n: int
+    row: int
+    state: int
+    first: float
+    later: float
+    sample: float
+
+
+def _of_small(experiment: Experiment) -> Rows:
+    """Return the rows of a plan for generators that are no large networks, whatever the grid varies."""
+    chosen = arms(experiment)
+    groups = stacks(chosen)
+    firsts = set(first_alike(groups))
+    known: dict[str, _Small] = {}
+    begun, drawn, memory, disk, seconds = 0, 0, 0, 0, 0.0
+    last = experiment.generations
+    probes = sorted({round(last * i / _PROBES) for i in range(_PROBES + 1)})
+    for i, members in enumerate(groups):
+        of = members[0].experiment
+        key = json.dumps([GENERATORS.plain(of.generator), DATA.plain(of.data), str(of.budget), str(of.pretrain)])
+        one = known[key] = known.get(key) or _measured_small(of)
+        first, later = len(members) * (i in firsts), len(members) * last
+        begun += first
+        counts = [draws(arm.experiment.mixing, t, one.n) for arm in members for t in probes]
+        rows = round(sum(counts) / len(probes) * (last + 1))
+        drawn += rows
+        memory = max(memory, len(members) * (one.row * (one.n + max(counts)) + one.state))
+        kept = last + 1 if experiment.keep_states == "all" else 3
+        disk += rows * one.row + len(members) * kept * one.state
+        seconds += first * one.first + later * one.later + rows * one.sample
+    sets = dict.fromkeys(f"{one.n:,} rows of shape {one.event}" for one in known.values())
+    return [
+        ("data", "; ".join(sets)),
+        ("arms", f"{len(chosen)}, {len(groups)} tasks"),
+        ("fits", f"{begun + last * len(chosen):,}: {begun:,} in generation 0, then {last} of each arm"),
+        ("rows drawn", f"{drawn:,}"),
+        ("time", f"about {seconds:.3g} seconds of one core, arm by arm, metrics not counted"),
+        ("disk", in_words(disk)),
+        ("memory", f"at least {in_words(memory)} of rows, samples and weights"),
+        *(("missing", words) for words in missing(experiment)),
+    ]
+
+
+def _measured_small(experiment: Experiment) -> _Small:
+    """Fit one arm's generator once, by gradients for a few steps alone, and draw its samples.
+
+    Raises:
+        ConfigError: that fails.
+    """
+    model, streams = experiment.generator, Streams(seeds=(0,))
+    split = experiment.data.load([0])
+    x = split.events.typed(split.train, model.dtype)
+    event, n = tuple(x.shape[2:]), x.shape[1]
+    refuse_excess(experiment, lambda arm: (event, n))
+    budgets = [(each or experiment.budget or Budget(epochs=1)).resolve(n) for each in (experiment.pretrain, None)]
+    batch = getattr(model, "batch_size", 1)
+    try:
+        state, times = model.init(event, streams), []
+        for steps in (1, 1, 1 + _STEPS) if model.trained else (1,):
+            begun = time.perf_counter()
+            fitted = model.fit(state, Samples.full(x, born=0), Budget(steps=steps), streams)
+            times.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        model.sample(fitted, n, streams)
+        sample = (time.perf_counter() - begun) / n
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the generator's own code raises
+        raise ConfigError(f"generator {GENERATORS.name_of(model)!r} fails: {said(error)}") from error
+    step = max(times[-1] - times[-2], 0.0) / _STEPS if model.trained else 0.0
+    first, later = ((times[0] if not model.trained else step * budget.count(batch)) for budget in budgets)
+    size = sum(leaf.numel() * leaf.element_size() for leaf in fitted.values())
+    return _Small(event, n, math.prod(event) * x.element_size(), size, first, later, sample)
 
 
 def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from selfloop.core.config import GREATEST, Frozen, Inside
+from selfloop.core.config import GREATEST, Frozen, Inside, quoted_value
 from selfloop.core.errors import FOREIGN, ConfigError, nearest, quoted, said
 
 Member = TypeVar("Member")
@@ -344,7 +344,8 @@ class Family(Mapping[str, Member], Generic[Member]):
         settings = dict(value)
         name = settings.pop("name", None)
         if not isinstance(name, str):
-            raise ValueError(f"name is missing: there are {', '.join(self)}")
+            wrong = "name is missing" if name is None else f"name is {quoted_value(name)}, which is no text"
+            raise ValueError(f"{wrong}: there are {', '.join(self)}")
         try:
             return self._made(name, settings, context)
         except (ConfigError, Inside):
@@ -372,6 +373,10 @@ class Family(Mapping[str, Member], Generic[Member]):
             value = next((member for member in converted if member is not None), value)
         if isinstance(value, type):
             raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
+        if value is None or isinstance(value, bool | int | float | list | tuple):
+            raise ValueError(
+                f"give a name, or settings with one, not {quoted_value(value)}: there are {', '.join(self)}"
+            )
         cls = type(value)
         self._conforms(cls)
         if self._members.get(self.name_of(value)) is not cls:

@@ -52,7 +52,13 @@ class Samples:
 
     @classmethod
     def full(cls, x: Tensor, born: int) -> Samples:
-        """Wrap (R, N, *event) rows that are all in use and all born in one generation."""
+        """Wrap (R, N, *event) rows that are all in use and all born in one generation.
+
+        Raises:
+            ValueError: they have no such shape.
+        """
+        if x.ndim < 3:
+            raise ValueError(f"rows are (R, N, *event), R = 1 in a regime, and these are {tuple(x.shape)}")
         r, n = x.shape[:2]
         return cls(x=x, born=torch.full((r, n), born, dtype=torch.int16), count=torch.full((r,), n))
 
@@ -62,14 +68,22 @@ class Samples:
 
         Args:
             parts: sets without padding, as all of a single arm's pool are.
-            weights: what every row of each counts; None leaves the parts' own.
+            weights: one for each part, what every row of it counts; None leaves the parts' own.
 
         Raises:
-            ValueError: a part has padding, which would come to stand between rows.
+            ValueError: there is no part, rows are not alike, weights are not as many as parts, or a part has padding,
+                which would come to stand between rows.
         """
+        if not parts:
+            raise ValueError("there is no set to join")
+        if len({(len(part.x), part.x.shape[2:], part.x.dtype) for part in parts}) > 1:
+            kinds = ", ".join(f"{part.x.dtype} {tuple(part.x.shape)}" for part in parts[:8])
+            raise ValueError(f"sets of different rows cannot be joined: {kinds}")
         if any((part.count < part.born.shape[1]).any() for part in parts):
             raise ValueError("a set with padding cannot be joined with others: select one arm and take its first rows")
         if weights is not None:
+            if len(weights) != len(parts):
+                raise ValueError(f"{len(weights)} weights for {len(parts)} sets: give one weight a set")
             parts = [part.weighed(w) for part, w in zip(parts, weights, strict=True)]
         weight, maker = _weights(parts), _makers(parts)
         return cls(
@@ -116,8 +130,16 @@ class Samples:
         return self._cut(torch.tensor([len(rows)]), lambda each: each[:, rows])
 
     def keep(self, use: Tensor) -> Samples:
-        """Return the rows of a single arm of which ``use``, (N,) bool, is true, in their order."""
-        return self.take(torch.nonzero(torch.as_tensor(use).reshape(-1)[: int(self.count[0])]).squeeze(1))
+        """Return the rows of a single arm of which ``use``, (N,) bool, is true, in their order.
+
+        Raises:
+            ValueError: it is something else than a truth value a row.
+        """
+        true, n = torch.as_tensor(use), int(self.count[0])
+        if true.dtype != torch.bool or true.numel() not in (n, self.born.shape[1]):
+            what = f"{true.dtype} {tuple(true.shape)} for {n} rows"
+            raise ValueError(f"keep wants a truth value a row, ({n},), not {what}; take(rows) picks rows by number")
+        return self.take(torch.nonzero(true.reshape(-1)[:n]).squeeze(1))
 
     def _cut(self, count: Tensor, of: Callable[[Tensor], Tensor]) -> Samples:
         """Return what ``of`` makes of everything that there is of each row."""
@@ -126,8 +148,16 @@ class Samples:
         return Samples(x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker)
 
     def weighed(self, weight: Any) -> Samples:
-        """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all."""
+        """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all.
+
+        Raises:
+            ValueError: they are not as many as the rows.
+        """
         given = torch.as_tensor(weight, dtype=torch.float64)
+        if given.ndim > 2 or (given.ndim and given.shape[-1] != self.born.shape[1]):
+            raise ValueError(
+                f"weights {tuple(given.shape)} for {self.born.shape[1]} rows: give one a row, or one for all"
+            )
         return replace(self, weight=given.expand(self.born.shape).clone() if given.ndim < 2 else given)
 
     def alike(self, r: int) -> bool:

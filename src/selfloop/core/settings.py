@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +286,44 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
         raise ConfigError(f"no setting is called {key!r}{nearest(last, known)}")
     place[last] = value
+
+
+def in_words(value: Any) -> str:
+    """Return a setting's value for people: a family's member as "mixture (components = 4)", infinity as "∞"."""
+    if isinstance(value, Mapping):
+        return _member(value.get("name"), ((key, in_words(item)) for key, item in value.items() if item is not None))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_words, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return ("∞" if value > 0 else "−∞") if math.isinf(value) else short if float(short) == value else repr(value)
+    return "none" if value is None else str(value)
+
+
+def told_apart(values: Sequence[Any]) -> list[str]:
+    """Return the values of one setting as :func:`in_words`, of members of one name but what differs between them."""
+    words = ["" if isinstance(value, Mapping) else in_words(value) for value in values]
+    members: dict[Any, list[int]] = {}
+    for i, value in enumerate(values):
+        if isinstance(value, Mapping):
+            members.setdefault(value.get("name"), []).append(i)
+    for name, rivals in members.items():
+        said: dict[int, list[tuple[str, str]]] = {i: [] for i in rivals}
+        for key in dict.fromkeys(key for i in rivals for key in values[i]):
+            column = [values[i].get(key) for i in rivals]
+            if len(set(map(repr, column))) > 1 or name is None:
+                for i, item, text in zip(rivals, column, told_apart(column), strict=True):
+                    said[i] += [(key, text)] if item is not None else []
+        for i in rivals:
+            words[i] = _member(name, said[i])
+    return words
+
+
+def _member(name: Any, settings: Iterable[tuple[str, str]]) -> str:
+    inner = ", ".join(f"{key} = {text}" for key, text in settings if key != "name")
+    return " ".join(filter(None, ("" if name is None else str(name), f"({inner})" if inner else "")))
 
 
 def _meant(key: str, settings: Mapping[str, Any], families: Mapping[str, Family[Any]]) -> str:

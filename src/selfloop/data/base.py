@@ -50,23 +50,30 @@ class Split:
         Raises:
             DataError: there are not as many left, or it is generation 0, which trains on the fixed rows.
         """
-        if generation < 1:
-            raise DataError(
-                "data.fresh_rows are for generation 1 and later ones: generation 0 trains on the fixed rows"
-            )
-        there = 0 if self.aside is None else self.aside.shape[1]
-        first = (generation - 1) * k
-        left = max(there - first, 0)
-        if self.aside is None or not 0 <= k <= left:
-            raise DataError(
-                f"generation {generation} asks for {k} fresh rows, and of the {there} set aside {left} are left: "
-                f"raise data.fresh_rows to {generation * k} or more"
-            )
-        return self.aside[r, first : first + k]
+        first = first_fresh(0 if self.aside is None else self.aside.shape[1], generation, k)
+        return self.train[r, :0] if self.aside is None else self.aside[r, first : first + k]
 
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., *event) rows in the user's units, float64 on the CPU."""
         return self.events.restore(x)
+
+
+def first_fresh(there: int, generation: int, k: int) -> int:
+    """Return which of the rows that are set aside is the first of the k that a generation has.
+
+    Raises:
+        DataError: as :meth:`Split.fresh`.
+    """
+    if generation < 1:
+        raise DataError("data.fresh_rows are for generation 1 and later ones: generation 0 trains on the fixed rows")
+    first = (generation - 1) * k
+    left = max(there - first, 0)
+    if not 0 <= k <= left:
+        raise DataError(
+            f"generation {generation} asks for {k} fresh rows, and of the {there} set aside {left} are left: "
+            f"raise data.fresh_rows to {generation * k} or more"
+        )
+    return first
 
 
 class Dataset(Frozen, ABC):

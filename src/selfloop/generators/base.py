@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -112,6 +113,13 @@ class Sampler(Frozen):
         return 4 * getattr(self, "batch_size", 0) * math.prod(event)
 
 
+def latents(
+    streams: Streams, shape: Sequence[int], temperature: float, index: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw √τ z, (R, *shape), z standard normal: the ``index``-th latents of a sample at a temperature τ."""
+    return math.sqrt(temperature) * streams.normal("latents", shape, index, dtype)
+
+
 @runtime_checkable
 class Density(Protocol):
     """A generator whose likelihood can be computed."""
@@ -182,6 +190,12 @@ class OfParameters(Protocol):
 
     def parametric(self, state: State) -> Parametric:
         """Return the family that a state is one of."""
+
+
+def attributed(generator: Generator, samples: Samples) -> Samples:
+    """Return a generator's samples with which of its models made each row, where it has several."""
+    makers = generator.makers(samples.x.shape[1]) if isinstance(generator, Sampler) else None
+    return samples if makers is None else replace(samples, maker=makers.expand(samples.born.shape))
 
 
 GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", {"init": 2, "fit": 4, "sample": 3})

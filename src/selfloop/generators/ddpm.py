@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -16,7 +15,7 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
@@ -116,14 +115,14 @@ class DDPM(Sampler):
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too."""
-        params, scale = averaged(state), math.sqrt(temperature)
+        params = averaged(state)
         shape = (n, params["out_fc.bias"].shape[1])
         shifts = decoder_shift(params, torch.arange(self.timesteps).expand(len(streams.seeds), -1))
         return ancestral(
             lambda x, t: decoder(params, x, shifts[:, t : t + 1], self.layers),
-            scale * streams.normal("latents", shape),
+            latents(streams, shape, temperature),
             self.schedule,
             # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.
-            lambda i: scale * streams.normal("latents", shape, i + 1),
+            lambda i: latents(streams, shape, temperature, i + 1),
             self.variance,
         )

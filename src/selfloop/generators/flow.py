@@ -17,7 +17,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, EVENT, Batches, Budget, averaged, fresh, fresh_size, train
 
@@ -96,7 +96,7 @@ class Flow(Sampler):
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw z ∼ N(0, τI), τ being the temperature, and x = T⁻¹(z)."""
         d = int(state[EVENT][0])
-        module, z = self.module(d), math.sqrt(temperature) * streams.normal("latents", (n, d))
+        module, z = self.module(d), latents(streams, (n, d), temperature)
         arms = _arms(averaged(state), z)
         return torch.stack([functional_call(module, params, (own,), {"inverse": True}) for params, own in arms])
 

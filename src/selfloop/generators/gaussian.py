@@ -13,7 +13,7 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.learning.training import Budget
 
 _ROUNDING = 1e-8  # of the greatest eigenvalue, by which the least may lie below 0
@@ -69,7 +69,7 @@ class Gaussian(Sampler):
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw x = μ + √(τΣ) z with the symmetric root (Eq. 4), τ being the temperature."""
         d = state["mean"].shape[1]
-        z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
+        z = latents(streams, (n, d), temperature, dtype=self.dtype)
         return state["mean"].unsqueeze(1) + z @ symmetric_root(state["covariance"])
 
     def log_prob(self, state: State, x: Tensor) -> Tensor:

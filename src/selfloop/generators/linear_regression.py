@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
-from selfloop.generators.base import GENERATORS
+from selfloop.generators.base import GENERATORS, latents
 from selfloop.generators.conditional import Conditional
 
 
@@ -63,7 +63,7 @@ class LeastSquares(Conditional):
 
     def respond(self, state: State, eta: Tensor, streams: Streams, temperature: float) -> Tensor:
         """Draw η + √τ σ z; NaN where σ is negative."""
-        z = math.sqrt(temperature) * streams.normal("latents", eta.shape[1:], dtype=self.dtype)
+        z = latents(streams, eta.shape[1:], temperature, dtype=self.dtype)
         noise = state["noise"]
         return eta + torch.where(noise >= 0, noise, torch.full_like(noise, math.nan)).unsqueeze(1) * z
 

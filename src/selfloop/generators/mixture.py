@@ -17,7 +17,7 @@ from selfloop.core.config import Count
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.generators.gaussian import Gaussian, symmetric_root
 from selfloop.learning.training import Budget
 
@@ -152,7 +152,7 @@ class GaussianMixture(Sampler):
         negative.
         """
         k, d = state["means"].shape[1:]
-        z = math.sqrt(temperature) * streams.normal("latents", (n, d), dtype=self.dtype)
+        z = latents(streams, (n, d), temperature, dtype=self.dtype)
         edges = state["weights"].cumsum(1)
         drawn = streams.uniform("components", (n,)).to(self.dtype) * edges[:, -1:]
         component = torch.searchsorted(edges, drawn, right=True).clamp_max(k - 1).unsqueeze(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -15,7 +14,7 @@ from selfloop.core.config import Count
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.learning.nets.mlp import mlp_count, time_mlp, time_mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import dopri5, euler, exact, pull_back, rademacher
@@ -107,7 +106,7 @@ class OTCFM(Sampler):
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Integrate the flow from N(0, τI) at t = 0 to t = 1, τ being the temperature."""
         params = averaged(state)
-        x = math.sqrt(temperature) * streams.normal("latents", (n, params["net.6.bias"].shape[1]))
+        x = latents(streams, (n, params["net.6.bias"].shape[1]), temperature)
         if self.solver == "euler":
             return euler(lambda x, t: time_mlp(params, x, t), x, self.solver_steps)
         return dopri5(lambda x, t: time_mlp(params, x, t), x, self.tolerance, self.tolerance)

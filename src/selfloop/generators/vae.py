@@ -16,7 +16,7 @@ from selfloop.core.replicas import add
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, latents
 from selfloop.learning.nets.mlp import mlp, mlp_count, mlp_init
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, Batches, Blocks, Budget, averaged, fresh, fresh_size, train
@@ -95,9 +95,9 @@ class VAE(Sampler):
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw z, and x = f(z) + s ε; at a temperature τ both z and ε have the variance τ."""
-        params, scale = averaged(state), math.sqrt(temperature)
-        mean = mlp(params, _DECODER, scale * streams.normal("latents", (n, self.latent)))
-        noise = scale * streams.normal("latents", tuple(mean.shape[1:]), 1)
+        params = averaged(state)
+        mean = mlp(params, _DECODER, latents(streams, (n, self.latent), temperature))
+        noise = latents(streams, tuple(mean.shape[1:]), temperature, 1)
         return mean + params["log_scale"].exp().unsqueeze(1) * noise
 
     @torch.no_grad()

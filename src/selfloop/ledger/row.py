@@ -99,13 +99,24 @@ class Verdict(StrEnum):
     not_comparable = "not comparable"
 
 
+class Seen(StrEnum):
+    """In what a published number or statement was read, the nearest to the paper first."""
+
+    paper = "the paper"
+    abstract = "its abstract"
+    files = "its authors' files"
+    notes = "others' notes"
+    nowhere = "not seen"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One published number or statement.
 
     Attributes:
         statement: what it is of, under which conditions.
-        where: in the paper, and where it was seen.
+        where: in the paper.
+        seen: in what it was read there; ``nowhere`` of what was taken over without its source.
         theirs: the number; of a bound, the bound; of a statement, what ours must be above or below;
             None where there is none.
         ours: None where it was not tried.
@@ -117,6 +128,7 @@ class Row:
 
     statement: str
     where: str
+    seen: Seen
     theirs: Published | None
     ours: Measured | None
     kind: Kind = "number"

@@ -29,7 +29,7 @@ class Augmented(Composed):
     @classmethod
     def _not_negative(cls, lam: float) -> float:
         if math.isnan(lam) or lam < 0:
-            raise ValueError("λ must be 0 or more, or inf for the fully synthetic loop")
+            raise ValueError(f"λ must be 0 or more, or inf for the fully synthetic loop, not {lam}")
         return lam
 
     def synthetic(self, n: int) -> int:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from selfloop.core.capabilities import Capability
+from selfloop.core.capabilities import WORDS, Capability
 from selfloop.core.config import Frozen
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Family
 from selfloop.core.samples import Samples
+from selfloop.core.settings import in_words
 from selfloop.core.streams import Streams
 from selfloop.data.base import Dataset
 
@@ -27,16 +28,20 @@ History = Callable[[int], Samples]  # the samples of generation t
 
 @dataclass(frozen=True)
 class Pool:
-    """The rows that generation t of one arm may train on; everything leads with R = 1.
+    """The rows that generation t ≥ 1 of one arm may train on; everything leads with R = 1.
 
     Attributes:
         t: the generation that is about to be trained.
         real: the fixed real rows, born 0.
         streams: the arm's random streams at generation t.
         history: samples of earlier generations; use :meth:`generated`.
-        source: returns k new real rows (k, *event) in model units; None where the data offer none. Use :meth:`fresh`.
-        density: log densities (N,) of rows under the model of generation 0; None where it has none. Use :meth:`score`.
+        source: returns k new real rows (k, *event) in model units; None where nobody needs any. Use :meth:`fresh`.
+        density: log densities (N,) of rows under the model of generation 0; None where nobody needs it. Use
+            :meth:`score`.
         known: modes of the data; None where they offer none. Use :attr:`modes`.
+        asker: who asks, for messages: a regime or a judge.
+        judge: how many judges of the same name the regime asks before the one that asks, so that each can draw from
+            streams of its own, ``pool.streams.numpy("purpose", pool.judge)``.
     """
 
     t: int
@@ -46,6 +51,8 @@ class Pool:
     source: Callable[[int], Tensor] | None = None
     density: Callable[[Tensor], Tensor] | None = None
     known: tuple[Tensor, float] | None = None
+    asker: str = "mixing"
+    judge: int = 0
 
     @property
     def n(self) -> int:
@@ -61,13 +68,18 @@ class Pool:
             ConfigError: there is no such generation before t, or it has fewer rows.
         """
         if not 0 <= g < self.t:
-            there = f"there are those of 0 to {self.t - 1}" if self.t else "there are none yet"
-            raise ConfigError(f"mixing asks generation {self.t} for samples of generation {g}: {there}")
+            there = f"0 to {self.t - 1}" if self.t > 1 else "0 alone"
+            raise ConfigError(
+                f"{self.asker} asks generation {self.t} for samples of generation {g}: there are those of {there}"
+            )
         found = self.history(g)
         count = int(found.count[0])
-        if not 0 <= (k := count if k is None else k) <= count:
+        k = count if k is None else k
+        if k < 0:
+            raise ConfigError(f"{self.asker} asks for {k} samples of generation {g}: ask for 0 or more")
+        if k > count:
             raise ConfigError(
-                f"mixing asks for {k} samples of generation {g}, which has {count}: let draws(t, n) return enough"
+                f"{self.asker} asks for {k} samples of generation {g}, which has {count}: let draws(t, n) return enough"
             )
         return found.first(k)
 
@@ -75,23 +87,24 @@ class Pool:
         """Return k new real rows, born 0, that no other generation sees; the same ones if asked again.
 
         Raises:
-            ConfigError: the data offer none.
-            DataError: they have too few left.
+            ConfigError: whoever asks does not say that it needs some, or k is negative.
+            DataError: the data have too few left.
         """
         if self.source is None:
-            raise ConfigError("mixing asks for fresh real rows, which these data do not offer: set data.fresh_rows")
+            raise ConfigError(f"{self.asker} asks for fresh real rows: let its class say {_saying('fresh')}")
+        if k < 0:
+            raise ConfigError(f"{self.asker} asks for {k} fresh real rows: ask for 0 or more")
         return Samples.full(self.source(k)[None], born=0)
 
     def score(self, x: Tensor) -> Tensor:
         """Return the log density (N,), in nats, of rows x (N, *event) under the model of generation 0.
 
         Raises:
-            ConfigError: the generator has no density, or this is generation 0 itself.
+            ConfigError: whoever asks does not say that it needs a density.
         """
         if self.density is None:
             raise ConfigError(
-                f"mixing asks generation {self.t} for a density under generation 0's model, which there is not: "
-                'say needs = frozenset({"density"}), and ask from generation 1 on'
+                f"{self.asker} asks for a density under generation 0's model: let its class say {_saying('density')}"
             )
         return self.density(x)
 
@@ -103,18 +116,22 @@ class Pool:
             ConfigError: the data have none.
         """
         if self.known is None:
-            raise ConfigError("mixing asks for modes of the data, which have none")
+            raise ConfigError(f"{self.asker} asks for modes of the data, which have none: name data with known modes")
         return self.known
 
 
+def _saying(need: Capability) -> str:
+    return f'needs = frozenset({{"{need}"}})'
+
+
 class Mixing(Protocol):
-    """A regime; it may also have ``sampling_temperature``, ``ratio`` and ``label``, see :class:`Regime`."""
+    """A regime; it may also have ``needs``, ``sampling_temperature``, ``ratio`` and ``label``, see :class:`Regime`."""
 
     def draws(self, t: int, n: int) -> int:
         """Return how many rows generation t must sample, given n real ones."""
 
     def __call__(self, t: int, pool: Pool) -> Samples:
-        """Return the training set of generation t of one arm, R = 1."""
+        """Return the training set of generation t ≥ 1 of one arm, R = 1; generation 0 trains on the real rows."""
 
 
 class Regime(Frozen, ABC):
@@ -139,6 +156,13 @@ class Regime(Frozen, ABC):
         """Return how many fresh real rows each generation after 0 takes, given n fixed ones."""
         return 0
 
+    def refuse_incomplete(self) -> None:
+        """Refuse settings that lack something; data and generator offer what it needs.
+
+        Raises:
+            ValueError: what.
+        """
+
     def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
         """Refuse data that it cannot be used with: events of a shape, n real rows.
 
@@ -148,7 +172,10 @@ class Regime(Frozen, ABC):
 
     @abstractmethod
     def __call__(self, t: int, pool: Pool) -> Samples:
-        """Return the training set of generation t of one arm, R = 1; its rows say when they were born."""
+        """Return the training set of generation t ≥ 1 of one arm, R = 1; its rows say when they were born.
+
+        It is not asked for generation 0, which trains on the real rows, whatever the regime.
+        """
 
     @property
     def ratio(self) -> float | None:
@@ -159,23 +186,44 @@ class Regime(Frozen, ABC):
     def label(self) -> str:
         """What it is called in charts."""
         settings = {key: value for key, value in self.model_dump().items() if key != "name" and value is not None}
-        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {_words(value)}" for key, value in settings.items())])
-
-
-def _words(value: Any) -> str:
-    """Return a setting in words: members of families by name and settings, lists without quotes."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(
-            f"{key} = {_words(item)}" for key, item in value.items() if key != "name" and item is not None
-        )
-        name = value.get("name")
-        return f"({inner})" if name is None else f"{name} ({inner})" if inner else str(name)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_words, value))}]"
-    return "∞" if value == float("inf") and not isinstance(value, str) else str(value)
+        return ", ".join([MIXINGS.name_of(self), *(f"{key} = {in_words(value)}" for key, value in settings.items())])
 
 
 MIXINGS: Family[type[Mixing]] = Family("mixing", "selfloop.mixing", {"draws": 2, "__call__": 2})
+
+
+def needs(mixing: Mixing) -> frozenset[Capability]:
+    """Return what a regime says that data or generator must offer; nothing where it does not say.
+
+    Raises:
+        ConfigError: that is no set of capabilities, or it fails.
+    """
+    what = f"mixing {MIXINGS.name_of(mixing)}"
+    try:
+        found: Any = getattr(mixing, "needs", frozenset())
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # of a judge that says it otherwise
+        raise ConfigError(f"{what}: what it needs cannot be told: {said(error)}") from error
+    if not isinstance(found, set | frozenset) or not found <= WORDS.keys():
+        raise ConfigError(f"{what}: its needs are {found!r}, and must be a set out of {', '.join(WORDS)}")
+    return frozenset(found)
+
+
+def refuse_incomplete(mixing: Mixing) -> None:
+    """Refuse a regime whose settings lack something.
+
+    Raises:
+        ConfigError: what.
+    """
+    try:
+        getattr(mixing, "refuse_incomplete", lambda: None)()
+    except SelfloopError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)}: {error}") from error
+    except FOREIGN as error:  # whatever the regime's own code raises
+        raise ConfigError(f"mixing {MIXINGS.name_of(mixing)}: its check failed: {said(error)}") from error
 
 
 def ratio(mixing: Mixing) -> float | None:
@@ -260,15 +308,16 @@ def check(mixing: Mixing, data: Dataset, event: Sequence[int], n: int) -> None:
 
 
 def training_set(mixing: Mixing, pool: Pool) -> Samples:
-    """Return what a regime makes of a pool, checked; no rows at all starve the arm from generation 1 on.
+    """Return what a regime makes of a pool, checked; no rows at all starve the arm. Generation 0 has the real rows.
 
     Raises:
-        ConfigError: it returned something else than rows like the real ones, weights that are none, or, of
-            generation 0, no rows.
+        ConfigError: it returned something else than rows like the real ones, or weights that are none.
     """
+    if pool.t == 0:
+        return pool.real
     what, version = f"mixing {MIXINGS.name_of(mixing)!r}", pool.real.x._version
     try:
-        found = mixing(pool.t, pool)
+        found = mixing(pool.t, replace(pool, asker=what))
     except SelfloopError:
         raise
     except FOREIGN as error:  # whatever the regime's own code raises
@@ -286,8 +335,6 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
         )
     count = int(found.count[0])
     if count < 1:
-        if pool.t == 0:
-            raise ConfigError(f"{what} left nothing to train generation 0 on: keep at least one row")
         return found
     # Extremes are NaN where a row is, and take no memory: of a long loop's rows a mask of them all would.
     if not all(torch.isfinite(extreme) for extreme in found.arm(0).aminmax()):
@@ -298,5 +345,8 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
     if found.weight is not None:
         used = found.weight[0, :count]
         if not torch.isfinite(used).all() or (used < 0).any() or not (used > 0).any():
-            raise ConfigError(f"{what} gave generation {pool.t} weights that are negative, all zero or not finite")
+            raise ConfigError(
+                f"{what} gave generation {pool.t} weights that are negative, all zero or not finite: "
+                "return finite ones of 0 or more"
+            )
     return found

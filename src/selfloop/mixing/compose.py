@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import PositiveFloat, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from selfloop.core.capabilities import Capability
 from selfloop.mixing.base import MIXINGS
 from selfloop.mixing.parts import Composed, Part, refuse_shares, tempering
+
+_MOST_PARTS = 100
 
 
 @MIXINGS.register
@@ -22,8 +24,15 @@ class Compose(Composed):
     """
 
     name: Literal["compose"] = "compose"
-    parts: list[Part] = Field(min_length=1, max_length=100)
+    parts: list[Part]
     temperature: PositiveFloat | None = None
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _some(cls, parts: Any) -> Any:
+        if isinstance(parts, list | tuple) and not 1 <= len(parts) <= _MOST_PARTS:
+            raise ValueError(f"a regime has 1 to {_MOST_PARTS} parts, and these are {len(parts)}")
+        return parts
 
     @model_serializer(mode="wrap")
     def _written(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Fresh(Composed):
     Attributes:
         k: synthetic rows per fresh real one.
         weight: the share of the real rows in the whole; "golden" is the one that serves best; None: rows count as rows.
+            Where there are no samples, as at k = 0, they have all of it: the golden share goes to 1 as k goes to 0.
     """
 
     name: Literal["fresh"] = "fresh"

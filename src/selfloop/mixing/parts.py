@@ -5,9 +5,11 @@ Legend: n real rows; t the generation that is trained; K candidates, of which on
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,25 +17,29 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen, Real
 from selfloop.core.errors import ConfigError
-from selfloop.core.registry import Named
+from selfloop.core.registry import Named, within
 from selfloop.core.samples import Samples
 from selfloop.data.base import Dataset
 from selfloop.mixing.base import MIXINGS, Pool, Regime
 from selfloop.mixing.judges.base import (
     JUDGES,
     Judge,
-    Quantile,
+    Threshold,
+    check,
     kept,
     moved,
+    needs,
     refuse,
+    refuse_incomplete,
     refuse_no_threshold,
     scores,
+    settings_of,
 )
 
 _ULPS = 1e-9  # relative, by which a power that is a whole number may be off
@@ -74,12 +80,11 @@ class Verify(Frozen):
     """
 
     verifier: Annotated[Judge, Named(JUDGES, whole=True)]
-    least: float | Quantile | None = None
+    least: Threshold = None
 
     @model_validator(mode="after")
     def _sound(self) -> Verify:
         refuse(self.verifier, "scores", "verified")
-        refuse_no_threshold(self.verifier, self.least)
         return self
 
     @property
@@ -135,13 +140,13 @@ class Correct(Frozen):
     """
 
     target: Annotated[Judge, Named(JUDGES, whole=True)] = Field(default_factory=lambda: JUDGES.parse("centre"))
-    strength: Real = Field(default=1.0, ge=0)
+    strength: Real = 1.0
 
     @field_validator("strength")
     @classmethod
     def _a_number(cls, strength: float) -> float:
-        if math.isnan(strength):
-            raise ValueError("the strength of a correction must be 0 or more, or inf")
+        if not strength >= 0:
+            raise ValueError(f"the strength of a correction must be 0 or more, or inf, not {strength}")
         return strength
 
     @model_validator(mode="after")
@@ -187,7 +192,9 @@ class Part(Frozen):
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     source: Literal["real", "fresh", "newest", "earlier", "all"] = Field(alias="from")
-    rows: Annotated[float, Field(ge=0)] | Power | None = None
+    rows: Annotated[
+        Annotated[float, Field(ge=0)] | Power | None, BeforeValidator(functools.partial(settings_of, Power))
+    ] = None
     generations: int | None = Field(default=None, ge=1)
     verified: Verify | None = None
     curated: Curate | None = None
@@ -217,7 +224,7 @@ class Part(Frozen):
     def needs(self) -> frozenset[Capability]:
         """What data or generator must offer."""
         own = frozenset[Capability](("fresh",) if self.source == "fresh" else ())
-        return own.union(*(step.judge.needs for step in self.steps))
+        return own.union(*(needs(step.judge) for step in self.steps))
 
     def candidates(self, t: int, n: int) -> int | None:
         """Return how many rows generation t looks at, None for all there are."""
@@ -234,16 +241,18 @@ class Part(Frozen):
         asked = self.candidates(t + 1, n) or 0
         return asked - n if self.source == "all" else asked
 
-    def take(self, pool: Pool, purpose: str) -> Samples:
+    def take(self, pool: Pool, purpose: str, asked: Counter[str]) -> Samples:
         """Return the part of a generation t ≥ 1.
 
         Args:
             pool: of one arm.
             purpose: of its random streams, which no other part of the regime has.
+            asked: how many judges of each name the parts before it asked; its own are added.
         """
         rows = self._found(pool, self.candidates(pool.t, pool.n), purpose)
         for step in self.steps:
-            rows = step.apply(rows, pool, purpose)
+            rows = step.apply(rows, replace(pool, judge=asked[JUDGES.name_of(step.judge)]), purpose)
+            asked.update(name for word, name in within(step) if word == JUDGES.word)
         return rows
 
     def _found(self, pool: Pool, count: int | None, purpose: str) -> Samples:
@@ -270,7 +279,7 @@ def chosen(sets: Sequence[Samples], count: int | None, pool: Pool, purpose: str)
     if count is None or count == sum(sizes):
         return sets[0] if len(sets) == 1 else Samples.union(sets)
     if count > sum(sizes):
-        raise ConfigError(f"mixing asks generation {pool.t} for {count} rows out of {sum(sizes)}: lower rows")
+        raise ConfigError(f"{pool.asker} asks generation {pool.t} for {count} rows out of {sum(sizes)}: lower rows")
     (rng,) = pool.streams.numpy(f"{purpose}/rows")
     of = np.sort(rng.choice(sum(sizes), count, replace=False, shuffle=False))
     edges = np.searchsorted(of, np.cumsum([0, *sizes]))
@@ -284,7 +293,7 @@ def chosen(sets: Sequence[Samples], count: int | None, pool: Pool, purpose: str)
 
 
 class Composed(Regime):
-    """A regime that is a list of parts; generation 0 is the real rows alone."""
+    """A regime that is a list of parts."""
 
     @abstractmethod
     def made_of(self) -> Sequence[Part]:
@@ -308,14 +317,20 @@ class Composed(Regime):
         if all(part.candidates(1, n) == 0 for part in self.made_of()):
             raise ConfigError(f"mixing {MIXINGS.name_of(self)} takes no row where there are {n} real ones: raise rows")
         for step in (step for part in self.made_of() for step in part.steps):
-            getattr(step.judge, "check", lambda *_: None)(data, event, n)
+            check(step.judge, data, event, n)
+
+    def refuse_incomplete(self) -> None:
+        """Refuse a verifier of which nobody says how much is enough, and judges whose settings lack something."""
+        for step in (step for part in self.made_of() for step in part.steps):
+            if isinstance(step, Verify):
+                refuse_no_threshold(step.verifier, step.least, "least")
+            refuse_incomplete(step.judge)
 
     def __call__(self, t: int, pool: Pool) -> Samples:
         """Return the parts behind each other, with their weights where they have some."""
-        if t == 0:
-            return pool.real
+        asked: Counter[str] = Counter()
         parts = self.made_of()
-        return joined([(part.take(pool, f"mixing/{i}"), part.weight) for i, part in enumerate(parts)])
+        return joined([(part.take(pool, f"mixing/{i}", asked), part.weight) for i, part in enumerate(parts)])
 
 
 def joined(parts: Sequence[tuple[Samples, float | None]]) -> Samples:

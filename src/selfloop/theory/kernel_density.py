@@ -18,9 +18,10 @@ def replaced_variance(n: int, bandwidth: float, generations: int, start: float =
 
 
 def second_moment_drift(bandwidth: float, real: float, generations: int) -> float:
-    """Return E x²_t − E x²_data when a share π of each generation's rows is new real ones: h²(1 − (1−π)^t)/π.
+    """Return E x²_t − E x²_data when a share α of each generation's rows is new real ones: h²(1 − (1−α)^t)/α.
 
-    Each generation adds h² to the rows that it draws, of which 1 − π train the next: Σ(1−π)^k h², k < t, for any n,
-    exactly. With π = 0 it is th².
+    x_t are the samples that generation t trains on, of t kernels, those of generations 0 to t − 1; of the density of
+    generation t it is the value at t + 1. Each generation adds h² to the rows that it draws, of which 1 − α train the
+    next: Σ(1−α)^k h², k < t, for any n, exactly. With α = 0 it is th².
     """
     return float(bandwidth**2 * sum((1 - real) ** k for k in range(generations)))

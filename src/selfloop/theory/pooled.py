@@ -131,10 +131,10 @@ def accumulate_subsample(n: int, generations: int, *, replacement: bool = False)
 
 
 def accumulated_bias(share: float, generations: int) -> float:
-    """Return Π(1 − π/k), k = 1 … t: what is left of a first model's bias when samples accumulate with π real rows.
+    """Return Π(1 − α/k), k = 1 … t: what is left of a first model's bias when samples accumulate with α real rows.
 
-    Every set has a share π of real rows and 1 − π of rows of the model before; the first model's own training rows are
-    not in the pool. Set k moves the mean by 1/k of its distance, of which real rows are π: the rest dies like t^−π, for
-    any π > 0. Where those rows stay in the pool as a set of their own, k runs from 2 to t + 1.
+    Every set has a share α of real rows and 1 − α of rows of the model before; the first model's own training rows are
+    not in the pool. Set k moves the mean by 1/k of its distance, of which real rows are α: the rest dies like t^−α, for
+    any α > 0. Where those rows stay in the pool as a set of their own, k runs from 2 to t + 1.
     """
     return float(np.prod(1 - share / np.arange(1, generations + 1)))

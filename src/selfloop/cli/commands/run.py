@@ -36,7 +36,7 @@ def command(
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="only say what it would take; for images")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
     from selfloop.engines.base import ENGINES

@@ -21,6 +21,7 @@ def command(
 ) -> int:
     """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
     from selfloop.analysis import stability
+    from selfloop.analysis.paired import LAST
     from selfloop.store import Run
 
     opened = Run.open(path)
@@ -28,7 +29,8 @@ def command(
     if as_json:
         say_plain(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
-    title = "metric" if found.metric is None else opened.metric(found.metric).title
+    # The report's tables have the last generation alone under the metric's own name.
+    title = f"{'metric' if found.metric is None else opened.metric(found.metric).title}, mean of the last {LAST}"
     rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "total error ×")
     show([*rates, *folded(title, "worse than λ = 0", "verdict")], stability.cells(found))
     for line in stability.sentences(found):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from selfloop.ledger.loops import Turn, trajectories
-from selfloop.ledger.row import Doubles, Entry, Measured, Published, Row
+from selfloop.ledger.row import Doubles, Entry, Measured, Published, Row, Seen
 from selfloop.theory.pooled import accumulate
 
 _SEEDS = {"replace": 300, "accumulate": 130}
@@ -34,7 +34,12 @@ def _loop(regime: str, n: int, fits: int) -> Doubles:
 
 def _row(what: str, theirs: str, error: float, values: Doubles, exact: float) -> Row:
     return Row(
-        statement=what, where=_RUNS, theirs=Published.printed(theirs, error), ours=Measured.mean(values), exact=exact
+        statement=what,
+        where=_RUNS,
+        seen=Seen.files,
+        theirs=Published.printed(theirs, error),
+        ours=Measured.mean(values),
+        exact=exact,
     )
 
 
@@ -57,14 +62,12 @@ ENTRY = Entry(
     source="arXiv:2410.16713",
     recipe=(
         f"`gaussian` of maximum likelihood on N(0, 1), {_SEEDS['replace']} and {_SEEDS['accumulate']} seeds. "
-        "t counts fits, the first being the one to real "
-        "rows, as in their code (`np.cov` with `bias=True`; 100 seeds)."
+        "t counts fits, the first being the one to real rows, as in their code (`np.cov` with `bias=True`; 100 seeds)."
     ),
     rows=_rows,
     found=(
         "All hold. The theory says E σ²_t = (1 − 1/n)^t where samples replace, and Π(1 − 1/(nk²)) where they "
-        "accumulate. With the "
-        "unbiased variance E σ²_t would stay 1 in the first, and with t counted from the first retraining "
-        "there would be a factor more."
+        "accumulate. With the unbiased variance E σ²_t would stay 1 in the first, and with t counted from the first "
+        "retraining there would be a factor more."
     ),
 )

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from selfloop.ledger.loops import Turn, trajectories
-from selfloop.ledger.row import Entry, Measured, Published, Row
+from selfloop.ledger.row import Entry, Measured, Published, Row, Seen
 from selfloop.theory.categorical import mixed_heterozygosity
 
 _N, _CATEGORIES, _SEEDS, _FITS = 20, 10, 150, 30
 _START = 1 / _CATEGORIES  # Σp² of the truth
-_SEEN = "as summarised at sciencestack.ai; of the paper the abstract was seen"
 
 
 def _same(turn: Turn) -> Tensor:
@@ -35,7 +34,8 @@ def _rows() -> Iterator[Row]:
         value = 1 - (1 - 1 / _N) ** m * (1 - _START)
         yield Row(
             statement=f"fully synthetic, {when}: S_m = 1 − (1 − 1/n)^m (1 − S_0), m = {m}",
-            where=f"formula, {_SEEN}",
+            where="formula of the fully synthetic case",
+            seen=Seen.notes,
             theirs=Published.formula(value),
             ours=Measured.mean(synthetic[:, m - 1]),
             exact=value,
@@ -51,10 +51,11 @@ def _rows() -> Iterator[Row]:
     )[0]
     yield Row(
         statement=(
-            "fully synthetic: total collapse is almost sure. Rule: over 95 % of runs have one token left at m = "
-            "60, n = 5"
+            "fully synthetic: total collapse is almost sure. Rule: over 95 % of runs have one token left at "
+            "m = 60, n = 5"
         ),
-        where="theorem, abstract",
+        where="theorem of the fully synthetic case",
+        seen=Seen.notes,
         theirs=Published.printed("0.95", 0.0),
         ours=Measured.mean(long[:, -1]),
         kind="above",
@@ -64,7 +65,8 @@ def _rows() -> Iterator[Row]:
         statement=(
             f"{when} beside as many real ones: collapse is avoided. Rule: 1 − S_{_FITS} is over half the real rows'"
         ),
-        where="abstract",
+        where="theorem of the partially synthetic case",
+        seen=Seen.abstract,
         theirs=Published.formula(0.5 * (1 - 1 / _N) * (1 - _START)),
         ours=Measured.mean(1 - mixed[:, -1]),
         kind="above",

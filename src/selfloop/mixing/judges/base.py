@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from torch import Tensor
 
-from selfloop.core.capabilities import Capability
-from selfloop.core.config import Frozen
+from selfloop.core.capabilities import WORDS, Capability
+from selfloop.core.config import Frozen, Inside, quoted_value
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.registry import Absent, Family
 from selfloop.data.base import Dataset
@@ -29,6 +31,34 @@ class Quantile(Frozen):
     """
 
     quantile: Probability
+
+
+def settings_of(model: type[BaseModel], value: Any) -> Any:
+    """Return settings by name as a model has them, and anything else as it is.
+
+    A union of a number and a model would blame the number for what is wrong inside the settings.
+
+    Raises:
+        Inside: a setting is wrong.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Inside(error, model) from error
+
+
+def _threshold(value: Any) -> Any:
+    found = settings_of(Quantile, value)
+    number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+    if found is None or number or isinstance(found, Quantile):
+        return found
+    raise ValueError(f"a score is a finite number, or {{quantile: 0 to 1}}, not {quoted_value(value)}")
+
+
+Threshold = Annotated[float | Quantile | None, BeforeValidator(_threshold)]
+"""The score from which on a row passes, or the quantile of the real rows' scores that it must reach."""
 
 
 class Judge(Frozen, ABC):
@@ -48,6 +78,13 @@ class Judge(Frozen, ABC):
     def __call__(self, x: Tensor, pool: Pool) -> Tensor:
         """Return what it says of rows x (N, *event) in model units: (N,), or (N, *event)."""
 
+    def refuse_incomplete(self) -> None:
+        """Refuse settings that lack something; data and generator offer what it needs.
+
+        Raises:
+            ValueError: what.
+        """
+
     def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
         """Refuse data that it cannot judge: events of a shape, n real rows.
 
@@ -57,6 +94,42 @@ class Judge(Frozen, ABC):
 
 
 JUDGES: Family[type[Judge]] = Family("judge", "selfloop.mixing.judges", {"__call__": 2})
+
+
+def needs(judge: Judge) -> frozenset[Capability]:
+    """Return what a judge says that data or generator must offer; nothing where it does not say.
+
+    Raises:
+        ConfigError: that is no set of capabilities.
+    """
+    found: Any = getattr(judge, "needs", frozenset())
+    if not isinstance(found, set | frozenset) or not found <= WORDS.keys():
+        name = JUDGES.name_of(judge)
+        raise ConfigError(f"judge {name!r}: its needs are {found!r}, and must be a set out of {', '.join(WORDS)}")
+    return frozenset(found)
+
+
+def refuse_incomplete(judge: Judge) -> None:
+    """Refuse a judge whose settings lack something.
+
+    Raises:
+        ValueError: what.
+    """
+    getattr(judge, "refuse_incomplete", lambda: None)()
+
+
+def check(judge: Judge, data: Dataset, event: Sequence[int], n: int) -> None:
+    """Refuse data that a judge cannot judge.
+
+    Raises:
+        ConfigError: why, or its check fails.
+    """
+    try:
+        getattr(judge, "check", lambda *_: None)(data, event, n)
+    except SelfloopError:
+        raise
+    except FOREIGN as error:  # whatever the judge's own code raises
+        raise ConfigError(f"judge {JUDGES.name_of(judge)!r}: its check failed: {said(error)}") from error
 
 
 def refuse(judge: Any, says: Literal["scores", "rows"], use: str) -> None:
@@ -81,7 +154,10 @@ def scores(judge: Judge, x: Tensor, pool: Pool) -> Tensor:
     found = found.detach().to("cpu", torch.float64)
     if not torch.isfinite(found).all():
         wrong = int((~torch.isfinite(found)).sum())
-        raise ConfigError(f"{what} gave {wrong} of {len(x)} rows scores that are not finite at generation {pool.t}")
+        raise ConfigError(
+            f"{what} gave {wrong} of {len(x)} rows scores that are not finite at generation {pool.t}: "
+            "return a finite number for every row"
+        )
     return found
 
 
@@ -96,14 +172,16 @@ def moved(judge: Judge, x: Tensor, pool: Pool) -> Tensor:
         raise ConfigError(f"{what} returned {tuple(found.shape)} for rows {tuple(x.shape)}: return as many such rows")
     found = found.detach().to("cpu", torch.float64)
     if not torch.isfinite(found).all():
-        raise ConfigError(f"{what} returned rows that are not finite at generation {pool.t}")
+        raise ConfigError(
+            f"{what} returned rows that are not finite at generation {pool.t}: return a finite one for every row"
+        )
     return found
 
 
 def _asked(judge: Judge, x: Tensor, pool: Pool) -> tuple[str, Tensor]:
     what, version = f"judge {JUDGES.name_of(judge)!r}", x._version
     try:
-        found: Any = judge(x, pool)
+        found: Any = judge(x, replace(pool, asker=what))
         found = torch.from_numpy(np.ascontiguousarray(found)) if isinstance(found, np.ndarray) else found
     except SelfloopError:
         raise
@@ -121,16 +199,18 @@ def kept(judge: Judge, least: float | Quantile | None, x: Tensor, pool: Pool) ->
     if isinstance(least, Quantile):
         bar = float(np.quantile(scores(judge, pool.real.arm(0), pool).numpy(), least.quantile))
     else:
-        bar = least if least is not None else judge.least or 0.0
+        bar = least if least is not None else getattr(judge, "least", 0.5) or 0.0
     return scores(judge, x, pool) >= bar
 
 
-def refuse_no_threshold(judge: Any, least: float | Quantile | None) -> None:
+def refuse_no_threshold(judge: Any, least: float | Quantile | None, setting: str) -> None:
     """Refuse a verifier of which nobody says how much is enough.
 
     Raises:
-        ValueError: neither the setting nor the judge does.
+        ValueError: neither the setting of that name nor the judge does.
     """
     if least is None and not isinstance(judge, Absent) and getattr(judge, "least", 0.5) is None:
         name = JUDGES.name_of(judge)
-        raise ValueError(f"least is missing: judge {name!r} has no threshold of its own; give a score or a quantile")
+        raise ValueError(
+            f"{setting} is missing: judge {name!r} has no threshold of its own; give a score or a quantile"
+        )

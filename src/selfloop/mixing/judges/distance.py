@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from selfloop.core.config import quoted_value
 from selfloop.core.errors import ConfigError
 from selfloop.data.base import Dataset
 from selfloop.mixing.base import Pool
@@ -31,6 +32,14 @@ class Distance(Judge):
     least: ClassVar[float | None] = None
     to: Literal["real"] | list[float] = "real"
     scale: float = Field(default=1.0, gt=0)
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _a_point(cls, to: Any) -> Any:
+        point = isinstance(to, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in to)
+        if to == "real" or (point and all(map(math.isfinite, to))):
+            return to
+        raise ValueError(f"a point is a list of finite numbers, or real, not {quoted_value(to)}")
 
     def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
         """Refuse a point of another dimension."""

@@ -175,5 +175,5 @@ def _kernel_density() -> Iterator[Check]:
         density = np.square(x).mean(1) + h**2  # E x² of the estimated density
         known = 1 + h**2 + (1 - share) * kernel_density.second_moment_drift(h, share, t)
         yield expected(
-            f"E x²_t, kernel density, real share {share}, h = {h}, t = {t}", "h²(1 − (1−π)^t)/π", known, density
+            f"E x²_t, kernel density, real share {share}, h = {h}, t = {t}", "h²(1 − (1−α)^t)/α", known, density
         )

@@ -179,7 +179,7 @@ def _accumulate() -> Iterator[Check]:
         # A biased first model, one of 8 rows of mean 3: sets of 8 rows after it, 2 or 4 of them real.
         left = 3 * pooled.accumulated_bias(share, t)
         yield expected(
-            f"bias 3Π(1 − π/k), π = {share:g}, t = {t}", "accumulate with real rows", left, _shared(share, t, n=8)
+            f"bias 3Π(1 − α/k), α = {share:g}, t = {t}", "accumulate with real rows", left, _shared(share, t, n=8)
         )
 
 

@@ -1,0 +1,122 @@
+"""Regimes and judges of one's own are asked once before the first fit, with real rows in place of samples.
+
+What they do wrong is then said before anything is fitted or written. What only real samples show is said when it comes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from selfloop.arms import Arm
+from selfloop.core.errors import ConfigError, SelfloopError
+from selfloop.core.registry import FAMILIES, within
+from selfloop.core.samples import Samples
+from selfloop.core.seeding import seeded
+from selfloop.core.streams import Streams
+from selfloop.data.base import first_fresh
+from selfloop.data.real import Real
+from selfloop.generators.base import GENERATORS, attributed
+from selfloop.mixing.base import MIXINGS, Pool, draws, label, needs, ratio, sampling_temperature, training_set
+
+_SOME = 1000
+"""Real rows that are enough to see whether code runs; where it does not, all of them have to agree that it is wrong."""
+
+_LAST = 2
+"""The last generation that is rehearsed: the first that can ask for samples of two."""
+
+
+def rehearse(arm: Arm, real: Real) -> None:
+    """Ask an arm's regime for the training sets of the first generations, if code of the user's or a plugin's is in it.
+
+    Few rows may be too few, and rows that are real ones to the bit too near to these: what is wrong with them has to be
+    wrong, too, with as many as there are, and with rows between real ones. Random streams are drawn from by key, and
+    global generators are given back as they were: no number of the run depends on it.
+
+    Args:
+        arm: whose regime it is.
+        real: what is kept of its real rows.
+
+    Raises:
+        ConfigError, DataError: what the regime, or a judge that it asks, does wrong.
+    """
+    mixing = arm.experiment.mixing
+    ratio(mixing), label(mixing)  # refuse what they are no number or text of
+    _refuse_temperature(arm)
+    code = [("mixing", MIXINGS.name_of(mixing)), *within(cast(BaseModel, mixing))]
+    if all(FAMILIES[word].origin(name).what == "built-in" for word, name in code):
+        return
+    refusals: list[SelfloopError] = []
+    for rows, samples in _sets(arm, real):
+        try:
+            with seeded(0), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they come again, of real samples
+                for t in range(1, min(_LAST, arm.experiment.generations) + 1):
+                    training_set(mixing, _pool(arm, real, rows, samples, t))
+            return
+        except SelfloopError as error:
+            refusals.append(error)
+    said = f"{refusals[-1]} (asked before the first fit, with real rows in place of samples)"
+    raise type(refusals[-1])(said) from refusals[-1]
+
+
+def _refuse_temperature(arm: Arm) -> None:
+    """Refuse samples at a temperature that the generator does not have, in the first generations."""
+    generator, mixing = arm.experiment.generator, arm.experiment.mixing
+    if "temperature" in generator.offers:
+        return
+    for t in (0, 1, arm.experiment.generations):
+        if (temperature := sampling_temperature(mixing, t)) != 1:
+            raise ConfigError(
+                f"mixing {MIXINGS.name_of(mixing)!r} asks for samples of generation {t} at temperature "
+                f"{temperature:g}, which generator {GENERATORS.name_of(generator)} does not have: let "
+                f"sampling_temperature({t}) be 1, or use another generator"
+            )
+
+
+def _sets(arm: Arm, real: Real) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield real rows (n, *event) and what stands for samples: some as they are, then all, moved and as they are."""
+    typed = real.events.typed(real.rows, arm.experiment.generator.dtype)
+    some = typed[: min(real.n, _SOME)].clone()
+    yield some, some
+    every = typed[torch.arange(real.n) % len(typed)]
+    yield every, ((every.double() + every.roll(1, 0).double()) / 2).to(every.dtype)
+    yield every, every
+
+
+def _pool(arm: Arm, real: Real, rows: Tensor, samples: Tensor, t: int) -> Pool:
+    experiment, n = arm.experiment, len(rows)
+
+    def history(g: int) -> Samples:
+        taken = (torch.arange(draws(experiment.mixing, g, n)) + g + 1) % n
+        return attributed(experiment.generator, Samples.full(samples[taken][None], born=g + 1))
+
+    def fresh(k: int) -> Tensor:
+        there = getattr(experiment.data, "fresh_rows", None)
+        if isinstance(there, int):
+            first_fresh(there, t, k)
+        return rows[torch.arange(k) % n]
+
+    needed = needs(experiment.mixing)
+    return Pool(
+        t,
+        Samples.full(rows[None], born=0),
+        Streams((arm.seed,), t),
+        history,
+        fresh if "fresh" in needed else None,
+        (lambda x: _density(real, x, experiment.generator.dtype)) if "density" in needed else None,
+        experiment.data.modes(),
+    )
+
+
+def _density(real: Real, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the log density (N,) of rows (N, *event) under independent normals with the real rows' moments."""
+    std = torch.where(real.std > 0, real.std, 1.0)
+    z = (x.flatten(1).double() - real.mean) / std
+    return -(z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(1).to(dtype)

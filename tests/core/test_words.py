@@ -1,0 +1,67 @@
+"""Values of settings in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfloop.core.settings import in_words, told_apart
+
+MIXTURE = {"name": "mixture", "components": 2, "floor": 1e-6, "start": None}
+
+scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "b"]) | st.floats(0, 1)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from("klm"), inner, min_size=1, max_size=3)
+        | st.builds(
+            lambda name, more: {"name": name} | more, st.sampled_from("xy"), st.dictionaries(st.just("k"), inner)
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("gaussian", "gaussian"),
+        (MIXTURE, "mixture (components = 2, floor = 1e-06)"),
+        (
+            {"name": "ensemble", "model": {"name": "mixture", "components": 3}},
+            "ensemble (model = mixture (components = 3))",
+        ),
+        ({"epochs": 5, "steps": None}, "(epochs = 5)"),
+        ([{"name": "real"}, 0.5], "[real, 0.5]"),
+        (math.inf, "∞"),
+        (0.1, "0.1"),
+        (0.12345678, "0.12345678"),
+        (True, "true"),
+        (None, "none"),
+    ],
+)
+def test_a_value_in_words(value: object, words: str) -> None:
+    assert in_words(value) == words
+
+
+def test_members_of_one_name_are_told_apart_by_what_differs() -> None:
+    more = MIXTURE | {"components": 4}
+    assert told_apart([{"name": "gaussian"}, MIXTURE]) == ["gaussian", "mixture"]
+    assert told_apart([MIXTURE, more, None, MIXTURE]) == [
+        "mixture (components = 2)",
+        "mixture (components = 4)",
+        "none",
+        "mixture (components = 2)",
+    ]
+    nested = [{"name": "ensemble", "models": 3, "model": model} for model in (MIXTURE, more)]
+    assert told_apart(nested) == [f"ensemble (model = mixture (components = {k}))" for k in (2, 4)]
+
+
+@given(st.lists(values, min_size=1, max_size=4))
+def test_what_differs_is_worded_without_python(found: list[object]) -> None:
+    for words in (*map(in_words, found), *told_apart(found)):
+        assert not set("{}'\"") & set(words)
