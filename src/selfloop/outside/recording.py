@@ -55,7 +55,13 @@ DEFAULT = (
     "covariance_error",
     "variance_ratio",
 )
-"""Metrics where none are named: what a pipeline can wait for, so neither W1 nor W2, whose time grows with n³."""
+"""Metrics where none are named: what a pipeline can wait for, so neither W1 nor W2, whose time grows with n³.
+
+The error of the covariance is left out of rows of more than a thousand numbers, such as pictures: it looks at the
+numbers themselves, and its time grows with their square, beyond that of most networks of images.
+"""
+
+_WIDE = 1000
 
 ROWS = 10_000
 """The most rows that are measured of a set, unless another number is asked for."""
@@ -100,7 +106,7 @@ def record(
     extractor = member(FEATURES, features) if isinstance(features, str) else features
     there = Run.open(out) if (out / "experiment.yaml").exists() else None
     data, reference = _data(loop, raw, rows)
-    names = list(metrics or (DEFAULT if there is None else there.experiment.metrics))
+    names = list(metrics or (_default(data) if there is None else there.experiment.metrics))
     names += [name for name in also if name not in names]
     sizes = _sizes(data, extractor)
     _refuse_few(loop.real.name, names, sizes)
@@ -183,6 +189,12 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
         if found["held_out_sha256"] == found["sha256"]:
             raise DataError("the held-out rows are the real ones: give others, or leave them out to hold out a part")
     return found
+
+
+def _default(data: Held) -> tuple[str, ...]:
+    """Return the metrics that are measured of some data where none are named."""
+    wide = math.prod(data.shape[1:]) > _WIDE
+    return tuple(name for name in DEFAULT if not (wide and name == "covariance_error"))
 
 
 def _sizes(data: Held, extractor: Extractor) -> Sizes:
