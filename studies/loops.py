@@ -3,9 +3,9 @@
 ``python -m studies.loops OUT [NAME…]`` runs those named, else all, in this order, each into OUT/NAME; what is there
 already is gone on with, and a finished one is left alone. All together take about forty minutes of one core.
 
-Every loop has, with the same seeds, a control (λ = 0), one fully synthetic regime or several, real rows beside the newest
-samples (λ below and above 1), and, where nothing forbids it, accumulated samples and fresh real rows. Toys, digits and
-tables; models that forget modes, that add noise and that do neither; closed forms and networks.
+Every loop has, with the same seeds, a control (λ = 0), one fully synthetic regime or several, real rows beside the
+newest samples (λ below and above 1), and, where nothing forbids it, accumulated samples and fresh real rows. Toys,
+digits and tables; models that forget modes, that add noise and that do neither; closed forms and networks.
 """
 
 from __future__ import annotations
@@ -95,18 +95,17 @@ def closed(name: str, kind: str, data: Mapping[str, Any], generator: Mapping[str
 
 
 def trained(
-    name: str, kind: str, data: Mapping[str, Any], generator: Mapping[str, Any], first: int, then: int, **other: Any
+    name: str,
+    kind: str,
+    data: Mapping[str, Any],
+    generator: Mapping[str, Any],
+    first: int,
+    then: int,
+    mixing: Sequence[Mapping[str, Any]] = OF_NETWORKS,
 ) -> Loop:
     """Return a loop of a network: epochs of generation 0, and of those after it."""
     budget = {"pretrain": {"epochs": first}, "budget": {"epochs": then}}
-    return Loop(
-        name=name,
-        kind=kind,
-        data=data,
-        generator=generator,
-        settings=budget,
-        **{"generations": 30, "mixing": OF_NETWORKS} | other,
-    )
+    return Loop(name=name, kind=kind, data=data, generator=generator, settings=budget, mixing=mixing, generations=30)
 
 
 def toy(name: str, n: int = 100, **other: Any) -> dict[str, Any]:

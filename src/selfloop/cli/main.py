@@ -25,6 +25,7 @@ _FIRST = (
     "report",
     "ls",
     "stability",
+    "forecast",
     "metrics",
     "import",
     "export",
