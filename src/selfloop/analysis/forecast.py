@@ -344,7 +344,7 @@ def _row(setting: Setting, about: Metric, arm: int | None, found: Coming | None,
 def reached(found: Coming, about: Metric, median: float) -> Reached | None:
     """Return when a metric will be at or beyond twice or half of what it is now.
 
-    That is by its distribution at each generation, and not when it first will be: one that scatters may be there before.
+    That is by its distribution at each generation, not when it first will be: one that scatters may be there before.
     """
     now = found.now
     if about.scale != "ratio" or not now > 0:

@@ -15,7 +15,7 @@ point is closed too; the forecast is the mixture by that evidence (West & Harris
 
 The mean of the arms and their departures from it are independent given the point of the grid, and only the mean sees
 what all arms share. The points that the departures leave the most weight, 200 of up to 560, are held against the mean
-with every prior of a and w, and 512 of these stand for all.
+with every prior of a and w, and 256 of these stand for all.
 
 Legend: S arms; T generations seen; H to come; C points of the grid; N series; P levels.
 """
@@ -55,10 +55,10 @@ FEWEST = 3
 
 _LEAST = 1e-9  # of σ², Var η: a variance of 0 has no likelihood where the state does not move
 _KEPT = 200  # points of the grid that the departures of the arms leave
-_MIXED = 512  # points that are mixed at most: quantiles are then right to a hundredth of the 90 % interval
+_MIXED = 256  # points that are mixed at most: quantiles are then right to a fiftieth of the 90 % interval
 _ALIKE = 1e-12  # of the largest change: departures of arms that are none
 _EXACTLY = 1e-24  # of the largest sum of squares: what a point that fits without any error is taken to leave
-_EXACT = 1e-5  # of how far the quantiles of single points are apart
+_EXACT = 1e-4  # of how far the quantiles of single points are apart
 _STEPS = 40
 
 
