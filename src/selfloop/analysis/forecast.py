@@ -12,12 +12,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfloop.analysis import panel, verdict
 from selfloop.analysis.curves import Array, Curves, Setting, read
@@ -35,6 +35,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 FARTHEST = 1000
 """Generations ahead that are forecast at most."""
 
+_SHOWN = 8  # generations at which a chart has the forecast
 _SMOOTH = 0.005  # added to a share and to its rest, so that 0 and 1 have a logit
 
 Kind = Literal["logit", "log", "plain"]
@@ -263,10 +264,9 @@ class Coming:
     paths: Array
     predictive: panel.Predictive
 
-    def quantiles(self, ahead: Sequence[int]) -> Array:
+    def quantiles(self, ahead: NDArray[np.int64]) -> Array:
         """Return the quantiles (H, 5) at some generations ahead, 1 is the next one, in the units of the metric."""
-        chosen = self.predictive.at(np.asarray(ahead, np.int64))
-        return self.scale.back(chosen.quantiles(LEVELS))
+        return self.scale.back(self.predictive.at(ahead).quantiles(LEVELS))
 
     @property
     def now(self) -> float:
@@ -294,6 +294,51 @@ def coming(curves: Curves, setting: Setting, about: Metric, ahead: int, rate: fl
     scale = Scale.of(about, values)
     paths = scale.there(values)
     return Coming(scale=scale, arms=arms, paths=paths, predictive=panel.predict(paths, ahead, rate=rate))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """A setting's metric at some generations to come, for a chart, and at the last of them in words.
+
+    Attributes:
+        t: (H,) generations, the first of them the last that was seen; empty where there is no forecast.
+        low: (H,) the lower end of the 90 % interval.
+        median: (H,).
+        high: (H,) its upper end.
+        sentence: see :func:`sentence`.
+    """
+
+    t: NDArray[np.int64]
+    low: Array
+    median: Array
+    high: Array
+    sentence: str
+
+
+def outlooks(run: Run, curves: Curves, metric: str | None) -> dict[str, Outlook]:
+    """Return by label of each setting how a metric goes on for as many generations as there were, from 3 on."""
+    last = curves.generations - 1
+    if metric is None or last + 1 < panel.FEWEST:
+        return {}
+    ahead = min(last, FARTHEST)
+    shown = np.unique(np.linspace(1, ahead, min(_SHOWN, ahead)).round().astype(np.int64))
+    about, expected = run.metric(metric), rates(run, curves)
+    found = {}
+    for setting in curves.settings:
+        rate = expected.get(setting.label)
+        goes_on = coming(curves, setting, about, ahead, rate)
+        row = _row(setting, about, None, goes_on, rate, 0 if goes_on is None else len(goes_on.arms))
+        spans = np.empty((0, len(LEVELS)))
+        if goes_on is not None:
+            spans = np.vstack([np.full(len(LEVELS), goes_on.now), goes_on.quantiles(shown)])
+        found[setting.label] = Outlook(
+            t=last + np.append(0, shown)[: len(spans)],
+            low=spans[:, 0],
+            median=spans[:, 2],
+            high=spans[:, -1],
+            sentence=sentence(row, last, last + ahead),
+        )
+    return found
 
 
 def _rows(curves: Curves, setting: Setting, about: Metric, ahead: int, rate: float | None, arms: bool) -> list[Row]:
@@ -329,7 +374,7 @@ def _row(setting: Setting, about: Metric, arm: int | None, found: Coming | None,
     if found is None:
         return row
     ahead = len(found.predictive.centre)
-    lowest, low, median, high, highest = found.quantiles([ahead])[0].tolist()
+    lowest, low, median, high, highest = found.quantiles(np.array([ahead]))[0].tolist()
     return dataclasses.replace(
         row,
         scale=found.scale.kind,

@@ -206,7 +206,7 @@ def predict(paths: Doubles, ahead: int, *, rate: float | None = None, arm: int |
     if not alike:
         departures = _filtered(apart, points, points.pull)
         square, log_scale = departures.square, (arms - 1) * departures.log_scale
-        log_weight = points.log_prior - log_scale / 2 - (arms - 1) * (seen - 1) / 2 * np.log(square)
+        log_weight = points.log_prior + _log_evidence(square, (arms - 1) * (seen - 1), log_scale)
         best = np.sort(np.argsort(-log_weight, kind="stable")[:_KEPT])
         points, square, log_scale = points.taken(best), square[best], log_scale[best]
         departures = departures.taken(best)
@@ -214,9 +214,7 @@ def predict(paths: Doubles, ahead: int, *, rate: float | None = None, arm: int |
     mean = replace(whole, moving=whole.moving / arms, noise=whole.noise / arms)
     level = _filtered(middle[None], mean, mean.drift + mean.pull / arms)
     square, freedom = square[of] + level.square, float(arms * (seen - 1))
-    log_weight = whole.log_prior - (log_scale[of] + level.log_scale) / 2
-    if square.max() > 0:
-        log_weight -= freedom / 2 * np.log(np.maximum(square, _EXACTLY * square.max()))
+    log_weight = whole.log_prior + _log_evidence(square, freedom, log_scale[of] + level.log_scale)
     weights = np.exp(log_weight - log_weight.max())
     best, weights = _thinned(weights / weights.sum())
     centre, variance = level.taken(best).ahead(ahead)
@@ -231,6 +229,12 @@ def predict(paths: Doubles, ahead: int, *, rate: float | None = None, arm: int |
         centre=origin + unit * centre,
         scale=unit * sigma * np.sqrt(variance),
     )
+
+
+def _log_evidence(square: Doubles, freedom: float, log_scale: Doubles) -> Doubles:
+    """Return the logarithm of the evidence for points, σ² integrated, but for a constant."""
+    floor = _EXACTLY * float(square.max()) or 1.0
+    return np.asarray(-(freedom * np.log(np.maximum(square, floor)) + log_scale) / 2)
 
 
 def _thinned(weights: Doubles) -> tuple[NDArray[np.int64], Doubles]:
