@@ -1,7 +1,7 @@
 """How often do the intervals of ``selfloop forecast`` hold what came, in loops that it was not made on?
 
 ``python -m studies.forecasts FOLDER [NAME…] [--markdown FILE]`` takes the loops that :mod:`studies.loops` ran into
-FOLDER. From generations 0 to k, k = 4, 8 and 15, each metric of each setting is forecast at generation 2k and at the
+FOLDER. From generations 0 to k, k = 2, 4, 8 and 15, each metric of each setting is forecast at generation 2k and at the
 loop's last: the mean of four seeds, six such groups a setting, and the first arm of each. What came is known. Beside it
 are two trend lines with the intervals that go with them, of the same means on the same scale: the last value with the
 noise of its steps, and a straight line by least squares with Student's prediction interval.
@@ -23,17 +23,17 @@ from scipy.stats import t as student
 
 from selfloop import Run
 from selfloop.analysis import panel
-from selfloop.analysis.curves import Array, Curves, Setting, read
+from selfloop.analysis.curves import FULLY_SYNTHETIC, Array, Curves, Setting, read
 from selfloop.analysis.forecast import LEVELS, coming, rates
 from selfloop.core.files import write_bytes
 from selfloop.metrics.base import Metric
 from studies.loops import LOOPS
-from studies.stability import percent, table
+from studies.stability import table
 
 LOOKED_AT = ("gaussian-50", "gaussian-biased", "otcfm-moons", "digits-gaussian")
 """By which the grid of :mod:`selfloop.analysis.panel` was chosen."""
 
-SEEN = (4, 8, 15)
+SEEN = (2, 4, 8, 15)
 GROUP = 4
 FORECAST = (
     *("w2_held_out", "variance_ratio", "frechet_held_out", "coverage_train", "neighbour_entropy"),
@@ -159,6 +159,11 @@ def covered(cases: Sequence[Case], inner: bool = False) -> tuple[float, float, f
     return middle, max(middle - half, 0.0), min(middle + half, 1.0)
 
 
+def collapsing(case: Case) -> bool:
+    """Whether there are no real rows in the setting of a case."""
+    return FULLY_SYNTHETIC in case.setting or "lam = ∞" in case.setting
+
+
 def _share(cases: Sequence[Case], inner: bool = False) -> str:
     middle, low, high = covered(cases, inner)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(low) else f"{middle:.2f}"
@@ -181,7 +186,7 @@ def page(cases: Sequence[Case]) -> str:
         "`python -m studies.loops FOLDER` and then `python -m studies.forecasts FOLDER --markdown",
         "docs/results/forecasts/index.md` make.",
         "",
-        "Twenty loops (`studies/loops.py`), 24 seeds of each setting: from generations 0 to k, k = 4, 8 and 15, every",
+        "Twenty loops (`studies/loops.py`), 24 seeds a setting: from generations 0 to k, k = 2, 4, 8 and 15, every",
         "metric at generation 2k and at the last, 30, 40 or 50. *Mean*: of four seeds. *One arm*: the first of the",
         "four. In brackets 95 % intervals over the six groups of seeds. *Width*: of 90 % intervals, a median, on the",
         "scale of the forecast, where 0.2 of a logarithm is ± 10 %.",
@@ -196,11 +201,29 @@ def page(cases: Sequence[Case]) -> str:
     ):
         if chosen:
             lines += [f"## {title}", "", *_by(by, "loop", chosen, kinds), ""]
+    lines += [
+        "## Fully synthetic settings alone",
+        "",
+        *_by({m: [*filter(collapsing, c)] for m, c in by.items()}, "loop", names, kinds),
+        "",
+    ]
+    lines += ["## By what was seen: the mean, 90 %", "", *_by_seen(by["forecast"], names, kinds), ""]
     held_out = {method: [case for case in found if case.loop not in LOOKED_AT] for method, found in by.items()}
     for title, key in (("Setting", "setting"), ("Metric", "metric"), ("Generations seen", "seen")):
-        of = list(dict.fromkeys(getattr(case, key) for case in held_out["forecast"]))
-        lines += [f"## {title}, loops held out", "", *_by(held_out, key, of, {}), ""]
+        if of := list(dict.fromkeys(getattr(case, key) for case in held_out["forecast"])):
+            lines += [f"## {title}, loops held out", "", *_by(held_out, key, of, {}), ""]
     return "\n".join(lines)
+
+
+def _by_seen(cases: Sequence[Case], names: Sequence[str], kinds: dict[str, str]) -> Iterator[str]:
+    rows = [
+        [
+            f"{name} ({kinds[name]})",
+            *(_share([case for case in cases if (case.loop, case.seen) == (name, seen)]) for seen in SEEN),
+        ]
+        for name in names
+    ]
+    return table(["", *(f"k = {seen}" for seen in SEEN)], rows)
 
 
 def _by(cases: dict[str, list[Case]], key: str, values: Sequence[object], kinds: dict[str, str]) -> Iterator[str]:
@@ -222,7 +245,7 @@ def _by(cases: dict[str, list[Case]], key: str, values: Sequence[object], kinds:
                 name,
                 _share(of["forecast"]),
                 _share(of["forecast"], inner=True),
-                *(percent(covered(of[method])[0]) for method in METHODS[1:]),
+                *(f"{covered(of[method])[0]:.2f}" for method in METHODS[1:]),
                 *(_width(of[method]) for method in METHODS),
                 len(of["forecast"]),
             ]
