@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from selfloop import Experiment, Run, run
 from selfloop.analysis.curves import read
-from studies import regimes, stability
+from studies import forecasts, loops, regimes, stability
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
@@ -66,3 +67,42 @@ def test_regimes_are_drawn_side_by_side(tmp_path: Path) -> None:
     drawn = regimes.figure(curves, curves.settings[0], "variance_ratio", "Variance ratio")
     assert [axes.get_title() for axes in drawn.axes[:3]] == [s.label for s in curves.settings]
     assert regimes.table(curves).splitlines()[3].startswith(f"| accumulate | {middle[-1]:.3f} ± {error[-1] / 2:.3f}")
+
+
+def test_every_loop_can_be_run() -> None:
+    """Each is an experiment, with a control of the same seeds and something to hold against it."""
+    names = [loop.name for loop in loops.LOOPS]
+    assert len(set(names)) == len(names) >= 14
+    assert set(forecasts.LOOKED_AT) < set(names)
+    assert {loop.kind for loop in loops.LOOPS} == {"toy", "digits", "table"}
+    for loop in loops.LOOPS:
+        experiment = loop.experiment
+        assert experiment.grid["mixing"][0] == loops.CONTROL
+        assert experiment.seeds == 24
+        assert 30 <= experiment.generations <= 50
+
+
+def test_forecasts_are_held_against_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "SEEN", (3, 5))
+    known = next(loop for loop in loops.LOOPS if loop.name == "gaussian-100")
+    small = dataclasses.replace(known, generations=9, seeds=8, mixing=(loops.CONTROL, loops.REPLACE))
+    list(run(small.experiment, tmp_path / small.name))
+    cases = list(forecasts.of_loop(Run.open(tmp_path / small.name)))
+    # Two settings of two groups, five metrics, from 3 at 6 and 9 and from 5 at 9, by four methods.
+    assert len(cases) == 2 * 2 * 5 * 3 * 4
+    by = {method: [case for case in cases if case.method == method] for method in forecasts.METHODS}
+    assert forecasts.covered(by["forecast"])[0] > 0.8
+    assert all(case.outer or not case.inner for case in cases)
+    assert all(case.width > 0 for case in by["forecast"])
+    page = forecasts.page(cases)
+    assert "| gaussian-100 (toy) | " in page
+    assert "## Loops by which the grid was chosen" not in page
+
+
+def test_trend_lines() -> None:
+    path = np.array([1.0, 3.0, 5.0, 7.0, 9.5])
+    assert forecasts.last_value(path, 3) == (9.5, float(np.std([2, 2, 2, 2.5])))
+    middle, error = forecasts.straight_line(path, 3)
+    assert middle == pytest.approx(np.polyval(np.polyfit(np.arange(5), path, 1), 7))
+    assert error > 0
+    assert forecasts.straight_line(path[:4], 2) == pytest.approx((11.0, 0.0))

@@ -18,12 +18,14 @@ __all__ = [
     "SelfloopError",
     "StorageFull",
     "Streams",
+    "forecast",
     "judge",
     "recipes",
     "run",
 ]
 
 if TYPE_CHECKING:
+    from selfloop.analysis.forecast import forecast
     from selfloop.analysis.judgement import Judgement
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
@@ -52,6 +54,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "StorageFull": "core.errors",
         "Streams": "core.streams",
         "judge": "outside.judging",
+        "forecast": "analysis.forecast",
         "recipes": "core.recipes",
         "run": "runner",
     }

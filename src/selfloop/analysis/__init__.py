@@ -1,1 +1,1 @@
-"""What a loop shows: curves, verdict, stability, scores."""
+"""What a loop shows: curves, verdict, stability, forecast, scores."""

@@ -28,6 +28,7 @@ _FIRST = (
     "report",
     "ls",
     "stability",
+    "forecast",
     "metrics",
     "import",
     "export",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, D
 from bokeh.plotting import figure
 
 from selfloop.analysis.curves import Curves, band, mean, spread, std
+from selfloop.analysis.forecast import Outlook
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.style import Style, spaced, styles
 
-Role = Literal["mean", "band", "seeds"]
+Role = Literal["mean", "band", "seeds", "forecast"]
 """The second tag of a renderer; the first is the index of its setting."""
 
 _VALUES = 150_000
@@ -28,8 +30,13 @@ def seeds_shown(curves: Curves) -> int:
     return max(1, _VALUES // max(1, len(curves.settings) * curves.generations * len(curves.metrics)))
 
 
-def chart(curves: Curves, metric: str, unit: str, target: str) -> dict[str, Any]:
-    """Return the JSON by which BokehJS draws a metric into the element with id ``target``."""
+def chart(
+    curves: Curves, metric: str, unit: str, target: str, outlooks: Mapping[str, Outlook] | None = None
+) -> dict[str, Any]:
+    """Return the JSON by which BokehJS draws a metric into the element with id ``target``.
+
+    ``outlooks`` are what is forecast of it, by label of the setting.
+    """
     log = wants_log(curves.values[metric])
     plot = figure(
         height=300,
@@ -52,6 +59,10 @@ def chart(curves: Curves, metric: str, unit: str, target: str) -> dict[str, Any]
     if not log:
         plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
     points = [_setting(plot, i, style, curves, metric, log) for i, style in enumerate(styles(curves.settings))]
+    room = _room(curves, metric, log)
+    for i, (setting, style) in enumerate(zip(curves.settings, styles(curves.settings), strict=True)):
+        if outlooks is not None and setting.label in outlooks:
+            _outlook(plot, i, style, outlooks[setting.label], room)
     for level in floors(curves, metric):
         ends = [0, max(curves.generations - 1, 1)]
         plot.line(ends, [level, level], line_dash="dotted", line_width=1.5, line_color="#888888")
@@ -89,3 +100,28 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
         for renderer in renderers:
             renderer.tags = [i, role]
     return points
+
+
+def _room(curves: Curves, metric: str, log: bool) -> tuple[float, float]:
+    """Return between which values a forecast is drawn: what was seen, and as much again above and below it."""
+    means = np.stack([mean(curves.of(setting, metric)) for setting in curves.settings])
+    seen = means[np.isfinite(means) & ((means > 0) | (not log))]
+    if not seen.size:
+        return -np.inf, np.inf
+    low, high = (np.log(seen.min()), np.log(seen.max())) if log else (seen.min(), seen.max())
+    ends = np.array([low, high]) + np.array([-1, 1]) * max(high - low, 0.05 * abs(high))
+    low, high = np.exp(ends) if log else ends
+    return float(low), float(high)
+
+
+def _outlook(plot: Any, i: int, style: Style, outlook: Outlook, room: tuple[float, float]) -> None:
+    """Draw a setting's forecast: its median dashed, in its 90 % interval, both cut off at the room there is."""
+    edges = {"t": outlook.t, "low": np.clip(outlook.low, *room), "high": np.clip(outlook.high, *room)}
+    source = ColumnDataSource(edges | {"median": np.clip(outlook.median, *room)})
+    colour = style.light
+    dashed = {"line_color": colour, "line_alpha": 0.8, "line_width": 1.5, "line_dash": [3, 3]}
+    for renderer in (
+        plot.varea("t", "low", "high", source=source, fill_color=colour, fill_alpha=0.08),
+        plot.line("t", "median", source=source, **dashed),
+    ):
+        renderer.tags = [i, "forecast"]

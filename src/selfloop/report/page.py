@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, read, spread
+from selfloop.analysis.forecast import Outlook, outlooks
 from selfloop.analysis.judgement import notes, sources
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
@@ -92,7 +93,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
-    some = legible(curves)
+    some, coming = legible(curves), outlooks(run, curves, by.distance)
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
@@ -100,7 +101,8 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         **_head(run, curves),
         "judged_by": judged(by),
         **_verdicts(curves, by),
-        **_charts(curves, some, known),
+        **_charts(curves, some, known, {by.distance: coming}),
+        "coming": [outlook.sentence for outlook in coming.values()],
         "drawn": _drawn(some),
         "results": [
             (setting.label, [final(curves, i, metric) for metric in curves.metrics])
@@ -204,7 +206,12 @@ class _Chart:
     arms: str
 
 
-def _charts(curves: Curves, some: Curves, known: Mapping[str, Metric]) -> dict[str, Any]:
+def _charts(
+    curves: Curves,
+    some: Curves,
+    known: Mapping[str, Metric],
+    coming: Mapping[str | None, Mapping[str, Outlook]],
+) -> dict[str, Any]:
     charts, items = [], []
     tables = {name: arms_csv(curves, name).encode() for name in curves.metrics}
     inline = sum(map(len, tables.values())) < _INLINE_CSV
@@ -212,7 +219,7 @@ def _charts(curves: Curves, some: Curves, known: Mapping[str, Metric]) -> dict[s
         about = known.get(name)
         drawn = bool(np.isfinite(curves.values[name]).any())
         if drawn:
-            items.append(chart(some, name, about.unit if about else "", f"chart-{i}"))
+            items.append(chart(some, name, about.unit if about else "", f"chart-{i}", coming.get(name)))
         floors = curves.floors[name][np.isfinite(curves.floors[name])]
         charts.append(
             _Chart(
