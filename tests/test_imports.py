@@ -39,6 +39,7 @@ LAYERS = (
     "theory",
     "ledger",
     "analysis",
+    "advisor",
     "report",
     "cli",
     "__main__",

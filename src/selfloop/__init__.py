@@ -17,11 +17,13 @@ __all__ = [
     "SelfloopError",
     "StorageFull",
     "Streams",
+    "advise",
     "recipes",
     "run",
 ]
 
 if TYPE_CHECKING:
+    from selfloop.advisor import advise
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
     from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
@@ -46,6 +48,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "SelfloopError": "core.errors",
         "StorageFull": "core.errors",
         "Streams": "core.streams",
+        "advise": "advisor",
         "recipes": "core.recipes",
         "run": "runner",
     }

@@ -25,6 +25,7 @@ _FIRST = (
     "report",
     "ls",
     "stability",
+    "advise",
     "metrics",
     "import",
     "export",
