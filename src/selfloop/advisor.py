@@ -28,7 +28,7 @@ from selfloop.arms import arms, key
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
-from selfloop.core.settings import assign, from_yaml, read_assignments
+from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.engines.local import cores
@@ -153,7 +153,9 @@ def advise(
     _refuse_other(folder, question)
     rows = base.data.extent()[1]
     if rows < FEWEST_ROWS:
-        raise DataError(f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more")
+        raise DataError(
+            f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more"
+        )
     axes, missing = _axes(base, rows)
     if workers is None:
         workers = cores() if base.generator.trained else 0
@@ -197,7 +199,7 @@ def _experiment(
 ) -> Experiment:
     """Return the experiment without its seeds and regimes."""
     dataset = _dataset(data)
-    model = member(GENERATORS, generator) if isinstance(generator, str) else GENERATORS.parse(generator)
+    model = member(GENERATORS, generator)
     name = f"advice-{DATA.name_of(dataset)}-{GENERATORS.name_of(model)}"[:64]
     plain = Experiment(name=name, data="gaussian", generator="gaussian", generations=horizon).model_dump()
     plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
@@ -206,20 +208,20 @@ def _experiment(
     for path, value in read_assignments(settings):
         if path.split(".")[0] in _OWN:
             raise ConfigError(f"{path} is what advise sets itself: leave it out")
-        assign(plain, path, value, FAMILIES)
+        assign(plain, path, value, {word: family for word, family in FAMILIES.items() if word in plain})
+    if model.trained and plain["budget"] is None and dataset.holds in model.makes:
+        name = GENERATORS.name_of(model)
+        raise ConfigError(
+            f"generator {name} is trained by gradient steps: say how long a retraining lasts, as --set budget.epochs=20"
+        )
     return Experiment.build(plain)
 
 
 def _dataset(data: Any) -> Dataset:
     """Return what a source of data is: a name, settings in YAML, a file or folder, or what a program holds."""
-    if isinstance(data, Path):
-        return _file(data)
-    if not isinstance(data, str):
-        found: Dataset = DATA.parse(data)
-        return found
-    if data in DATA or data.lstrip().startswith("{"):
-        return member(DATA, data)  # type: ignore[no-any-return]
-    return _file(expanded(data))
+    if isinstance(data, Path) or (isinstance(data, str) and data not in DATA and not data.lstrip().startswith("{")):
+        return _file(expanded(data))
+    return member(DATA, data)  # type: ignore[no-any-return]
 
 
 def _file(path: Path) -> Dataset:
@@ -245,7 +247,9 @@ def _refuse_other(folder: Path, question: str) -> None:
         RunError: it does.
     """
     if (folder / "experiment.yaml").is_file() and (there := Run.open(folder).experiment.description) != question:
-        what = f"other advice, {quoted(there, 200)}" if there.startswith("selfloop advise:") else "a run that is no advice"
+        what = (
+            f"other advice, {quoted(there, 200)}" if there.startswith("selfloop advise:") else "a run that is no advice"
+        )
         raise RunError(f"{str(folder)!r} holds {what}: choose another --out")
 
 
@@ -298,7 +302,9 @@ def _text(regime: Mapping[str, Any]) -> str:
 
 def _first(axes: Mapping[Axis, _Axis]) -> _Plan:
     regimes = [_CONTROL, *(axis.regime(share) for axis in axes.values() for share in axis.begin)]
-    return _Plan(LOOKS[0], tuple(dict.fromkeys(map(_text, regimes))), "real data alone, halves, and synthetic data alone")
+    return _Plan(
+        LOOKS[0], tuple(dict.fromkeys(map(_text, regimes))), "real data alone, halves, and synthetic data alone"
+    )
 
 
 def _next(plan: _Plan, axes: Mapping[Axis, _Axis], found: _Found) -> _Plan | None:
@@ -307,7 +313,9 @@ def _next(plan: _Plan, axes: Mapping[Axis, _Axis], found: _Found) -> _Plan | Non
     new = {name: limit.all.asks(last) for name, limit in found.limits.items()}
     regimes = dict.fromkeys([*plan.regimes, *(_text(axes[name].regime(s)) for name in new for s in new[name])])
     if len(regimes) > len(plan.regimes):
-        words = [f"{name} {', '.join(f'{100 * float(s):.4g} %' for s in shares)}" for name, shares in new.items() if shares]
+        words = [
+            f"{name} {', '.join(f'{100 * float(s):.4g} %' for s in shares)}" for name, shares in new.items() if shares
+        ]
         return _Plan(plan.seeds, tuple(regimes), f"halves what is open: {'; '.join(words)} synthetic")
     wide = [name for name, limit in found.limits.items() if not limit.all.narrow]
     if last or not wide:
@@ -352,9 +360,13 @@ class _Growth:
         if (there := self._recorded(plan)) is not None:
             return there
         total, done, count = experiment.generations + 1, 0, len(arms(experiment))
-        self._tell(plan, done, total, math.nan)
         before = time.monotonic()
-        for generation in run(experiment, self.folder, workers=self.workers):
+
+        def begun(t: int, stacks: int, of: int) -> None:  # not before: what cannot be run is refused first
+            if not done and stacks == 1:
+                self._tell(plan, 0, total, math.nan)
+
+        for generation in run(experiment, self.folder, workers=self.workers, progress=begun):
             now = time.monotonic()
             self.seconds, before = self.seconds + now - before, now
             self.arms += min(len(generation.records), count)
@@ -366,9 +378,7 @@ class _Growth:
 
     def _tell(self, plan: _Plan, done: int, total: int, left: float) -> None:
         if self.progress is not None:
-            step = Step(
-                seeds=plan.seeds, regimes=len(plan.regimes), why=plan.why, done=done, total=total, left=left
-            )
+            step = Step(seeds=plan.seeds, regimes=len(plan.regimes), why=plan.why, done=done, total=total, left=left)
             self.progress(step)
 
     def more(self, plan: _Plan) -> More:
@@ -403,9 +413,7 @@ class _Growth:
             if (regime := _text(arm.settings["mixing"])) in plan.regimes and arm.seed in seeds
         }
         shape = len(seeds), self.base.generations + 1
-        found = {
-            regime: {name: np.full(shape, np.nan) for name in self.base.metrics} for regime in plan.regimes
-        }
+        found = {regime: {name: np.full(shape, np.nan) for name in self.base.metrics} for regime in plan.regimes}
         for t in reversed(range(shape[1])):  # the last first, which tells at once whether all is there
             records = [record for record in there.everything_of(t) if record["arm"] in row]
             if len(records) < len(seeds) * len(plan.regimes):

@@ -291,7 +291,9 @@ def _halved(half_life: Interval | None) -> str:
 def _span(interval: Interval, shape: str) -> str:
     """Return "a to b", never where an end is infinite."""
     ends = (interval.low, interval.high)
-    return " to ".join("never" if math.isinf(x) and x > 0 else "any" if math.isinf(x) else shape.format(x) for x in ends)
+    return " to ".join(
+        "never" if math.isinf(x) and x > 0 else "any" if math.isinf(x) else shape.format(x) for x in ends
+    )
 
 
 def _fresh(found: Advice) -> str:
@@ -351,4 +353,6 @@ def _watch(found: Advice) -> str:
         words += f", {early} generations ({_span(lead, '{:g}')}) before {found.titles[reference]}"
         words += "" if sure else ", which these arms do not tell from none"
     few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
-    return f"{words}, where {share(found.alarms)} of control arms would raise a false one ({first.arms} arms judged{few})."
+    return (
+        f"{words}, where {share(found.alarms)} of control arms would raise a false one ({first.arms} arms judged{few})."
+    )

@@ -70,9 +70,7 @@ class Tried:
     word: Word
 
 
-def tried(
-    share: Fraction, here: Array, there: Array, metric: Metric, tolerance: float, level: float
-) -> Tried | None:
+def tried(share: Fraction, here: Array, there: Array, metric: Metric, tolerance: float, level: float) -> Tried | None:
     """Look at a share in S seeds as often as there were looks: what was shown at one of them stays.
 
     Args:
@@ -141,9 +139,7 @@ class Bracket:
         """Shares that were tried between the two."""
         low, high = self.fine, self.worse
         return tuple(
-            each
-            for each in self.tried
-            if (low is None or each.share > low) and (high is None or each.share < high)
+            each for each in self.tried if (low is None or each.share > low) and (high is None or each.share < high)
         )
 
     @property

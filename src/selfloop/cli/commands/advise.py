@@ -23,12 +23,18 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a table, array or folder of pictures, or a name or YAML")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="a table, array or folder of pictures, or a name or YAML")
+    ],
     generator: Annotated[str, typer.Option(metavar="NAME|YAML", help="what is retrained on its own samples")],
-    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1")] = "10%",
+    tolerance: Annotated[
+        str, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1")
+    ] = "10%",
     horizon: Annotated[int, typer.Option(metavar="T", help="retrainings after which it is compared")] = 20,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="45s, 30m or 2h; default: what it takes")] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data")
+    ] = None,
     score: Annotated[str | None, typer.Option(metavar="NAME", help="a second metric that must hold too")] = None,
     out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=expanded)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -91,11 +97,14 @@ def _seconds(text: str) -> float:
 @contextmanager
 def _shown() -> Iterator[Callable[[Step], None]]:
     """Show on standard error what is run and why: a bar on a terminal, a line a plan elsewhere."""
+    said = ""
     with bar("advise") as tick:
 
         def show(step: Step) -> None:
+            nonlocal said
             tick(step.done, step.total, _words(step))
-            if not sys.stderr.isatty() and step.done == 0:
+            if not sys.stderr.isatty() and step.why != said:
+                said = step.why
                 print(printable(_words(step)), file=sys.stderr, flush=True)
 
         yield show
