@@ -4,15 +4,16 @@
 (``docs/results/advice/index.md``); some minutes on one core.
 
 The loops are those of the generators ``gaussian``, ``categorical`` and ``linear_regression`` with their own data, rows
-and all, but of all repetitions at once: real rows, fits, samples and metrics follow the definitions line by line, which
-``tests/test_advice.py`` holds against runs of the program. Each repetition has 64 seeds of its own, and the same numbers
-drawn for every share, as arms of one seed have. It tries shares as the program does, by the same code
+and all, but of 64 arms at once: real rows, fits, samples and metrics follow the definitions line by line, which
+``tests/test_advice.py`` holds against runs of the program. Each repetition has 64 seeds of its own, and the same
+numbers drawn for every share, as arms of one seed have. It tries shares as the program does, by the same code
 (:mod:`selfloop.analysis.threshold`), until that asks for no more.
 
 The true threshold is the share at which the expected loss passes the tolerance. Expectations are means over seeds that
 no repetition has: over 1,920 of them at seventeen shares, and over 25,600 at the two between which the tolerance is
-passed, where the loss is taken to be straight; the table has the standard error of what that gives. "At the margin" the tolerance is just below what a share of 1/2 costs, so that the threshold is just
-below the first rung that is tried, which the claim "fine" must not reach, and seeds hardly tell.
+passed, where the loss is taken to be straight; the table has the standard error of what that gives. "At the margin" the
+tolerance is just below what a share of 1/2 costs, so that the threshold is just below the first rung that is tried,
+which the claim "fine" must not reach, and seeds hardly tell.
 
 Counted are the repetitions whose interval holds the threshold when the procedure ends, and those in which it held at
 every look on the way: whoever stops early, whatever the reason, is promised the same.
@@ -251,7 +252,7 @@ class Truth:
 
 
 def truth(case: Case, rough: int = ROUGH, fine: int = FINE) -> Truth:
-    """Simulate what the answer is; the threshold is 1 where even that share is within the tolerance, 0 where none is."""
+    """Simulate what the answer is: a share of 1 where even that is within the tolerance, 0 where none is."""
     tolerance = case.tolerance
     if tolerance is None:
         tolerance = 0.99 * expected(case.loop, case.axis, Fraction(1, 2), fine).excess
@@ -345,8 +346,8 @@ def page(rows: Sequence[Row], minutes: float) -> str:
     lines = [
         "# Advice, checked",
         "",
-        f"`python -m studies.advice` asks every loop {rows[0].repetitions} times (n = {ROWS}, {HORIZON} retrainings) for "
-        f"the share of synthetic rows at which its loss passes the tolerance; {minutes:.0f} min of processor time.",
+        f"`python -m studies.advice` asks every loop {rows[0].repetitions} times (n = {ROWS}, {HORIZON} retrainings) "
+        f"for the share of synthetic rows at which its loss passes the tolerance; {minutes:.0f} min of processor time.",
         "The intervals are meant to hold it in 95 % of the repetitions at least, at the end and at all looks together.",
         "",
         "| loop | axis | judged by | tolerance | true share | held, of "
@@ -355,17 +356,19 @@ def page(rows: Sequence[Row], minutes: float) -> str:
     ]
     for row in rows:
         margin = ", at the margin" if row.case.tolerance is None else ""
+        title = METRICS[row.case.loop.metric].title
         lines.append(
-            f"| {row.case.loop.name} | {row.case.axis} | {METRICS[row.case.loop.metric].title} | {row.truth.tolerance:.1%}{margin} | "
+            f"| {row.case.loop.name} | {row.case.axis} | {title} | {row.truth.tolerance:.1%}{margin} | "
             f"{row.truth.share:.1%} ± {row.truth.error:.1%} | {_of(row.held, row.repetitions)} | "
             f"{_of(row.always, row.repetitions)} | {row.width:.1%} | {row.seeds:g} |"
         )
     lines += [
         "",
-        "*Axis*: shares beside all real rows (loop), beside fresh rows (fresh), or after half of the horizon without any "
-        "real row (rescue). *True share*: from 51,200 other seeds at each of 33 shares, with its standard error. *Held*: "
-        "repetitions whose interval has it when no more is asked for, with Clopper and Pearson's 95 % interval; *at every "
-        "look*: those whose intervals had it all the way. *Width* and *seeds*: medians.",
+        "*Axis*: shares beside all real rows (loop), beside fresh rows (fresh), or after half of the horizon without "
+        f"any real row (rescue). *True share*: from {LOOKS[-1] * FINE:,} other seeds at the two shares beside it, with "
+        "its standard error. *Held*: repetitions whose interval has it when no more is asked for, with Clopper and "
+        "Pearson's 95 % interval; *at every look*: those whose intervals had it all the way. *Width* and *seeds*: "
+        "medians.",
         "",
         f"The least that a lower end comes to is {least:.1%}.",
     ]

@@ -1,8 +1,8 @@
 """How much synthetic data a loop bears: one run that grows where its own numbers leave the answer open.
 
-A plan is so many seeds of some regimes. What was recorded of one says which is the next, and nothing else does, but that
-one stops where a budget of time is spent: the same question in the same directory goes on from there, and comes to the
-same answer.
+A plan is so many seeds of some regimes. What was recorded of one says which is the next, and nothing else does, but
+that one stops where a budget of time is spent: the same question in the same directory goes on from there, and comes to
+the same answer.
 """
 
 from __future__ import annotations
@@ -201,7 +201,8 @@ def _experiment(
     dataset = _dataset(data)
     model = member(GENERATORS, generator)
     name = f"advice-{DATA.name_of(dataset)}-{GENERATORS.name_of(model)}"[:64]
-    plain = Experiment(name=name, data="gaussian", generator="gaussian", generations=horizon).model_dump()
+    usual = {"name": name, "data": "gaussian", "generator": "gaussian", "generations": horizon}
+    plain = Experiment.build(usual).model_dump()
     plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
     watched = [each for each in WATCHED if each not in criteria and METRICS[each].goal is not None]
     plain["metrics"] = [*criteria, *watched]

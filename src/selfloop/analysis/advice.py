@@ -198,48 +198,55 @@ def duration(seconds: float) -> str:
 def _how_much(found: Advice) -> str:
     if found.loop is None:
         return f"How much synthetic data the loop bears cannot be said: {found.missing['loop']}."
-    bracket, within = found.loop.all, _within(found)
+    bracket = found.loop.all
     fine, worse = bracket.fine or Fraction(0), bracket.worse
+    loss = (
+        f"the loss after {found.horizon} retrainings ({' and '.join(found.criteria.values())}) is no more than "
+        f"{share(found.tolerance)} above that of real data alone"
+    )
     if fine == 1:
-        words = f"Training sets may be synthetic altogether: with {SURE} confidence the loss is {within}"
+        words = f"Training sets may be synthetic altogether: with {SURE} confidence {loss}"
     elif fine:
-        words = (
-            f"Up to {share(float(fine))} of each training set may be synthetic (λ = {_lam(fine)}): with {SURE} "
-            f"confidence the loss is {within}"
-        )
+        words = f"Up to {_percent(fine)} of each training set may be synthetic (λ = {_lam(fine)}): with {SURE} confidence {loss}"
     else:
-        words = f"No share of synthetic data that was tried is shown with {SURE} confidence to keep the loss {within}"
+        words = (
+            f"No share of synthetic data that was tried is one of which it is shown with {SURE} confidence that {loss}"
+        )
     if worse is not None:
-        words += f"; it reaches that at a share between {share(float(fine))} and {share(float(worse))} ({SURE}, both)"
+        words += f"; it reaches that at a share between {_percent(fine)} and {_percent(worse)} ({SURE}, both ends)"
     elif fine < 1:
         words += "; no share is shown to exceed that"
     if len(found.loop.by) > 1:
-        each = ", ".join(f"{_range(bracket)} by {found.criteria[name]}" for name, bracket in found.loop.by.items())
-        words += f"; of {each}, the smaller counts"
+        each = " and ".join(f"{_range(of)} by {found.criteria[name]}" for name, of in found.loop.by.items())
+        words += f"; it is {each}, of which the smaller counts"
     return f"{words}{_open(bracket, found)}."
 
 
+def _percent(of: Fraction) -> str:
+    return share(float(of))
+
+
 def _within(found: Advice) -> str:
-    titles = " and ".join(found.criteria.values())
-    return f"no more than {share(found.tolerance)} above that of real data alone after {found.horizon} retrainings ({titles})"
+    return f"within {share(found.tolerance)} of that of real data alone"
 
 
 def _range(bracket: Bracket) -> str:
     low, high = bracket.fine or Fraction(0), bracket.worse
-    return f"{share(float(low))} to {share(float(high))}" if high is not None else f"{share(float(low))} or more"
+    return f"{_percent(low)} to {_percent(high)}" if high is not None else f"{_percent(low)} or more"
 
 
 def _lam(synthetic: Fraction) -> str:
-    return lam(math.inf if synthetic == 1 else float(synthetic / (1 - synthetic)))
+    return lam(math.inf if synthetic == 1 else round(float(synthetic / (1 - synthetic)), 3))
 
 
 def _open(bracket: Bracket, found: Advice) -> str:
     """Return what is missing where a bracket is wide."""
-    if bracket.narrow:
+    if bracket.narrow or found.more is None:
         return ""
-    tried = [f"{share(float(each.share))} ({_excess(each)})" for each in bracket.between]
-    neither = f"{', '.join(tried)} {'is' if len(tried) == 1 else 'are'} shown neither way, and " if tried else ""
-    return f"; {neither}{found.more}" if found.more is not None else ""
+    tried = ", ".join(f"{_percent(each.share)} ({_excess(each)})" for each in bracket.between)
+    verb = "is" if len(bracket.between) == 1 else "are"
+    neither = f"synthetic shares of {tried} {verb} shown neither way, and " if tried else ""
+    return f"; {neither}{found.more}"
 
 
 def _excess(each: Tried) -> str:
@@ -247,112 +254,106 @@ def _excess(each: Tried) -> str:
 
 
 def _how_fast(found: Advice) -> str:
-    if not found.above:
-        if found.loop is None:
-            return f"What happens above it cannot be said: {found.missing['loop']}."
-        if found.loop.all.fine == 1:
-            return "Nothing is worse than that: the fully synthetic loop was tried."
-        more = "" if found.more is None else f"; {found.more}"
-        return f"What happens above it cannot be said: no share is shown to be worse{more}."
-    words = [_fall(each, found) for each in found.above]
-    return f"Above it the loop gets worse: {'; '.join(words)}."
+    if found.above:
+        return f"Above it the loop gets worse: {'; '.join(_fall(each, found) for each in found.above)}."
+    if found.loop is None:
+        return f"What happens above it cannot be said: {found.missing['loop']}."
+    if found.loop.all.fine == 1:
+        return "There is nothing above it: the fully synthetic loop was tried."
+    more = "" if found.more is None else f", and {found.more}"
+    return f"What happens above it cannot be said: no share is shown to be worse{more}."
 
 
 def _fall(above: Above, found: Advice) -> str:
-    where = "fully synthetic" if above.share == 1 else f"at a share of {share(float(above.share))}"
+    where = "fully synthetic" if above.share == 1 else f"at a share of {_percent(above.share)}"
     excess, twice = above.excess, above.decline.collapse
     if math.isinf(excess.value):
         words = f"{where}, arms diverge by generation {found.horizon}"
     else:
         words = f"{where}, the loss is {excess.value:+.0%} ({_span(excess, '{:+.0%}')}) at generation {found.horizon}"
     if math.isfinite(twice.value):
-        words += f", twice that of real data from generation {twice.value:g} ({_span(twice, '{:g}')}) on"
+        words += f", twice that of real data from generation {twice.value:g} on ({_span(twice, '{:g}')})"
     else:
-        words += f" and in most arms not twice that of real data by then{_early(twice)}"
-    if above.share == 1:
-        words += f", and {_halved(above.decline.half_life)}"
-    return words
-
-
-def _early(twice: Interval) -> str:
-    return f" ({SURE}: from generation {twice.low:g})" if math.isfinite(twice.low) else ""
+        words += " and by then in most arms never twice that of real data"
+    return words if above.share < 1 else f"{words}, and {_halved(above.decline.half_life)}"
 
 
 def _halved(half_life: Interval | None) -> str:
     if half_life is None:
-        return "no variance was recorded that would tell its half-life"
+        return "no variance was recorded that would have a half-life"
     if math.isinf(half_life.high):
-        return f"its variance neither falls nor grows measurably: halved in {abs(half_life.low):.3g} generations at soonest"
-    sign = "halved" if half_life.value > 0 else "doubled"
+        return f"its variance is not seen to change, as it would if it halved in fewer than {half_life.low:.3g} generations"
+    verb = "halved" if half_life.value > 0 else "doubled"
     low, high = sorted((abs(half_life.low), abs(half_life.high)))
-    return f"its variance is {sign} every {abs(half_life.value):.3g} generations ({low:.3g} to {high:.3g})"
+    return f"its variance is {verb} every {abs(half_life.value):.3g} generations ({low:.3g} to {high:.3g})"
 
 
 def _span(interval: Interval, shape: str) -> str:
-    """Return "a to b", never where an end is infinite."""
-    ends = (interval.low, interval.high)
-    return " to ".join(
-        "never" if math.isinf(x) and x > 0 else "any" if math.isinf(x) else shape.format(x) for x in ends
-    )
+    """Return an interval, "never" and "?" for ends that are infinite."""
+
+    def word(end: float) -> str:
+        return shape.format(end) if math.isfinite(end) else "never" if end > 0 else "?"
+
+    return f"{word(interval.low)} to {word(interval.high)}"
 
 
 def _fresh(found: Advice) -> str:
     if found.fresh is None:
         return f"How much fresh real data a generation needs cannot be said: {found.missing['fresh']}."
-    each = f"of {found.rows} in every training set, beside samples of the last model"
-    return _real(found, found.fresh, each, "fresh real rows", "keep the loss")
+    limit, bracket = found.fresh, found.fresh.all
+    if bracket.fine is None:
+        most = f"{_rows(limit, Fraction(0), found)} fresh real rows of {found.rows} in each generation"
+        return f"Not even {most} are shown to keep the loss {_within(found)}{_open(bracket, found)}."
+    if bracket.fine == 1:
+        return f"No fresh real rows are needed: without any the loss is {_within(found)}."
+    words = (
+        f"{_rows(limit, bracket.fine, found)} fresh real rows of {found.rows} in each generation, the others samples of "
+        f"the last model, keep the loss {_within(found)} with {SURE} confidence"
+    )
+    if bracket.worse is not None:
+        words += f"; {_rows(limit, bracket.worse, found) or 'none'} do not"
+    return f"{words}{_open(bracket, found)}."
+
+
+def _rows(limit: Limit, synthetic: Fraction, found: Advice) -> int:
+    return math.floor(limit.real(synthetic) * found.rows)
 
 
 def _rescue(found: Advice) -> str:
     if found.rescue is None:
         return f"What brings a damaged loop back cannot be said: {found.missing['rescue']}."
-    bracket, half = found.rescue.all, found.horizon // 2
-    after = f"After {half} fully synthetic retrainings"
+    bracket = found.rescue.all
+    damaged = f"A loop damaged by {found.horizon // 2} fully synthetic retrainings"
+    by = f"by generation {found.horizon}"
     if bracket.fine is None:
-        return (
-            f"{after} not even real rows alone are shown to bring the loss back to {_within(found)}"
-            f"{_open(bracket, found)}."
-        )
+        return f"{damaged} is not shown to be brought back {by} even by real data alone{_open(bracket, found)}."
     if bracket.fine == 1:
-        return f"{after} and as many more there is nothing to bring back: the loss is {_within(found)}."
-    least, none = 1 - bracket.fine, None if bracket.worse is None else 1 - bracket.worse
-    words = f"{after}, training sets with {share(float(least))} real rows (λ = {_lam(bracket.fine)}) bring the loss back to "
-    words += f"{_within(found)}, with {SURE} confidence"
-    if none is not None:
-        words += f"; {share(float(none))} do not" if none else "; none do not"
-    return f"{words}{_open(bracket, found)}."
-
-
-def _real(found: Advice, limit: Limit, each: str, what: str, keep: str) -> str:
-    bracket = limit.all
-    count = lambda synthetic: f"{math.floor(limit.real(synthetic) * found.rows)}"  # noqa: E731
-    if bracket.fine is None:
-        most = math.floor(limit.most * found.rows)
-        return f"Not even {most} {what} {each} are shown to {keep} {_within(found)}{_open(bracket, found)}."
-    if bracket.fine == 1:
-        return f"No {what} are needed: without any the loss is {_within(found)}."
-    words = f"{count(bracket.fine)} {what} {each}, {keep} {_within(found)}, with {SURE} confidence"
+        return f"{damaged}, and by as many more, needs no rescue: its loss is {_within(found)}."
+    words = (
+        f"{damaged} is brought back {_within(found)} {by}, with {SURE} confidence, by training sets of which "
+        f"{_percent(1 - bracket.fine)} are real (λ = {_lam(bracket.fine)})"
+    )
     if bracket.worse is not None:
-        words += f"; {count(bracket.worse)} do not" if bracket.worse < 1 else "; none do not"
+        words += f"; {_percent(1 - bracket.worse) if bracket.worse < 1 else 'none'} do not"
     return f"{words}{_open(bracket, found)}."
 
 
 def _watch(found: Advice) -> str:
     if not found.watch:
-        return f"Which statistic to watch cannot be said: {found.missing['loop'] if found.loop is None else 'no arm ends worse'}."
+        why = found.missing["loop"] if found.loop is None else "the fully synthetic loop is not shown to be worse"
+        return f"Which statistic to watch cannot be said: {why}."
     first, reference = found.watch[0], next(iter(found.criteria))
-    title = found.titles[first.statistic]
     if math.isinf(first.alarm_at.value):
-        return f"No recorded statistic raises an alarm in half of the fully synthetic arms within {found.horizon} generations."
-    at = f"generation {first.alarm_at.value:g} ({_span(first.alarm_at, '{:g}')}) of the fully synthetic loop"
-    words = f"Watch {title}: it raises the alarm at {at}"
-    if first.statistic != reference:
-        lead = first.lead
-        sure = lead.low > 0 and not math.isinf(lead.low)
-        early = "some" if math.isinf(lead.value) else f"{lead.value:g}"
-        words += f", {early} generations ({_span(lead, '{:g}')}) before {found.titles[reference]}"
-        words += "" if sure else ", which these arms do not tell from none"
-    few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
-    return (
-        f"{words}, where {share(found.alarms)} of control arms would raise a false one ({first.arms} arms judged{few})."
+        most = f"in half of the fully synthetic arms within {found.horizon} generations"
+        return f"Which statistic to watch cannot be said: none that was recorded raises an alarm {most}."
+    words = (
+        f"Watch {found.titles[first.statistic]}: of the fully synthetic loop it raises the alarm at generation "
+        f"{first.alarm_at.value:g} ({_span(first.alarm_at, '{:g}')})"
     )
+    if first.statistic != reference:
+        early = f"{first.lead.value:g}" if math.isfinite(first.lead.value) else "many"
+        words += f", {early} generations ({_span(first.lead, '{:g}')}) before {found.titles[reference]}"
+        words += "" if first.lead.low > 0 else ", which these arms do not tell from none"
+    few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
+    rate = f"where {share(found.alarms)} of control arms would raise a false one"
+    return f"{words}, {rate} ({first.arms} arms of each kind judged{few})."

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom
 
 from selfloop.analysis.curves import Array
@@ -24,8 +25,8 @@ class Decline:
     """What becomes of a setting's arms.
 
     Attributes:
-        half_life: generations after which the geometric mean of the variance is halved; negative where it grows, when it
-            is doubled. Infinite where it stays; None where no variance was recorded, or of fewer than two seeds.
+        half_life: generations after which the geometric mean of the variance is halved; negative where it grows, when
+            it is doubled. Infinite where it stays; None where no variance was recorded, or of fewer than two seeds.
         collapse: generation at which half of the arms have twice their control's loss, a median; infinite where fewer
             than half ever have.
         arms: S.
@@ -76,7 +77,7 @@ def collapse(here: Array, there: Array, metric: Metric) -> Interval:
     return median(first(twice | ~np.isfinite(here)))
 
 
-def first(which: Array) -> Array:
+def first(which: NDArray[np.bool_]) -> Array:
     """Return of rows (S, T) of truth values the number of the first true one, (S,); inf where none is."""
     return np.where(which.any(1), which.argmax(1), np.inf)
 

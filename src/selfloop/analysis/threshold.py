@@ -1,17 +1,18 @@
 """Where a loop's loss passes a tolerance, as its share of synthetic data grows: a bracket that holds however one looks.
 
-Shares are tried on a dyadic ladder, 0, 1, 1/2, 1/4, 3/4, …, each in the same seeds as the control. A share is shown to
-be fine or worse by one-sided bounds of its paired excess at up to four looks, after 8, 16, 32 and 64 seeds. Shares are
-claimed fine from the smallest tried on upwards and worse from the largest downwards, as far as the chain of claims goes.
+Shares are tried on a dyadic ladder, 0, 1, 1/2, 1/4, 3/4, …, each in the same seeds as the control. A share is shown
+to be fine or worse by one-sided bounds of its paired excess at up to four looks, after 8, 16, 32 and 64 seeds. Shares
+are claimed fine from the smallest tried on upwards and worse from the largest downwards, as far as the chain of claims
+goes.
 
 That both claims hold together with 95 % confidence, whichever shares were tried when and wherever one stopped, follows
-from three facts. (1) The loss is taken to grow with the share: there is a threshold p*, below which "worse" is false
-and above which "fine" is. (2) A share of level d on the ladder is tried only between neighbours of level d − 1 that were
-tried before. So the smallest share tried above p* is always one of ⌈2^d p*⌉/2^d, d = 0 … D, and the largest below it one
-of ⌊2^d p*⌋/2^d: numbers that chance has no part in. (3) A chain that claims too much claims one of these wrongly, at
-one of K looks, in one direction; from a level to the next only one of the two neighbours changes. That are (D + 2) K
-tests for each criterion, and each is given its part of the 5 % (Bonferroni: spending in equal parts; Lan & DeMets
-1983 spend the same in a group-sequential trial, and less cautiously where looks are correlated).
+from three facts. (1) The loss is taken to grow with the share: there is a threshold p*, up to which "worse" is false
+and above which "fine" is. (2) A share of level d on the ladder is tried only between neighbours of lower levels that
+were tried before. So the smallest share tried above p* is always the first multiple of 2^−d above it, for a d = 0 … D,
+and the largest up to p* the last multiple: numbers that chance has no part in. (3) A chain that claims too much claims
+one of these wrongly, at one of K looks, each of them in one direction; from a level to the next only one of the two
+neighbours changes. Those are (D + 2) K tests for each criterion, and each is given its part of the 5 % (Bonferroni, in
+equal parts; Lan & DeMets 1983 spend the same at the looks of a trial, less cautiously as looks are correlated).
 
 Legend: p a share of synthetic rows in [0, 1]; D depth of the ladder; K looks; S seeds; τ tolerance.
 """

@@ -42,7 +42,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
 ) -> int:
-    """Say how much synthetic data a loop bears, what happens above that, what keeps or rescues it, and what to watch."""
+    """Say how much synthetic data a loop bears, what happens above that, what rescues it, and what to watch."""
     share, seconds = _share(tolerance), None if budget is None else _seconds(budget)
     from selfloop.advisor import CRITERION, advise
     from selfloop.report.page import write_report
