@@ -260,7 +260,9 @@ def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, st
     missing: dict[Axis, str] = {}
     name, there = DATA.name_of(base.data), getattr(base.data, "fresh_rows", None)
     if "fresh" not in base.data.offers:
-        advice = "" if there is None else f"; --set data.fresh_rows={base.generations * rows // 4} would set some aside"
+        advice = (
+            "" if there is None else f"; --set data.fresh_rows={base.generations}k sets k aside for each generation"
+        )
         missing["fresh"] = f"data {name} offers no fresh rows{advice}"
     else:
         most = 1.0 if there is None else min(1.0, math.floor(1e4 * (there // base.generations) / rows) / 1e4)

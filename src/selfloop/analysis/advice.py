@@ -207,11 +207,10 @@ def _how_much(found: Advice) -> str:
     if fine == 1:
         words = f"Training sets may be synthetic altogether: with {SURE} confidence {loss}"
     elif fine:
-        words = f"Up to {_percent(fine)} of each training set may be synthetic (λ = {_lam(fine)}): with {SURE} confidence {loss}"
+        most = f"Up to {_percent(fine)} of each training set may be synthetic (λ = {_lam(fine)})"
+        words = f"{most}: with {SURE} confidence {loss}"
     else:
-        words = (
-            f"No share of synthetic data that was tried is one of which it is shown with {SURE} confidence that {loss}"
-        )
+        words = f"Of no share of synthetic data that was tried is it shown with {SURE} confidence that {loss}"
     if worse is not None:
         words += f"; it reaches that at a share between {_percent(fine)} and {_percent(worse)} ({SURE}, both ends)"
     elif fine < 1:
@@ -282,7 +281,8 @@ def _halved(half_life: Interval | None) -> str:
     if half_life is None:
         return "no variance was recorded that would have a half-life"
     if math.isinf(half_life.high):
-        return f"its variance is not seen to change, as it would if it halved in fewer than {half_life.low:.3g} generations"
+        least = f"{half_life.low:.3g} generations or more"
+        return f"its variance is not seen to change: to halve or double takes it {least}"
     verb = "halved" if half_life.value > 0 else "doubled"
     low, high = sorted((abs(half_life.low), abs(half_life.high)))
     return f"its variance is {verb} every {abs(half_life.value):.3g} generations ({low:.3g} to {high:.3g})"
@@ -307,8 +307,8 @@ def _fresh(found: Advice) -> str:
     if bracket.fine == 1:
         return f"No fresh real rows are needed: without any the loss is {_within(found)}."
     words = (
-        f"{_rows(limit, bracket.fine, found)} fresh real rows of {found.rows} in each generation, the others samples of "
-        f"the last model, keep the loss {_within(found)} with {SURE} confidence"
+        f"{_rows(limit, bracket.fine, found)} fresh real rows of {found.rows} in each generation, beside samples of "
+        f"the last model, keep the loss {_within(found)}, with {SURE} confidence"
     )
     if bracket.worse is not None:
         words += f"; {_rows(limit, bracket.worse, found) or 'none'} do not"

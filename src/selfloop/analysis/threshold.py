@@ -149,7 +149,7 @@ class Bracket:
         low, high = self.fine, self.worse
         if not self.between and (low is None or high is None):
             return True
-        return low is not None and (1 if high is None else high) - low <= (WIDE if low else FINEST)
+        return low is not None and high is not None and high - low <= (WIDE if low else FINEST)
 
     def asks(self, last: bool) -> list[Fraction]:
         """Return the shares to try next in the same seeds; none where more seeds must tell first.
@@ -166,7 +166,8 @@ class Bracket:
         edges = [each.share for each in between]
         gaps = [] if low is None else [(low, edges[0] if edges else high)]
         gaps += [] if high is None or not edges else [(edges[-1], high)]
-        return [(a + b) / 2 for a, b in gaps if b is not None and b - a > FINEST]
+        # Below 1 there are shares without end of nearly nothing real, whose regimes cost ever more rows.
+        return [(a + b) / 2 for a, b in gaps if b is not None and b - a > (WIDE if b == 1 else FINEST)]
 
 
 def brackets(
