@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from selfloop.analysis.decline import collapse, half_life, median
 from selfloop.analysis.paired import ends
 from selfloop.analysis.threshold import BEGIN, DEPTH, FINEST, WIDE, Bracket, Tried, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
-from selfloop.cli.commands.advise import _seconds, _share
+from selfloop.cli.commands.advise import _seconds, _share, command
+from selfloop.data.base import DATA
 from selfloop.metrics import METRICS
 from selfloop.theory.measured import Interval
 from studies import advice as study
@@ -242,16 +244,26 @@ def test_then_trains_on_the_first_until_it_ends(tmp_path: Path) -> None:
 
 # The whole
 
-QUICK: dict[str, Any] = {"generator": "gaussian", "tolerance": 0.3, "horizon": 8, "metrics": ["mean_error"]}
-GAUSSIAN = {"name": "gaussian", "n": 32, "held_out": 32}
+QUICK: dict[str, Any] = {"generator": "gaussian", "tolerance": 0.3, "horizon": 6, "metrics": ["mean_error"]}
+GAUSSIAN = {"name": "gaussian", "n": 32, "held_out": 32, "dim": 8}
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look after 6 and 12 seeds, and record what judges and the variance alone."""
-    for module in (threshold, advice, advisor):
-        monkeypatch.setattr(module, "LOOKS", (6, 12))
-    monkeypatch.setattr(advisor, "WATCHED", ("variance_ratio",))
+@pytest.fixture(scope="module")
+def few() -> Iterator[None]:
+    """Look after 6 and 8 seeds, and record what judges and the variance alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (threshold, advice, advisor):
+            patch.setattr(module, "LOOKS", (6, 8))
+        patch.setattr(advisor, "WATCHED", ("variance_ratio",))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(few: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Advice, list[Step]]:
+    """Return an answer, and the steps that led to it."""
+    steps: list[Step] = []
+    found = advise(GAUSSIAN, out=tmp_path_factory.mktemp("advice") / "whole", progress=steps.append, **QUICK)
+    return found, steps
 
 
 def bits(path: Path) -> list[str]:
@@ -267,20 +279,22 @@ def bits(path: Path) -> list[str]:
     return [f"{key} {value}" for key, value in sorted(arms_of.items())]
 
 
-@pytest.mark.usefixtures("few")
-def test_an_answer_and_that_one_who_was_interrupted_comes_to_it(tmp_path: Path) -> None:
-    steps: list[Step] = []
-    whole = advise(GAUSSIAN, out=tmp_path / "whole", progress=steps.append, **QUICK)
+def test_an_answer(whole: tuple[Advice, list[Step]]) -> None:
+    found, steps = whole
     assert len({step.why for step in steps}) > 1
-    assert steps[-1].done == steps[-1].total == 9
-    assert len(whole.sentences) == 5
-    assert whole.seeds in (6, 12)
-    assert whole.share is not None
-    assert whole.interval[0] <= whole.interval[1]
-    assert all(limit is not None for limit in (whole.loop, whole.fresh, whole.rescue))
-    assert whole.above
-    assert whole.above[-1].share == 1
-    assert whole.above[-1].excess.low > 0
+    assert steps[-1].done == steps[-1].total == 7
+    assert len(found.sentences) == 5
+    assert found.seeds in (6, 8)
+    assert found.share is not None
+    assert found.interval[0] <= found.interval[1]
+    assert all(limit is not None for limit in (found.loop, found.fresh, found.rescue))
+    assert found.above
+    assert found.above[-1].share == 1
+    assert found.above[-1].excess.low > 0
+
+
+def test_one_who_was_interrupted_comes_to_the_same(whole: tuple[Advice, list[Step]], tmp_path: Path) -> None:
+    expected = whole[0]
 
     seen = 0
 
@@ -296,35 +310,39 @@ def test_an_answer_and_that_one_who_was_interrupted_comes_to_it(tmp_path: Path) 
             break
         except KeyboardInterrupt:
             continue
-    assert again == whole
-    assert str(again) == str(whole)
-    assert bits(tmp_path / "cut") == bits(tmp_path / "whole")
+    assert again == expected
+    assert str(again) == str(expected)
+    assert bits(tmp_path / "cut") == bits(expected.run)
 
-    before = bits(tmp_path / "whole")
-    assert advise(GAUSSIAN, out=tmp_path / "whole", **QUICK) == whole  # nothing is run
-    assert bits(tmp_path / "whole") == before
+
+def test_what_was_answered_is_answered_again_and_nothing_else_there(whole: tuple[Advice, list[Step]]) -> None:
+    found, _ = whole
+    before = bits(found.run)
+    assert advise(GAUSSIAN, out=found.run, **QUICK) == found
+    assert bits(found.run) == before
     for other in ({"tolerance": 0.2}, {"horizon": 7}, {"metrics": ["covariance_error"]}, {"seed": 1}):
         with pytest.raises(selfloop.RunError, match=r"holds other advice.*choose another --out"):
-            advise(GAUSSIAN, out=tmp_path / "whole", **QUICK | other)
+            advise(GAUSSIAN, out=found.run, **QUICK | other)
     with pytest.raises(selfloop.RunError, match="another experiment"):
-        advise(GAUSSIAN | {"n": 40}, out=tmp_path / "whole", **QUICK)
+        advise(GAUSSIAN | {"n": 40}, out=found.run, **QUICK)
 
 
-@pytest.mark.usefixtures("few")
-def test_a_spent_budget_says_what_is_missing_and_more_goes_on(tmp_path: Path) -> None:
+def test_a_spent_budget_says_what_is_missing_and_more_goes_on(whole: tuple[Advice, list[Step]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = advise(GAUSSIAN, out=out, budget=1e-6, **QUICK)
     assert first.seeds == 0
     assert first.loop is None
     assert first.share is None
-    assert re.search(r"cannot be said: 6 seeds, about \d+ (s|min) more, would tell", str(first))
+    assert re.search(
+        r"cannot be said: \d+ more arms \(6 seeds of each regime\), about \d+ (s|min), would tell", str(first)
+    )
     assert Run.open(out).present == 1
-    for _ in range(9):
+    for _ in range(7):
         last = advise(GAUSSIAN, out=out, budget=1e-6, **QUICK)
     assert last.seeds == 6
     assert last.more is not None
     assert "would tell more" in str(last)
-    assert advise(GAUSSIAN, out=out, **QUICK) == advise(GAUSSIAN, out=tmp_path / "whole", **QUICK)
+    assert advise(GAUSSIAN, out=out, **QUICK) == whole[0]
 
 
 @pytest.mark.usefixtures("few")
@@ -351,12 +369,44 @@ def test_an_answer_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_the_command_prints_sentences_or_json_and_where_the_report_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    np.save(tmp_path / "rows.npy", rows)
+    asked = {"horizon": 2, "metric": "covariance_error", "tolerance": "100%", "out": tmp_path / "run"}
+    for budget, last in (("0.000001s", "The budget was spent"), (None, "Report: ")):
+        assert command(str(tmp_path / "rows.npy"), "gaussian", budget=budget, **asked) == 0
+        captured = capsys.readouterr()
+        lines = captured.out.strip().splitlines()
+        assert lines[0].startswith("1. ")
+        assert lines[-1].startswith(last)
+        assert "6 seeds of 3 regimes" in captured.err
+    assert Path(lines[-1].removeprefix("Report: ")).is_file()
+    assert command(str(tmp_path / "rows.npy"), "gaussian", as_json=True, **asked) == 0
+    assert len(json.loads(capsys.readouterr().out)["sentences"]) == 5
+
+
+def test_data_are_named_or_lie_in_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.eye(3))
+    np.save(tmp_path / "images.npy", np.zeros((4, 8, 8), np.uint8))
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "pictures").mkdir()
+    for name, kind in (("rows.npy", "table"), ("rows.csv", "table"), ("images.npy", "image_files")):
+        assert DATA.name_of(advisor._dataset(str(tmp_path / name))) == kind
+        assert DATA.name_of(advisor._dataset(tmp_path / name)) == kind
+    assert DATA.name_of(advisor._dataset(str(tmp_path / "pictures"))) == "image_files"
+    for given in ("digits", "{name: digits}", {"name": "digits"}):
+        assert DATA.name_of(advisor._dataset(given)) == "digits"
+
+
+@pytest.mark.usefixtures("few")
 def test_fresh_rows_that_are_set_aside_are_counted(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(200, 2))
-    some = QUICK | {"settings": ["data.fresh_rows=96", "data.n=64"]}
+    some = QUICK | {"settings": ["data.fresh_rows=96", "data.n=64"], "horizon": 6}
     found = advise(rows, out=tmp_path / "run", **some)
     assert found.fresh is not None
-    assert found.fresh.most == 0.25
+    assert found.fresh.most == pytest.approx(0.25)
     asked = {arm.experiment.mixing.fresh_rows(64) for arm in Run.open(tmp_path / "run").arms}
     assert max(asked) == 16
 

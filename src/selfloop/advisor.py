@@ -37,7 +37,7 @@ from selfloop.generators.base import GENERATORS, Generator
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
-from selfloop.store import Run
+from selfloop.store import Run, belongs
 from selfloop.theory.measured import Interval
 
 CRITERION = "w2_held_out"
@@ -50,6 +50,7 @@ FEWEST_ROWS = 32
 """To train on: of the smallest share on the ladder there must be a row."""
 
 _TWO_SIDED = 0.975  # of each bound of a 95 % interval
+_ASKED = "selfloop advise:"
 _SHORTEST_RESCUE = 6  # retrainings: three of them after the damage, which are judged
 _CONTROL: dict[str, Any] = {"name": "augment", "lam": 0.0}
 _SYNTHETIC: dict[str, Any] = {"name": "augment", "lam": math.inf}
@@ -147,10 +148,10 @@ def advise(
     criteria = _criteria(metrics)
     _refuse(tolerance, horizon, budget)
     base = _experiment(data, generator, horizon, criteria, settings)
-    question = f"selfloop advise: tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
+    question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
     folder = expanded(out) if out is not None else Path("runs") / base.name
-    _refuse_other(folder, question)
+    _refuse_other(folder, base)
     rows = base.data.extent()[1]
     if rows < FEWEST_ROWS:
         raise DataError(
@@ -241,17 +242,21 @@ def _file(path: Path) -> Dataset:
     return member(DATA, json.dumps(settings))  # type: ignore[no-any-return]
 
 
-def _refuse_other(folder: Path, question: str) -> None:
-    """Refuse a directory that holds another question's run.
+def _refuse_other(folder: Path, base: Experiment) -> None:
+    """Refuse a directory that holds another question's run, or one of other data.
 
     Raises:
         RunError: it does.
     """
-    if (folder / "experiment.yaml").is_file() and (there := Run.open(folder).experiment.description) != question:
-        what = (
-            f"other advice, {quoted(there, 200)}" if there.startswith("selfloop advise:") else "a run that is no advice"
-        )
+    if not (folder / "experiment.yaml").is_file():
+        return
+    there = Run.open(folder)
+    if (asked := there.experiment.description) != base.description:
+        what = f"other advice, {quoted(asked, 200)}" if asked.startswith(_ASKED) else "a run that is no advice"
         raise RunError(f"{str(folder)!r} holds {what}: choose another --out")
+    belongs(there, base.model_copy(update={"grid": there.experiment.grid, "seeds": there.experiment.seeds}))
+    if there.present:
+        there.split(0)  # refuses data that have changed
 
 
 def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, str]]:
@@ -265,7 +270,7 @@ def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, st
         )
         missing["fresh"] = f"data {name} offers no fresh rows{advice}"
     else:
-        most = 1.0 if there is None else min(1.0, math.floor(1e4 * (there // base.generations) / rows) / 1e4)
+        most = 1.0 if there is None else min(1.0, math.ceil(1e9 * (there // base.generations) / rows) / 1e9)
         if most * rows < 2:
             missing["fresh"] = f"{there} fresh rows are less than 2 in each of {base.generations} generations"
         else:
@@ -387,9 +392,10 @@ class _Growth:
     def more(self, plan: _Plan) -> More:
         """Return what a plan that was not reached would take."""
         experiment = self.experiment(plan)
-        whole = len(arms(experiment)) * (experiment.generations + 1)
-        seconds = self.seconds / self.arms * (whole - self._present(experiment)) if self.arms else math.nan
-        return More(seeds=plan.seeds, seconds=seconds)
+        generations = experiment.generations + 1
+        left = len(arms(experiment)) * generations - self._present(experiment)
+        seconds = self.seconds / self.arms * left if self.arms else math.nan
+        return More(seeds=plan.seeds, arms=math.ceil(left / generations), seconds=seconds)
 
     def _present(self, experiment: Experiment) -> int:
         """Return how many generations of arms of an experiment there are."""

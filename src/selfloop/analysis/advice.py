@@ -19,6 +19,7 @@ from selfloop.analysis.paired import LEVEL
 from selfloop.analysis.threshold import LOOKS, Bracket, Tried
 from selfloop.analysis.warning import FALSE_ALARMS, Ranked
 from selfloop.core.errors import ConfigError
+from selfloop.mixing.parts import multiple
 from selfloop.theory.measured import Interval
 
 if TYPE_CHECKING:
@@ -68,18 +69,20 @@ class More:
     """What the next look would take.
 
     Attributes:
-        seeds: that there would be then; None where there are as many as are ever looked at.
+        seeds: of every regime; None where all that is ever looked at has been.
+        arms: that would be new or go on.
         seconds: about how long it would take on this machine; NaN where nothing was run that would tell.
     """
 
     seeds: int | None
+    arms: int = field(default=0, compare=False)
     seconds: float = field(default=math.nan, compare=False)
 
     def __str__(self) -> str:
         if self.seeds is None:
             return f"{LOOKS[-1]} seeds do not tell it from the tolerance"
-        about = "" if math.isnan(self.seconds) else f", about {duration(self.seconds)} more"
-        return f"{self.seeds} seeds{about}, would tell more"
+        about = "" if math.isnan(self.seconds) else f", about {duration(self.seconds)},"
+        return f"{self.arms} more arms ({self.seeds} seeds of each regime){about} would tell more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +319,7 @@ def _fresh(found: Advice) -> str:
 
 
 def _rows(limit: Limit, synthetic: Fraction, found: Advice) -> int:
-    return math.floor(limit.real(synthetic) * found.rows)
+    return multiple(limit.real(synthetic), found.rows)
 
 
 def _rescue(found: Advice) -> str:

@@ -97,14 +97,14 @@ def _seconds(text: str) -> float:
 @contextmanager
 def _shown() -> Iterator[Callable[[Step], None]]:
     """Show on standard error what is run and why: a bar on a terminal, a line a plan elsewhere."""
-    said = ""
+    said: tuple[int, str] | None = None
     with bar("advise") as tick:
 
         def show(step: Step) -> None:
             nonlocal said
             tick(step.done, step.total, _words(step))
-            if not sys.stderr.isatty() and step.why != said:
-                said = step.why
+            if not sys.stderr.isatty() and (step.seeds, step.why) != said:
+                said = step.seeds, step.why
                 print(printable(_words(step)), file=sys.stderr, flush=True)
 
         yield show
