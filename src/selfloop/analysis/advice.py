@@ -225,7 +225,7 @@ def _how_much(found: Advice) -> str:
 
 
 def _percent(of: Fraction) -> str:
-    return share(float(of))
+    return f"{100 * float(of):.4g} %"
 
 
 def _within(found: Advice) -> str:
@@ -306,7 +306,8 @@ def _fresh(found: Advice) -> str:
     limit, bracket = found.fresh, found.fresh.all
     if bracket.fine is None:
         most = f"{_rows(limit, Fraction(0), found)} fresh real rows of {found.rows} in each generation"
-        return f"Not even {most} are shown to keep the loss {_within(found)}{_open(bracket, found)}."
+        keep = "keep" if bracket.worse == 0 else "are shown to keep"
+        return f"Not even {most} {keep} the loss {_within(found)}{_open(bracket, found)}."
     if bracket.fine == 1:
         return f"No fresh real rows are needed: without any the loss is {_within(found)}."
     words = (
@@ -329,7 +330,8 @@ def _rescue(found: Advice) -> str:
     damaged = f"A loop damaged by {found.horizon // 2} fully synthetic retrainings"
     by = f"by generation {found.horizon}"
     if bracket.fine is None:
-        return f"{damaged} is not shown to be brought back {by} even by real data alone{_open(bracket, found)}."
+        back = "is not brought back" if bracket.worse == 0 else "is not shown to be brought back"
+        return f"{damaged} {back} {by} even by real data alone{_open(bracket, found)}."
     if bracket.fine == 1:
         return f"{damaged}, and by as many more, needs no rescue: its loss is {_within(found)}."
     words = (
