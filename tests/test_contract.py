@@ -126,6 +126,10 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"parts": [{"from": "all", "curated": {"reward": "classifier", "k": 2}}]},
             {"parts": [{"from": "newest", "rows": 2}], "temperature": 0.7},
         ],
+        "then": [
+            {"first": {"name": "augment", "lam": math.inf}, "until": 2, "then": {"name": "augment", "lam": 0.5}},
+            {"first": "fresh", "until": 1, "then": {"name": "biased", "temperature": 0.7, "lam": 1.5}},
+        ],
     },
     "update": {"extrapolate": [{"w": 0.5}, {"w": -0.5}]},
     "judge": {

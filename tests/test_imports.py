@@ -40,6 +40,7 @@ LAYERS = (
     "theory",
     "ledger",
     "analysis",
+    "advisor",
     "report",
     "outside",
     "cli",

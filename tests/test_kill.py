@@ -112,6 +112,12 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         ]
     },
     "replace": {"mixing": [{"name": "replace", "n": {"power": 1.5}}, "replace"]},
+    "then": {
+        "mixing": [
+            {"name": "then", "first": "replace", "until": until, "then": {"name": "augment", "lam": 2}}
+            for until in (1, 3)
+        ]
+    },
     "ensemble": {
         "generator": [
             {"name": "ensemble", "of": "gaussian", "learn_from": learn, "shares": [0.75, 0.25]}

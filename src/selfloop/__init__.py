@@ -20,6 +20,7 @@ __all__ = [
     "Streams",
     "forecast",
     "judge",
+    "advise",
     "recipes",
     "run",
 ]
@@ -27,6 +28,7 @@ __all__ = [
 if TYPE_CHECKING:
     from selfloop.analysis.forecast import forecast
     from selfloop.analysis.judgement import Judgement
+    from selfloop.advisor import advise
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
     from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
@@ -55,6 +57,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "Streams": "core.streams",
         "judge": "outside.judging",
         "forecast": "analysis.forecast",
+        "advise": "advisor",
         "recipes": "core.recipes",
         "run": "runner",
     }

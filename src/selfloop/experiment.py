@@ -184,11 +184,11 @@ class Experiment(Frozen):
         if any(isinstance(getattr(self, key), Absent) for key in _NAMED):
             return
         generator, data = GENERATORS.name_of(self.generator), DATA.name_of(self.data)
-        if self.generator.trained and self.budget is None:
-            raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
             raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
+        if self.generator.trained and self.budget is None:
+            raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
         for who, wanted in self._needs():
             for need in sorted(wanted - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
@@ -424,14 +424,16 @@ def _plain_value(key: str, value: Any) -> Any:
     return family.plain(family.parse(value))
 
 
-def member(family: Family[Any], text: str) -> Any:
+def member(family: Family[Any], given: Any) -> Any:
     """Return the member of a family that a word of the command line stands for: its name, or YAML with a ``name``.
+
+    A program may give settings or an object, too.
 
     Raises:
         ConfigError: nothing is called so, or a setting is wrong.
     """
     try:
-        return family.parse(from_yaml(text, f"{family.word} {text!r}"))
+        return family.parse(from_yaml(given, f"{family.word} {given!r}") if isinstance(given, str) else given)
     except Inside as error:
         raise ConfigError(one_line(error.error, error.model, [family.word])) from error
     except ValueError as error:

@@ -59,7 +59,7 @@ def ends(values: Array) -> Array:
     return np.where(np.isfinite(values[:, -1]), found, np.nan) if values.shape[1] > 1 else np.full(len(values), np.nan)
 
 
-def excess(here: Array, there: Array, metric: Metric) -> Interval | None:
+def excess(here: Array, there: Array, metric: Metric, level: float = LEVEL) -> Interval | None:
     """Return by what share a metric is worse than in a control, in the mean over seeds, with one-sided bounds.
 
     That is of the control's own badness (0.1: a distance is 10 % larger, a share 10 % smaller), but for ratios, whose
@@ -69,9 +69,10 @@ def excess(here: Array, there: Array, metric: Metric) -> Interval | None:
         here: (S,) of the setting, seed by seed; not finite where an arm diverged, which is infinitely worse.
         there: (S,) of the control, the same seeds.
         metric: says what is worse.
+        level: of each of the two bounds.
 
     Returns:
-        The share, and what it is more and less than with 95 % confidence each: infinite where the seeds do not tell.
+        The share, and what it is more and less than with that confidence each: infinite where the seeds do not tell.
         None where the metric has no direction, or the control is not finite.
     """
     b, c = (np.array([metric.badness(value) for value in values.tolist()]) for values in (here, there))
@@ -80,8 +81,8 @@ def excess(here: Array, there: Array, metric: Metric) -> Interval | None:
     if not np.isfinite(b).all():
         return Interval(math.inf, math.inf, math.inf)
     if isinstance(metric.goal, str) or metric.goal <= 0:
-        return ratio(b - c, c if c.mean() > 0 else -c)
-    found = ratio(b - c, np.ones(len(c)))
+        return ratio(b - c, c if c.mean() > 0 else -c, level)
+    found = ratio(b - c, np.ones(len(c)), level)
     return Interval(*(math.expm1(x) if x < 700 else math.inf for x in (found.value, found.low, found.high)))
 
 

@@ -29,6 +29,7 @@ _FIRST = (
     "ls",
     "stability",
     "forecast",
+    "advise",
     "metrics",
     "import",
     "export",

@@ -65,9 +65,9 @@ def _shown(text: str) -> str:
 
 
 class Tick(Protocol):
-    """Moves a bar to ``done``, of ``total``; None: of as many as before."""
+    """Moves a bar to ``done``, of ``total``; None: of as many as before, and with the same words."""
 
-    def __call__(self, done: int, total: int | None = None) -> None: ...
+    def __call__(self, done: int, total: int | None = None, words: str | None = None) -> None: ...
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def bar(what: str, total: int | None = None, shown: bool = True) -> Iterator[Tic
     with Progress(console=errors, transient=True, disable=not (shown and errors.is_terminal)) as progress:
         task = progress.add_task(what, total=total)
 
-        def tick(done: int, total: int | None = None) -> None:
-            progress.update(task, completed=done, total=total)
+        def tick(done: int, total: int | None = None, words: str | None = None) -> None:
+            progress.update(task, completed=done, total=total, description=None if words is None else _shown(words))
 
         yield tick

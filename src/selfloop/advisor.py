@@ -1,0 +1,554 @@
+"""How much synthetic data a loop bears: one run that grows where its own numbers leave the answer open.
+
+A plan is so many seeds of some regimes. What was recorded of one says which is the next, and nothing else does, but
+that one stops where a budget of time is spent: the same question in the same directory goes on from there, and comes to
+the same answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfloop.analysis.advice import Above, Advice, Axis, Limit, More
+from selfloop.analysis.curves import Array
+from selfloop.analysis.decline import Decline, collapse, half_life
+from selfloop.analysis.paired import ends, excess
+from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
+from selfloop.analysis.warning import expected_false_alarms, rank
+from selfloop.arms import arms, key
+from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted
+from selfloop.core.paths import expanded
+from selfloop.core.registry import FAMILIES
+from selfloop.core.settings import assign, read_assignments
+from selfloop.data.base import DATA, Dataset
+from selfloop.data.reading.images import read_images
+from selfloop.engines.local import cores
+from selfloop.experiment import Experiment, member
+from selfloop.generators.base import GENERATORS, Generator
+from selfloop.metrics.base import METRICS, Metric
+from selfloop.mixing.base import MIXINGS
+from selfloop.runner import run
+from selfloop.store import Run, belongs
+from selfloop.theory.measured import Interval
+
+CRITERION = "w2_held_out"
+"""By which a loss is judged unless another metric is named."""
+
+WATCHED = ("variance_ratio", "precision_train", "coverage_train", "density_train", "neighbour_entropy")
+"""Recorded besides, of which one may speak earlier."""
+
+FEWEST_ROWS = 32
+"""To train on: of the smallest share on the ladder there must be a row."""
+
+_TWO_SIDED = 0.975  # of each bound of a 95 % interval
+_ASKED = "selfloop advise:"
+_SHORTEST_RESCUE = 6  # retrainings: three of them after the damage, which are judged
+_CONTROL: dict[str, Any] = {"name": "augment", "lam": 0.0}
+_SYNTHETIC: dict[str, Any] = {"name": "augment", "lam": math.inf}
+_OWN = ("name", "description", "mixing", "generations", "seeds", "grid", "metrics", "figures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is being run, and why.
+
+    Attributes:
+        seeds: S, of every regime.
+        regimes: how many.
+        why: in words.
+        done: of its generations.
+        total: generations.
+        left: seconds that the rest will take, about; NaN where nothing tells yet.
+    """
+
+    seeds: int
+    regimes: int
+    why: str
+    done: int
+    total: int
+    left: float
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """So many seeds of some regimes, in the order in which these came."""
+
+    seeds: int
+    regimes: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Shares of synthetic rows from 0 to 1 and the regimes that have them.
+
+    Attributes:
+        regime: plain settings of that of a share.
+        zero: whether a share of 0 is the control.
+        most: the share of real rows that goes with it.
+    """
+
+    regime: Callable[[Fraction], dict[str, Any]]
+    zero: bool
+    most: float = 1.0
+
+    @property
+    def begin(self) -> tuple[Fraction, ...]:
+        """The shares that are tried first."""
+        return BEGIN if self.zero else (Fraction(0), *BEGIN)
+
+
+def advise(
+    data: Any,
+    *,
+    generator: str | Mapping[str, Any] | Generator,
+    tolerance: float = 0.1,
+    horizon: int = 20,
+    budget: float | None = None,
+    metrics: Sequence[str] = (),
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Advice:
+    """Say how much synthetic data a loop bears, what happens above that, and what keeps or rescues it.
+
+    Args:
+        data: a file or folder, the name of a built-in data set or its settings; or an array, a frame, a function.
+        generator: its name, or its settings.
+        tolerance: by what share the loss may be larger than that of real data alone, above 0 and at most 1.
+        horizon: T, retrainings after which it is compared.
+        budget: seconds after which to stop at the next generation; None goes on until the answer is narrow or there are
+            64 seeds. A later call goes on from there.
+        metrics: one or several by which to judge: all must be within the tolerance. None is W2 to held-out data.
+        out: the run directory; None is ``runs/advice-DATA-GENERATOR``.
+        settings: ``key.path=value`` settings of the experiment besides these, as ``budget.epochs=5``.
+        seed: the first; others give an independent answer.
+        workers: processes; None is one per core for generators that are trained, and this one for others.
+        progress: is told of every generation.
+
+    Raises:
+        ConfigError, DataError: it cannot be asked so; nothing is written.
+        RunError: the directory holds something else, or is damaged.
+        StorageFull: the disk is full; the same call goes on when there is space.
+    """
+    criteria = _criteria(metrics)
+    _refuse(tolerance, horizon, budget)
+    base = _experiment(data, generator, horizon, criteria, settings)
+    question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
+    base = base.model_copy(update={"description": question})
+    folder = expanded(out) if out is not None else Path("runs") / base.name
+    _refuse_other(folder, base)
+    rows = base.data.extent()[1]
+    if rows < FEWEST_ROWS:
+        raise DataError(
+            f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more"
+        )
+    axes, missing = _axes(base, rows)
+    if workers is None:
+        workers = cores() if base.generator.trained else 0
+    growth = _Growth(base, folder, seed, workers, budget, progress)
+    found, plan = None, _first(axes)
+    while (recorded := growth.reach(plan)) is not None:
+        found = _Found.of(growth.seeds(plan), recorded, axes, criteria, tolerance)
+        following = _next(plan, axes, found)
+        if following is None:
+            return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, _enough(found))
+        plan = following
+    return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, growth.more(plan))
+
+
+# The question
+
+
+def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
+    names = list(metrics) or [CRITERION]
+    for name in names:
+        if name not in METRICS:
+            raise ConfigError(f"no metric is called {name!r}{nearest(name, list(METRICS))}")
+        if METRICS[name].goal is None:
+            raise ConfigError(f"{name!r} has no direction to judge by: neither more nor less of it is better")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"metric {names[0]!r} is named twice: name each once")
+    return {name: METRICS[name] for name in names}
+
+
+def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"the tolerance is a share above 0 and at most 1, such as 0.1 or 10%, not {tolerance:g}")
+    if horizon < 1:
+        raise ConfigError(f"the horizon is at least 1 retraining, not {horizon}")
+    if budget is not None and not budget > 0:
+        raise ConfigError("the budget is a time above 0, such as 30m; leave it out for as long as it takes")
+
+
+def _experiment(
+    data: Any, generator: Any, horizon: int, criteria: Mapping[str, Metric], settings: Sequence[str]
+) -> Experiment:
+    """Return the experiment without its seeds and regimes."""
+    dataset = _dataset(data)
+    model = member(GENERATORS, generator)
+    name = f"advice-{DATA.name_of(dataset)}-{GENERATORS.name_of(model)}"[:64]
+    usual = {"name": name, "data": "gaussian", "generator": "gaussian", "generations": horizon}
+    plain = Experiment.build(usual).model_dump()
+    plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
+    watched = [each for each in WATCHED if each not in criteria and METRICS[each].goal is not None]
+    plain["metrics"] = [*criteria, *watched]
+    for path, value in read_assignments(settings):
+        if path.split(".")[0] in _OWN:
+            raise ConfigError(f"{path} is what advise sets itself: leave it out")
+        assign(plain, path, value, {word: family for word, family in FAMILIES.items() if word in plain})
+    if model.trained and plain["budget"] is None and dataset.holds in model.makes:
+        name = GENERATORS.name_of(model)
+        raise ConfigError(
+            f"generator {name} is trained by gradient steps: say how long a retraining lasts, as --set budget.epochs=20"
+        )
+    return Experiment.build(plain)
+
+
+def _dataset(data: Any) -> Dataset:
+    """Return what a source of data is: a name, settings in YAML, a file or folder, or what a program holds."""
+    if isinstance(data, Path) or (isinstance(data, str) and data not in DATA and not data.lstrip().startswith("{")):
+        return _file(expanded(data))
+    return member(DATA, data)  # type: ignore[no-any-return]
+
+
+def _file(path: Path) -> Dataset:
+    """Return a file or folder as data.
+
+    Raises:
+        DataError: it is none that can be read.
+    """
+    if not path.exists():
+        raise DataError(f"no data set or file is called {quoted(path)}{nearest(str(path), list(DATA))}")
+    if (path / "experiment.yaml").is_file():
+        raise DataError(f"{quoted(path)} is a run: give the data that it was made of")
+    suffix = path.suffix.lower()
+    pictures = path.is_dir() or suffix == ".zip" or (suffix in (".npy", ".npz") and read_images(path) is not None)
+    settings = {"name": "image_files" if pictures else "table", "path": str(path)}
+    return member(DATA, json.dumps(settings))  # type: ignore[no-any-return]
+
+
+def _refuse_other(folder: Path, base: Experiment) -> None:
+    """Refuse a directory that holds another question's run, or one of other data.
+
+    Raises:
+        RunError: it does.
+    """
+    if not (folder / "experiment.yaml").is_file():
+        return
+    there = Run.open(folder)
+    if (asked := there.experiment.description) != base.description:
+        what = f"other advice, {quoted(asked, 200)}" if asked.startswith(_ASKED) else "a run that is no advice"
+        raise RunError(f"{str(folder)!r} holds {what}: choose another --out")
+    belongs(there, base.model_copy(update={"grid": there.experiment.grid, "seeds": there.experiment.seeds}))
+    if there.present:
+        there.split(0)  # refuses data that have changed
+
+
+def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, str]]:
+    """Return the axes that can be tried, and why others cannot."""
+    axes: dict[Axis, _Axis] = {"loop": _Axis(_augment, zero=True)}
+    missing: dict[Axis, str] = {}
+    name, there = DATA.name_of(base.data), getattr(base.data, "fresh_rows", None)
+    if "fresh" not in base.data.offers:
+        advice = (
+            "" if there is None else f"; --set data.fresh_rows={base.generations}k sets k aside for each generation"
+        )
+        missing["fresh"] = f"data {name} offers no fresh rows{advice}"
+    else:
+        most = 1.0 if there is None else min(1.0, math.ceil(1e9 * (there // base.generations) / rows) / 1e9)
+        if most * rows < 2:
+            missing["fresh"] = f"{there} fresh rows are less than 2 in each of {base.generations} generations"
+        else:
+            axes["fresh"] = _Axis(lambda share: _replenished(share, most), zero=False, most=most)
+    half = base.generations // 2
+    if base.generations < _SHORTEST_RESCUE:
+        missing["rescue"] = f"a horizon of at least {_SHORTEST_RESCUE} retrainings would tell"
+    else:
+        axes["rescue"] = _Axis(lambda share: _rescued(share, half), zero=False)
+    return axes, missing
+
+
+def _augment(share: Fraction) -> dict[str, Any]:
+    return _SYNTHETIC if share == 1 else {"name": "augment", "lam": float(share / (1 - share))}
+
+
+def _replenished(share: Fraction, most: float) -> dict[str, Any]:
+    """Return the regime of n rows, of which ``most`` times 1 − share are fresh."""
+    if share == 1:
+        return _SYNTHETIC
+    fresh = most * float(1 - share)
+    parts = [{"from": "fresh", "rows": fresh}, *([{"from": "newest", "rows": 1 - fresh}] if fresh < 1 else [])]
+    return {"name": "compose", "parts": parts}
+
+
+def _rescued(share: Fraction, half: int) -> dict[str, Any]:
+    return _SYNTHETIC if share == 1 else {"name": "then", "first": _SYNTHETIC, "until": half, "then": _augment(share)}
+
+
+def _text(regime: Mapping[str, Any]) -> str:
+    """Return a regime as text that is the same for equal ones."""
+    return json.dumps(MIXINGS.plain(MIXINGS.parse(dict(regime))), sort_keys=True)
+
+
+# The plan
+
+
+def _first(axes: Mapping[Axis, _Axis]) -> _Plan:
+    regimes = [_CONTROL, *(axis.regime(share) for axis in axes.values() for share in axis.begin)]
+    return _Plan(
+        LOOKS[0], tuple(dict.fromkeys(map(_text, regimes))), "real data alone, halves, and synthetic data alone"
+    )
+
+
+def _next(plan: _Plan, axes: Mapping[Axis, _Axis], found: _Found) -> _Plan | None:
+    """Return what to run next: shares that halve what is open, else more seeds; None where no more is asked."""
+    last = plan.seeds == LOOKS[-1]
+    new = {name: limit.all.asks(last) for name, limit in found.limits.items()}
+    regimes = dict.fromkeys([*plan.regimes, *(_text(axes[name].regime(s)) for name in new for s in new[name])])
+    if len(regimes) > len(plan.regimes):
+        words = [
+            f"{name} {', '.join(f'{100 * float(s):.4g} %' for s in shares)}" for name, shares in new.items() if shares
+        ]
+        return _Plan(plan.seeds, tuple(regimes), f"halves what is open: {'; '.join(words)} synthetic")
+    wide = [name for name, limit in found.limits.items() if not limit.all.narrow]
+    if last or not wide:
+        return None
+    return _Plan(LOOKS[LOOKS.index(plan.seeds) + 1], plan.regimes, f"more seeds: {', '.join(wide)} undecided")
+
+
+# What was run
+
+
+class _Growth:
+    """A run directory that grows to plans."""
+
+    def __init__(
+        self,
+        base: Experiment,
+        folder: Path,
+        seed: int,
+        workers: int,
+        budget: float | None,
+        progress: Progress | None,
+    ) -> None:
+        self.base, self.folder, self.seed, self.workers = base, folder, seed, workers
+        self.progress = progress
+        self.began = time.monotonic()
+        self.until = math.inf if budget is None else self.began + budget
+        self.seconds, self.arms = 0.0, 0  # spent on so many generations of arms
+
+    def experiment(self, plan: _Plan) -> Experiment:
+        """Return the experiment of a plan."""
+        regimes = [json.loads(regime) for regime in plan.regimes]
+        plain = self.base.model_dump() | {"grid": {"mixing": regimes}, "seeds": self.seeds(plan)}
+        return Experiment.build(plain)
+
+    def seeds(self, plan: _Plan) -> list[int]:
+        """Return the seeds of a plan."""
+        return list(range(self.seed, self.seed + plan.seeds))
+
+    def reach(self, plan: _Plan) -> _Recorded | None:
+        """Run what a plan lacks, and return what is recorded of it; None where the budget was spent before."""
+        experiment = self.experiment(plan)
+        if (there := self._recorded(plan)) is not None:
+            return there
+        total, done, count = experiment.generations + 1, 0, len(arms(experiment))
+        before = time.monotonic()
+
+        def begun(t: int, stacks: int, of: int) -> None:  # not before: what cannot be run is refused first
+            if not done and stacks == 1:
+                self._tell(plan, 0, total, math.nan)
+
+        for generation in run(experiment, self.folder, workers=self.workers, progress=begun):
+            now = time.monotonic()
+            self.seconds, before = self.seconds + now - before, now
+            self.arms += min(len(generation.records), count)
+            done += 1
+            self._tell(plan, done, total, self.seconds / self.arms * len(generation.records) * (total - done))
+            if now > self.until:
+                break
+        return self._recorded(plan)
+
+    def _tell(self, plan: _Plan, done: int, total: int, left: float) -> None:
+        if self.progress is not None:
+            step = Step(seeds=plan.seeds, regimes=len(plan.regimes), why=plan.why, done=done, total=total, left=left)
+            self.progress(step)
+
+    def more(self, plan: _Plan) -> More:
+        """Return what a plan that was not reached would take."""
+        experiment = self.experiment(plan)
+        generations = experiment.generations + 1
+        left = len(arms(experiment)) * generations - self._present(experiment)
+        seconds = self.seconds / self.arms * left if self.arms else math.nan
+        return More(seeds=plan.seeds, arms=math.ceil(left / generations), seconds=seconds)
+
+    def _present(self, experiment: Experiment) -> int:
+        """Return how many generations of arms of an experiment there are."""
+        if not (self.folder / "experiment.yaml").exists():
+            return 0
+        there, wanted = Run.open(self.folder), {arm.key for arm in arms(experiment)}
+        return sum(
+            key(record["settings"], record["seed"]) in wanted
+            for t in range(there.present)
+            for record in there.everything_of(t)
+        )
+
+    def _recorded(self, plan: _Plan) -> _Recorded | None:
+        """Return what is recorded of a plan, None where it is not there as a whole."""
+        if not (self.folder / "experiment.yaml").exists():
+            return None
+        there = Run.open(self.folder)
+        if there.present <= self.base.generations:
+            return None
+        seeds = {seed: i for i, seed in enumerate(self.seeds(plan))}
+        row = {
+            arm.index: (regime, seeds[arm.seed])
+            for arm in there.arms
+            if (regime := _text(arm.settings["mixing"])) in plan.regimes and arm.seed in seeds
+        }
+        shape = len(seeds), self.base.generations + 1
+        found = {regime: {name: np.full(shape, np.nan) for name in self.base.metrics} for regime in plan.regimes}
+        for t in reversed(range(shape[1])):  # the last first, which tells at once whether all is there
+            records = [record for record in there.everything_of(t) if record["arm"] in row]
+            if len(records) < len(seeds) * len(plan.regimes):
+                return None
+            for record in records:
+                regime, s = row[record["arm"]]
+                for name, value in record["metrics"].items():
+                    if value is not None:
+                        found[regime][name][s, t] = value
+        return found
+
+
+_Recorded = dict[str, dict[str, Array]]  # by regime and metric, (S, T + 1)
+
+
+# The answer
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a plan's records show.
+
+    Attributes:
+        seeds: of every regime.
+        recorded: by regime and metric.
+        limits: by axis; without those that cannot be compared.
+    """
+
+    seeds: Sequence[int]
+    recorded: _Recorded
+    limits: dict[Axis, Limit]
+
+    @classmethod
+    def of(
+        cls,
+        seeds: Sequence[int],
+        recorded: _Recorded,
+        axes: Mapping[Axis, _Axis],
+        criteria: Mapping[str, Metric],
+        tolerance: float,
+    ) -> _Found:
+        """Read a plan's records along every axis."""
+        control = {name: ends(recorded[_text(_CONTROL)][name]) for name in criteria}
+        limits: dict[Axis, Limit] = {}
+        for name, axis in axes.items():
+            at = _shares(axis, recorded)
+            values = {share: {each: ends(recorded[regime][each]) for each in criteria} for share, regime in at.items()}
+            shown = brackets(values, control, criteria, tolerance, zero=axis.zero)
+            if shown is not None:
+                limits[name] = Limit(by=shown[0], all=shown[1], most=axis.most)
+        return cls(seeds, recorded, limits)
+
+
+def _shares(axis: _Axis, recorded: Mapping[str, object]) -> dict[Fraction, str]:
+    """Return the shares of an axis whose regimes are recorded, and these."""
+    rungs = [Fraction(i, 32) for i in range(33)]
+    found = {share: _text(axis.regime(share)) for share in rungs if share or not axis.zero}
+    return {share: regime for share, regime in found.items() if regime in recorded}
+
+
+def _enough(found: _Found) -> More | None:
+    return None if all(limit.all.narrow for limit in found.limits.values()) else More(seeds=None)
+
+
+def _answer(
+    base: Experiment,
+    folder: Path,
+    criteria: Mapping[str, Metric],
+    tolerance: float,
+    rows: int,
+    axes: Mapping[Axis, _Axis],
+    missing: Mapping[Axis, str],
+    found: _Found | None,
+    more: More | None,
+) -> Advice:
+    known = {} if found is None else found.limits
+    why = f"{more}" if found is None else "the loss of real data alone is not finite"
+    names = {name: METRICS[name].title for name in base.metrics}
+    advice = Advice(
+        data=DATA.name_of(base.data),
+        generator=GENERATORS.name_of(base.generator),
+        criteria={name: metric.title for name, metric in criteria.items()},
+        tolerance=tolerance,
+        horizon=base.generations,
+        rows=rows,
+        seeds=0 if found is None else len(found.seeds),
+        loop=known.get("loop"),
+        fresh=known.get("fresh"),
+        rescue=known.get("rescue"),
+        above=(),
+        watch=(),
+        alarms=math.nan,
+        titles=names,
+        missing=dict(missing) | {name: why for name in axes if name not in known},
+        more=more,
+        run=folder,
+    )
+    if found is None or "loop" not in known:
+        return advice
+    return replace(advice, above=tuple(_above(found, axes["loop"], criteria)), **_alarms(found, criteria))
+
+
+def _above(found: _Found, axis: _Axis, criteria: Mapping[str, Metric]) -> Iterator[Above]:
+    """Yield what becomes of the loop from the smallest share on that is worse, by the criterion that says so."""
+    limit, at = found.limits["loop"], _shares(axis, found.recorded)
+    worse = limit.all.worse
+    if worse is None:
+        return
+    name = next(name for name in criteria if limit.by[name].worse is not None and limit.by[name].worse == worse)
+    metric, control = criteria[name], found.recorded[_text(_CONTROL)][name]
+    for share in dict.fromkeys((worse, Fraction(1))):
+        arms_of = found.recorded[at[share]]
+        over = excess(ends(arms_of[name]), ends(control), metric, _TWO_SIDED)
+        decline = Decline(
+            half_life=half_life(arms_of["variance_ratio"]) if "variance_ratio" in arms_of else None,
+            collapse=collapse(arms_of[name], control, metric),
+            arms=len(found.seeds),
+        )
+        yield Above(share=share, excess=over or Interval(math.nan, -math.inf, math.inf), decline=decline)
+
+
+def _alarms(found: _Found, criteria: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return the statistics by how early they tell the fully synthetic loop from its control, if that ends worse."""
+    bracket = found.limits["loop"].all
+    if bracket.tried[-1].word != "worse":
+        return {}
+    control, loop = (found.recorded[_text(regime)] for regime in (_CONTROL, _SYNTHETIC))
+    ranked = rank(control, loop, found.seeds, {name: METRICS[name] for name in control}, next(iter(criteria)))
+    return {"watch": tuple(ranked), "alarms": expected_false_alarms(found.seeds)}

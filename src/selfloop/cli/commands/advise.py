@@ -1,0 +1,117 @@
+"""Say how much synthetic data a loop bears."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfloop.cli.terminal import bar, say, say_plain
+from selfloop.core.errors import ConfigError, printable, quoted
+from selfloop.core.paths import expanded
+
+if TYPE_CHECKING:
+    from selfloop.advisor import Step
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def command(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="a table, array or folder of pictures, or a name or YAML")
+    ],
+    generator: Annotated[str, typer.Option(metavar="NAME|YAML", help="what is retrained on its own samples")],
+    tolerance: Annotated[
+        str, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1")
+    ] = "10%",
+    horizon: Annotated[int, typer.Option(metavar="T", help="retrainings after which it is compared")] = 20,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="45s, 30m or 2h; default: what it takes")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data")
+    ] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help="a second metric that must hold too")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=expanded)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
+    ] = None,
+) -> int:
+    """Say how much synthetic data a loop bears, what happens above that, what rescues it, and what to watch."""
+    share, seconds = _share(tolerance), None if budget is None else _seconds(budget)
+    from selfloop.advisor import CRITERION, advise
+    from selfloop.report.page import write_report
+    from selfloop.store import Run
+
+    metrics = list(dict.fromkeys([metric or CRITERION, *([score] if score else [])]))
+    with _shown() as progress:
+        found = advise(
+            data,
+            generator=generator,
+            tolerance=share,
+            horizon=horizon,
+            budget=seconds,
+            metrics=metrics,
+            out=out,
+            settings=settings or (),
+            progress=progress,
+        )
+    ran = Run.open(found.run)
+    page = write_report(ran, metric=metrics[0], tolerance=share) if ran.finished else None
+    if as_json:
+        say_plain(found.json())
+        return 0
+    say(f"{found}")
+    say(f"Report: {page}" if page is not None else "The budget was spent: the same command goes on from there.")
+    return 0
+
+
+def _share(text: str) -> float:
+    """Return a share, written as 10% or 0.1.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text):
+        return float(match[1]) / (100 if match[2] else 1)
+    raise ConfigError(f"the tolerance is a share such as 10% or 0.1, not {quoted(text)}")
+
+
+def _seconds(text: str) -> float:
+    """Return a time, written as 45s, 30m, 2h or 1h30m.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    parts = re.findall(r"(\d+\.?\d*|\.\d+)([smh])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ConfigError(f"the budget is a time such as 45s, 30m or 2h, not {quoted(text)}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Step], None]]:
+    """Show on standard error what is run and why: a bar on a terminal, a line a plan elsewhere."""
+    said: tuple[int, str] | None = None
+    with bar("advise") as tick:
+
+        def show(step: Step) -> None:
+            nonlocal said
+            tick(step.done, step.total, _words(step))
+            if not sys.stderr.isatty() and (step.seeds, step.why) != said:
+                said = step.seeds, step.why
+                print(printable(_words(step)), file=sys.stderr, flush=True)
+
+        yield show
+
+
+def _words(step: Step) -> str:
+    from selfloop.analysis.advice import duration
+
+    left = "" if math.isnan(step.left) else f" · {duration(step.left)} left of this step"
+    return f"{step.seeds} seeds of {step.regimes} regimes · {step.why}{left}"
