@@ -18,17 +18,17 @@ __all__ = [
     "SelfloopError",
     "StorageFull",
     "Streams",
+    "advise",
     "forecast",
     "judge",
-    "advise",
     "recipes",
     "run",
 ]
 
 if TYPE_CHECKING:
+    from selfloop.advisor import advise
     from selfloop.analysis.forecast import forecast
     from selfloop.analysis.judgement import Judgement
-    from selfloop.advisor import advise
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
     from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
