@@ -431,9 +431,15 @@ def _phrase(known: Mapping[str, Change], grown: Mapping[str, float], setting: Se
         else:
             span = f"{_times(c.value)} (95 % interval {_number(c.low)} to {_number(c.high)})"
         of = "" if isinstance(about.goal, str) else f"further from {about.goal:g} by "
-        over = f", and {grown[name]:.3g} × its excess over the floor" if grown[name] >= FACTOR else ""
+        # Said where it is what decides: an excess of nearly nothing grows by any factor.
+        decides = grown[name] >= FACTOR and c.low <= _tolerance(about, max(FACTOR - 1, by.tolerance))
+        over = f", and {_most(grown[name])} × its excess over the floor" if decides else ""
         words.append(f"{about.title} {of}{span}{over}")
     return f"at the end {'; '.join(words)} {against}"
+
+
+def _most(factor: float) -> str:
+    return "over 100" if factor > 100 else f"{factor:.3g}"
 
 
 def _times(log: float) -> str:
