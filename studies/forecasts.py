@@ -186,9 +186,9 @@ def page(cases: Sequence[Case]) -> str:
         "`python -m studies.loops FOLDER` and then `python -m studies.forecasts FOLDER --markdown",
         "docs/results/forecasts/index.md` make.",
         "",
-        "Twenty loops (`studies/loops.py`), 24 seeds a setting: from generations 0 to k, k = 2, 4, 8 and 15, every",
-        "metric at generation 2k and at the last, 30, 40 or 50. *Mean*: of four seeds. *One arm*: the first of the",
-        "four. In brackets 95 % intervals over the six groups of seeds. *Width*: of 90 % intervals, a median, on the",
+        f"{len(names)} loops of `studies/loops.py`, 24 seeds a setting: from generations 0 to k, k = 2, 4, 8 and 15,",
+        "every metric at generation 2k and at the last, 30, 40 or 50. *Mean*: of four seeds. *One arm*: the first of",
+        "these. In brackets 95 % intervals over the six groups of seeds. *Width*: of 90 % intervals, a median, on the",
         "scale of the forecast, where 0.2 of a logarithm is ± 10 %.",
         "",
         f"A forecast of the mean took {1e3 * np.median(took):.0f} ms of processor time, a median, and"
