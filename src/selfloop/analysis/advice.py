@@ -246,8 +246,8 @@ def _open(bracket: Bracket, found: Advice) -> str:
     if bracket.narrow or found.more is None:
         return ""
     tried = ", ".join(f"{_percent(each.share)} ({_excess(each)})" for each in bracket.between)
-    verb = "is" if len(bracket.between) == 1 else "are"
-    neither = f"synthetic shares of {tried} {verb} shown neither way, and " if tried else ""
+    some = f"a synthetic share of {tried} is" if len(bracket.between) == 1 else f"synthetic shares of {tried} are"
+    neither = f"{some} shown neither way, and " if tried else ""
     return f"; {neither}{found.more}"
 
 
