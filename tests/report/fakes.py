@@ -56,6 +56,7 @@ class FakeRun:
     diverge: dict[int, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=lambda: {"torch": "2.13.0", "host": {"cores": 2}})
     unknown: tuple[str, ...] = ()
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         self.arms = arms(self.experiment)
