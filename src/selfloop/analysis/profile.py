@@ -342,6 +342,8 @@ def _scaling(setting: Setting, curves: Curves, by: Judged) -> Finding:
     sizes = {other.settings["data.n"]: other for other in curves.settings if _alike(other, setting)}
     if len(sizes) < 2:
         return _nothing(4, "not measured", "let data.n vary in the grid")
+    if curves.generations < 2:
+        return _nothing(4, "cannot tell", "there is nothing to compare yet")
     arms = [{curves.seeds[arm]: arm for arm in other.arms} for other in sizes.values()]
     seeds = sorted(set.intersection(*(set(each) for each in arms)))
     x = np.log(np.array(list(sizes), dtype=np.float64))
@@ -350,9 +352,9 @@ def _scaling(setting: Setting, curves: Curves, by: Judged) -> Finding:
         logs = np.log(values)  # (sizes, S, T + 1)
     slopes = np.einsum("k,kst->st", (x - x.mean()) / np.square(x - x.mean()).sum(), logs)
     end = np.where(np.isfinite(slopes[:, -1]), mean(slopes[:, 1:][:, -LAST:].T), np.nan)
-    lost = (end - slopes[:, 0])[np.isfinite(end - slopes[:, 0])] if slopes.shape[1] > 1 else np.empty(0)
+    lost = (end - slopes[:, 0])[np.isfinite(end - slopes[:, 0])]
     if len(lost) < 2:
-        return _nothing(4, "cannot tell", "it takes 2 seeds that all n share, and a retraining")
+        return _nothing(4, "cannot tell", "it takes 2 seeds that all n share")
     c = student_interval(lost.tolist())
     note = f"α from {-slopes[:, 0].mean():.2f} to {-mean(end):.2f}, n = {min(sizes):g} to {max(sizes):g}"
     return _finding(4, _word(c.low, c.high, 0.0, EXPONENT), c.value, c.low, c.high, note)
@@ -484,7 +486,7 @@ def _shares(
 def _generations(curves: Curves, arms: int) -> list[int]:
     """Return which generations are looked at: 0 and the last three, more where noise is taken from between them."""
     looks = LAST if arms >= verdict.FEW_SEEDS else _FEW_ARMS_LOOKS
-    return sorted({0, *range(max(1, curves.generations - looks), curves.generations)})
+    return [t for t in range(curves.generations) if t == 0 or t >= curves.generations - looks]
 
 
 def _number(x: float) -> str:

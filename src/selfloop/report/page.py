@@ -15,7 +15,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from selfloop.analysis import verdict
+from selfloop.analysis import profile, verdict
 from selfloop.analysis.curves import Curves, read
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
@@ -100,6 +100,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         **_verdicts(curves, by),
         **_charts(curves, some, known),
         "drawn": _drawn(some),
+        "profile": _profile(profile.profile(curves, by, run, known, some.settings)),
         "results": [
             (setting.label, [final(curves, i, metric) for metric in curves.metrics])
             for i, setting in enumerate(curves.settings)
@@ -156,9 +157,13 @@ def _drawn(some: Curves) -> list[dict[str, str]]:
     return [{"label": of.label, "light": style.light, "dark": style.dark, "dash": style.dash} for of, style in pairs]
 
 
+def _paragraphs(text: str) -> list[str]:
+    return [part.replace("\n", " ") for part in text.strip().split("\n\n")]
+
+
 def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
     return {
-        "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
+        "rule": _paragraphs(verdict.RULE),
         "judged": [about.title for about in by.about.values()],
         "tolerance": f"{100 * by.tolerance:.3g} %",
         "settings": [
@@ -172,6 +177,15 @@ def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
             }
             for setting in curves.settings
         ],
+    }
+
+
+def _profile(found: profile.Profile) -> dict[str, Any]:
+    return {
+        "rule": _paragraphs(profile.RULE),
+        "notions": profile.NOTIONS,
+        "settings": found.settings,
+        "notes": sorted({f"{f.notion.title}: {f.note}" for s in found.settings for f in s.findings if f.note}),
     }
 
 
