@@ -155,11 +155,16 @@ class _Head:
 
 def group(run: Run, first: Mapping[int, Record]) -> tuple[Setting, ...]:
     """Group the arms of a run, named by their index, that differ only in seed; ``first`` is a record of each."""
+    return grouped([(arm.settings, first.get(arm.index)) for arm in run.arms])
+
+
+def grouped(arms: Sequence[tuple[Mapping[str, Any], Record | None]]) -> tuple[Setting, ...]:
+    """Group arms, each given by its settings and a record of it, that differ only in seed; they are counted from 0."""
     members: dict[str, list[int]] = {}
     heads: dict[str, _Head] = {}
-    for i, arm in enumerate(run.arms):
-        settings = {name: value for name, value in arm.settings.items() if name != "seed"}
-        key, record = json.dumps(settings, sort_keys=True, default=str), first.get(arm.index)
+    for i, (given, record) in enumerate(arms):
+        settings = {name: value for name, value in given.items() if name != "seed"}
+        key = json.dumps(settings, sort_keys=True, default=str)
         members.setdefault(key, []).append(i)
         heads.setdefault(key, _Head(settings, record["regime"] if record else "", _ratio(record)))
     varying = [

@@ -24,6 +24,7 @@ _FIRST = (
     "run",
     "report",
     "ls",
+    "compare",
     "stability",
     "metrics",
     "import",
