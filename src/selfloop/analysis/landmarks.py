@@ -122,8 +122,8 @@ class Landmarks:
         """
         expected = _NEIGHBOUR * len(near) / len(self.points)
         full = np.minimum(inside[:, self.tails].sum(0) / expected, 1.0).mean()
-        emptiness = np.partition(near, _NEIGHBOUR - 1, axis=1)[:, _NEIGHBOUR - 1]
-        out = (emptiness >= self.radii[self.tails].min()) & inside.any(1)
+        neighbours = (near < self.radii[self.tails].min()).sum(1)
+        out = (neighbours < _NEIGHBOUR) & inside.any(1)
         return float(min(full, out.mean() / (len(self.tails) / len(self.points)), 1.0))
 
     def _modal(self, near: Array) -> tuple[float, float]:

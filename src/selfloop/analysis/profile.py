@@ -43,10 +43,10 @@ holds them against, retraining by retraining, and "at the end" means the mean of
 
 1, catastrophic rise: at the end risk is at least twice the control's, or half of the arms diverged. 2, any rise: risk
 is larger, at all; no, where at most by the tolerance. 3, divergence: risk rises, and the second half of the retrainings
-added more than a quarter of what the first half did; a loop that forgets has levelled off by then, unless its memory
-is longer than a quarter of the retrainings. 4, collapsing variance: the total variance fell by more than the tolerance.
-5, change of scaling law: between settings that differ in n alone, risk falls more slowly with n at the end than in
-generation 0; no, where its exponent changed by at most 0.1.
+added more than a quarter of what the first half did; a loop that forgets has levelled off by then, unless an error
+takes more than a third of the retrainings to fall to 1/e. 4, collapsing variance: the total variance fell by more than
+the tolerance. 5, change of scaling law: between settings that differ in n alone, risk falls more slowly with n at the
+end than in generation 0; no, where its exponent changed by at most 0.1.
 
 The others ask what the samples keep of places that the real rows mark, and say yes where more than the tolerance is
 lost. 6, modes: clusters of the real rows by density; lost, where fewer samples lie in one than real rows; entangled,
@@ -60,7 +60,7 @@ EXPONENT = 0.1
 HALVES = 8
 """Retrainings that it takes to tell their halves apart."""
 
-ARMS = 10
+ARMS = 6
 """Of a setting whose samples are looked at, its first."""
 
 _FEW_ARMS_LOOKS = 9  # generations of fewer than five arms, whose noise is taken from between them

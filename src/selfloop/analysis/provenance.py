@@ -52,6 +52,7 @@ POWER = 0.8
 
 _FOLDS = 5
 _COMPONENTS = 64  # principal components that are looked at of longer rows
+_BASIS = 100  # functions of the kernel machine
 _BINS = 10
 _STRANGE = 1e-3  # level at which a set is said to be no mixture
 
@@ -95,7 +96,7 @@ class Provenance:
     @property
     def ratio(self) -> tuple[float, float, float]:
         """λ = π/(1 − π), and its interval."""
-        value, low, high = (x / (1 - x) if x < 1 else math.inf for x in (self.share, self.low, self.high))
+        value, low, high = (math.inf if x == 1 else x / (1 - x) for x in (self.share, self.low, self.high))
         return value, low, high
 
     def __str__(self) -> str:
@@ -209,7 +210,7 @@ class Classifier:
         keys = _keys(p0) + _keys(p1)
         drawn = len(set(keys)) < len(keys) / 2
         x, y, part = np.concatenate([p0, p1]), np.repeat([0, 1], [len(p0), len(p1)]), _parts(keys, drawn)
-        models = tuple(_model().fit(x[part != k], y[part != k]) for k in range(_FOLDS))
+        models = tuple(_model(int((part != k).sum())).fit(x[part != k], y[part != k]) for k in range(_FOLDS))
         scores = _scores(models, x, part)
         return cls(clean, (p0, p1), axes, drawn, models, (scores[: len(p0)], scores[len(p0) :]))
 
@@ -291,7 +292,7 @@ def _scores(models: Sequence[Any], x: Array, part: NDArray[np.int64]) -> Array:
     return scores
 
 
-def _model() -> Any:
+def _model(rows: int) -> Any:
     """Return trees, which see rounding and bounds of columns, and a smooth kernel machine, which sees shapes."""
     from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
     from sklearn.kernel_approximation import Nystroem
