@@ -180,9 +180,10 @@ def test_pictures(tmp_path: Path) -> None:
     assert torch.is_tensor(sets[0].x)
 
 
-def test_the_study_at_a_small_size() -> None:
+def test_the_study_at_a_small_size(tmp_path: Path) -> None:
     kind, *_ = study.KINDS
-    counted = study.counts([kind], 4)
+    assert len(study.counts([kind], 2, tmp_path)) == len(study.SHARES)
+    counted = study.counts([kind], 4, tmp_path)
     assert [each.share for each in counted] == list(study.SHARES)
     assert np.mean([each.covered for each in counted]) >= 0.7
     assert counted[-1].found == 1

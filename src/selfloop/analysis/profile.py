@@ -63,7 +63,8 @@ HALVES = 8
 ARMS = 6
 """Of a setting whose samples are looked at, its first."""
 
-_FEW_ARMS_LOOKS = 9  # generations of fewer than five arms, whose noise is taken from between them
+LOOKS = 9
+"""Generations of fewer than five arms, whose noise is taken from between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,9 +425,20 @@ def look(
     metrics: Mapping[str, Metric],
     settings: Sequence[Setting],
     arms: int = ARMS,
+    last: int | None = None,
 ) -> Looked:
-    """Look at the samples of the first so many arms of settings and of their controls; as :func:`profile`."""
-    shares, missing = _shares(curves, by, rows, settings, arms)
+    """Look at the samples of settings and of their controls, as :func:`profile`.
+
+    Args:
+        curves: of the loop.
+        by: what settings are held against.
+        rows: of its arms.
+        metrics: what is known of the recorded ones.
+        settings: of which.
+        arms: of a setting, its first.
+        last: generations, besides generation 0; None for three, and nine of fewer than five arms.
+    """
+    shares, missing = _shares(curves, by, rows, settings, arms, last)
     recorded = {
         "variance": by.spread,
         "manifold": next((m for m in ("precision_held_out", "precision_train") if m in curves.values), None),
@@ -457,7 +469,7 @@ _SHARES = ("variance", "modes", "apart", "tails", "manifold")
 
 
 def _shares(
-    curves: Curves, by: Judged, rows: Rows, settings: Sequence[Setting], most: int
+    curves: Curves, by: Judged, rows: Rows, settings: Sequence[Setting], most: int, last: int | None
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Return by name the shares (A, T + 1) that samples keep, and by setting why there are none."""
     values = {name: np.full((len(curves.seeds), curves.generations), np.nan) for name in _SHARES}
@@ -475,7 +487,7 @@ def _shares(
             if marks is None:
                 missing[setting.label] = f"{len(kept)} real rows are kept of the {FEWEST} that it takes"
                 break
-            for t in _generations(curves, len(arms)):
+            for t in _generations(curves, len(arms), last):
                 if not 0 <= curves.ended[arm] <= t:
                     found = marks.kept(rows.samples(t, arm))
                     for name in _SHARES:
@@ -483,9 +495,9 @@ def _shares(
     return values, missing
 
 
-def _generations(curves: Curves, arms: int) -> list[int]:
+def _generations(curves: Curves, arms: int, last: int | None) -> list[int]:
     """Return which generations are looked at: 0 and the last three, more where noise is taken from between them."""
-    looks = LAST if arms >= verdict.FEW_SEEDS else _FEW_ARMS_LOOKS
+    looks = last or (LAST if arms >= verdict.FEW_SEEDS else LOOKS)
     return [t for t in range(curves.generations) if t == 0 or t >= curves.generations - looks]
 
 
