@@ -20,6 +20,7 @@ from selfloop.analysis.verdict import judged
 from selfloop.data.base import DATA
 from selfloop.metrics import METRICS
 from selfloop.store import Run
+from studies import profile as study
 
 T = np.arange(21.0)
 SEEDS = 5
@@ -105,6 +106,7 @@ def test_nothing_happens_in_an_unchanged_loop() -> None:
         (3 - 2 * 0.6**T, {"1": "yes", "2": "yes", "3": "no"}),
         (1.3 - 0.3 * 0.6**T, {"1": "no", "2": "yes", "3": "no"}),
         (1 - 0.3 * (1 - 0.6**T), {"1": "no", "2": "no", "3": "no"}),
+        (1 + 0.5 * (T > 12), {"1": "no", "2": "yes", "3": "yes"}),
     ],
 )
 def test_risk(course: Any, words: dict[str, str]) -> None:
@@ -239,4 +241,22 @@ def test_of_a_run(tmp_path: Any) -> None:
     assert "Lost tails" in str(of)
     assert of._repr_html_().count("<tr>") == 3
     page = tmp_path / "run" / "report" / "index.html"
-    assert not page.exists()
+
+
+def test_the_study_at_a_small_size(tmp_path: Any) -> None:
+    """Of an unchanged loop: what counts later is the samples of twenty retrainings later."""
+    looked = study.unchanged(tmp_path, "gaussian-100", 5)
+    kept = Run.open(tmp_path / "gaussian-100-unchanged")
+    rows = study.Twice(kept, 5)
+    assert rows.samples(20, 7).equal(kept.samples(40, 2))
+    assert rows.samples(0, 7).equal(rows.samples(0, 2))
+    (setting, later) = looked.curves.settings
+    assert np.isfinite(looked.curves.of(later, "tails")[:, 12:]).all()
+    assert study.of_seeds(looked, np.arange(5))[later.label][4] == "not measured"
+    alarms = list(study.false_alarms(looked, "gaussian-100", 5))
+    assert [row[:3] for row in alarms] == [
+        ["gaussian-100", size, against] for size in "15" for against in ("generation 0", "control")
+    ]
+    said = list(study.said_of(looked, "gaussian-100", 5))
+    assert [row[:2] for row in said] == [["gaussian-100", setting.label], ["gaussian-100", later.label]]
+    assert "| gaussian-100 | 1 | control |" in study.page(alarms, said, 5)

@@ -309,9 +309,11 @@ class _Risk:
             return _nothing(2, "cannot tell", f"at least {least} would tell")
         # r above a quarter is what the mean of second − first/4 being above 0 says, whatever the sign of the first.
         left = student_interval((second - LEVELLED * first).tolist())
-        share = ratio(second, np.abs(first) if first.mean() > 0 else first, 1 - (1 - verdict.LEVEL) / 2)
-        span = (share.low, share.high) if math.isfinite(share.low) else (-math.inf, math.inf)
-        return _finding(2, _word(left.low, left.high, 0.0, 0.0), share.value, *span)
+        word = _word(left.low, left.high, 0.0, 0.0)
+        if first.mean() <= 0:
+            return _finding(2, word, math.inf, -math.inf, math.inf, "nothing rose in the first half")
+        share = ratio(second, first, (1 + verdict.LEVEL) / 2)
+        return _finding(2, word, share.value, share.low, share.high)
 
     def _halves(self) -> tuple[Array, Array]:
         """Return by how much each arm got worse in either half, (S,), of arms with values; empty of too few."""
