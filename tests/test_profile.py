@@ -240,7 +240,6 @@ def test_of_a_run(tmp_path: Any) -> None:
     assert set(frame[frame["notion"] == "1"]["note"]) == {"record a distance to held-out data, such as w2_held_out"}
     assert "Lost tails" in str(of)
     assert of._repr_html_().count("<tr>") == 3
-    page = tmp_path / "run" / "report" / "index.html"
 
 
 def test_the_study_at_a_small_size(tmp_path: Any) -> None:

@@ -333,11 +333,9 @@ def _misfit(s0: Array, s1: Array, su: Array, value: float) -> float:
     edges = np.unique(np.quantile(np.concatenate([s0, s1]), np.arange(1, _BINS) / _BINS))
     f0, f1, fu = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) / len(x) for x in (s0, s1, su))
     expected = (1 - value) * f0 + value * f1
-    variance = expected / len(su) + (1 - value) ** 2 * f0 / len(s0) + value**2 * f1 / len(s1)
-    use = variance > 0
-    if ((fu > 0) & ~use).any():
-        return 0.0
-    return float(chi2.sf((np.square(fu - expected)[use] / variance[use]).sum(), max(int(use.sum()) - 2, 1)))
+    # Classes in which fewer than five rows are expected have no χ²: they count as if five were.
+    variance = np.maximum(expected, 5 / len(su)) / len(su) + (1 - value) ** 2 * f0 / len(s0) + value**2 * f1 / len(s1)
+    return float(chi2.sf((np.square(fu - expected) / variance).sum(), max(len(fu) - 2, 1)))
 
 
 def _auc(s0: Array, s1: Array) -> float:
