@@ -30,7 +30,7 @@ def figure_of(draw: Callable[[Any, Curves], Figure | None], run: FakeRun) -> Fig
 def real(rows: np.ndarray) -> Real:
     """Return rows as what a run keeps of its real data."""
     x, events = torch.from_numpy(rows), Vectors.unscaled(tuple(f"c{i}" for i in range(rows.shape[1])))
-    return Real(events=events, rows=x, n=len(x), mean=x.mean(0), std=x.std(0, correction=0))
+    return Real(events=events, rows=x, n=len(x), mean=x.mean(0), std=x.std(0, correction=0), sha256="")
 
 
 @pytest.mark.parametrize("data", [MOONS, DIGITS, LINE], ids=lambda data: data["name"])

@@ -165,10 +165,15 @@ class _Head:
 
 def group(arms: Sequence[Arm], first: Mapping[int, Record]) -> tuple[Setting, ...]:
     """Group arms that differ only in seed, each named by its place; ``first`` has a record of each by its index."""
+    return grouped([(arm.settings, first.get(arm.index)) for arm in arms])
+
+
+def grouped(arms: Sequence[tuple[Mapping[str, Any], Record | None]]) -> tuple[Setting, ...]:
+    """Group arms, each given by its settings and a record of it, that differ only in seed; they are counted from 0."""
     heads: dict[str, _Head] = {}
-    for i, arm in enumerate(arms):
-        settings = {name: value for name, value in arm.settings.items() if name != "seed"}
-        key, record = json.dumps(settings, sort_keys=True, default=str), first.get(arm.index)
+    for i, (given, record) in enumerate(arms):
+        settings = {name: value for name, value in given.items() if name != "seed"}
+        key = json.dumps(settings, sort_keys=True, default=str)
         heads.setdefault(key, _Head(settings, record["regime"] if record else "", _ratio(record), [])).arms.append(i)
     labels = _labels(list(heads.values()))
     return tuple(

@@ -27,6 +27,7 @@ _FIRST = (
     "watch",
     "report",
     "ls",
+    "compare",
     "stability",
     "forecast",
     "advise",

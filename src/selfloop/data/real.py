@@ -39,6 +39,7 @@ class Real:
         n: training rows.
         mean: (d,) float64, of the arm's own training rows in model units.
         std: (d,) float64, their standard deviation (n below).
+        sha256: of all of the arm's own real rows, as of :func:`fingerprint`.
     """
 
     events: Events
@@ -46,6 +47,7 @@ class Real:
     n: int
     mean: Tensor
     std: Tensor
+    sha256: str
 
 
 class _Set(BaseModel):
@@ -230,6 +232,7 @@ class RealRows:
             n=note["n"],
             mean=self.tensors[f"mean-{number}"][note["row"]],
             std=self.tensors[f"std-{number}"][note["row"]],
+            sha256=note["sha256"],
         )
 
 

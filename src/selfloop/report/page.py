@@ -15,10 +15,13 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from selfloop.analysis import verdict
+from selfloop.analysis import profile, verdict
+from selfloop.analysis.comparison import Comparison
 from selfloop.analysis.curves import Curves, read, spread
 from selfloop.analysis.forecast import Outlook, outlooks
 from selfloop.analysis.judgement import notes, sources
+from selfloop.analysis.profile import Rows
+from selfloop.core.errors import DataError
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
 from selfloop.generators.base import GENERATORS
@@ -68,9 +71,7 @@ def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
     folder = run.path / "report"
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
-        for metric in curves.metrics:
-            write_bytes(folder / f"{metric}.csv", summary_csv(curves, metric).encode())
-            write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
+        _write_tables(curves, folder)
         drawn = []
         for name, draw in FIGURES.items():
             figure = draw(run, curves)
@@ -82,40 +83,102 @@ def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
     return folder / "index.html"
 
 
+def write_comparison(found: Comparison, folder: Path) -> Path:
+    """Write the page of several runs and its tables into a new folder, and return its index.html, which comes last.
+
+    Raises:
+        DataError: there is something in the folder.
+        RunError: it cannot be written, or a run is damaged.
+        StorageFull: there is no space.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_tables(found.curves, folder)
+        write_bytes(folder / "index.html", compared(found).encode())
+    return folder / "index.html"
+
+
+def _write_tables(curves: Curves, folder: Path) -> None:
+    for metric in curves.metrics:
+        write_bytes(folder / f"{metric}.csv", summary_csv(curves, metric).encode())
+        write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
+
+
 def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, by, figures)
-    pages = (frame(most) for most in _FRAMES)
-    return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
-
-
-def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> Callable[[int], str]:
-    """Render all but the samples, and return what renders the page with up to so many frames of them."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
-    some, coming = legible(curves), outlooks(run, curves, by.distance)
-    fixed = {
-        "style": Markup(_asset("page.css")),
-        "script": Markup(_asset("page.js")),
-        "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
-        **_head(run, curves),
-        "judged_by": judged(by),
-        **_verdicts(curves, by),
-        **_charts(curves, some, known, {by.distance: coming}),
-        "coming": [outlook.sentence for outlook in coming.values()],
-        "drawn": _drawn(some),
-        "results": [
-            (setting.label, [final(curves, i, metric) for metric in curves.metrics])
-            for i, setting in enumerate(curves.settings)
-        ],
+    made = {
         "figures": figures,
         "config": run.experiment.yaml(),
         # What is said of metrics there is in general units; the table of charts says it in those of the run.
         "environment": sorted(_flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()),
     }
+    coming = outlooks(run, curves, by.distance)
+    return _fitted(_template(curves, by, run, run.metrics, _head(run, curves) | made, coming))
+
+
+def compared(found: Comparison) -> str:
+    """Return the page of several runs side by side."""
+    runs = found.runs.items()
+    head = {
+        "name": " · ".join(found.runs),
+        "shows": "; ".join(f"{name}: {mark(run)}" for name, run in runs),
+        "description": "",
+        "what": f"{_count(len(found.runs), 'run')} compared, {_count(found.curves.generations - 1, 'retraining')}",
+        "unfinished": "",
+        "notes": [],
+        "sources": [],
+        "figures": [],
+        "config": "---\n".join(f"# {name}\n{run.experiment.yaml()}" for name, run in runs),
+        "environment": sorted(
+            (f"{name}: {key}", value)
+            for name, run in runs
+            for key, value in _flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()
+        ),
+    }
+    return _fitted(_template(found.curves, found.by, found, found.metrics, head, {}, found))
+
+
+def _fitted(render: Callable[[int], str]) -> str:
+    """Return what has as many frames of samples as fit."""
+    pages = map(render, _FRAMES)
+    return next((page for page in pages if len(page.encode()) < LIMIT), None) or render(0)
+
+
+def _template(
+    curves: Curves,
+    by: verdict.Judged,
+    rows: Rows,
+    known: Mapping[str, Metric],
+    head: Mapping[str, Any],
+    coming: Mapping[str, Outlook],
+    comparison: Comparison | None = None,
+) -> Callable[[int], str]:
+    """Render all but the samples, and return what renders the page with up to so many frames of them."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_asset("page.html.jinja"))
+    some = legible(curves)
+    fixed = {
+        "style": Markup(_asset("page.css")),
+        "script": Markup(_asset("page.js")),
+        "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
+        **head,
+        "comparison": comparison,
+        "judged_by": judged(by),
+        **_verdicts(curves, by),
+        **_charts(curves, some, known, {by.distance: coming}),
+        "coming": [outlook.sentence for outlook in coming.values()],
+        "drawn": _drawn(some),
+        "profile": _profile(profile.profile(curves, by, rows, known, some.settings)),
+        "results": [
+            (setting.label, [final(curves, i, metric) for metric in curves.metrics])
+            for i, setting in enumerate(curves.settings)
+        ],
+    }
 
     def render(most: int) -> str:
-        pictures = _pictures(run, some, most)
+        pictures = _pictures(rows, some, most)
         return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
 
     return render
@@ -171,9 +234,13 @@ def _drawn(some: Curves) -> list[dict[str, str]]:
     return [{"label": of.label, "light": style.light, "dark": style.dark, "dash": style.dash} for of, style in pairs]
 
 
+def _paragraphs(text: str) -> list[str]:
+    return [part.replace("\n", " ") for part in text.strip().split("\n\n")]
+
+
 def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
     return {
-        "rule": [part.replace("\n", " ") for part in verdict.RULE.strip().split("\n\n")],
+        "rule": _paragraphs(verdict.RULE),
         "judged": [about.title for about in by.about.values()],
         "tolerance": f"{100 * by.tolerance:.3g} %",
         "settings": [
@@ -187,6 +254,15 @@ def _verdicts(curves: Curves, by: verdict.Judged) -> dict[str, Any]:
             }
             for setting in curves.settings
         ],
+    }
+
+
+def _profile(found: profile.Profile) -> dict[str, Any]:
+    return {
+        "rule": _paragraphs(profile.RULE),
+        "notions": profile.NOTIONS,
+        "settings": found.settings,
+        "notes": sorted({f"{f.notion.title}: {f.note}" for s in found.settings for f in s.findings if f.note}),
     }
 
 
@@ -240,7 +316,7 @@ def _charts(
     return {"charts": charts, "charts_json": embed(items), "few": few}
 
 
-def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
+def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
     """Return pictures of the real data and of up to ``most`` generations, of every setting's first arm."""
     shown = spaced(range(curves.generations), most) if most else []
     frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
@@ -248,14 +324,14 @@ def _pictures(run: Run, curves: Curves, most: int) -> dict[str, Any]:
     real, axes, kinds = [], [], set()
     for setting in curves.settings if shown else ():
         arm = setting.arms[0]
-        kept = run.real(arm)
+        kept = rows.real(arm)
         canvas = Canvas.of(kept)
         kinds.add(canvas.kind)
         real.append(data_uri(png(canvas.draw(kept.rows).pixels), "image/png"))
         axes.append(canvas.frame())
         for frame in frames:
             ended = 0 <= curves.ended[arm] <= frame["t"]
-            picture = None if ended else canvas.draw(run.samples(frame["t"], arm))
+            picture = None if ended else canvas.draw(rows.samples(frame["t"], arm))
             frame["pictures"].append(None if picture is None else data_uri(png(picture.pixels), "image/png"))
             frame["notes"].append(curves.endings[arm] if picture is None else _note(picture.outside))
     return {

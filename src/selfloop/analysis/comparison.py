@@ -1,0 +1,310 @@
+"""Several runs seen as one: their settings side by side, where their numbers mean the same; and what does not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from selfloop.analysis import verdict
+from selfloop.analysis.curves import Curves, grouped, mean, read, std, value_text
+from selfloop.analysis.verdict import Judged
+from selfloop.core.errors import ConfigError, listed
+from selfloop.data.real import Real
+from selfloop.experiment import files_of
+from selfloop.metrics.base import Metric
+from selfloop.store import Run
+
+_APART = {"name", "description", "seeds", "grid", "metrics", "features", "figures", "keep_states", "generations"}
+"""Settings of an experiment that make no other loop, or that are compared by themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A setting in which runs differ: its key, and the values of each run, in the runs' order."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Runs that can be compared, as one.
+
+    Attributes:
+        runs: those that are compared, by name, the first of them first.
+        curves: of all their arms, of the metrics that mean the same in all, as far as the shortest run came.
+        by: what settings are judged by, and against what.
+        metrics: what is known of the metrics.
+        differences: the settings in which runs differ.
+        notes: what is not comparable, a line each.
+    """
+
+    runs: Mapping[str, Run]
+    curves: Curves
+    by: Judged
+    metrics: Mapping[str, Metric]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    _arms: tuple[tuple[str, int], ...] = field(repr=False)
+
+    def real(self, arm: int) -> Real:
+        """Return what is kept of the real rows of an arm, by its number here."""
+        name, of = self._arms[arm]
+        return self.runs[name].real(of)
+
+    def samples(self, t: int, arm: int) -> Tensor:
+        """Return the samples of an arm's generation t, by its number here."""
+        name, of = self._arms[arm]
+        return self.runs[name].samples(t, of)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON takes of it; values that are not finite are null."""
+        last = {name: self.curves.values[name][:, -1:] for name in self.curves.metrics}
+        return {
+            "runs": list(self.runs),
+            "retrainings": self.curves.generations - 1,
+            "differences": {each.key: list(each.values) for each in self.differences},
+            "not_comparable": list(self.notes),
+            "settings": [
+                {
+                    "label": setting.label,
+                    "runs": list(dict.fromkeys(self._arms[arm][0] for arm in setting.arms)),
+                    "seeds": [self.curves.seeds[arm] for arm in setting.arms],
+                    "verdict": (found := verdict.of_setting(setting, self.curves, self.by)).word,
+                    "reason": found.reason,
+                    "metrics": {
+                        name: {
+                            "mean": _finite(mean(values[list(setting.arms)])),
+                            "std": _finite(std(values[list(setting.arms)])),
+                        }
+                        for name, values in last.items()
+                    },
+                }
+                for setting in self.curves.settings
+            ],
+        }
+
+
+def _finite(x: Any) -> float | None:
+    value = float(x[0])
+    return value if math.isfinite(value) else None
+
+
+def named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return run directories by what they are called: their own names, or whole paths where two are named alike.
+
+    Raises:
+        ConfigError: one is named twice.
+    """
+    found = {str(path.resolve()): path for path in paths}
+    if len(found) < len(paths):
+        raise ConfigError("a run is named twice: give each once")
+    names = [Path(place).name for place in found]
+    own = [name if names.count(name) == 1 else str(path) for name, path in zip(names, found.values(), strict=True)]
+    return dict(zip(own, found.values(), strict=True))
+
+
+def compare(
+    runs: Mapping[str, Run],
+    *,
+    metric: str | None = None,
+    control: Mapping[str, Any] | None = None,
+    tolerance: float = verdict.TOLERANCE,
+) -> Comparison:
+    """Put runs side by side.
+
+    Arms of one setting and different seeds are its seeds, whatever run they are of; of arms that are in two runs the
+    first run's are taken.
+
+    Args:
+        runs: opened for reading, by what they are called; the first is what the others are compared with.
+        metric: to judge by, in place of the first distance.
+        control: a setting's keys and values, in place of λ = 0.
+        tolerance: by what share a setting may be worse than its control.
+
+    Raises:
+        ConfigError: there is nothing that can be compared, or the metric, the control or the tolerance is none.
+        RunError: a run is damaged.
+    """
+    if len(runs) < 2:
+        raise ConfigError("a comparison takes two runs at least")
+    settings = _settings(runs)
+    obstacles = {name: _obstacle(name, runs, settings) for name in runs}
+    notes = [why for why in obstacles.values() if why is not None]
+    chosen = {name: run for name, run in runs.items() if obstacles[name] is None}
+    if len(chosen) < 2:
+        raise ConfigError(f"there is nothing to compare: {'; '.join(notes)}")
+    metrics = _common(chosen, notes)
+    if not metrics:
+        raise ConfigError(f"there is nothing to compare: no metric is the same in {listed(chosen)}: {'; '.join(notes)}")
+    last = min(run.last for run in chosen.values())
+    if any(run.last > last for run in chosen.values()):
+        words = ", ".join(f"{name} {run.last}" for name, run in chosen.items())
+        notes.append(f"retrainings differ ({words}): compared after the {last} that all have")
+    differences = _differences(chosen, settings)
+    if data := [each.key for each in differences if each.key.split(".")[0] == "data"]:
+        notes.append(f"runs differ in their data ({', '.join(data)}): each is held against its own real rows")
+    merged, arms = _merged(chosen, settings, list(metrics), last + 1, notes)
+    return Comparison(
+        runs=chosen,
+        curves=merged,
+        by=verdict.judged(merged, metrics, metric=metric, control=control, tolerance=tolerance),
+        metrics=metrics,
+        differences=differences,
+        notes=tuple(notes),
+        _arms=arms,
+    )
+
+
+_Settings = dict[tuple[str, int], dict[str, Any]]
+"""By run and arm, its settings: a value by its dotted key, without what makes no other loop."""
+
+
+def _settings(runs: Mapping[str, Run]) -> _Settings:
+    """Return the settings of all arms, less where the files of the data lie: it is their rows that count."""
+    found = {}
+    for name, run in runs.items():
+        for arm in run.arms:
+            files = files_of(arm.experiment.data)
+            plain = _flat(arm.experiment.model_dump())
+            found[name, arm.index] = {k: v for k, v in plain if not (k.startswith("data.") and str(v) in files)}
+    return found
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; a member of a family is called by its name."""
+    for key, value in plain.items():
+        if prefix or key not in _APART:
+            if isinstance(value, Mapping):
+                yield from _flat(value, f"{prefix}{key}.")
+            elif key == "name":
+                yield prefix.removesuffix("."), value
+            else:
+                yield f"{prefix}{key}", value
+
+
+def _obstacle(name: str, runs: Mapping[str, Run], settings: _Settings) -> str | None:
+    """Return why a run cannot be compared with the first one, None where it can."""
+    first, run = next(iter(runs)), runs[name]
+    if run.last < 1:
+        return f"{name} has no retraining yet"
+    if run.environment["features"] != runs[first].environment["features"]:
+        return (
+            f"{name} looks at the features {run.environment['features']!r}, {first} at "
+            f"{runs[first].environment['features']!r}"
+        )
+    rows = {_data(settings[first, arm.index], arm.seed): runs[first].real(arm.index).sha256 for arm in runs[first].arms}
+    for arm in run.arms:
+        own = run.real(arm.index).sha256
+        if own != rows.get(_data(settings[name, arm.index], arm.seed), own):
+            return f"{name} has other real rows than {first}"
+    return None
+
+
+def _data(settings: Mapping[str, Any], seed: int) -> str:
+    """Return by what an arm's real rows are asked for."""
+    return _text({key: value for key, value in settings.items() if key.split(".")[0] == "data"} | {"seed": seed})
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _common(runs: Mapping[str, Run], notes: list[str]) -> dict[str, Metric]:
+    """Return the metrics that mean the same in all runs, and note which do not."""
+    found: dict[str, Metric] = {}
+    for metric in dict.fromkeys(metric for run in runs.values() for metric in run.recorded):
+        lacking = [name for name, run in runs.items() if metric not in run.recorded]
+        if lacking:
+            notes.append(f"{metric} was not recorded by {', '.join(lacking)}")
+            continue
+        about = {name: run.metric(metric) for name, run in runs.items()}
+        versions = {name: runs[name].environment["metrics"][metric]["version"] for name in runs}
+        for what, of in (("versions", versions), ("units", {name: each.unit for name, each in about.items()})):
+            if len(set(of.values())) > 1:
+                notes.append(
+                    f"{metric} has other {what}: " + ", ".join(f"{value} in {name}" for name, value in of.items())
+                )
+                break
+        else:
+            found[metric] = next(iter(about.values()))
+    return found
+
+
+def _merged(
+    runs: Mapping[str, Run], settings: _Settings, metrics: Sequence[str], length: int, notes: list[str]
+) -> tuple[Curves, tuple[tuple[str, int], ...]]:
+    """Return the curves of all arms, each once, and of which run and arm each is."""
+    varying = _varying(settings, runs)
+    chosen: dict[str, tuple[str, int]] = {}
+    repeated: dict[tuple[str, str], int] = {}
+    for name, run in runs.items():
+        for arm in run.arms:
+            key = _text(settings[name, arm.index] | {"seed": arm.seed})
+            if key in chosen:
+                of = chosen[key][0], name
+                repeated[of] = repeated.get(of, 0) + 1
+            else:
+                chosen[key] = name, arm.index
+    notes += [
+        f"{count} arms of {name} have the settings and seeds of arms of {first}, which are taken"
+        for (first, name), count in repeated.items()
+    ]
+    arms = tuple(chosen.values())
+    read_ = {name: read(run) for name, run in runs.items()}
+    records = {name: {record["arm"]: record for record in run.of_generation(1)} for name, run in runs.items()}
+    heads = [
+        ({key: settings[of][key] for key in varying if key in settings[of]}, records[of[0]].get(of[1])) for of in arms
+    ]
+    ended = [int(read_[name].ended[arm]) for name, arm in arms]
+    curves = Curves(
+        settings=grouped(heads),
+        seeds=tuple(runs[name].arms[arm].seed for name, arm in arms),
+        values={
+            metric: np.stack([read_[name].values[metric][arm, :length] for name, arm in arms]) for metric in metrics
+        },
+        floors={metric: np.array([read_[name].floors[metric][arm] for name, arm in arms]) for metric in metrics},
+        ended=np.array([t if t < length else -1 for t in ended]),
+        endings=tuple(
+            read_[name].endings[arm] if 0 <= t < length else "" for (name, arm), t in zip(arms, ended, strict=True)
+        ),
+    )
+    return curves, arms
+
+
+def _varying(settings: _Settings, runs: Mapping[str, Run]) -> list[str]:
+    """Return the keys in which arms differ: of members of a family, those that members of one name differ in."""
+    some = [given for (name, _), given in settings.items() if name in runs]
+    found = []
+    for key in dict.fromkeys(key for given in some for key in given):
+        family = key.split(".")[0]
+        if family != key and all(family in given for given in some):
+            alike: dict[str, set[str]] = {}
+            for given in some:
+                if key in given:
+                    alike.setdefault(str(given[family]), set()).add(repr(given[key]))
+        else:
+            alike = {"": {repr(given.get(key)) for given in some}}
+        if any(len(values) > 1 for values in alike.values()):
+            found.append(key)
+    return found
+
+
+def _differences(runs: Mapping[str, Run], settings: _Settings) -> tuple[Difference, ...]:
+    """Return the settings in which runs, not just arms of each, differ."""
+    found = []
+    for key in _varying(settings, runs):
+        values = []
+        for name in runs:
+            of = [given[key] for (run, _), given in settings.items() if run == name and key in given]
+            values.append(", ".join(dict.fromkeys(map(value_text, of))) or "–")
+        if len(set(values)) > 1:
+            found.append(Difference(key=key, values=tuple(values)))
+    return tuple(found)

@@ -1,0 +1,60 @@
+"""Compare runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfloop.cli.terminal import folded, say, say_plain, show
+from selfloop.core.paths import expanded
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run directories", parser=expanded)],
+    metric: Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="the setting to hold others against, in place of λ = 0"),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="a new directory for the page and its tables", parser=expanded)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Put runs side by side, where their numbers mean the same, and name what does not."""
+    from selfloop.analysis import comparison, verdict
+    from selfloop.core.settings import read_assignments
+    from selfloop.report import page, tables
+    from selfloop.store import Run
+
+    runs = {name: Run.open(path) for name, path in comparison.named(paths).items()}
+    declared = None if control is None else dict(read_assignments(control))
+    found = comparison.compare(runs, metric=metric, control=declared, tolerance=tolerance)
+    index = None if out is None else page.write_comparison(found, out)
+    if as_json:
+        say_plain(json.dumps(found.plain(), indent=1, ensure_ascii=False))
+        return 0
+    if found.differences:
+        show(folded("differs", *found.runs), [(each.key, *each.values) for each in found.differences], pad_edge=False)
+    for note in found.notes:
+        say(f"Note: {note}.")
+    curves = found.curves
+    rows = [
+        [
+            setting.label,
+            str(len(setting.arms)),
+            *[tables.final(curves, i, name) for name in curves.metrics],
+            verdict.of_setting(setting, curves, found.by).text,
+        ]
+        for i, setting in enumerate(curves.settings)
+    ]
+    say(f"After {curves.generations - 1} retrainings, mean ± std over seeds:")
+    titles = [found.metrics[name].title for name in curves.metrics]
+    show(folded("setting", "seeds", *titles, "verdict"), rows, pad_edge=False)
+    if index is not None:
+        say(f"Page: {index}")
+    return 0
