@@ -54,6 +54,7 @@ _FOLDS = 5
 _COMPONENTS = 64  # principal components that are looked at of longer rows
 _BASIS = 100  # functions of the kernel machine
 _BINS = 10
+_SHARES = 201  # among which the mixture is looked for that fits best
 _STRANGE = 1e-3  # level at which a set is said to be no mixture
 
 LIMITS = """\
@@ -232,7 +233,7 @@ class Classifier:
         hidden = math.sqrt(s0.var() / len(su) + s0.var() / len(s0))
         detectable = float(norm.ppf(0.5 + LEVEL / 2) + norm.ppf(POWER)) * hidden / (b - a) if b > a else math.inf
         return Provenance(
-            word=_word(s0, s1, su, value, low) if apart else "cannot tell",
+            word=_word(s0, s1, su, low) if apart else "cannot tell",
             share=min(max(value, 0.0), 1.0) if apart else math.nan,
             low=min(max(low, 0.0), 1.0) if apart else 0.0,
             high=min(max(high, 0.0), 1.0) if apart else 1.0,
@@ -302,7 +303,7 @@ def _model(rows: int) -> Any:
 
     trees = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, early_stopping=False, random_state=0)
     kernel = make_pipeline(
-        StandardScaler(), Nystroem(n_components=100, random_state=0), LogisticRegression(max_iter=500)
+        StandardScaler(), Nystroem(n_components=min(_BASIS, rows), random_state=0), LogisticRegression(max_iter=500)
     )
     return VotingClassifier([("trees", trees), ("kernel", kernel)], voting="soft")
 
@@ -320,22 +321,24 @@ def _interval(s0: Array, s1: Array, su: Array, quantile: float) -> tuple[float, 
     return (middle - wide) / square, (middle + wide) / square
 
 
-def _word(s0: Array, s1: Array, su: Array, value: float, low: float) -> Word:
+def _word(s0: Array, s1: Array, su: Array, low: float) -> Word:
     far_low, far_high = _interval(s0, s1, su, 1 - _STRANGE / 2)
     beyond = far_low <= far_high and (far_low > 1 or far_high < 0)
-    if beyond or _misfit(s0, s1, su, min(max(value, 0.0), 1.0)) < _STRANGE:
+    if beyond or _misfit(s0, s1, su) < _STRANGE:
         return "no mixture of the two"
     return "generated rows found" if low > 0 else "none found"
 
 
-def _misfit(s0: Array, s1: Array, su: Array, value: float) -> float:
-    """Return the p-value of a χ² test that the scores of U are distributed as those of the mixture."""
+def _misfit(s0: Array, s1: Array, su: Array) -> float:
+    """Return the p-value of a χ² test that the scores of U are distributed as those of some mixture."""
     edges = np.unique(np.quantile(np.concatenate([s0, s1]), np.arange(1, _BINS) / _BINS))
     f0, f1, fu = (np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) / len(x) for x in (s0, s1, su))
-    expected = (1 - value) * f0 + value * f1
+    shares = np.linspace(0, 1, _SHARES)[:, None]
+    expected = (1 - shares) * f0 + shares * f1
     # Classes in which fewer than five rows are expected have no χ²: they count as if five were.
-    variance = np.maximum(expected, 5 / len(su)) / len(su) + (1 - value) ** 2 * f0 / len(s0) + value**2 * f1 / len(s1)
-    return float(chi2.sf((np.square(fu - expected) / variance).sum(), max(len(fu) - 2, 1)))
+    variance = np.maximum(expected, 5 / len(su)) / len(su) + (1 - shares) ** 2 * f0 / len(s0) + shares**2 * f1 / len(s1)
+    least = (np.square(fu - expected) / variance).sum(1).min()
+    return float(chi2.sf(least, max(len(fu) - 2, 1)))
 
 
 def _auc(s0: Array, s1: Array) -> float:
