@@ -6,7 +6,6 @@ on which a factor is a difference; τ the tolerance on that scale.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
-from selfloop.analysis.curves import Array, Curves, Setting, mean, of_mixing
+from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
+from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError
 from selfloop.core.settings import in_words
 from selfloop.metrics.base import Metric
@@ -132,10 +132,10 @@ def judged(
     spread = next((name for name in spreads if name in curves.values and name in metrics and name != distance), None)
     about = {name: metrics[name] for name in (distance, spread) if name is not None}
     by = Judged(distance=distance, spread=spread, tolerance=tolerance, about=about)
-    controls = _controls(curves, control)
-    kept = {c.label: c for c in controls.values()}
+    found = controls_of(curves, control)
+    kept = {c.label: c for c in found.values()}
     failed = {label for label, c in kept.items() if of_setting(c, curves, by).word in ("worse", "collapsed", "starved")}
-    held = {label: c for label, c in controls.items() if label != c.label and c.label not in failed}
+    held = {label: c for label, c in found.items() if label != c.label and c.label not in failed}
     return replace(by, controls=held, failed=frozenset(failed))
 
 
@@ -155,16 +155,12 @@ def _named(metric: str, curves: Curves, metrics: Mapping[str, Metric]) -> str:
     return metric
 
 
-def _controls(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:
+def controls_of(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:
     """Return by label of each setting its control: they differ in their regimes, or in what was declared, alone."""
-    found: dict[str, Setting] = {}
-    for other in curves.settings:
-        if other.ratio == 0 if declared is None else _is(other, declared):
-            free = () if declared is None else tuple(declared)
-            key = _shared(other, free)
-            for setting in curves.settings:
-                if _shared(setting, free) == key:
-                    found.setdefault(setting.label, other)
+    chosen = [other.ratio == 0 if declared is None else _is(other, declared) for other in curves.settings]
+    places = controls([setting.settings for setting in curves.settings], chosen, tuple(declared or ()))
+    pairs = zip(curves.settings, places, strict=True)
+    found = {setting.label: curves.settings[place] for setting, place in pairs if place is not None}
     if declared is not None and not found:
         asked = ", ".join(f"{key}={in_words(value)}" for key, value in declared.items())
         there = "; ".join(
@@ -184,12 +180,6 @@ def _same(found: Any, asked: Any) -> bool:
         wanted = {"name": asked} if isinstance(asked, str) else asked
         return isinstance(wanted, Mapping) and all(key in found and _same(found[key], wanted[key]) for key in wanted)
     return bool(found == asked) or str(found).lstrip(".") == str(asked).lstrip(".")
-
-
-def _shared(setting: Setting, free: Sequence[str]) -> str:
-    """Return what a setting and its control have in common."""
-    kept = {key: value for key, value in setting.settings.items() if not of_mixing(key) and key not in free}
-    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
