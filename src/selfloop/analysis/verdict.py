@@ -21,7 +21,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.settings import in_words
 from selfloop.metrics.base import Metric
 
-Word = Literal["stable so far", "worse", "collapsed", "starved", "cannot tell yet"]
+Word = Literal["stable so far", "worse", "collapsed", "starved", "stopped", "cannot tell yet"]
 
 RULE = """\
 Two curves are judged: the distance to held-out data (W2, else W1, else the first recorded metric that has a floor and a
@@ -38,11 +38,12 @@ seeds the noise between an arm's generations counts too, and the larger of the t
 Collapsed: the interval lies above a factor of 2; or it lies above 1.25 and the distance's excess over the floor, the
 distance between real training and held-out rows, has doubled; or at least half of the arms diverged, starved or
 collapsed, each by itself. Starved: at least half of the arms ended because their regime left no row to train on, as a
-verifier does that nothing passes. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or
-more than half of the arms got worse, each by itself.
+verifier does that nothing passes. Stopped: at least half of the arms ended because an alarm of the experiment stopped
+them. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or
+more than half of the arms got worse, each by itself, or were stopped.
 
-Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
-there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
+Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged, starved or was
+stopped, and there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
 Cannot tell yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
@@ -189,13 +190,19 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
 
 def _of_arm(arm: int, setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if curves.ended[arm] >= 0:
-        starved = curves.endings[arm] == "starved"
-        reason = (
-            f"{curves.endings[arm]} at generation {curves.ended[arm]}" + ", left without rows to train on" * starved
-        )
-        return Verdict(word="starved" if starved else "collapsed", retrainings=_retrainings(curves), reason=reason)
+        word, reason = _ended(curves.endings[arm], int(curves.ended[arm]))
+        return Verdict(word=word, retrainings=_retrainings(curves), reason=reason)
     found = _judge((arm,), setting, curves, by)
     return _verdict(found.word, [found.phrase, found.missing], curves)
+
+
+def _ended(how: str, at: int) -> tuple[Word, str]:
+    """Return the word and the reason of an arm that ended, the generation being the first that it has no samples of."""
+    if how == "stopped":
+        return "stopped", f"stopped by its alarm at generation {at - 1}"
+    if how == "starved":
+        return "starved", f"starved at generation {at}, left without rows to train on"
+    return "collapsed", f"{how} at generation {at}"
 
 
 def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
@@ -203,7 +210,7 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if len(setting.arms) == 1:
         return _of_arm(setting.arms[0], setting, curves, by)
     words = [_of_arm(arm, setting, curves, by).word for arm in setting.arms]
-    starved, worse, total = words.count("starved"), words.count("worse"), len(words)
+    starved, stopped, worse, total = words.count("starved"), words.count("stopped"), words.count("worse"), len(words)
     fallen = words.count("collapsed") + starved
     endings = [curves.endings[arm] for arm in setting.arms]
     gone = len(endings) - endings.count("")
@@ -211,12 +218,15 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
     counts = (
         (endings.count("diverged"), "diverged"),
         (starved, "starved"),
-        (fallen - gone, "collapsed by themselves"),
+        (stopped, "stopped by their alarms"),
+        (fallen + stopped - gone, "collapsed by themselves"),
         (worse, "got worse by themselves"),
     )
     said = [f"{count} of {total} arms {what}" for count, what in counts if count]
     most: Word | None = "starved" if 2 * starved >= total else "collapsed" if 2 * fallen >= total else None
-    if most is None and 2 * (fallen + worse) > total and found.word != "collapsed":
+    if most is None and 2 * stopped >= total:
+        most = "stopped"
+    if most is None and 2 * (fallen + stopped + worse) > total and found.word != "collapsed":
         most = "worse"
     if most is not None and most != found.word:  # what decides is said first
         return _verdict(most, [*said, found.phrase], curves)

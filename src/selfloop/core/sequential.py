@@ -203,7 +203,11 @@ def maximum(arm: Array, controls: Array, level: float) -> tuple[int, int] | None
 
 
 class Monitor:
-    """The tests of all arms that are watched, shown one generation after the other."""
+    """The tests of all arms that are watched, shown one generation after the other.
+
+    Attributes:
+        calibrations: by arm, what the level of its test rests on.
+    """
 
     def __init__(self, controls: Mapping[int, Sequence[int]], level: float) -> None:
         """Begin before generation 0.
@@ -217,6 +221,7 @@ class Monitor:
             arm: Race(len(others), level) if tickets(len(others), level) else Ranks(level)
             for arm, others in controls.items()
         }
+        self.calibrations = {arm: test.calibration for arm, test in self._tests.items()}
         self._first: Array | None = None
         self._t = -1
 

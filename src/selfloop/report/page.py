@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from selfloop.analysis import verdict
+from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
 from selfloop.analysis.curves import Curves, read
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
@@ -58,11 +59,19 @@ def write_report(
         StorageFull: there is no space.
     """
     curves = read(run)
-    return write(run, curves, verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance))
+    by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
+    return write(run, curves, by, alarms_of(run, curves, control))
 
 
-def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
+def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None) -> Alarms:
+    """Return the alarms of a run whose records were read."""
+    experiment = run.experiment
+    return alarms(curves, run.metrics, alarm=experiment.alarm, control=control, horizon=experiment.generations)
+
+
+def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
+    raised = alarms_of(run, curves) if raised is None else raised
     folder = run.path / "report"
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
@@ -76,18 +85,18 @@ def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, by, drawn).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, raised, drawn).encode())
     return folder / "index.html"
 
 
-def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> str:
+def html(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms, figures: list[str]) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, by, figures)
+    frame = _template(run, curves, by, raised, figures)
     pages = (frame(most) for most in _FRAMES)
     return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
 
-def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> Callable[[int], str]:
+def _template(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms, figures: list[str]) -> Callable[[int], str]:
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template, known = environment.from_string(_asset("page.html.jinja")), run.metrics
@@ -98,6 +107,7 @@ def _template(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) 
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **_head(run, curves),
         **_verdicts(curves, by),
+        "alarms": {"says": raised.says, "headings": HEADINGS, "rows": raised.rows},
         **_charts(curves, some, known),
         "drawn": _drawn(some),
         "results": [
