@@ -180,25 +180,25 @@ def maximum(arm: Array, controls: Array, level: float) -> tuple[int, int] | None
 
     Conformal prediction of the running maximum: the alarm is raised above the ⌈(1 − α)(m + 1)⌉-th smallest of the m
     controls' own maxima over the horizon, which m + 1 exchangeable arms exceed with probability α at most. Of several
-    statistics the largest counts, each in robust standard deviations of the controls' maxima; a control's are those of
-    the others.
+    statistics the largest counts, each in robust standard deviations of the m + 1 maxima: all are treated alike, so that
+    the level stays exact.
 
     Args:
         arm: (S, T + 1) how much worse than at generation 0, as far as it is known.
         controls: (S, m, T' + 1) likewise, T' ≥ T the horizon.
         level: α.
+
+    Raises:
+        ValueError: there are too few controls for the level.
     """
-    worst, m = finite(controls).max(2), controls.shape[1]
+    arm, m = finite(arm), controls.shape[1]
     if tickets(m, level) < 1:
         raise ValueError(f"{m} controls are too few for level {level:g}")
-
-    def score(values: Array, among: Array) -> Array:
-        return standardised(values, among, np.median(among, axis=1, keepdims=True))
-
-    of_controls = [score(worst[:, [j]], np.delete(worst, j, axis=1)).max() for j in range(m)]
-    threshold = np.sort(of_controls)[m - tickets(m, level)]
-    scores = score(finite(arm), worst)
-    above = np.flatnonzero(scores.max(0) > threshold)
+    worst = np.column_stack([arm.max(1), finite(controls).max(2)])
+    middle = np.median(worst, axis=1, keepdims=True)
+    of_controls = standardised(worst, worst, middle)[:, 1:].max(0)
+    scores = standardised(arm, worst, middle)
+    above = np.flatnonzero(scores.max(0) > np.sort(of_controls)[m - tickets(m, level)])
     return (int(above[0]), int(scores[:, above[0]].argmax())) if len(above) else None
 
 
