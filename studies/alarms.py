@@ -13,7 +13,8 @@ regimes that collapse into noise (variance above the control's at the end) and o
 the badness, less that of generation 0, which 5 % of the control arms of the even seeds ever pass; judged are the odd
 ones. Statistics are those that were recorded; with ``--compute`` all of :data:`STATISTICS`, from the samples.
 
-``python -m studies.alarms power RUN …`` says what the alarms of the report find in every regime of runs.
+``python -m studies.alarms power RUN …`` says what alarms find in every regime of runs, with the
+statistics of the default or others.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def power(options: argparse.Namespace) -> None:
     table = Table("loop", "regime", "arms", *METHODS, box=None)
     for path in options.runs:
         curves = read(Run.open(path))
-        bad, control = worse(curves, EARLIEST), control_of(curves)
+        bad, control = worse(curves, options.statistics), control_of(curves)
         for setting in curves.settings:
             if setting is control:
                 continue
@@ -339,6 +340,8 @@ def main() -> None:
         one = commands.add_parser(name)
         one.add_argument("runs", nargs="+", metavar="RUN")
         one.set_defaults(go=go)
+        if go is power:
+            one.add_argument("--statistics", nargs="+", default=list(EARLIEST), metavar="METRIC")
     one.add_argument("--compute", action="store_true", help="all statistics, from the samples")
     options = parser.parse_args()
     options.go(options)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-BAR = 6.0
-"""Robust standard deviations that a runner of :class:`Race` must pass: it moves the power and never the level."""
+BAR = 4.0
+"""Robust standard deviations that a runner of :class:`Race` must pass twice running: they move power, not level."""
 
 BETS = (0.25, 0.5, 1.0, 2.0)
 """Exponents of :class:`Ranks`: how much more a high rank is bet on than the next one."""
@@ -87,7 +87,8 @@ class Race(Test):
     """Calibrated on m controls that run alongside: exact for exchangeable arms, over any horizon.
 
     Every generation scores each of the m + 1 by its robust distance from all of them, (b − median) / (1.4826 MAD), the
-    largest of the statistics. The first ⌊α (m + 1)⌋ that pass the bar have an alarm, the others never. Each of m + 1
+    largest of the statistics. The first ⌊α (m + 1)⌋ above the bar in two generations running, so that one of chance is
+    not enough, have an alarm, the others never. Each of m + 1
     exchangeable arms is among the first as likely as any other: the watched one with probability ⌊α (m + 1)⌋ / (m + 1)
     at most, however generations depend on each other and however often one looks. Ties count against an alarm.
     """
@@ -96,11 +97,12 @@ class Race(Test):
 
     def __init__(self, controls: int, level: float) -> None:
         self.first, self._passed = tickets(controls, level), np.zeros(controls + 1, dtype=bool)
+        self._last = np.zeros(controls + 1)
 
     def see(self, arm: Array, controls: Array) -> int | None:
         """Return as :meth:`Test.see`."""
         z = robust(np.column_stack([arm, controls]))
-        score = z.max(0)
+        score, self._last = np.minimum(z.max(0), self._last), z.max(0)
         new = (score > BAR) & ~self._passed
         before = int(self._passed.sum()) + int((new & (score >= score[0]))[1:].sum())
         self._passed |= new
@@ -180,7 +182,7 @@ def maximum(arm: Array, controls: Array, level: float) -> tuple[int, int] | None
 
     Conformal prediction of the running maximum: the alarm is raised above the ⌈(1 − α)(m + 1)⌉-th smallest of the m
     controls' own maxima over the horizon, which m + 1 exchangeable arms exceed with probability α at most. Of several
-    statistics the largest counts, each in robust standard deviations of the m + 1 maxima: all are treated alike, so that
+    statistics the largest counts, each in robust standard deviations of the m + 1 maxima: all are treated alike, and
     the level stays exact.
 
     Args:
