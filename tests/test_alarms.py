@@ -34,7 +34,9 @@ def looped(**changes: Any) -> Experiment:
             "generator": "gaussian",
             "generations": 6,
             "seeds": SEEDS,
-            "grid": {"mixing": [{"name": "augment", "lam": 0.0}, {"name": "biased", "temperature": 0.2}]},
+            "grid": {
+                "mixing": [{"name": "augment", "lam": 0.0}, {"name": "biased", "temperature": 0.4, "lam": float("inf")}]
+            },
             "metrics": ["variance_ratio", "mean_error"],
             "alarm": {"statistics": ["variance_ratio", "mean_error"], "level": LEVEL, "action": "stop"},
         }
