@@ -71,7 +71,6 @@ def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None
 
 def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
-    raised = alarms_of(run, curves) if raised is None else raised
     folder = run.path / "report"
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
@@ -85,13 +84,13 @@ def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = 
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, by, raised, drawn).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised).encode())
     return folder / "index.html"
 
 
-def html(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms, figures: list[str]) -> str:
+def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str], raised: Alarms | None = None) -> str:
     """Return the page, with as many frames of samples as its size allows."""
-    frame = _template(run, curves, by, raised, figures)
+    frame = _template(run, curves, by, alarms_of(run, curves) if raised is None else raised, figures)
     pages = (frame(most) for most in _FRAMES)
     return next((page for page in pages if len(page.encode()) < LIMIT), None) or frame(0)
 
