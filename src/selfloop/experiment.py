@@ -23,8 +23,10 @@ from pydantic import (
     model_validator,
 )
 
+from selfloop.alarm import Alarm, refuse_unrecorded
 from selfloop.core.capabilities import OF_DATA, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
+from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.events import Kind
 from selfloop.core.paths import expanded
@@ -45,7 +47,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import MIXINGS, Mixing, needs, refuse_incomplete
+from selfloop.mixing.base import MIXINGS, Mixing, needs, ratio, refuse_incomplete
 from selfloop.updates.base import UPDATES, Update
 
 _MOST_ARMS = 10_000
@@ -90,6 +92,7 @@ class Experiment(Frozen):
         metrics: names out of ``selfloop.metrics.METRICS``; those of the default that would take more than a gibibyte
             for the rows that there are give way, where a run begins, to ones that take less.
         features: what the metrics look at, rows as they are or a network's features of images.
+        alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
     """
@@ -110,6 +113,7 @@ class Experiment(Frozen):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     metrics: list[str] = _DEFAULT_METRICS
     features: Annotated[Extractor, Named(FEATURES)] = Field(default_factory=lambda: FEATURES.parse("identity"))
+    alarm: Alarm | None = None
     keep_states: Literal["last", "all"] = "last"
     figures: list[int] = Field(default_factory=list)
     _reading: bool = PrivateAttr(default=False)
@@ -124,9 +128,12 @@ class Experiment(Frozen):
         except ValidationError as error:
             raise ConfigError(f"{one_line(error, cls)}{_to_be_given(error)}") from error
         if experiment.grid:  # what it varies need go together in the arms alone
-            experiment.variants()
+            variants = experiment.variants()
         else:
             experiment._complete()
+            variants = [({}, experiment)]
+        if experiment.alarm is not None:
+            experiment._refuse_alarm(variants)
         return experiment
 
     def model_post_init(self, context: Any) -> None:
@@ -164,7 +171,7 @@ class Experiment(Frozen):
     def _grid_values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
         plain: dict[str, list[Any]] = {}
         for key, values in grid.items():
-            if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states"):
+            if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states", "alarm"):
                 raise ValueError(f"{key} cannot differ between arms")
             plain[key] = [_plain_value(key, value) for value in values]
             if not values or len({quoted_value(v, 10**6) for v in plain[key]}) < len(values):
@@ -209,6 +216,36 @@ class Experiment(Frozen):
         yield f"mixing {MIXINGS.name_of(self.mixing)}", needs(self.mixing)
         if self.update is not None:
             yield f"update {UPDATES.name_of(self.update)}", frozenset[Capability](("parameters",))
+
+    def _refuse_alarm(self, variants: list[tuple[dict[str, Any], Experiment]]) -> None:
+        """Refuse an alarm that looks at what is not recorded, or stops arms with too few controls to hold them against.
+
+        Args:
+            variants: of the grid.
+
+        Raises:
+            ConfigError: why.
+        """
+        alarm, mixings = self.alarm, [resolved.mixing for _, resolved in variants]
+        if alarm is None or any(isinstance(mixing, Absent) for mixing in mixings):
+            return
+        refuse_unrecorded(
+            alarm.statistics, self.metrics, {name: METRICS[name] for name in self.metrics if name in METRICS}
+        )
+        if alarm.action == "note":
+            return
+        found = controls([settings for settings, _ in variants], [ratio(mixing) == 0 for mixing in mixings])
+        if None in found:
+            raise ConfigError(
+                "alarm: action stop needs a control to hold arms against: let grid.mixing.lam have 0 among its values, "
+                "or grid.mixing the regime {name: augment, lam: 0}, or set alarm.action to note"
+            )
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        if seeds < alarm.fewest:
+            raise ConfigError(
+                f"alarm: action stop at level {alarm.level:g} needs {alarm.fewest} seeds, here are {seeds}: one false "
+                "alarm among fewer controls is more than that; raise seeds, or alarm.level, or set alarm.action to note"
+            )
 
     @classmethod
     def load(cls, source: str | Path) -> Experiment:
@@ -271,8 +308,9 @@ class Experiment(Frozen):
         return to_yaml(self._written())
 
     def _written(self) -> dict[str, Any]:
-        """Return the settings as they are recorded: without an update where there is none, as before there were any."""
-        return {key: value for key, value in self.model_dump().items() if key != "update" or value is not None}
+        """Return the settings as they are recorded: without update and alarm where there are none."""
+        absent = {key for key in ("update", "alarm") if getattr(self, key) is None}  # records are older than these
+        return {key: value for key, value in self.model_dump().items() if key not in absent}
 
     def __str__(self) -> str:
         return self.yaml()
@@ -304,7 +342,7 @@ class Experiment(Frozen):
         return [path for key in _NAMED for path in files_of(getattr(self, key))]
 
     def variants(self) -> list[tuple[dict[str, Any], Experiment]]:
-        """Return every combination of grid values, and the experiment with them filled in and no grid.
+        """Return every combination of grid values, and the experiment with them filled in, without grid and alarm.
 
         Raises:
             ConfigError: a grid key names no setting, or a value is not valid there.
@@ -314,7 +352,7 @@ class Experiment(Frozen):
             raise ConfigError(f"seeds and grid make more than {_MOST_ARMS} arms")
         found: list[tuple[dict[str, Any], Experiment]] = []
         seen: set[str] = set()
-        base = self.model_dump() | {"grid": {}}
+        base = self.model_dump() | {"grid": {}, "alarm": None}  # which looks at all arms together
         for values in itertools.product(*self.grid.values()):
             settings, plain = dict(zip(self.grid, values, strict=True)), dict(base)
             for key, value in settings.items():

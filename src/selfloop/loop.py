@@ -110,12 +110,14 @@ def advance(
     first: State | None,
     device: Device = HERE,
     before: Callable[[], Sequence[Record]] | None = None,
+    stopped: frozenset[int] = frozenset(),
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
 
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
     its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite. So it is with
-    an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved.
+    an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved; and with one that is
+    stopped.
 
     Args:
         arms: R arms of one stack.
@@ -126,15 +128,19 @@ def advance(
         first: after generation 0; None at t = 0, and {} where no regime, update or metric looks at it.
         device: where to fit and sample.
         before: returns the records of generation t − 1, which know how arms have ended; without them, they diverged.
+        stopped: indices of the arms that an alarm has ended, at generation t − 1 or before.
 
     Returns:
         The state, as many samples per arm as its regime wants, and one record per arm.
     """
-    alive = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
+    there = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
+    alive = [r for r in there if arms[r].index not in stopped]
     known = before() if before is not None and len(alive) < len(arms) else ()
     ended: dict[int, Status] = {record["arm"]: record["status"] for record in known}
+    ended |= {arms[r].index: "stopped" for r in there if r not in alive}
     if not alive:
-        return Outcome(_required(state), history(t - 1), [_ended(arm, t, ended) for arm in arms])
+        none = history(t - 1).first(0) if there else history(t - 1)
+        return Outcome(_required(state), none, [_ended(arm, t, ended) for arm in arms])
     rows = Rows(alive, len(arms))
     past = functools.cache(lambda g: history(g).select(alive))
     begun = None if first is None else rows.narrow(first)

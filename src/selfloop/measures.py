@@ -48,9 +48,10 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes]) -> tuple[Experiment, 
     if experiment.names_metrics:
         return experiment, ""
     names, gone = dict[str, None](), dict[str, int]()
+    asked = () if experiment.alarm is None else experiment.alarm.statistics
     for name in experiment.metrics:
         demand = max((METRICS[name].demand(each) for each in sizes), key=lambda demand: demand.memory)
-        if demand.memory <= _UNASKED:
+        if demand.memory <= _UNASKED or name in asked:
             names[name] = None
             continue
         gone[name] = demand.memory

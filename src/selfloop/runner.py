@@ -34,6 +34,7 @@ from selfloop.generators.outside import refuse_to_run
 from selfloop.loop import Outcome, advance, data_key, load, measure, named
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import needs
+from selfloop.monitor import Alarms
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
@@ -67,6 +68,7 @@ class _Task:
     team: Team
     save_every: float
     code: bytes
+    stopped: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -206,15 +208,16 @@ def _generations(
     session: str,
     progress: Progress | None,
 ) -> Iterator[Generation]:
-    members = writer.stacks
+    members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
         for t in range(writer.last + 1, writer.experiment.generations + 1):
             todo = writer.lacking(t)
             if not todo:
                 continue
-            team.broadcast((t, todo))
+            stopped = alarms.stopped(t)
+            team.broadcast((t, todo, stopped))
             started = time.monotonic()
-            task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code)
+            task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code, stopped)
             done: list[_Done] = []
             for each in _rounds(pool, task, members, todo):
                 done.append(each)
@@ -226,6 +229,8 @@ def _generations(
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
             writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
+            for line in alarms.of(t):
+                writer.log(line)
             yield Generation(t, records, seconds)
 
 
@@ -248,8 +253,8 @@ def assist(experiment: Experiment, out: str | Path, team: Team) -> None:
     """Take part in the fits of a run that the team's first process runs, until it says that it is over."""
     session = uuid.uuid4().hex
     while (said := team.broadcast(None)) is not None:
-        t, todo = said
-        task = _Task(str(out), session, "", t, team, math.inf, b"")
+        t, todo, stopped = said
+        task = _Task(str(out), session, "", t, team, math.inf, b"", stopped)
         members = _opened(task.out, session).run.stacks
         first = first_alike([members[s] for s in todo]) if t == 0 else list(range(len(todo)))
         with as_in_a_worker():
@@ -295,6 +300,7 @@ def _outcome(task: _Task, stack: int) -> Outcome:
         (there.state(0, stack) if looks else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every),
         functools.partial(there.everything_of, t - 1) if t else None,
+        task.stopped,
     )
 
 

@@ -16,7 +16,6 @@ from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, grouped, mean, read, std
 from selfloop.analysis.verdict import Judged
 from selfloop.core.errors import ConfigError, listed
-from selfloop.core.settings import in_words
 from selfloop.data.real import Real
 from selfloop.experiment import files_of
 from selfloop.metrics.base import Metric

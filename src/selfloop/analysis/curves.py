@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.arms import Arm
+from selfloop.core.controls import of_mixing
 from selfloop.core.records import Record
 from selfloop.core.settings import told_apart
 from selfloop.store import Run
@@ -49,8 +50,8 @@ class Curves:
         seeds: the seed of every arm.
         values: by metric, (A, T), in the order of the experiment.
         floors: by metric, (A,): its value between real training rows and held-out rows.
-        ended: (A,) first generation from which on an arm has diverged or starved, −1 for none.
-        endings: "diverged" or "starved" of every arm that has ended, "" of the others.
+        ended: (A,) first generation from which on an arm has diverged, starved or been stopped, −1 for none.
+        endings: "diverged", "starved" or "stopped" of every arm that has ended, "" of the others.
     """
 
     settings: tuple[Setting, ...]
@@ -185,11 +186,6 @@ def grouped(arms: Sequence[tuple[Mapping[str, Any], Record | None]]) -> tuple[Se
 def _ratio(record: Record | None) -> float:
     value = None if record is None else record["ratio"]
     return math.nan if value is None else float(value)
-
-
-def of_mixing(key: str) -> bool:
-    """Whether a key of the grid is one of the regime."""
-    return key.split(".")[0] == "mixing"
 
 
 def _labels(heads: Sequence[_Head]) -> list[str]:

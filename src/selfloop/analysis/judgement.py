@@ -19,7 +19,14 @@ from selfloop.store import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-CODES: dict[verdict.Word, int] = {"stable so far": 0, "worse": 3, "collapsed": 4, "starved": 4, "cannot tell yet": 5}
+CODES: dict[verdict.Word, int] = {
+    "stable so far": 0,
+    "worse": 3,
+    "collapsed": 4,
+    "starved": 4,
+    "stopped": 3,
+    "cannot tell yet": 5,
+}
 """What the command line exits with, so that a pipeline can stop on it."""
 
 _SHOWN = 24  # generations in a printed table

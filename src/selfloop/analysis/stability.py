@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from selfloop.analysis import bearable, verdict
 from selfloop.analysis.bearable import Bearable
-from selfloop.analysis.curves import Curves, Setting, of_mixing, read
+from selfloop.analysis.curves import Curves, Setting, read
 from selfloop.analysis.paired import ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
+from selfloop.core.controls import of_mixing
 from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent

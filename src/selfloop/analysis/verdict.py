@@ -6,7 +6,6 @@ on which a factor is a difference; τ the tolerance on that scale.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
-from selfloop.analysis.curves import Array, Curves, Setting, mean, of_mixing
+from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
+from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError
 from selfloop.core.settings import in_words
 from selfloop.metrics.base import Metric
 
-Word = Literal["stable so far", "worse", "collapsed", "starved", "cannot tell yet"]
+Word = Literal["stable so far", "worse", "collapsed", "starved", "stopped", "cannot tell yet"]
 
 RULE = """\
 Two curves are judged: the distance to held-out data (W2, else W1, else the first recorded metric that has a floor and a
@@ -38,11 +38,12 @@ seeds the noise between an arm's generations counts too, and the larger of the t
 Collapsed: the interval lies above a factor of 2; or it lies above 1.25 and the distance's excess over the floor, the
 distance between real training and held-out rows, has doubled; or at least half of the arms diverged, starved or
 collapsed, each by itself. Starved: at least half of the arms ended because their regime left no row to train on, as a
-verifier does that nothing passes. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or
-more than half of the arms got worse, each by itself.
+verifier does that nothing passes. Stopped: at least half of the arms ended because an alarm of the experiment stopped
+them. Worse: the interval lies above the tolerance, 10 % unless another was asked for; or
+more than half of the arms got worse, each by itself, or were stopped.
 
-Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged or starved, and
-there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
+Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged, starved or was
+stopped, and there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
 Cannot tell yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
@@ -131,10 +132,10 @@ def judged(
     spread = next((name for name in spreads if name in curves.values and name in metrics and name != distance), None)
     about = {name: metrics[name] for name in (distance, spread) if name is not None}
     by = Judged(distance=distance, spread=spread, tolerance=tolerance, about=about)
-    controls = _controls(curves, control)
-    kept = {c.label: c for c in controls.values()}
+    found = controls_of(curves, control)
+    kept = {c.label: c for c in found.values()}
     failed = {label for label, c in kept.items() if of_setting(c, curves, by).word in ("worse", "collapsed", "starved")}
-    held = {label: c for label, c in controls.items() if label != c.label and c.label not in failed}
+    held = {label: c for label, c in found.items() if label != c.label and c.label not in failed}
     return replace(by, controls=held, failed=frozenset(failed))
 
 
@@ -169,16 +170,12 @@ def no_direction(metric: str) -> ConfigError:
     return ConfigError(f"{metric!r} has no direction to judge by: neither more nor less of it is better")
 
 
-def _controls(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:
+def controls_of(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:
     """Return by label of each setting its control: they differ in their regimes, or in what was declared, alone."""
-    found: dict[str, Setting] = {}
-    for other in curves.settings:
-        if other.ratio == 0 if declared is None else _is(other, declared):
-            free = () if declared is None else tuple(declared)
-            key = _shared(other, free)
-            for setting in curves.settings:
-                if _shared(setting, free) == key:
-                    found.setdefault(setting.label, other)
+    chosen = [other.ratio == 0 if declared is None else _is(other, declared) for other in curves.settings]
+    places = controls([setting.settings for setting in curves.settings], chosen, tuple(declared or ()))
+    pairs = zip(curves.settings, places, strict=True)
+    found = {setting.label: curves.settings[place] for setting, place in pairs if place is not None}
     if declared is not None and not found:
         asked = ", ".join(f"{key}={in_words(value)}" for key, value in declared.items())
         there = "; ".join(
@@ -200,12 +197,6 @@ def _same(found: Any, asked: Any) -> bool:
     return bool(found == asked) or str(found).lstrip(".") == str(asked).lstrip(".")
 
 
-def _shared(setting: Setting, free: Sequence[str]) -> str:
-    """Return what a setting and its control have in common."""
-    kept = {key: value for key, value in setting.settings.items() if not of_mixing(key) and key not in free}
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
 def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
     """Judge one arm."""
     return _of_arm(arm, next(s for s in curves.settings if arm in s.arms), curves, by)
@@ -213,13 +204,19 @@ def of_arm(arm: int, curves: Curves, by: Judged) -> Verdict:
 
 def _of_arm(arm: int, setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if curves.ended[arm] >= 0:
-        starved = curves.endings[arm] == "starved"
-        reason = (
-            f"{curves.endings[arm]} at generation {curves.ended[arm]}" + ", left without rows to train on" * starved
-        )
-        return Verdict(word="starved" if starved else "collapsed", retrainings=_retrainings(curves), reason=reason)
+        word, reason = _ended(curves.endings[arm], int(curves.ended[arm]))
+        return Verdict(word=word, retrainings=_retrainings(curves), reason=reason)
     found = _judge((arm,), setting, curves, by)
     return _verdict(found.word, [found.phrase, found.missing], curves)
+
+
+def _ended(how: str, at: int) -> tuple[Word, str]:
+    """Return the word and the reason of an arm that ended, the generation being the first that it has no samples of."""
+    if how == "stopped":
+        return "stopped", f"stopped by its alarm at generation {at - 1}"
+    if how == "starved":
+        return "starved", f"starved at generation {at}, left without rows to train on"
+    return "collapsed", f"{how} at generation {at}"
 
 
 def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
@@ -227,7 +224,7 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
     if len(setting.arms) == 1:
         return _of_arm(setting.arms[0], setting, curves, by)
     words = [_of_arm(arm, setting, curves, by).word for arm in setting.arms]
-    starved, worse, total = words.count("starved"), words.count("worse"), len(words)
+    starved, stopped, worse, total = words.count("starved"), words.count("stopped"), words.count("worse"), len(words)
     fallen = words.count("collapsed") + starved
     endings = [curves.endings[arm] for arm in setting.arms]
     gone = len(endings) - endings.count("")
@@ -235,12 +232,15 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
     counts = (
         (endings.count("diverged"), "diverged"),
         (starved, "starved"),
-        (fallen - gone, "collapsed by themselves"),
+        (stopped, "stopped by their alarms"),
+        (fallen + stopped - gone, "collapsed by themselves"),
         (worse, "got worse by themselves"),
     )
     said = [f"{count} of {total} arms {what}" for count, what in counts if count]
     most: Word | None = "starved" if 2 * starved >= total else "collapsed" if 2 * fallen >= total else None
-    if most is None and 2 * (fallen + worse) > total and found.word != "collapsed":
+    if most is None and 2 * stopped >= total:
+        most = "stopped"
+    if most is None and 2 * (fallen + stopped + worse) > total and found.word != "collapsed":
         most = "worse"
     if most is not None and most != found.word:  # what decides is said first
         return _verdict(most, [*said, found.phrase], curves)

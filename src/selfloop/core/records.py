@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-Status = Literal["ok", "diverged", "starved"]
+Status = Literal["ok", "diverged", "starved", "stopped"]
 
 
 @with_config(ConfigDict(strict=True, allow_inf_nan=False))
@@ -22,7 +22,7 @@ class Record(TypedDict):
         regime: what its mixing is called in charts, "λ = 0.5".
         ratio: synthetic rows per real row of its regime, "inf" without real ones, None where that says nothing.
         status: "diverged" from the generation on in which weights or samples were not finite, "starved" from the one on
-            for which its regime left no row to train on.
+            for which its regime left no row to train on, "stopped" from the one after its alarm on.
         n_real: real rows that it trained on.
         n_synthetic: generated rows that it trained on.
         born: how many of these rows were born in which generation, "0" for real ones.

@@ -35,6 +35,7 @@ _DEEPEST = 32
 _DIGITS = 400  # of a number; the greatest of float64 has 309
 
 _ONE_NUMBER = ("budget", "pretrain")  # given as one of several settings: a new one replaces what was there
+_OPTIONAL = (*_ONE_NUMBER, "alarm")  # of several settings, and may be none
 
 _INTEGER, _FLOAT, _TIME = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 _WHOLE = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)")
@@ -272,7 +273,7 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     place = settings
     for i, part in enumerate(path):
         inner = place.get(part)
-        if inner is None and (part in _ONE_NUMBER or part in families):
+        if inner is None and (part in _OPTIONAL or part in families):
             inner = {}
         if isinstance(inner, str) and part in families:
             inner = {"name": inner}

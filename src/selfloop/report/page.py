@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from selfloop.analysis import profile, verdict
+from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
 from selfloop.analysis.comparison import Comparison
 from selfloop.analysis.curves import Curves, read, spread
 from selfloop.analysis.forecast import Outlook, outlooks
@@ -63,10 +64,17 @@ def write_report(
         StorageFull: there is no space.
     """
     curves = read(run)
-    return write(run, curves, verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance))
+    by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
+    return write(run, curves, by, alarms_of(run, curves, control))
 
 
-def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
+def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None) -> Alarms:
+    """Return the alarms of a run whose records were read."""
+    experiment = run.experiment
+    return alarms(curves, run.metrics, alarm=experiment.alarm, control=control, horizon=experiment.generations)
+
+
+def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
     with disk_errors(run.path):
@@ -79,7 +87,7 @@ def write(run: Run, curves: Curves, by: verdict.Judged) -> Path:
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, by, drawn).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised).encode())
     return folder / "index.html"
 
 
@@ -106,9 +114,11 @@ def _write_tables(curves: Curves, folder: Path) -> None:
         write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
 
 
-def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str]) -> str:
+def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str], raised: Alarms | None = None) -> str:
     """Return the page, with as many frames of samples as its size allows."""
+    raised = alarms_of(run, curves) if raised is None else raised
     made = {
+        "alarms": {"says": raised.says, "headings": HEADINGS, "rows": raised.rows},
         "figures": figures,
         "config": run.experiment.yaml(),
         # What is said of metrics there is in general units; the table of charts says it in those of the run.
@@ -129,6 +139,7 @@ def compared(found: Comparison) -> str:
         "unfinished": "",
         "notes": [],
         "sources": [],
+        "alarms": {},
         "figures": [],
         "config": "---\n".join(f"# {name}\n{run.experiment.yaml()}" for name, run in runs),
         "environment": sorted(

@@ -70,6 +70,12 @@ def belongs(run: Run, experiment: Experiment) -> None:
     if gone := [arm for arm in run.arms if arm.key not in wanted]:
         words = ", ".join(f"{name} = {value}" for name, value in (*gone[0].plain.items(), ("seed", gone[0].seed)))
         raise RunError(f"{where} holds another experiment: there is an arm {words}, here is none; use another --out")
+    alarm = experiment.alarm
+    if alarm is not None and alarm.action == "stop" and len(run.arms) < len(wanted):
+        raise RunError(
+            f"{where} stops arms by alarms, and other arms would change which: only its generations and metrics grow; "
+            "use another --out"
+        )
     if lost := [name for name in before.metrics if name not in experiment.metrics]:
         raise RunError(f"{where} records metric {lost[0]}, here it is left out: a run only grows; use another --out")
 

@@ -45,7 +45,7 @@ def write(opened: Run, **judging: Any) -> Path:
 
     read = curves.read(opened)
     by = verdict.judged(read, opened.metrics, **judging)
-    index = page.write(opened, read, by)
+    index = page.write(opened, read, by, page.alarms_of(opened, read, judging.get("control")))
     rows = [
         [
             setting.label,
