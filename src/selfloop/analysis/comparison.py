@@ -16,6 +16,7 @@ from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, grouped, mean, read, std
 from selfloop.analysis.verdict import Judged
 from selfloop.core.errors import ConfigError, listed
+from selfloop.core.settings import in_words
 from selfloop.data.real import Real
 from selfloop.experiment import files_of
 from selfloop.metrics.base import Metric
@@ -304,7 +305,7 @@ def _differences(runs: Mapping[str, Run], settings: _Settings) -> tuple[Differen
         values = []
         for name in runs:
             of = [given[key] for (run, _), given in settings.items() if run == name and key in given]
-            values.append(", ".join(dict.fromkeys(map(of))) or "–")
+            values.append(", ".join(dict.fromkeys(map(in_words, of))) or "–")
         if len(set(values)) > 1:
             found.append(Difference(key=key, values=tuple(values)))
     return tuple(found)
