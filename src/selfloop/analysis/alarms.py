@@ -169,7 +169,9 @@ def alarms(
 def _recorded(curves: Curves, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
     """Return what is watched where nothing was named: what sees a collapse early, else what has a floor."""
     known = [name for name in curves.metrics if name in metrics and metrics[name].goal is not None]
-    return tuple(name for name in EARLIEST if name in known) or tuple(name for name in known if metrics[name].floor)
+    # Loops that were run elsewhere are measured against held-out rows.
+    early = [name if name in known else name.replace("_train", "_held_out") for name in EARLIEST]
+    return tuple(name for name in early if name in known) or tuple(name for name in known if metrics[name].floor)
 
 
 def _against(curves: Curves, controls: Mapping[str, Setting]) -> dict[int, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import math
 import os
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from selfloop.analysis import verdict
+from selfloop.analysis.alarms import Alarms, alarms
 from selfloop.analysis.curves import Curves, Setting, mean, read, spread
+from selfloop.analysis.forecast import outlooks
+from selfloop.analysis.profile import Profile, profile
 from selfloop.core.errors import RunError
 from selfloop.store import Run
 
@@ -104,21 +108,43 @@ class Judgement:
         means = [f"Means over {repetitions} repetitions."] if repetitions > 1 else []
         return [*means, *notes(self.run)]
 
+    @functools.cached_property
+    def profile(self) -> Profile:
+        """Which notions of collapse the loop shows."""
+        return profile(self.curves, self.by, self.run, self.run.metrics, [self.loop])
+
+    @functools.cached_property
+    def alarms(self) -> Alarms:
+        """When the loop became worse than its control or, without one, than it had been."""
+        return alarms(self.curves, self.run.metrics, horizon=self.run.experiment.generations)
+
+    @functools.cached_property
+    def forecast(self) -> str:
+        """How the judged distance goes on, in a sentence; "" where nothing tells."""
+        found = outlooks(self.run, self.curves, self.by.distance).get(self.loop.label)
+        return "" if found is None else found.sentence
+
     @property
     def sentence(self) -> str:
         """The verdict and why."""
         reason = f": {self.verdict.reason}" if self.verdict.reason else ""
         return f"{self.loop.label[:1].upper()}{self.loop.label[1:]} is {_said(self.verdict)}{reason}."
 
+    @property
+    def told(self) -> list[str]:
+        """What comes last: the forecast, if there is one, and the verdict."""
+        return [self.forecast, self.sentence] if self.forecast else [self.sentence]
+
     def __str__(self) -> str:
-        return "\n".join([str(self.table), *self.notes, self.sentence])
+        return "\n".join([str(self.table), *self.notes, str(self.profile), str(self.alarms), *self.told])
 
     def _repr_html_(self) -> str:
         headings, rows = self.table
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        told = "".join(f"<p>{html.escape(line)}</p>" for line in [*self.notes, self.sentence])
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{told}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        notes, told = ("".join(f"<p>{html.escape(line)}</p>" for line in lines) for lines in (self.notes, self.told))
+        return table + notes + self.profile._repr_html_() + self.alarms._repr_html_() + told
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per repetition, generation and metric, see :meth:`selfloop.store.Run.to_frame`."""
@@ -134,6 +160,16 @@ class Judgement:
             "judged_by": [name for name in (self.by.distance, self.by.spread) if name is not None],
             "tolerance": self.by.tolerance,
             "notes": self.notes,
+            "profile": [
+                {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in finding.items()}
+                for finding in self.profile.plain()
+            ],
+            "alarms": [
+                {"statistic": each.statistic, "generation": each.generation, "calibration": each.calibration}
+                | {"repetition": each.seed, "level": self.alarms.level}
+                for each in self.alarms.arms
+            ],
+            "forecast": self.forecast,
             "metrics": {
                 name: {
                     "title": about.title,

@@ -354,17 +354,18 @@ def sentences(found: Provenance) -> list[str]:
         return [f"Cannot tell how many rows are generated: {told}, which is no better than chance.", _words(LIMITS)]
     least = "no share" if math.isinf(found.detectable) else share(found.detectable)
     span = f"{share(found.share)} (95 % interval {share(found.low)} to {share(found.high)})"
+    copies = f"{found.copies[0]} rows equal a known generated row, {found.copies[1]} a known real one."
+    equal = [copies] if sum(found.copies) else []
     if found.word == "no mixture of the two":
         return [
             "These rows are no mixture of the known real and the known generated ones: something else is in them, such "
             f"as rows of another generator, or real rows that have changed. As a mixture {span} would be generated.",
+            *equal,
             _words(LIMITS),
         ]
     first = "Generated rows found" if found.word == "generated rows found" else "No generated rows found"
     lines = [f"{first}: {span} of the rows look generated; {least} would be found in 4 of 5 such sets, and {told}."]
-    if sum(found.copies):
-        lines.append(f"{found.copies[0]} rows equal a known generated row, {found.copies[1]} a known real one.")
-    return [*lines, *_next_generation(found), _words(LIMITS)]
+    return [*lines, *equal, *_next_generation(found), _words(LIMITS)]
 
 
 def _next_generation(found: Provenance) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
+    from selfloop.analysis.provenance import Provenance
     from selfloop.outside import Loop
 
 HeldOut = Annotated[
@@ -79,6 +82,22 @@ class Settings:
         return judgement(Run.open(path), metric=self.metric, tolerance=self.tolerance)
 
 
+def share_of(unknown: str, loop: Loop, features: str) -> Provenance:
+    """Return how many rows of a set look like those of a loop's generations."""
+    from selfloop.analysis.provenance import of_sets
+    from selfloop.analysis.sources import read_events
+    from selfloop.experiment import member
+    from selfloop.features.base import FEATURES
+
+    made = [each.read() for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
+    return of_sets(loop.real.read(), made, read_events(unknown), features=member(FEATURES, features))
+
+
+def finite(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers by name as JSON takes them: what is not finite becomes null."""
+    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in plain.items()}
+
+
 def report(found: Judgement) -> Path:
     """Write the report where it does not show this already, and return its page."""
     from selfloop.report.shown import is_current
@@ -91,10 +110,20 @@ def report(found: Judgement) -> Path:
 
 
 def tell(found: Judgement, index: Path) -> None:
-    """Print a judgement: its table, what there is to say of it, the verdict."""
+    """Print a judgement: its table, what there is to say of it, the profile, alarms, the forecast, the verdict."""
+    from selfloop.analysis.alarms import HEADINGS
+
     headings, rows = found.table
     columns = folded(*headings)
     columns[headings.index("from")].no_wrap = True
     show(columns, rows, pad_edge=False)
-    for line in [*found.notes, found.sentence, f"Report: {index}"]:
+    for line in found.notes:
+        say(line)
+    setting = found.profile.settings[0]
+    heads = ("", "called collapse", f"after {found.profile.retrainings} retrainings, against {setting.against}")
+    show(heads, [(str(each.notion.number), each.notion.title, each.text) for each in setting.findings], pad_edge=False)
+    if found.alarms.rows:
+        show(HEADINGS, found.alarms.rows, pad_edge=False)
+        say(found.alarms.says)
+    for line in [*found.told, f"Report: {index}"]:
         say(line)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli import judging
-from selfloop.cli.terminal import say_plain
+from selfloop.cli.terminal import say, say_plain
 from selfloop.core.errors import ConfigError
 
 
@@ -30,6 +30,9 @@ def command(
     tolerance: judging.Tolerance = 0.1,
     rows: judging.RowsOption = 10_000,
     raw: judging.Raw = False,
+    unknown: Annotated[
+        str | None, typer.Option(metavar="SET", help="how many of these rows look like those of the generations")
+    ] = None,
     out: judging.Out = None,
     as_json: judging.Json = False,
 ) -> int:
@@ -44,10 +47,15 @@ def command(
     settings = judging.Settings(
         features=features, metrics=metrics, metric=metric, tolerance=tolerance, rows=rows, raw=raw, out=out
     )
-    found = settings.judged(loop_of(real, words, held_out=held_out, control=control, every=every))
+    loop = loop_of(real, words, held_out=held_out, control=control, every=every)
+    share = None if unknown is None else judging.share_of(unknown, loop, features)
+    found = settings.judged(loop)
     index = judging.report(found)
     if as_json:
-        say_plain(json.dumps(found.plain() | {"report": str(index)}, indent=1, ensure_ascii=False))
+        told = {} if share is None else {"unknown": judging.finite(share.plain())}
+        say_plain(json.dumps(found.plain() | told | {"report": str(index)}, indent=1, ensure_ascii=False))
     else:
         judging.tell(found, index)
+        for line in str(share or "").splitlines():
+            say(line)
     return found.code
