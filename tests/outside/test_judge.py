@@ -164,7 +164,7 @@ def test_it_prints_renders_and_becomes_a_frame() -> None:
     found = selfloop.judge("real.csv", "loop", metrics=FAST, out="run")
     text, page = str(found), found._repr_html_()
     assert all(name in text for name in ("gen_0.csv", "gen_2.csv", "floor", "Variance ratio", found.verdict.reason))
-    assert page.count("<tr>") == len(found.table.rows) + 1
+    assert page.partition("</table>")[0].count("<tr>") == len(found.table.rows) + 1
     assert "<script" not in page
     frame = found.to_frame()
     assert len(frame) == 3 * 2
@@ -687,6 +687,39 @@ def test_watch_stops_at_what_is_wrong(command: Command, patience: list[Callable[
     assert "'loop/gen_2.csv' cannot be compared" in err
     assert len(err.splitlines()) == 1
     assert Run.open("run").last == 1
+
+
+def test_it_tells_the_profile_the_alarms_and_the_forecast(command: Command) -> None:
+    loop("loop")
+    code, out, _ = command("judge", "real.csv", "loop/gen_{t}.csv", "--metrics", ",".join(FAST))
+    assert code == 4
+    assert "Collapsing variance" in out
+    assert "ranks over generations" in out
+    assert "expected at" in out
+    plain = json.loads(command("judge", "real.csv", "loop/gen_{t}.csv", "--json")[1])
+    words = {finding["title"]: finding["word"] for finding in plain["profile"]}
+    assert words["Collapsing variance"] == "yes"
+    assert [each["repetition"] for each in plain["alarms"]] == [0]
+    assert plain["forecast"].startswith("the loop: ")
+
+
+def test_the_share_of_an_unknown_set_is_told(command: Command) -> None:
+    loop("loop", shrink=1.0)
+    for t in range(6):  # rounded, which tells them from real rows
+        table(f"loop/gen_{t}.csv", rows(120, seed=100 + t).round(1))
+    table("unknown.csv", np.concatenate([rows(300, seed=7), rows(100, seed=8).round(1)]))
+    line = ["judge", "real.csv", "loop/gen_{t}.csv", "--metrics", ",".join(FAST), "--unknown"]
+    _, out, _ = command(*line, "unknown.csv")
+    assert "Generated rows found" in out
+    told = json.loads(command(*line, "unknown.csv", "--json")[1])["unknown"]
+    assert told["low"] <= 0.25 <= told["high"]
+    table("few.csv", rows(9))
+    before = files()
+    for path, what in (("few.csv", "the unknown set has 9 rows of the 50 that it takes"), ("none.csv", "none.csv")):
+        code, out, error = command(*line, path)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert what in error
+    assert files() == before
 
 
 def test_the_judgement_is_typed() -> None:
