@@ -423,7 +423,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metrics": ["parameter_distance_random"]}, "has no direction to judge by"),
     ({"metrics": ["mean_error", "mean_error"]}, "named twice"),
     ({"generator": "gausian"}, "did you mean 'gaussian'?"),
-    ({"generator": 3}, "int is no generator"),
+    ({"generator": 3}, "generator: give a name, or settings with one, not 3: there are"),
     ({"generator": "otcfm"}, "say how long a retraining lasts, as --set budget.epochs=20"),
     ({"generator": "otcfm_images"}, "makes images, and data gaussian holds vectors"),
     ({"generator": "bernoulli"}, "generator bernoulli does not fit data gaussian"),

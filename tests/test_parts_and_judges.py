@@ -322,8 +322,8 @@ def test_a_function_of_ones_own_runs_in_workers_is_recorded_and_can_be_absent(tm
     opened = Run.open(tmp_path / "2")
     assert opened.environment["code"]["judge Right"]["what"] == "program"
     assert [setting.label for setting in read(opened).settings] == [
-        "curated, reward = Right, k = 2, lam = 1.0",
-        "verified, verifier = Right, lam = 1.0",
+        "curated, reward = Right, k = 2, lam = 1",
+        "verified, verifier = Right, lam = 1",
     ]
     with pytest.raises(ConfigError, match="no judge is called 'Right'"):
         list(run(opened.experiment.override("generations=3"), tmp_path / "2"))

@@ -127,6 +127,9 @@ class Experiment(Frozen):
             experiment = check(settings)
         except ValidationError as error:
             raise ConfigError(f"{one_line(error, cls)}{_to_be_given(error)}") from error
+        repetitions = experiment.seeds if isinstance(experiment.seeds, int) else len(experiment.seeds)
+        if repetitions * math.prod(map(len, experiment.grid.values())) > _MOST_ARMS:  # it can be beyond printing
+            raise ConfigError(f"seeds and grid make more than {_MOST_ARMS} arms")
         if experiment.grid:  # what it varies need go together in the arms alone
             variants = experiment.variants()
         else:
@@ -347,9 +350,6 @@ class Experiment(Frozen):
         Raises:
             ConfigError: a grid key names no setting, or a value is not valid there.
         """
-        repetitions = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        if repetitions * math.prod(map(len, self.grid.values())) > _MOST_ARMS:  # a number that can be beyond printing
-            raise ConfigError(f"seeds and grid make more than {_MOST_ARMS} arms")
         found: list[tuple[dict[str, Any], Experiment]] = []
         seen: set[str] = set()
         base = self.model_dump() | {"grid": {}, "alarm": None}  # which looks at all arms together

@@ -34,6 +34,8 @@ def drawing(seed: int, many: int) -> torch.Tensor:
 class Half(mixing.Regime):
     """Trains on as many new rows as samples."""
 
+    needs = frozenset({"fresh"})
+
     def __call__(self, t: int, pool: mixing.Pool) -> Samples:
         return Samples.union([pool.fresh(10), pool.generated(t - 1, 10)]) if t else pool.real
 
