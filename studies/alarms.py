@@ -30,11 +30,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from selfloop import Experiment, Run, run
 from selfloop.alarm import EARLIEST
 from selfloop.analysis.curves import Array, Curves, Setting, mean, read
+from selfloop.analysis.warning import first_alarms, leads
 from selfloop.core.sequential import Monitor, maximum, tickets
 from selfloop.engines.local import cores
 from selfloop.engines.threads import as_in_a_worker
@@ -66,9 +67,8 @@ METHODS = ("controls' maxima", "controls alongside", "ranks over generations")
 
 def share(count: int, of: int) -> str:
     """Return a share and its 95 % interval (Clopper and Pearson)."""
-    low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
-    high = float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
-    return f"{count / of:.1%} ({low:.1%} to {high:.1%})"
+    ends = binomtest(count, of).proportion_ci()
+    return f"{count / of:.1%} ({ends.low:.1%} to {ends.high:.1%})"
 
 
 # Every calibration on curves of badness less that of generation 0: an arm's (S, T + 1), its controls' (S, m, T + 1)
@@ -212,29 +212,6 @@ class Judged:
     reference: Array
 
 
-def first(worse: Array, threshold: float) -> Array:
-    """Return each arm's first generation above the threshold, or that is not a number any more; inf for never."""
-    above = (worse > threshold) | np.isnan(worse)
-    return np.where(above.any(1), above.argmax(1), np.inf)
-
-
-def judge(control: Array, collapsing: Array, seeds: Sequence[int], statistics: Sequence[str]) -> dict[str, Judged]:
-    """Return the alarms of every statistic on the arms of odd seeds, with the threshold of the even ones.
-
-    Args:
-        control: (S, arms, T + 1) badness less that of generation 0, λ = 0.
-        collapsing: the same of arms with the same seeds.
-        seeds: of the arms.
-        statistics: S names.
-    """
-    even = np.array([seed % 2 == 0 for seed in seeds])
-    found: dict[str, tuple[Array, Array]] = {}
-    for name, calm, bad in zip(statistics, control, collapsing, strict=True):
-        threshold = float(np.quantile(np.nanmax(calm[even], axis=1), 1 - LEVEL, method="higher"))
-        found[name] = first(calm[~even], threshold), first(bad[~even], threshold)
-    return {name: Judged(quiet, late, found[REFERENCE][1]) for name, (quiet, late) in found.items()}
-
-
 def of_arm(path: str, arm: int) -> Array:
     """Return all statistics of one arm, computed from its samples, (S, T + 1)."""
     opened = Run.open(path)
@@ -286,17 +263,17 @@ def rank(options: argparse.Namespace) -> None:
         curves = read(Run.open(path))
         values = computed(path, curves) if options.compute else curves.values
         names = [name for name in STATISTICS if name in values]
-        full = Curves(**(vars(curves) | {"values": values}))
-        bad, control = worse(full, names), control_of(curves)
+        full, control = Curves(**(vars(curves) | {"values": values})), control_of(curves)
         for setting in curves.settings:
             if not synthetic(setting):
                 continue
             of = kind(full, setting, control)
             print(f"{Path(path).name}, {setting.label}: {of}")
             seeds = [curves.seeds[arm] for arm in control.arms]
-            found = judge(bad[:, list(control.arms)], bad[:, list(setting.arms)], seeds, names)
-            for name, judged in found.items():
-                by.setdefault(of, {}).setdefault(name, []).append(judged)
+            calm, bad = ({name: full.of(each, name) for name in names} for each in (control, setting))
+            found = first_alarms(calm, bad, seeds, METRICS)
+            for name, (quiet, loud) in found.items():
+                by.setdefault(of, {}).setdefault(name, []).append(Judged(quiet, loud, found[REFERENCE][1]))
     for of, statistics in sorted(by.items()):
         table = Table("statistic", "alarm at", "lead on W2", "found", "false alarms", box=None, title=f"Collapse {of}")
         lines = [(name, *_together(judged)) for name, judged in statistics.items()]
@@ -308,12 +285,9 @@ def rank(options: argparse.Namespace) -> None:
 def _together(judged: Sequence[Judged]) -> tuple[float, float, float, str]:
     join: Callable[[str], Array] = lambda of: np.concatenate([getattr(each, of) for each in judged])  # noqa: E731
     quiet, found, reference = join("quiet"), join("found"), join("reference")
-    with np.errstate(invalid="ignore"):
-        leads = np.where(np.isinf(reference) & np.isinf(found), 0.0, reference - found)
-    lead = float(np.median(leads))
     return (
         float(np.median(found)),
-        lead,
+        float(np.median(leads(found, reference))),
         float(np.isfinite(found).mean()),
         share(int(np.isfinite(quiet).sum()), len(quiet)),
     )

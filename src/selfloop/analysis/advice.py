@@ -18,7 +18,7 @@ from selfloop.analysis.decline import Decline
 from selfloop.analysis.paired import LEVEL
 from selfloop.analysis.threshold import LOOKS, Bracket, Tried
 from selfloop.analysis.warning import FALSE_ALARMS, Ranked
-from selfloop.core.errors import ConfigError
+from selfloop.core.frames import frame
 from selfloop.mixing.parts import multiple
 from selfloop.theory.measured import Interval
 
@@ -165,10 +165,6 @@ class Advice:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
         rows = [
             {"axis": axis, "criterion": name, "share": float(each.share), "real": limit.real(each.share)}
             | {"seeds": each.seeds, "excess": each.excess.value, "low": each.excess.low, "high": each.excess.high}
@@ -179,7 +175,7 @@ class Advice:
             for each in bracket.tried
         ]
         columns = ["axis", "criterion", "share", "real", "seeds", "excess", "low", "high", "word"]
-        return pd.DataFrame(rows, columns=columns)
+        return frame(rows, columns=columns)
 
 
 def _numbers(value: Any) -> Any:

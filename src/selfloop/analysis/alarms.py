@@ -14,7 +14,7 @@ import numpy as np
 from selfloop.alarm import EARLIEST, Alarm, badness, refuse_unrecorded
 from selfloop.analysis.curves import Array, Curves, Setting
 from selfloop.analysis.verdict import controls_of
-from selfloop.core.errors import ConfigError
+from selfloop.core.frames import frame, html_table
 from selfloop.core.sequential import Monitor, Raised, maximum, tickets, watched
 from selfloop.metrics.base import Metric
 
@@ -92,11 +92,7 @@ class Alarms:
         return "\n".join([self.says, *("  ".join(row) for row in self.rows)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in HEADINGS)
-        lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.arms else ""
-        return f"<p>{html.escape(self.says)}</p>{table}"
+        return f"<p>{html.escape(self.says)}</p>{html_table(HEADINGS, self.rows) if self.arms else ''}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per arm that is watched; the generation is NaN where it raised no alarm.
@@ -104,13 +100,9 @@ class Alarms:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
         names = ("setting", "arm", "seed", "generation", "statistic", "calibration")
         rows = [{name: getattr(arm, name) for name in names} for arm in self.arms]
-        return pd.DataFrame(rows, columns=names).astype({"generation": float})
+        return frame(rows, columns=names).astype({"generation": float})
 
 
 def alarms(

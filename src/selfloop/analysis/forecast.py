@@ -10,7 +10,6 @@ What is forecast is the metric as it will be measured, noise and all, if the loo
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from selfloop.analysis import panel, verdict
 from selfloop.analysis.curves import Array, Curves, Setting, read
 from selfloop.analysis.stability import plain, predicted_rate
 from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.frames import frame, html_table
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
 
@@ -146,9 +146,7 @@ class Forecast:
         return "\n".join(sentences(self))
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings(self))
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in cells(self))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(headings(self), cells(self))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a pandas frame, both ends of an interval in columns of their own.
@@ -156,11 +154,7 @@ class Forecast:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
-        return pd.DataFrame([_flat(row) | {"last": self.last, "to": self.to} for row in self.rows])
+        return frame([_flat(row) | {"last": self.last, "to": self.to} for row in self.rows])
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as JSON takes it."""

@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from selfloop.analysis.curves import Curves, Setting, mean, read, spread
 from selfloop.analysis.forecast import outlooks
 from selfloop.analysis.profile import Profile, profile
 from selfloop.core.errors import RunError
+from selfloop.core.frames import html_table
 from selfloop.store import Run
 
 if TYPE_CHECKING:
@@ -139,10 +140,7 @@ class Judgement:
         return "\n".join([str(self.table), *self.notes, str(self.profile), str(self.alarms), *self.told])
 
     def _repr_html_(self) -> str:
-        headings, rows = self.table
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = html_table(*self.table)
         notes, told = ("".join(f"<p>{html.escape(line)}</p>" for line in lines) for lines in (self.notes, self.told))
         return table + notes + self.profile._repr_html_() + self.alarms._repr_html_() + told
 
@@ -160,10 +158,7 @@ class Judgement:
             "judged_by": [name for name in (self.by.distance, self.by.spread) if name is not None],
             "tolerance": self.by.tolerance,
             "notes": self.notes,
-            "profile": [
-                {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in finding.items()}
-                for finding in self.profile.plain()
-            ],
+            "profile": [finite(finding) for finding in self.profile.plain()],
             "alarms": [
                 {"statistic": each.statistic, "generation": each.generation, "calibration": each.calibration}
                 | {"repetition": each.seed, "level": self.alarms.level}
@@ -224,6 +219,11 @@ def sources(run: Run, arm: int) -> list[dict[str, Any]]:
 
 def _said(found: verdict.Verdict) -> str:
     return {"cannot tell yet": "undecided (cannot tell yet)"}.get(found.word, found.text)
+
+
+def finite(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what has a name as JSON takes it: a number that is not finite becomes null."""
+    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in plain.items()}
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

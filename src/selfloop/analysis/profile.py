@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ from selfloop.analysis.curves import Array, Curves, Setting, mean, read
 from selfloop.analysis.landmarks import FEWEST, Landmarks
 from selfloop.analysis.paired import LAST, paired, ratio
 from selfloop.analysis.verdict import Change, Judged
-from selfloop.core.errors import ConfigError
+from selfloop.core.frames import frame, html_table
 from selfloop.data.real import Real
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
@@ -149,9 +148,7 @@ class Profile:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        heads = "".join(f"<th>{escape(head)}</th>" for head in ("", *(notion.title for notion in NOTIONS)))
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows())
-        return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        return html_table(("", *(notion.title for notion in NOTIONS)), self.rows())
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame: a row per setting and notion.
@@ -159,11 +156,7 @@ class Profile:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
-        return pd.DataFrame(self.plain())
+        return frame(self.plain())
 
     def plain(self) -> list[dict[str, Any]]:
         """Return a dictionary per setting and notion."""

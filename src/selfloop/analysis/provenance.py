@@ -30,7 +30,8 @@ from scipy.stats import chi2, norm
 from selfloop.analysis.alignment import align
 from selfloop.analysis.bearable import Bearable, lam, share
 from selfloop.analysis.sources import EventSet
-from selfloop.core.errors import ConfigError, DataError
+from selfloop.core.errors import DataError
+from selfloop.core.frames import frame
 from selfloop.features.base import Extractor
 from selfloop.metrics.arrays import pair
 from selfloop.theory.bounds import times, total_error
@@ -112,11 +113,7 @@ class Provenance:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
-        return pd.DataFrame([self.plain()])
+        return frame([self.plain()])
 
     def plain(self) -> dict[str, Any]:
         """Return the word and the numbers by name."""

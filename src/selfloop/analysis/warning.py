@@ -46,6 +46,36 @@ class Ranked:
     arms: int
 
 
+def first_alarms(
+    control: Mapping[str, Array], loop: Mapping[str, Array], seeds: Sequence[int], metrics: Mapping[str, Metric]
+) -> dict[str, tuple[Array, Array]]:
+    """Return by statistic the generations of alarms in the arms judged, the control's and the loop's; inf for none.
+
+    Args:
+        control, loop, seeds, metrics: as of :func:`rank`.
+
+    Raises:
+        ValueError: there are no even seeds, or no odd ones.
+    """
+    even = np.array([seed % 2 == 0 for seed in seeds])
+    if even.all() or not even.any():
+        raise ValueError("even seeds set the thresholds and odd ones are judged: have some of both")
+    alarms: dict[str, tuple[Array, Array]] = {}
+    for name in (name for name in control if metrics[name].goal is not None):
+        of = np.vectorize(metrics[name].badness, otypes=[float])
+        quiet, loud = ((b := of(values)) - b[:, :1] for values in (control[name], loop[name]))
+        worst = np.nanmax(np.where(np.isnan(quiet[even]), -np.inf, quiet[even]), axis=1)
+        threshold = np.quantile(worst, 1 - FALSE_ALARMS, method="higher")
+        alarms[name] = tuple(first((each[~even] > threshold) | np.isnan(each[~even])) for each in (quiet, loud))  # type: ignore[assignment]
+    return alarms
+
+
+def leads(found: Array, reference: Array) -> Array:
+    """Return by how many generations alarms come before the reference's of the same arms; 0 where neither comes."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(reference) & np.isinf(found), 0.0, reference - found)
+
+
 def rank(
     control: Mapping[str, Array],
     loop: Mapping[str, Array],
@@ -65,28 +95,17 @@ def rank(
     Raises:
         ValueError: there are no even seeds, or no odd ones.
     """
-    even = np.array([seed % 2 == 0 for seed in seeds])
-    if even.all() or not even.any():
-        raise ValueError("even seeds set the thresholds and odd ones are judged: have some of both")
-    alarms: dict[str, tuple[Array, Array]] = {}
-    for name in (name for name in control if metrics[name].goal is not None):
-        of = np.vectorize(metrics[name].badness, otypes=[float])
-        quiet, loud = ((b := of(values)) - b[:, :1] for values in (control[name], loop[name]))
-        worst = np.nanmax(np.where(np.isnan(quiet[even]), -np.inf, quiet[even]), axis=1)
-        threshold = np.quantile(worst, 1 - FALSE_ALARMS, method="higher")
-        alarms[name] = tuple(first((each[~even] > threshold) | np.isnan(each[~even])) for each in (quiet, loud))  # type: ignore[assignment]
+    alarms = first_alarms(control, loop, seeds, metrics)
     late = alarms[reference][1]
     ranked = []
     for name, (quiet, found) in alarms.items():
-        with np.errstate(invalid="ignore"):
-            leads = np.where(np.isinf(late) & np.isinf(found), 0.0, late - found)
         ranked.append(
             Ranked(
                 statistic=name,
                 false_alarms=float(np.isfinite(quiet).mean()),
                 found=float(np.isfinite(found).mean()),
                 alarm_at=median(found),
-                lead=median(leads),
+                lead=median(leads(found, late)),
                 arms=len(found),
             )
         )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -91,11 +89,6 @@ def share_of(unknown: str, loop: Loop, features: str) -> Provenance:
 
     made = [each.read() for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
     return of_sets(loop.real.read(), made, read_events(unknown), features=member(FEATURES, features))
-
-
-def finite(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return numbers by name as JSON takes them: what is not finite becomes null."""
-    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in plain.items()}
 
 
 def report(found: Judgement) -> Path:

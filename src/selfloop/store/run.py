@@ -27,6 +27,7 @@ from selfloop.core.files import (
     refuse_unnameable,
     stamp,
 )
+from selfloop.core.frames import frame
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
@@ -322,10 +323,6 @@ class Run:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
         rows = [
             {"arm": record["arm"], "seed": record["seed"]}
             | {name: _infinite(value) for name, value in record["settings"].items()}
@@ -335,7 +332,7 @@ class Run:
             for record in self.records()
             for name, value in record["metrics"].items()
         ]
-        return pd.DataFrame(rows)
+        return frame(rows)
 
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
         """Return the tensors of one stack, ``kind`` being "state" or "samples".

@@ -52,7 +52,9 @@ def command(
     found = settings.judged(loop)
     index = judging.report(found)
     if as_json:
-        told = {} if share is None else {"unknown": judging.finite(share.plain())}
+        from selfloop.analysis.judgement import finite
+
+        told = {} if share is None else {"unknown": finite(share.plain())}
         say_plain(json.dumps(found.plain() | told | {"report": str(index)}, indent=1, ensure_ascii=False))
     else:
         judging.tell(found, index)

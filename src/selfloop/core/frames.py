@@ -1,0 +1,32 @@
+"""Results as tables for people: pandas frames, and HTML in notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from selfloop.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return rows, by the names of their columns, as a pandas frame.
+
+    Raises:
+        ConfigError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
+    return pd.DataFrame(list(rows), columns=None if columns is None else list(columns))
+
+
+def html_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table of plain texts as HTML."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
