@@ -377,7 +377,9 @@ def test_an_answer_in_every_form(tmp_path: Path) -> None:
     found = advise(rows, out=tmp_path / "run", **two)
     how_much, _, fresh, rescue, _ = found.sentences
     assert "of which the smaller counts" in how_much
-    assert fresh.endswith("array offers no fresh rows; --set data.fresh_rows=N sets N/4 of them aside for each generation.")
+    assert fresh.endswith(
+        "array offers no fresh rows; --set data.fresh_rows=N sets N/4 of them aside for each generation."
+    )
     assert rescue.endswith("a horizon of at least 6 retrainings would tell.")
     frame = found.to_frame()
     assert set(frame["criterion"]) == {"w1_held_out", "covariance_error"}

@@ -227,7 +227,7 @@ def _dataset(data: Any) -> Dataset:
 
 
 def _folder(base: Experiment) -> str:
-    """Return what the run directory of some data is called: by their file, where they are of one, else by their name."""
+    """Return what the run directory of some data is called: by their file if they have one, or their name."""
     files = files_of(base.data)
     data = Path(files[0]).stem if files else DATA.name_of(base.data)
     return f"advice-{data}-{GENERATORS.name_of(base.generator)}"[:64]
