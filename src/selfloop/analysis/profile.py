@@ -22,7 +22,7 @@ from selfloop.analysis import verdict
 from selfloop.analysis.curves import Array, Curves, Setting, mean, read
 from selfloop.analysis.landmarks import FEWEST, Landmarks
 from selfloop.analysis.paired import LAST, paired, ratio
-from selfloop.analysis.verdict import Change, Judged, made_elsewhere
+from selfloop.analysis.verdict import Change, Judged, made_elsewhere, repeated
 from selfloop.core.frames import frame, html_table
 from selfloop.data.real import Real
 from selfloop.metrics.base import Metric
@@ -305,7 +305,7 @@ class _Risk:
             return _nothing(2, "cannot tell", "whether risk has risen is not told")
         first, second = self._halves()
         if len(first) < 2:
-            least = f"{HALVES} retrainings" if self.curves.generations <= HALVES else "2 seeds"
+            least = f"{HALVES} retrainings" if self.curves.generations <= HALVES else f"2 {repeated(self.setting)}"
             return _nothing(2, "cannot tell", f"at least {least} would tell")
         # r above a quarter is what the mean of second − first/4 being above 0 says, whatever the sign of the first.
         left = student_interval((second - LEVELLED * first).tolist())

@@ -252,13 +252,14 @@ def _verdict(word: Word, parts: Sequence[str], curves: Curves) -> Verdict:
     return Verdict(word=word, retrainings=_retrainings(curves), reason="; ".join(part for part in parts if part))
 
 
-_REPEATED = {False: "seeds", True: "repetitions of the loop"}
-"""What tells more where a loop was run elsewhere or not: its seeds are not known here."""
-
-
 def made_elsewhere(setting: Setting) -> bool:
     """Whether a setting is a loop that was run elsewhere, or its control."""
     return not {"mixing.sequence", "run"}.isdisjoint(setting.settings)  # by the run alone where several are compared
+
+
+def repeated(setting: Setting) -> str:
+    """Return what is repeated of a setting, for people: seeds or, of what was run elsewhere, the loop."""
+    return "repetitions of the loop" if made_elsewhere(setting) else "seeds"
 
 
 def _alive(setting: Setting, curves: Curves) -> tuple[int, ...]:
@@ -307,13 +308,13 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
         return "without real rows theory expects a collapse: more retrainings would tell"
     wide = {name: c for name, c in known.items() if c.high >= _tolerance(by.about[name], by.tolerance)}
     if wide:
-        repeated = _REPEATED[made_elsewhere(setting)]
+        more = repeated(setting)
         needed = max(_seeds(name, c, len(setting.arms), by) for name, c in wide.items())
         if needed <= len(setting.arms):
-            return f"more {repeated} would tell"
+            return f"more {more} would tell"
         if needed > _MOST_SEEDS:
-            return f"too near the tolerance for {repeated} to tell: more retrainings would, or another tolerance"
-        return f"about {needed:.0f} {repeated} would tell"
+            return f"too near the tolerance for {more} to tell: more retrainings would, or another tolerance"
+        return f"about {needed:.0f} {more} would tell"
     return ""
 
 
