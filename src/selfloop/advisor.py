@@ -32,7 +32,7 @@ from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.engines.local import cores
-from selfloop.experiment import Experiment, member
+from selfloop.experiment import Experiment, files_of, member
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.mixing.base import MIXINGS
@@ -150,7 +150,7 @@ def advise(
     base = _experiment(data, generator, horizon, criteria, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
-    folder = expanded(out) if out is not None else Path("runs") / base.name
+    folder = expanded(out) if out is not None else Path("runs") / _folder(base)
     _refuse_other(folder, base)
     rows = base.data.extent()[1]
     if rows < FEWEST_ROWS:
@@ -226,6 +226,13 @@ def _dataset(data: Any) -> Dataset:
     return member(DATA, data)  # type: ignore[no-any-return]
 
 
+def _folder(base: Experiment) -> str:
+    """Return what the run directory of some data is called: by their file if they have one, or their name."""
+    files = files_of(base.data)
+    data = Path(files[0]).stem if files else DATA.name_of(base.data)
+    return f"advice-{data}-{GENERATORS.name_of(base.generator)}"[:64]
+
+
 def _file(path: Path) -> Dataset:
     """Return a file or folder as data.
 
@@ -255,8 +262,9 @@ def _refuse_other(folder: Path, base: Experiment) -> None:
         what = f"other advice, {quoted(asked, 200)}" if asked.startswith(_ASKED) else "a run that is no advice"
         raise RunError(f"{str(folder)!r} holds {what}: choose another --out")
     belongs(there, base.model_copy(update={"grid": there.experiment.grid, "seeds": there.experiment.seeds}))
-    if there.present:
-        there.split(0)  # refuses data that have changed
+    if there.present:  # the run's own data may lie elsewhere, and be others: those that are asked about count
+        arm = there.arms[0]
+        there.holds(arm, base.data.load([arm.seed]), 0)
 
 
 def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, str]]:
@@ -266,7 +274,9 @@ def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, st
     name, there = DATA.name_of(base.data), getattr(base.data, "fresh_rows", None)
     if "fresh" not in base.data.offers:
         advice = (
-            "" if there is None else f"; --set data.fresh_rows={base.generations}k sets k aside for each generation"
+            ""
+            if there is None
+            else f"; --set data.fresh_rows=N sets N/{base.generations} of them aside for each generation"
         )
         missing["fresh"] = f"data {name} offers no fresh rows{advice}"
     else:

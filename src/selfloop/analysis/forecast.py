@@ -405,7 +405,7 @@ def _first(there: np.ndarray) -> float:
 
 def headings(found: Forecast) -> list[str]:
     """Return the headings of :func:`cells`."""
-    return ["setting", "metric", "now", f"at {found.to}", "50 %", "90 %", "doubled or halved after"]
+    return ["setting", "metric", "now", f"at {found.to}", "50 %", "90 %", "generations until doubled or halved"]
 
 
 def cells(found: Forecast) -> list[list[str]]:
@@ -450,20 +450,25 @@ def sentence(row: Row, last: int, to: int) -> str:
     words = f"{whose}: {row.title}{of} {_number(row.now)} at generation {last}"
     words += f", {_number(row.median)} expected at {to} (90 %: {_number(low)} to {_number(high)})"
     if row.reached is not None and math.isfinite(row.reached.early):
-        words += f"; {row.reached.what} after {_when(row.reached, to - last, bare=True)} generations"
+        middle, interval = _until(row.reached, to - last)
+        words += f"; {row.reached.what} after {middle} generations ({interval})"
     return f"{words}."
 
 
-def _when(reached_: Reached | None, ahead: int, bare: bool = False) -> str:
+def _when(reached_: Reached | None, ahead: int) -> str:
     if reached_ is None:
         return "–"
-    what = "" if bare else f"{reached_.what}: "
     if math.isinf(reached_.early):
         return f"not within {ahead}"
-    middle, early, late = (
-        f"more than {ahead}" if math.isinf(x) else f"{x:.0f}" for x in (reached_.median, reached_.early, reached_.late)
-    )
-    return f"{what}{middle} (90 %: {early} to {late})"
+    middle, interval = _until(reached_, ahead)
+    return f"{reached_.what}: {middle} ({interval})"
+
+
+def _until(reached_: Reached, ahead: int) -> tuple[str, str]:
+    """Return after how many generations something is reached, and the interval of it, which begins within ``ahead``."""
+    middle = f"more than {ahead}" if math.isinf(reached_.median) else f"{reached_.median:.0f}"
+    late = "or more" if math.isinf(reached_.late) else f"to {reached_.late:.0f}"
+    return middle, f"90 %: {reached_.early:.0f} {late}"
 
 
 def _span(interval: tuple[float, float]) -> str:

@@ -252,6 +252,16 @@ def _verdict(word: Word, parts: Sequence[str], curves: Curves) -> Verdict:
     return Verdict(word=word, retrainings=_retrainings(curves), reason="; ".join(part for part in parts if part))
 
 
+def made_elsewhere(setting: Setting) -> bool:
+    """Whether a setting is a loop that was run elsewhere, or its control."""
+    return not {"mixing.sequence", "run"}.isdisjoint(setting.settings)  # by the run alone where several are compared
+
+
+def repeated(setting: Setting) -> str:
+    """Return what is repeated of a setting, for people: seeds or, of what was run elsewhere, the loop."""
+    return "repetitions of the loop" if made_elsewhere(setting) else "seeds"
+
+
 def _alive(setting: Setting, curves: Curves) -> tuple[int, ...]:
     return tuple(arm for arm in setting.arms if curves.ended[arm] < 0)
 
@@ -298,12 +308,13 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
         return "without real rows theory expects a collapse: more retrainings would tell"
     wide = {name: c for name, c in known.items() if c.high >= _tolerance(by.about[name], by.tolerance)}
     if wide:
+        more = repeated(setting)
         needed = max(_seeds(name, c, len(setting.arms), by) for name, c in wide.items())
         if needed <= len(setting.arms):
-            return "more seeds would tell"
+            return f"more {more} would tell"
         if needed > _MOST_SEEDS:
-            return "too near the tolerance for seeds to tell: more retrainings would, or another tolerance"
-        return f"about {needed:.0f} seeds would tell"
+            return f"too near the tolerance for {more} to tell: more retrainings would, or another tolerance"
+        return f"about {needed:.0f} {more} would tell"
     return ""
 
 
