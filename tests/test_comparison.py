@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import selfloop
 from selfloop import Experiment, run
 from selfloop.analysis.comparison import compare, named
 from selfloop.analysis.curves import read
@@ -193,3 +195,33 @@ def test_a_run_without_a_retraining(runs: dict[str, Path], tmp_path: Path) -> No
         shutil.rmtree(tmp_path / "cut" / f"generation-{t:04d}")
     with pytest.raises(ConfigError, match="cut has no retraining yet"):
         compare({"kde": Run.open(runs["kde"]), "cut": Run.open(tmp_path / "cut")})
+
+
+def test_loops_that_were_run_elsewhere(tmp_path: Path) -> None:
+    """Of these nothing is known but what they made: other samples are another loop, the same ones the same."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(120, 2))
+    a, b, control = ([scale**t * rng.normal(size=(90, 2)) for t in range(4)] for scale in (0.8, 1.1, 1.0))
+    names = ["sliced_w2_held_out", "variance_ratio"]
+    one, two, longer = (
+        selfloop.judge(real, x, control=beside, metrics=names, out=tmp_path / name).run
+        for name, x, beside in (("one", a[:3], None), ("two", b, None), ("longer", a, control))
+    )
+    found = compare({"one": one, "two": two})
+    assert [setting.label for setting in found.curves.settings] == ["run = one", "run = two"]
+    assert found.curves.values["variance_ratio"][:, -1].tolist() == [
+        read(run).values["variance_ratio"][0, 2] for run in (one, two)
+    ]
+    assert [each.key for each in found.differences] == ["generator.run"]
+    same = compare({"one": one, "longer": longer})
+    assert [len(setting.arms) for setting in same.curves.settings] == [1, 1]
+    assert any("1 arms of longer" in note for note in same.notes)
+    apart = compare({"two": two, "longer": longer})
+    assert len(apart.curves.settings) == 3
+    frames = [pd.DataFrame(x, columns=["u", "v"]) for x in (real, real[:100])]
+    others = [
+        selfloop.judge(x, [pd.DataFrame(y, columns=["u", "v"]) for y in a], metrics=names, out=tmp_path / f"frame{i}")
+        for i, x in enumerate(frames)
+    ]
+    labels = [s.label for s in compare({str(i): each.run for i, each in enumerate(others)}).curves.settings]
+    assert not any("shift" in label or "scale" in label for label in labels)

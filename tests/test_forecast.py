@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +328,12 @@ def test_the_report_has_a_band(known: Path) -> None:
         assert outlook.low.tolist() == again[label].low.tolist()
         assert (outlook.low[1:] < outlook.median[1:]).all()
         assert (outlook.median[1:] < outlook.high[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("run", "to", "more"),
+    [(5, 9, {}), (None, 9, {}), ("nix", "9", {}), ("nix", 9.5, {}), ("nix", True, {}), ("nix", 9, {"seen": "2"})],
+)
+def test_arguments_of_another_kind(run: Any, to: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^(the run|to|seen) is .*, not '"):
+        selfloop.forecast(run, to=to, **more)

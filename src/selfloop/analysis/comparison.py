@@ -25,6 +25,9 @@ from selfloop.store import Run
 _APART = {"name", "description", "seeds", "grid", "metrics", "features", "figures", "keep_states", "generations"}
 """Settings of an experiment that make no other loop, or that are compared by themselves."""
 
+_OF_ROWS = ("data.shape", "data.shift", "data.scale")  # of rows in memory, which their SHA-256 tells apart
+_DIGITS = 12  # of a SHA-256 that are shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -171,12 +174,41 @@ _Settings = dict[tuple[str, int], dict[str, Any]]
 def _settings(runs: Mapping[str, Run]) -> _Settings:
     """Return the settings of all arms, less where the files of the data lie: it is their rows that count."""
     found = {}
+    loops = _loops(runs)
     for name, run in runs.items():
         for arm in run.arms:
             files = files_of(arm.experiment.data)
-            plain = _flat(arm.experiment.model_dump())
-            found[name, arm.index] = {k: v for k, v in plain if not (k.startswith("data.") and str(v) in files)}
+            plain = [*_flat(arm.experiment.model_dump()), *([("generator.run", loops[name])] if run.elsewhere else [])]
+            found[name, arm.index] = {
+                k: v[:_DIGITS] if k.endswith("sha256") and v else v
+                for k, v in plain
+                if not (k.startswith("data.") and str(v) in files) and k not in _OF_ROWS
+            }
     return found
+
+
+def _loops(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Return by the name of each run whose generations were made elsewhere that of the first one with the same.
+
+    Nothing is known of such a loop but what it made: two are the same where of all that both have the sources are.
+    """
+    made = {name: _sources(run) for name, run in runs.items() if run.elsewhere}
+    found: dict[str, str] = {}
+    for name, own in made.items():
+        shared = ((first, own.keys() & made[first].keys()) for first in found.values())
+        same = (first for first, keys in shared if keys and all(own[key] == made[first][key] for key in keys))
+        found[name] = next(same, name)
+    return found
+
+
+def _sources(run: Run) -> dict[tuple[str, int, int], str]:
+    """Return the SHA-256 of the source of every generation, by sequence, seed and number."""
+    return {
+        (arm.settings["mixing.sequence"], arm.seed, t): source["sha256"]
+        for arm in run.arms
+        for t in range(run.last + 1)
+        if (source := run.source(t, arm.index)) is not None
+    }
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

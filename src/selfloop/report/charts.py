@@ -10,6 +10,7 @@ from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
 from bokeh.plotting import figure
+from numpy.typing import NDArray
 
 from selfloop.analysis.curves import Curves, band, mean, spread, std
 from selfloop.analysis.forecast import Outlook
@@ -80,7 +81,7 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
     low, high = band(curves, setting, metric, log)
     use = np.isfinite(low) & np.isfinite(high)
     edges = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
-    some = [y.astype(np.float32) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]
+    some = [_short(y) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]
     finite = [np.isfinite(y) for y in some]
     lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(some, finite, strict=True)]})
     text = [spread(*pair) for pair in zip(middle.tolist(), width.tolist(), strict=True)]
@@ -100,6 +101,12 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
         for renderer in renderers:
             renderer.tags = [i, role]
     return points
+
+
+def _short(y: NDArray[np.float64]) -> NDArray[Any]:
+    """Return a curve in float32, half as long on the page, where that can hold it."""
+    held = np.abs(y[np.isfinite(y)]).max(initial=0.0) <= np.finfo(np.float32).max
+    return y.astype(np.float32) if held else y
 
 
 def _room(curves: Curves, metric: str, log: bool) -> tuple[float, float]:
