@@ -527,3 +527,24 @@ def test_every_sentence_can_be_that_nothing_is_known(tmp_path: Path) -> None:
     assert nothing.to_frame().empty
     assert nothing.interval == (0, math.inf)
     assert json.loads(nothing.json())["alarms"] is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tolerance": "10%"},
+        {"horizon": 2.5},
+        {"budget": "30m"},
+        {"metrics": "w2_held_out"},
+        {"metrics": [5]},
+        {"seed": "a"},
+        {"workers": "a"},
+        {"workers": -1},
+        {"out": 5},
+    ],
+)
+def test_arguments_of_another_kind(more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=next(iter(more))):
+        selfloop.advise(np.random.default_rng(0).normal(size=(100, 2)), generator="gaussian", **more)
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from selfloop.analysis.paired import ends, excess
 from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
-from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted
+from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
 from selfloop.core.settings import assign, read_assignments
@@ -147,6 +149,13 @@ def advise(
     """
     criteria = _criteria(metrics)
     _refuse(tolerance, horizon, budget)
+    refuse_unlike("the seed", seed, Integral, "a whole number")
+    if workers is not None:
+        refuse_unlike("workers", workers, Integral, "a number of processes")
+        if workers < 0:
+            raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
+    if out is not None:
+        refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
     base = _experiment(data, generator, horizon, criteria, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
@@ -175,6 +184,7 @@ def advise(
 
 
 def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
+    refuse_no_names(metrics, "metrics")
     names = list(metrics) or [CRITERION]
     for name in names:
         if name not in METRICS:
@@ -187,6 +197,10 @@ def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
 
 
 def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
+    refuse_unlike("the tolerance", tolerance, Real, "a share above 0 and at most 1, such as 0.1")
+    refuse_unlike("the horizon", horizon, Integral, "a whole number of retrainings")
+    if budget is not None:
+        refuse_unlike("the budget", budget, Real, "a number of seconds")
     if not 0 < tolerance <= 1:
         raise ConfigError(f"the tolerance is a share above 0 and at most 1, such as 0.1 or 10%, not {tolerance:g}")
     if horizon < 1:

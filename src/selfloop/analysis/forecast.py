@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from selfloop.analysis import panel, verdict
 from selfloop.analysis.curves import Array, Curves, Setting, read
 from selfloop.analysis.stability import plain, predicted_rate
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError, nearest, refuse_unlike
 from selfloop.core.frames import frame, html_table
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
@@ -192,12 +194,16 @@ def forecast(
             ``to`` is not after it or too far.
         RunError: the run is damaged.
     """
+    refuse_unlike("the run", run, (Run, str, PathLike), "a run directory or its path")
+    for name, number in (("to", to), ("seen", 0 if seen is None else seen)):
+        refuse_unlike(name, number, Integral, "the whole number of a generation")
     opened = run if isinstance(run, Run) else Run.open(run)
     curves = read(opened)
     if metric is None:
         by = verdict.judged(curves, opened.metrics)
         names = [name for name in (by.distance, by.spread) if name is not None] or list(curves.metrics)[:1]
     else:
+        refuse_unlike("the metric", metric, str, "the name of one")
         if metric not in curves.values:
             raise ConfigError(f"the run did not record {metric!r}{nearest(metric, curves.metrics)}")
         names = [metric]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,9 @@ from scipy.stats import t as student
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, refuse_unlike
 from selfloop.core.settings import in_words
+from selfloop.metrics.arrays import ordinary
 from selfloop.metrics.base import Metric
 
 Word = Literal["stable so far", "worse", "collapsed", "starved", "stopped", "cannot tell yet"]
@@ -161,6 +163,7 @@ def refuse_tolerance(tolerance: float) -> None:
     Raises:
         ConfigError: it is none.
     """
+    refuse_unlike("the tolerance", tolerance, Real, "a share above 0, such as 0.1")
     if not 0 < tolerance < math.inf:
         raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
 
@@ -384,10 +387,11 @@ def change(name: str, arms: Sequence[int], setting: Setting, curves: Curves, by:
 
 def _unit(about: Metric, *references: Array) -> float:
     """Return what values are divided by: 1 but for those that scatter about zero, and 0 where there is no scale."""
-    sizes = [float((x[np.isfinite(x)] ** 2).mean()) for x in references if np.isfinite(x).any()]
-    if about.scale == "difference":
-        return math.sqrt(sum(sizes))
-    return float(about.scale == "log" or any(sizes[:1]))
+    finite = [x[np.isfinite(x)] for x in references if np.isfinite(x).any()]
+    if about.scale != "difference":
+        return float(about.scale == "log" or any(x.any() for x in finite[:1]))
+    scale = ordinary(max((float(np.abs(x).max()) for x in finite), default=0.0))
+    return scale * math.sqrt(sum(float(((x / scale) ** 2).mean()) for x in finite))
 
 
 def badness(about: Metric, values: Array) -> Array:
