@@ -91,7 +91,8 @@ class Experiment(Frozen):
         grid: dotted keys of this experiment and the values to try; arms are all combinations, times the seeds.
         metrics: names out of ``selfloop.metrics.METRICS``; those of the default that would take more than a gibibyte
             for the rows that there are give way, where a run begins, to ones that take less.
-        features: what the metrics look at, rows as they are or a network's features of images.
+        features: what the metrics look at, rows as they are or a network's features of images; where none are named,
+            those of colour pictures are a network's if its package is there, which is found where a run begins.
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
@@ -151,6 +152,20 @@ class Experiment(Frozen):
     def with_metrics(self, names: list[str]) -> Experiment:
         """Return the experiment with these metrics named."""
         return self.model_copy(update={"metrics": names})
+
+    @property
+    def names_features(self) -> bool:
+        """Whether features were named, here or by the grid, and are not the default."""
+        return "features" in self.model_fields_set or any(key.split(".")[0] == "features" for key in self.grid)
+
+    def with_features(self, features: Extractor) -> Experiment:
+        """Return the experiment with these features named."""
+        return self.model_copy(update={"features": features})
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings, without the metrics and features of the default: what is built of them names none."""
+        own = {"metrics": self.names_metrics, "features": self.names_features}
+        return {key: value for key, value in self.model_dump().items() if own.get(key, True)}
 
     @field_validator("metrics")
     @classmethod
@@ -295,13 +310,11 @@ class Experiment(Frozen):
         Raises:
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
-        settings = self.model_dump()
-        metrics, found = settings["metrics"], read_assignments(assignments)
+        settings, found = self.model_dump(), read_assignments(assignments)
         for key, value in found:
             assign(settings, key, value, _NAMED)
-        if settings["metrics"] is metrics and not self.names_metrics:
-            del settings["metrics"]
-        experiment = self.build(settings)
+        unnamed = self.model_dump().keys() - self.given().keys() - {key.split(".")[0] for key, _ in found}
+        experiment = self.build({key: value for key, value in settings.items() if key not in unnamed})
         if varied := [key for key, _ in found if key in experiment.grid]:
             raise ConfigError(f"{varied[0]} is what the grid varies: set grid.{varied[0]}=[…], or grid={{}} too")
         return experiment

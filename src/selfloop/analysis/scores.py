@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import DATA_UNITS
-from selfloop.features.base import FEATURES, Extractor, Progress, cached
+from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
 from selfloop.measures import obstacle, width
@@ -41,6 +41,7 @@ class Score:
 
     Attributes:
         name: of the metric.
+        title: what it is called, with the features that it is of.
         value: what it came to.
         unit: of the value.
         error: its bootstrap standard error over the generated set, where that was computed.
@@ -55,6 +56,7 @@ class Score:
     """
 
     name: str
+    title: str
     value: float
     unit: str
     error: float | None
@@ -113,11 +115,12 @@ def scores(
     )
     found = []
     for name in names:
-        metric = SCORES[name].measured(unit, unit_of(extractor, unit))
+        metric = SCORES[name].measured(unit, unit_of(extractor, unit), label(extractor))
         error = bootstrap_error(a, b) if name == "frechet" and a.shape[1] <= _QUICK else None
         found.append(
             Score(
                 name=name,
+                title=metric.title.removesuffix(" to training data"),
                 value=float(metric.compute(evidence)[0]),
                 unit=metric.unit,
                 error=error,

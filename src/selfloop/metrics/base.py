@@ -22,6 +22,9 @@ from selfloop.metrics.demand import Demand, Sizes
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
 Scale = Literal["ratio", "log", "difference"]
+_LABELLED = (("FD∞", "FD∞"), ("Fréchet distance", "FD"), ("KID", "KD"))
+"""Words of titles that are taken for numbers on Inception's features, and what they are on others, before the label."""
+
 WORDS = {"train": "the real training set", "held_out": "the held-out real set"}
 
 
@@ -109,8 +112,19 @@ class Metric:
         words = f"{self.goal} is better" if isinstance(self.goal, str) else f"{self.goal:g} is best"
         return f"{words}, {self.note}" if self.note else words
 
-    def measured(self, data: str, features: str) -> Metric:
-        """Return the same metric with its unit in true words: those of the events and of the features looked at."""
+    def measured(self, data: str, features: str, label: str = "") -> Metric:
+        """Return the same metric in true words: the units of events and features, and of which features it is.
+
+        Args:
+            data: the unit of the events.
+            features: that of the features looked at.
+            label: of the features, "" where distances need none.
+        """
+        if label:
+            titles = (
+                self.title.replace(general, f"{short}-{label}") for general, short in _LABELLED if general in self.title
+            )
+            return replace(self, title=next(titles, self.title)).measured(data, features)
         for general, true in ((DATA_UNITS, data), (FEATURE_UNITS, features)):
             if self.unit.startswith(general):
                 power = self.unit.removeprefix(general)
@@ -188,6 +202,7 @@ def compared(
     value: Callable[[Tensor, Tensor], float],
     version: int = 1,
     scale: Scale = "ratio",
+    note: str = "",
     least: int = 1,
     memory: Callable[[Sizes], int] = lambda sizes: 0,
 ) -> tuple[Metric, Metric]:
@@ -201,6 +216,7 @@ def compared(
         value: maps (n, k) real and generated features to the distance.
         version: as of :class:`Metric`.
         scale: as of :class:`Metric`.
+        note: as of :class:`Metric`.
         least: rows that either set must have.
         memory: as of :class:`Demand`, by the sizes.
     """
@@ -213,6 +229,7 @@ def compared(
             unit=unit,
             goal="lower",
             scale=scale,
+            note=note,
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
             demand=lambda sizes, against=against: Demand(  # type: ignore[misc]

@@ -36,7 +36,7 @@ from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
-from selfloop.features.base import unit
+from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.store.head import unsealed
 from selfloop.store.schema import read_environment, read_manifest, stack_file
@@ -305,10 +305,15 @@ class Run:
         return Metric.recorded(name, about).measured(*self._units)
 
     @cached_property
-    def _units(self) -> tuple[str, str]:
-        """The units of its events and of its features; arms may differ in them."""
-        data = " or ".join(self._real.units)
-        return data, " or ".join(dict.fromkeys(unit(arm.experiment.features, data) for arm in self.arms))
+    def _units(self) -> tuple[str, str, str]:
+        """The units of its events and of its features, and the label of these; arms may differ in them."""
+        data, features = " or ".join(self._real.units), [arm.experiment.features for arm in self.arms]
+        labels = dict.fromkeys(label(each) for each in features)
+        return (
+            data,
+            " or ".join(dict.fromkeys(unit(each, data) for each in features)),
+            " or ".join(filter(None, labels)),
+        )
 
     @property
     def metrics(self) -> dict[str, Metric]:
