@@ -70,11 +70,30 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
     for arm in members:
+        _refuse_classes(arm, kept[arm.data_key])
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
     said = tuple(line for line in (looks, words) if line)
     return Prepared(experiment, _environment(experiment, members), real, said)
+
+
+def _refuse_classes(arm: Arm, real: Real) -> None:
+    """Refuse a generator of other classes than the data's.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    generator, data = arm.experiment.generator, DATA.name_of(arm.experiment.data)
+    if "labels" not in generator.offers:
+        return
+    wanted, there = getattr(generator, "classes", None), real.events.classes
+    if wanted != there:
+        what = f"of {there} classes" if there else "without labels"
+        raise ConfigError(
+            f"generator {GENERATORS.name_of(generator)} knows of {wanted} classes, and data {data} are {what}: "
+            "let both be alike"
+        )
 
 
 def _refuse_regime(arm: Arm, real: Real) -> None:

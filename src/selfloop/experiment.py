@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from selfloop.alarm import Alarm, refuse_unrecorded
-from selfloop.core.capabilities import OF_DATA, WORDS, Capability
+from selfloop.core.capabilities import OF_DATA, OF_FEATURES, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
 from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
@@ -214,12 +214,22 @@ class Experiment(Frozen):
             raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
         if self.generator.trained and self.budget is None:
             raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
+        if "labels" in self.generator.offers and "labelled" not in self.data.offers:
+            advice = ": set data.labels to true" if "labels" in type(self.data).model_fields else ""
+            raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
+        named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
         for who, wanted in self._needs():
-            for need in sorted(wanted - self.generator.offers - self.data.offers):
+            for need in sorted(wanted - self.generator.offers - self.data.offers - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
+                lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
                 )
+                if need == "labels":
+                    known = getattr(type(self.generator), "model_fields", {})
+                    advice = ": let generator.conditional say of how many classes" if "conditional" in known else ""
+                if need == "naming":
+                    advice = ": use classifier"
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
@@ -376,7 +386,10 @@ class Experiment(Frozen):
                 # A fault that is there without the grid is none of the grid's.
                 raise ConfigError(str(error) if str(error) == self._fault() else f"grid: {error}") from error
             plain = resolved.model_dump()
-            settings = {key: value_at(plain, key) for key in settings}
+            there = {key: value_at(plain, key) for key in settings}
+            settings |= {
+                key: value for key, value in there.items() if value is not None
+            }  # a default may not be written
             if (digest := resolved.digest()) in seen:
                 twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
                 raise ConfigError(f"grid: {twice} is there twice")

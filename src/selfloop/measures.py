@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from selfloop.arms import Arm
-from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.errors import FOREIGN, ConfigError, DataError, said
 from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
-from selfloop.features.base import Extractor, Network
+from selfloop.features.base import FEATURES, Extractor, Network
 from selfloop.features.unnamed import unnamed
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.metrics.demand import Sizes
@@ -98,6 +98,17 @@ def refuse_unseen(members: Iterable[Arm], real: RealRows) -> None:
             kept = real.of(arm.data_key)
             pixels = kept.events.pixels(kept.rows[:1])
             extractor.check(kept.rows[:1] if pixels is None else pixels)
+        if any("naming" in METRICS[name].needs for name in arm.experiment.metrics):
+            _refuse_other_names(extractor, real.of(arm.data_key).events.classes)
+
+
+def _refuse_other_names(extractor: Extractor, classes: int) -> None:
+    names = getattr(extractor, "names", classes)
+    if names != classes:
+        raise DataError(
+            f"features {FEATURES.name_of(extractor)} name {names} classes, and the data are of {classes}: "
+            "let features learn from labels of the same classes"
+        )
 
 
 def obstacle(metric: Metric, sizes: Sizes, sets: Mapping[str, str] = SETS) -> str | None:

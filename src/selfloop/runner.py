@@ -277,7 +277,7 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
         records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
         return _Done(stack, twin.notes, records)
     outcome = _outcome(task, stack)
-    samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
+    samples = outcome.samples.stored()
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors, put_bytes)
         for kind, tensors in (("state", outcome.state), ("samples", samples))

@@ -56,11 +56,14 @@ class Features(Frozen, ABC):
 
     Attributes:
         needs: what data must offer: a form as "pixels" for networks of images.
+        offers: what they have besides: the "naming" of classes, by ``named``, which maps features (N, k) to the classes
+            (N,) int64 that they show, out of as many as ``names``.
         unit: of what they return.
         label: what is added to the names of distances, so that nobody takes them for those of other features.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    offers: ClassVar[frozenset[Capability]] = frozenset()
     unit: ClassVar[str] = FEATURE_UNITS
     label: ClassVar[str] = ""
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import Count
 from selfloop.core.errors import DataError
 from selfloop.core.samples import State
@@ -40,6 +41,8 @@ class Classifier(Network):
         width: features, the units of the last hidden layer.
         epochs: passes over four fifths of the images; the rest says how often it is right.
     """
+
+    offers: ClassVar[frozenset[Capability]] = frozenset(("naming",))
 
     name: Literal["classifier"] = "classifier"
     labelled: str = "digits"
@@ -82,6 +85,17 @@ class Classifier(Network):
     def accuracy(self) -> float:
         """The share of the images left out of training that it names right."""
         return float(self._weights["accuracy"])
+
+    def named(self, features: Tensor) -> Tensor:
+        """Return the classes (N,) int64 that features (N, width) show."""
+        weights = self._weights
+        logits = F.linear(features.to(self.device), weights["name.weight"][0], weights["name.bias"][0])
+        return logits.argmax(1).cpu()
+
+    @property
+    def names(self) -> int:
+        """How many classes it names."""
+        return int(self._data[1].max()) + 1
 
     def _load(self) -> Call:
         weights = self._weights

@@ -43,6 +43,11 @@ class Evidence:
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
         coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
+        classes: how many there are, 0 where rows have no labels.
+        train_label: (R, n) int64, the classes of the real training rows; None where there are none.
+        held_out_label: (R, m), of the held-out rows.
+        generated_label: (R, n), of the samples.
+        named: maps features (N, k) to the classes (N,) int64 that they show, where these features name classes.
     """
 
     generator: Generator
@@ -55,6 +60,11 @@ class Evidence:
     features: Callable[[Tensor, bool], Tensor] = lambda x, real: x.flatten(1)
     modes: tuple[Tensor, float] | None = None
     coefficients: Tensor | None = None
+    classes: int = 0
+    train_label: Tensor | None = None
+    held_out_label: Tensor | None = None
+    generated_label: Tensor | None = None
+    named: Callable[[Tensor], Tensor] | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:
@@ -67,6 +77,17 @@ class Evidence:
         """Return the features of one of the three sets, (n, k) for every arm."""
         rows: Tensor = getattr(self, which)
         return self.shared(which, lambda: [self.features(arm, which != "generated") for arm in rows])
+
+    def labels(self, which: Which) -> Tensor:
+        """Return the classes (R, n) of one of the three sets.
+
+        Raises:
+            ValueError: its rows have none.
+        """
+        found: Tensor | None = getattr(self, f"{which}_label")
+        if found is None:
+            raise ValueError(f"the rows of {which} have no labels")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +106,7 @@ class Metric:
         scale: on which changes are compared: a "ratio" of positive values; the values are a "log" of such; or, where
             they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
-        needs: what generator and data must offer.
+        needs: what generator, data and features must offer.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
         demand: maps the sizes of the sets to what it needs of them.
     """
@@ -121,10 +142,9 @@ class Metric:
             label: of the features, "" where distances need none.
         """
         if label:
-            titles = (
-                self.title.replace(general, f"{short}-{label}") for general, short in _LABELLED if general in self.title
-            )
-            return replace(self, title=next(titles, self.title)).measured(data, features)
+            general, short = next((pair for pair in _LABELLED if pair[0] in self.title), ("", ""))
+            title = self.title.replace(general, f"{short}-{label}") if general else self.title
+            return replace(self, title=title).measured(data, features)
         for general, true in ((DATA_UNITS, data), (FEATURE_UNITS, features)):
             if self.unit.startswith(general):
                 power = self.unit.removeprefix(general)

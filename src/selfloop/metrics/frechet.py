@@ -327,8 +327,8 @@ METRICS.register(
     *compared(
         "frechet_infinity",
         "FD∞",
-        "Squared Fréchet distance to the features of {real}, extrapolated to infinitely many generated rows by a line in "
-        "1/N through subsets of N/2 to N (Chong & Forsyth 2020).",
+        "Squared Fréchet distance to the features of {real}, extrapolated to infinitely many generated rows by a line "
+        "in 1/N through subsets of N/2 to N (Chong & Forsyth 2020).",
         "feature units²",
         _limit,
         scale="difference",

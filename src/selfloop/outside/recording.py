@@ -360,7 +360,7 @@ def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) 
             with as_in_a_worker():
                 records += measure(members, split(s), t, {}, {}, samples, Team())
             name = stack_file("samples", s)
-            tensors = {"x": samples.x, "born": samples.born, "count": samples.count}
+            tensors = samples.stored()
             sources = {"sources": [new.source(_key(arm), t) for arm in members]}
             notes[s] = {name: save_tensors(folder / name, tensors, put_bytes) | sources}
         writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
