@@ -34,6 +34,8 @@ _MEMBERS = 1000
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """What CIFAR-10's labels mean, in their order."""
 
+_AT_ONCE = 64  # pictures that are unpacked together
+
 _MOST = 2**17
 """Images that are read from one Parquet file."""
 
@@ -220,16 +222,17 @@ def _pictures(file: Path, source: str) -> Iterator[Tensor]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    row, begun = 0, False
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)  # where its writer noted checksums
         groups = range(parquet.metadata.num_row_groups)
         if sum(parquet.metadata.row_group(i).total_byte_size for i in groups) > _UNPACKED:
             raise DataError(f"{source}: {file.name} unpacks to more than {_UNPACKED >> 20} MiB")
         column: Any = next((name for name in ("img", "image") if name in parquet.schema_arrow.names), None)
         if column is None:
             raise DataError(f"{source}: {file.name} has no column img")
-        row = 0
-        for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
+        begun = True
+        for batch in parquet.iter_batches(batch_size=_AT_ONCE, columns=[column]):
             for entry in batch.column(0).to_pylist():
                 encoded = entry.get("bytes") if isinstance(entry, dict) else entry
                 what = f"{source}: picture {row} in {file.name}"
@@ -243,4 +246,5 @@ def _pictures(file: Path, source: str) -> Iterator[Tensor]:
                 yield picture
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source}: {file.name} is damaged or no Parquet file: {quoted(error, 120)}") from error
+        what = f"is damaged at picture {row} or after it" if begun else "is damaged or no Parquet file"
+        raise DataError(f"{source}: {file.name} {what}: {quoted(error, 120)}") from error
