@@ -374,7 +374,9 @@ class Experiment(Frozen):
                 raise ConfigError(str(error) if str(error) == self._fault() else f"grid: {error}") from error
             plain = resolved.model_dump()
             there = {key: value_at(plain, key) for key in settings}
-            settings |= {key: value for key, value in there.items() if value is not None}  # a default may not be written
+            settings |= {
+                key: value for key, value in there.items() if value is not None
+            }  # a default may not be written
             if (digest := resolved.digest()) in seen:
                 twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
                 raise ConfigError(f"grid: {twice} is there twice")
