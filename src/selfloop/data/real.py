@@ -51,13 +51,6 @@ class Real:
     sha256: str
     label: Tensor | None = None
 
-    @property
-    def shares(self) -> Tensor | None:
-        """What share of the rows that are kept is of each class, (classes,) float64; None where there are none."""
-        if self.label is None:
-            return None
-        return torch.bincount(self.label, minlength=self.events.classes).double() / len(self.label)
-
 
 class _Set(BaseModel):
     """What is noted of an arm's data: which data set, which row of its moments, the hash of its rows, how many."""
