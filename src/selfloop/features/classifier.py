@@ -43,7 +43,7 @@ class Classifier(Network):
             or a folder or zip of pictures whose classes are in ``dataset.json`` or are the folders.
         width: features, the units of the last hidden layer.
         epochs: passes over four fifths of the images; the rest says how often it is right. Where none are given they
-            are 30 of the digits and an NPZ, and 5 of what else there is.
+            are 30 of the digits and an NPZ, and 4 of what else there is.
     """
 
     offers: ClassVar[frozenset[Capability]] = frozenset(("naming",))
@@ -59,7 +59,7 @@ class Classifier(Network):
         if isinstance(settings, dict) and "epochs" not in settings:
             source = settings.get("labelled", "digits")
             few = isinstance(source, str) and source != "digits" and not source.lower().endswith(".npz")
-            return settings | {"epochs": 5} if few else settings
+            return settings | {"epochs": 4} if few else settings
         return settings
 
     def key(self) -> str:
