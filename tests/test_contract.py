@@ -39,7 +39,7 @@ from selfloop.engines.device import HERE
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
 from selfloop.generators import Density, Gaussian, Generator
-from selfloop.generators.base import GENERATORS
+from selfloop.generators.base import GENERATORS, Conditional
 from selfloop.generators.ensemble import Ensemble
 from selfloop.generators.estimator import Estimator
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
@@ -97,7 +97,10 @@ FEW: dict[str, Any] = {"name": "centre", "k": 2}
 SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
     # What makes a generator small enough for a test, and its draws as many as they can be.
     "generator": {
-        "edm": [IMAGES | {"augment": 0.5, "steps": 3}],
+        "edm": [
+            IMAGES | {"augment": 0.5, "steps": 3},
+            IMAGES | {"augment": 0.0, "steps": 3, "conditional": {"classes": 3, "dropout": 0.3}},
+        ],
         "ddpm_images": [IMAGES | {"steps": 3}],
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [{"unet": UNET, "batch_size": 8, "sample_batch": 8, "steps": 3}],
@@ -203,7 +206,8 @@ def data(generator: Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
     count = torch.tensor([40 + 20 * SEEDS.index(seed) for seed in seeds])
     used = torch.arange(80) < count.unsqueeze(1)
     x = x.to(generator.dtype) * used.view(*used.shape, *[1] * (x.ndim - 2))
-    return Samples(x=x, born=torch.zeros(x.shape[:2], dtype=torch.int16), count=count)
+    label = Streams(seeds).integers("test labels", 3, (80,)) if "labels" in generator.offers else None
+    return Samples(x=x, born=torch.zeros(x.shape[:2], dtype=torch.int16), count=count, label=label)
 
 
 @every_generator
@@ -224,6 +228,12 @@ class TestGenerators:
             state = generator.fit(state, own, BUDGET, alone.at(1))
             assert equal(state, rows(twice, r))
             assert torch.equal(generator.sample(state, 33, alone), x[r : r + 1])
+            if "labels" in generator.offers:
+                assert isinstance(generator, Conditional)
+                labels = generator.labels(twice, 33, streams)
+                assert labels.unique().tolist() == list(range(generator.classes or 0))
+                assert torch.equal(generator.labels(state, 33, alone), labels[r : r + 1])
+                assert torch.equal(generator.labels(state, 20, alone), labels[r : r + 1, :20])
 
     def test_a_nan_stays_in_its_own_arm(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
@@ -341,6 +351,25 @@ def pool(mixing: Mixing, t: int, n: int = 100, seed: int = SEEDS[0]) -> Pool:
     return Pool(t, real, streams.at(t), history, fresh, lambda x: -x.double().square().sum(1), modes)
 
 
+def class_of(x: Tensor) -> Tensor:
+    """Return a label (…) of every row (…, 2) that only its own bits know."""
+    return (x[..., 0].double() * 1e6).long().abs() % 7
+
+
+def labelled(given: Pool) -> Pool:
+    """Return the same pool with labels."""
+
+    def label(rows: Samples) -> Samples:
+        return dataclasses.replace(rows, label=class_of(rows.x))
+
+    def fresh_label(k: int) -> Tensor:
+        assert given.source is not None
+        return class_of(given.source(k))
+
+    history = functools.cache(lambda g: label(given.history(g)))
+    return dataclasses.replace(given, real=label(given.real), history=history, fresh_label=fresh_label)
+
+
 def tuples(x: Tensor) -> set[tuple[float, ...]]:
     return {tuple(row.tolist()) for row in x}
 
@@ -378,6 +407,17 @@ class TestMixings:
         assert tuples(rows[born == 0]) <= real
         for g in () if "corrected" in str(MIXINGS.plain(mixing)) else range(t):
             assert tuples(rows[born == g + 1]) <= tuples(given.generated(g).x[0])
+
+    @pytest.mark.parametrize("t", [1, 3])
+    def test_labels_stay_with_their_rows(self, mixing: Mixing, t: int) -> None:
+        given = pool(mixing, t)
+        found, bare = training_set(mixing, labelled(given)), training_set(mixing, given)
+        assert bare.label is None
+        assert same(found, bare)  # labels change nothing else
+        labels = found.classes(0)
+        assert labels is not None
+        unmoved = found.born[0, : len(labels)] == 0 if "corrected" in str(MIXINGS.plain(mixing)) else slice(None)
+        assert torch.equal(labels[unmoved], class_of(found.arm(0))[unmoved])
 
     def test_asked_again_it_gives_the_same_and_leaves_the_pool_alone(self, mixing: Mixing) -> None:
         given = pool(mixing, 3)
@@ -599,7 +639,16 @@ def evidence(generated: Tensor, seeds: tuple[int, ...] = SEEDS, metric: Metric |
         generated=generated,
         coefficients=torch.zeros(1, dtype=torch.float64),
         modes=(torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64), 0.5),
+        **labels(real, held_out, generated),
     )
+
+
+def labels(real: Tensor, held_out: Tensor, generated: Tensor) -> dict[str, Any]:
+    """Return labels of rows (R, n, *event), by the size of their first number, as evidence has them."""
+    of = {"train": real, "held_out": held_out, "generated": generated}
+    found = {f"{name}_label": (x.flatten(2)[..., 0] > 128 * (x.ndim > 3)).long() for name, x in of.items()}
+    # What is far from all real rows looks like nothing that it was made as.
+    return found | {"classes": 2, "named": lambda x: ((x[:, 0] > 0) & (x[:, 0] < 5)).long()}
 
 
 def metrics(*without: str) -> Any:
@@ -693,15 +742,17 @@ def of_images(dtype: torch.dtype) -> Evidence:
 
     centres = streams.uniform("centres", (2, 3, 4, 4))[0].double() * 255
     state = {"weight": torch.ones(2, 3)}
+    sets = images("real", 30), images("held out", 20), images("generated", 30)
     return Evidence(
         generator=Gaussian(),
         state=state,
         first=state,
         untrained=state,
-        train=images("real", 30),
-        held_out=images("held out", 20),
-        generated=images("generated", 30),
+        train=sets[0],
+        held_out=sets[1],
+        generated=sets[2],
         modes=(centres, 400.0),
+        **labels(*sets),
     )
 
 

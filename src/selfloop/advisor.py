@@ -379,7 +379,7 @@ class _Growth:
     def experiment(self, plan: _Plan) -> Experiment:
         """Return the experiment of a plan."""
         regimes = [json.loads(regime) for regime in plan.regimes]
-        plain = self.base.model_dump() | {"grid": {"mixing": regimes}, "seeds": self.seeds(plan)}
+        plain = self.base.given() | {"grid": {"mixing": regimes}, "seeds": self.seeds(plan)}
         return Experiment.build(plain)
 
     def seeds(self, plan: _Plan) -> list[int]:

@@ -21,7 +21,7 @@ from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.measures import refuse_unmeasurable, refuse_unseen, sizes_of, suited
+from selfloop.measures import refuse_unmeasurable, refuse_unseen, seeing, sizes_of, suited
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, check, fresh_rows
 from selfloop.rehearsal import rehearse
@@ -35,16 +35,16 @@ class Prepared:
     """What a run begins with.
 
     Attributes:
-        experiment: with metrics that suit the data, where none were named.
+        experiment: with metrics and features that suit the data, where none were named.
         environment: what results depend on, as JSON takes it.
         real: what the run keeps of its real data.
-        words: what there is to say, "" if nothing.
+        words: what there is to say, in lines.
     """
 
     experiment: Experiment
     environment: dict[str, Any]
     real: RealRows
-    words: str
+    words: tuple[str, ...]
 
 
 def prepared(experiment: Experiment, out: Path) -> Prepared:
@@ -58,6 +58,8 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     """
     members = arms(experiment)
     real = _real(members)
+    experiment, looks = seeing(experiment, members, real)
+    members = arms(experiment)
     kept = {arm.data_key: real.of(arm.data_key) for arm in members}
     extent: Extent = lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n)  # noqa: E731
     refuse_excess(experiment, extent)
@@ -68,10 +70,30 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
     for arm in members:
+        _refuse_classes(arm, kept[arm.data_key])
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
-    return Prepared(experiment, _environment(experiment, members), real, words)
+    said = tuple(line for line in (looks, words) if line)
+    return Prepared(experiment, _environment(experiment, members), real, said)
+
+
+def _refuse_classes(arm: Arm, real: Real) -> None:
+    """Refuse a generator of other classes than the data's.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    generator, data = arm.experiment.generator, DATA.name_of(arm.experiment.data)
+    if "labels" not in generator.offers:
+        return
+    wanted, there = getattr(generator, "classes", None), real.events.classes
+    if wanted != there:
+        what = f"of {there} classes" if there else "without labels"
+        raise ConfigError(
+            f"generator {GENERATORS.name_of(generator)} knows of {wanted} classes, and data {data} are {what}: "
+            "let both be alike"
+        )
 
 
 def _refuse_regime(arm: Arm, real: Real) -> None:

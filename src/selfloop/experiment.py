@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from selfloop.alarm import Alarm, refuse_unrecorded
-from selfloop.core.capabilities import OF_DATA, WORDS, Capability
+from selfloop.core.capabilities import OF_DATA, OF_FEATURES, WORDS, Capability
 from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
 from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
@@ -91,7 +91,8 @@ class Experiment(Frozen):
         grid: dotted keys of this experiment and the values to try; arms are all combinations, times the seeds.
         metrics: names out of ``selfloop.metrics.METRICS``; those of the default that would take more than a gibibyte
             for the rows that there are give way, where a run begins, to ones that take less.
-        features: what the metrics look at, rows as they are or a network's features of images.
+        features: what the metrics look at, rows as they are or a network's features of images; where none are named,
+            those of colour pictures are a network's if its package is there, which is found where a run begins.
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
@@ -152,6 +153,20 @@ class Experiment(Frozen):
         """Return the experiment with these metrics named."""
         return self.model_copy(update={"metrics": names})
 
+    @property
+    def names_features(self) -> bool:
+        """Whether features were named, here or by the grid, and are not the default."""
+        return "features" in self.model_fields_set or any(key.split(".")[0] == "features" for key in self.grid)
+
+    def with_features(self, features: Extractor) -> Experiment:
+        """Return the experiment with these features named."""
+        return self.model_copy(update={"features": features})
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings, without the metrics and features of the default: what is built of them names none."""
+        own = {"metrics": self.names_metrics, "features": self.names_features}
+        return {key: value for key, value in self.model_dump().items() if own.get(key, True)}
+
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, names: list[str], info: ValidationInfo) -> list[str]:
@@ -203,12 +218,22 @@ class Experiment(Frozen):
             )
         if self.generator.trained and self.budget is None:
             raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
+        if "labels" in self.generator.offers and "labelled" not in self.data.offers:
+            advice = ": set data.labels to true" if "labels" in type(self.data).model_fields else ""
+            raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
+        named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
         for who, wanted in self._needs():
-            for need in sorted(wanted - self.generator.offers - self.data.offers):
+            for need in sorted(wanted - self.generator.offers - self.data.offers - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
+                lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
                 advice = (
                     ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
                 )
+                if need == "labels":
+                    known = getattr(type(self.generator), "model_fields", {})
+                    advice = ": let generator.conditional say of how many classes" if "conditional" in known else ""
+                if need == "naming":
+                    advice = ": use classifier"
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
@@ -299,13 +324,11 @@ class Experiment(Frozen):
         Raises:
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
-        settings = self.model_dump()
-        metrics, found = settings["metrics"], read_assignments(assignments)
+        settings, found = self.model_dump(), read_assignments(assignments)
         for key, value in found:
             assign(settings, key, value, _NAMED)
-        if settings["metrics"] is metrics and not self.names_metrics:
-            del settings["metrics"]
-        experiment = self.build(settings)
+        unnamed = self.model_dump().keys() - self.given().keys() - {key.split(".")[0] for key, _ in found}
+        experiment = self.build({key: value for key, value in settings.items() if key not in unnamed})
         if varied := [key for key, _ in found if key in experiment.grid]:
             raise ConfigError(f"{varied[0]} is what the grid varies: set grid.{varied[0]}=[…], or grid={{}} too")
         return experiment
@@ -367,7 +390,10 @@ class Experiment(Frozen):
                 # A fault that is there without the grid is none of the grid's.
                 raise ConfigError(str(error) if str(error) == self._fault() else f"grid: {error}") from error
             plain = resolved.model_dump()
-            settings = {key: value_at(plain, key) for key in settings}
+            there = {key: value_at(plain, key) for key in settings}
+            settings |= {
+                key: value for key, value in there.items() if value is not None
+            }  # a default may not be written
             if (digest := resolved.digest()) in seen:
                 twice = ", ".join(f"{key} = {in_words(value)}" for key, value in settings.items())
                 raise ConfigError(f"grid: {twice} is there twice")

@@ -20,7 +20,7 @@ from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
-from selfloop.generators.base import GENERATORS, Density, Generator, Sampler, Tempered, attributed
+from selfloop.generators.base import GENERATORS, Conditional, Density, Generator, Sampler, Tempered, attributed
 from selfloop.learning.training import FAILED, Budget, parameters, reset_optimizer
 from selfloop.metrics.base import METRICS, Evidence, computed
 from selfloop.mixing.base import History, Pool, draws, label, needs, ratio, sampling_temperature, training_set
@@ -50,7 +50,10 @@ def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = 
             check(arm, split, r)
     typed = functools.partial(split.events.typed, dtype=experiment.generator.dtype)
     aside = None if split.aside is None else typed(split.aside)
-    return replace(split, train=typed(split.train), held_out=typed(split.held_out), aside=aside)
+    found = replace(split, train=typed(split.train), held_out=typed(split.held_out), aside=aside)
+    if "labels" in experiment.generator.offers:
+        return found
+    return replace(found, train_label=None, held_out_label=None, aside_label=None)  # for nobody to be told of
 
 
 def data_key(arms: Sequence[Arm]) -> str:
@@ -72,22 +75,30 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: Stat
         ConfigError: a regime asks for what is not there, or returns something else than rows.
         DataError: the data have too few fresh rows left.
     """
-    real = Samples.full(split.train, born=0)
+    real = Samples.full(split.train, born=0, label=split.train_label)
 
     def pool(r: int, arm: Arm) -> Pool:
         data, dtype = arm.experiment.data, arm.experiment.generator.dtype
         needed = needs(arm.experiment.mixing)
         fresh: Callable[[int], Tensor] | None = None
+        fresh_label: Callable[[int], Tensor | None] | None = None
         if "fresh" in needed:
             fresh = lambda k: split.events.typed(data.fresh(arm.seed, t, k), dtype)  # noqa: E731
             if split.aside is not None:  # loaded, and known by its hash
                 fresh = functools.partial(split.fresh, r, t)
+                fresh_label = functools.partial(split.fresh_label, r, t)
         past = lambda g: attributed(arm.experiment.generator, history(g).select([r]))  # noqa: E731
         score = functools.partial(_density, arm.experiment.generator, first, r) if first else None
         density = score if "density" in needed else None
-        return Pool(t, real.select([r]), Streams((arm.seed,), t), past, fresh, density, data.modes())
+        streams, modes = Streams((arm.seed,), t), data.modes()
+        return Pool(t, real.select([r]), streams, past, fresh, density, modes, fresh_label=fresh_label)
 
-    return stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
+    found = stack([training_set(arm.experiment.mixing, pool(r, arm)) for r, arm in enumerate(arms)])
+    classes = split.events.classes
+    if found.label is not None and int(found.label.max()) >= classes:
+        what = f"label {int(found.label.max())}, and classes are 0 to {classes - 1}"
+        raise ConfigError(f"the training sets of generation {t} have a row of {what}")
+    return found
 
 
 def _density(generator: Generator, first: State, r: int, x: Tensor) -> Tensor:
@@ -243,11 +254,29 @@ def _sample(arms: Sequence[Arm], split: Split, t: int, state: State, device: Dev
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             name = GENERATORS.name_of(experiment.generator)
             raise ConfigError(f"generator {name!r} sampled {what} in generation {t}, and must sample a tensor {shape}")
-        found = _freeze(Samples.full(x, born=t + 1), part, split)
+        label = _labels(experiment.generator, part, count, streams)
+        found = _freeze(Samples.full(x, born=t + 1, label=label), part, split)
         if rows.all:
             return found
         drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
     return stack([drawn[r] for r in range(len(arms))])
+
+
+def _labels(generator: Generator, state: State, n: int, streams: Streams) -> Tensor | None:
+    """Return the classes (R, n) of the samples that the same streams draw; None where a generator has none.
+
+    Raises:
+        ConfigError: it offers labels, and has others.
+    """
+    if "labels" not in generator.offers:
+        return None
+    model = cast(Conditional, generator)
+    found, shape = model.labels(state, n, streams), (len(streams.seeds), n)
+    sound = isinstance(found, Tensor) and found.dtype == torch.int64 and tuple(found.shape) == shape
+    if not sound or (n and not 0 <= int(found.min()) <= int(found.max()) < (model.classes or 0)):
+        name = GENERATORS.name_of(generator)
+        raise ConfigError(f"generator {name!r}: labels must be int64 {shape}, from 0 to {(model.classes or 0) - 1}")
+    return found
 
 
 def _drawn(generator: Generator, state: State, n: int, streams: Streams, device: Device, temperature: float) -> Tensor:
@@ -278,7 +307,7 @@ def _freeze(samples: Samples, state: State, split: Split) -> Samples:
     x = torch.zeros(samples.x.shape, dtype=dtype)
     for r in torch.nonzero(finite).flatten().tolist():
         x[r] = snap(samples.x[r].to(dtype))
-    return Samples(x=x, born=samples.born, count=samples.count * finite)
+    return replace(samples, x=x, count=samples.count * finite)
 
 
 def measure(
@@ -343,7 +372,7 @@ def _measured(
     experiment, n = arms[0].experiment, split.train.shape[1]
     rows, names = Rows(sound, len(arms)), experiment.metrics if names is None else names
     count = min(n, int(samples.count[sound[0]]))
-    real = split if rows.all else replace(split, train=split.train[sound], held_out=split.held_out[sound])
+    real = split if rows.all else split.select(sound)
     streams = Streams(seeds=tuple(arms[r].seed for r in sound))
     evidence = Evidence(
         generator=experiment.generator,
@@ -356,6 +385,11 @@ def _measured(
         features=functools.partial(_features, experiment.features, split),
         modes=experiment.data.modes(),
         coefficients=experiment.data.true_coefficients(),
+        classes=split.events.classes,
+        train_label=real.train_label,
+        held_out_label=real.held_out_label,
+        generated_label=None if samples.label is None else samples.label[sound, :count],
+        named=getattr(experiment.features, "named", None),
     )
     if team.size > 1 and "pixels" in experiment.features.needs:
         together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]
@@ -363,7 +397,7 @@ def _measured(
     if team.rank > 0:
         return []
     values = {name: computed(name, evidence) for name in names}
-    floor = replace(evidence, generated=evidence.train)
+    floor = replace(evidence, generated=evidence.train, generated_label=evidence.train_label)
     floors = {name: computed(name, floor) for name in names if t == 0 and METRICS[name].floor}
     found: list[_Values] = []
     for i in range(len(sound)):
@@ -478,8 +512,11 @@ class Rows:
 
     def widen_samples(self, samples: Samples) -> Samples:
         """Return the samples in a full stack whose other arms are empty."""
-        x = samples.x.new_zeros(self.of, *samples.x.shape[1:])
-        born = samples.born.new_zeros(self.of, samples.born.shape[1])
-        count = samples.count.new_zeros(self.of)
-        x[self.chosen], born[self.chosen], count[self.chosen] = samples.x, samples.born, samples.count
-        return Samples(x=x, born=born, count=count)
+        label = None if samples.label is None else self._wide(samples.label)
+        wide = self._wide
+        return Samples(x=wide(samples.x), born=wide(samples.born), count=wide(samples.count), label=label)
+
+    def _wide(self, leaf: Tensor) -> Tensor:
+        wide = leaf.new_zeros(self.of, *leaf.shape[1:])
+        wide[self.chosen] = leaf
+        return wide

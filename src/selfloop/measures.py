@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from selfloop.arms import Arm
-from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.errors import FOREIGN, ConfigError, DataError, said
 from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
-from selfloop.features.base import Extractor, Network
+from selfloop.features.base import FEATURES, Extractor, Network
+from selfloop.features.unnamed import unnamed
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.base import draws
@@ -37,6 +38,15 @@ def sizes_of(members: Iterable[Arm], real: RealRows) -> set[Sizes]:
 def width(extractor: Extractor, event: int) -> int:
     """Return how many features an extractor makes of an event of so many numbers, about, without running it."""
     return _WIDEST if "pixels" in extractor.needs else event
+
+
+def seeing(experiment: Experiment, members: Iterable[Arm], real: RealRows) -> tuple[Experiment, str]:
+    """Return the experiment with features that suit its data, if none were named, and what there is to say of it."""
+    if experiment.names_features:
+        return experiment, ""
+    kept = [real.of(key) for key in dict.fromkeys(arm.data_key for arm in members)]
+    features, words = unnamed(each.events.pixels(each.rows[:1]) for each in kept)
+    return experiment.with_features(features), words
 
 
 def suited(experiment: Experiment, sizes: Iterable[Sizes]) -> tuple[Experiment, str]:
@@ -88,6 +98,17 @@ def refuse_unseen(members: Iterable[Arm], real: RealRows) -> None:
             kept = real.of(arm.data_key)
             pixels = kept.events.pixels(kept.rows[:1])
             extractor.check(kept.rows[:1] if pixels is None else pixels)
+        if any("naming" in METRICS[name].needs for name in arm.experiment.metrics):
+            _refuse_other_names(extractor, real.of(arm.data_key).events.classes)
+
+
+def _refuse_other_names(extractor: Extractor, classes: int) -> None:
+    names = getattr(extractor, "names", classes)
+    if names != classes:
+        raise DataError(
+            f"features {FEATURES.name_of(extractor)} name {names} classes, and the data are of {classes}: "
+            "let features learn from labels of the same classes"
+        )
 
 
 def obstacle(metric: Metric, sizes: Sizes, sets: Mapping[str, str] = SETS) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -80,38 +81,47 @@ def _refuse_temperature(arm: Arm) -> None:
             )
 
 
-def _sets(arm: Arm, real: Real) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield real rows (n, *event) and what stands for samples: some as they are, then all, moved and as they are."""
+def _sets(arm: Arm, real: Real) -> Iterator[tuple[Samples, Samples]]:
+    """Yield real rows (1, n, *event) and what stands for samples: some as they are, then all, moved and as they are."""
     typed = real.events.typed(real.rows, arm.experiment.generator.dtype)
+    labels = real.label if "labels" in arm.experiment.generator.offers else None
+
+    def rows(x: Tensor) -> Samples:
+        label = None if labels is None else labels[torch.arange(len(x)) % len(labels)]
+        return Samples.full(x[None], born=0, label=None if label is None else label[None])
+
     some = typed[: min(real.n, _SOME)].clone()
-    yield some, some
+    yield rows(some), rows(some)
     every = typed[torch.arange(real.n) % len(typed)]
-    yield every, ((every.double() + every.roll(1, 0).double()) / 2).to(every.dtype)
-    yield every, every
+    yield rows(every), rows(((every.double() + every.roll(1, 0).double()) / 2).to(every.dtype))
+    yield rows(every), rows(every)
 
 
-def _pool(arm: Arm, real: Real, rows: Tensor, samples: Tensor, t: int) -> Pool:
-    experiment, n = arm.experiment, len(rows)
+def _pool(arm: Arm, real: Real, rows: Samples, samples: Samples, t: int) -> Pool:
+    experiment, n = arm.experiment, rows.x.shape[1]
 
     def history(g: int) -> Samples:
-        taken = (torch.arange(draws(experiment.mixing, g, n)) + g + 1) % n
-        return attributed(experiment.generator, Samples.full(samples[taken][None], born=g + 1))
+        taken = samples.take((torch.arange(draws(experiment.mixing, g, n)) + g + 1) % n)
+        born = torch.full_like(taken.born, g + 1)
+        return attributed(experiment.generator, replace(taken, born=born))
 
     def fresh(k: int) -> Tensor:
         there = getattr(experiment.data, "fresh_rows", None)
         if isinstance(there, int):
             first_fresh(there, t, k)
-        return rows[torch.arange(k) % n]
+        return rows.x[0, torch.arange(k) % n]
 
+    labels = rows.classes(0)
     needed = needs(experiment.mixing)
     return Pool(
         t,
-        Samples.full(rows[None], born=0),
+        rows,
         Streams((arm.seed,), t),
         history,
         fresh if "fresh" in needed else None,
         (lambda x: _density(real, x, experiment.generator.dtype)) if "density" in needed else None,
         experiment.data.modes(),
+        fresh_label=None if labels is None else lambda k: labels[torch.arange(k) % n],
     )
 
 

@@ -134,15 +134,16 @@ def run(
                 return
         begun = prepared_or_lacking(experiment, out)
         experiment, environment, real = begun.experiment, begun.environment, begun.real
-        if begun.words and notice is not None:
-            notice(begun.words)
+        if notice is not None:
+            for line in begun.words:
+                notice(line)
         with disk_errors(out):
             check(out, experiment, environment, real)
             _can_be_measured(experiment, out)
         code, session = b"" if chosen.here else own_code(), uuid.uuid4().hex
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
-            if begun.words:
-                writer.log(begun.words)
+            for line in begun.words:
+                writer.log(line)
             measure_anew(writer, session)
             generations = _generations(writer, chosen, team, save_every, code, session, progress)
             yield from _tracked(writer, trackers, generations)
@@ -167,10 +168,13 @@ def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[
 
 
 def _as_there(experiment: Experiment, out: Path) -> Experiment:
-    """Return an experiment that names no metrics with those of the run in the directory, if there is one."""
-    if experiment.names_metrics or not (out / "experiment.yaml").exists():
+    """Return an experiment that names no metrics or features with those of the run that is there, if there is one."""
+    if (experiment.names_metrics and experiment.names_features) or not (out / "experiment.yaml").exists():
         return experiment
-    return experiment.with_metrics(Run.open(out).experiment.metrics)
+    there = Run.open(out).experiment
+    if not experiment.names_features:
+        experiment = experiment.with_features(there.features)
+    return experiment if experiment.names_metrics else experiment.with_metrics(there.metrics)
 
 
 def _nothing_to_do(experiment: Experiment, out: Path) -> bool:
@@ -273,7 +277,7 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
         records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
         return _Done(stack, twin.notes, records)
     outcome = _outcome(task, stack)
-    samples = {"x": outcome.samples.x, "born": outcome.samples.born, "count": outcome.samples.count}
+    samples = outcome.samples.stored()
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors, put_bytes)
         for kind, tensors in (("state", outcome.state), ("samples", samples))

@@ -17,6 +17,7 @@ from selfloop.arms import arms
 from selfloop.core.streams import Streams
 from selfloop.data import DATA, array, split_rows
 from selfloop.data.base import Dataset, divide
+from selfloop.data.reading.images import Pictures
 from selfloop.loop import load, mix
 
 BEFORE = {
@@ -111,7 +112,8 @@ def test_fresh_rows_are_offered_where_there_are_some(tmp_path: Path, number: int
 
 def test_cifar10_sets_training_images_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     every = torch.arange(20, dtype=torch.uint8).view(-1, 1, 1, 1).expand(20, 3, 32, 32)
-    monkeypatch.setattr("selfloop.data.cifar10.read_cifar10", lambda path: (every, every[:4]))
+    both = (Pictures(every), Pictures(every[:4]))
+    monkeypatch.setattr("selfloop.data.cifar10.read_cifar10", lambda path, labels: both)
     data = DATA.parse({"name": "cifar10", "path": "nowhere", "fresh_rows": 6})
     split, fewer = data.load([0, 1]), data.model_copy(update={"n": 9}).load([0, 1])
     for r, order in enumerate(Streams((0, 1)).permutations("data/train", [20, 20])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 import sys
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from selfloop.core.config import Inside
 from selfloop.core.errors import ConfigError, DataError
+from selfloop.data.reading.cifar import read_cifar10
 from selfloop.data.reading.images import labelled_images
+from selfloop.data.reading.labelled import read_labelled
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.features import FEATURES, Classifier, Identity, TorchFidelity, TorchScript, base, cached, classifier
 
@@ -385,3 +389,125 @@ def test_shape_is_part_of_what_a_set_is(tmp_path: Path, cache: Path) -> None:
     assert was_computed
     torch.testing.assert_close(second, first)
     assert kept(cache) == 2
+
+
+# the classifier of colour pictures
+
+
+def coloured(n: int, side: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return pictures (N, side, side, 3) of three classes, each with its colour in a corner, and the classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(3, size=n)
+    x = rng.integers(0, 200, size=(n, side, side, 3), dtype=np.uint8)
+    for i, each in enumerate(y):
+        x[i, : side // 2, : side // 2, each] = 255
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Parquet files as the hub serves CIFAR-10: 200 pictures to train on, 10 to test, and their labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("cifar")
+    for name, n in (("train", 200), ("test", 10)):
+        x, y = coloured(n, 32)
+        pq.write_table(
+            pa.table({"img": [{"bytes": png(each)} for each in x], "label": y.tolist()}), folder / f"{name}-0.parquet"
+        )
+    return folder
+
+
+def png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_classifier_of_cifars_labels(cifar: Path, cache: Path) -> None:
+    few = Classifier(labelled=str(cifar), width=8, epochs=20)
+    assert few.accuracy > 0.8
+    assert few.channels() == (3,)
+    x, y = coloured(60, 32, seed=1)
+    inner = few(torch.from_numpy(x).permute(0, 3, 1, 2))
+    assert inner.shape == (60, 8)
+    assert (few.named(inner).numpy() == y).mean() > 0.8
+    first = weights(cache)[0].read_bytes()
+    weights(cache)[0].unlink()
+    Classifier(labelled=str(cifar), width=8, epochs=20).accuracy  # noqa: B018
+    assert weights(cache)[0].read_bytes() == first
+
+
+def test_what_a_picture_shows_does_not_depend_on_those_beside_it(cifar: Path, cache: Path) -> None:
+    """Normalisation is settled when training ends."""
+    few = Classifier(labelled=str(cifar), width=8, epochs=1)
+    x = images(40, 3, 32)
+    torch.testing.assert_close(few(x)[:3], few(x[:3]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (7, 5)])
+def test_colour_pictures_of_any_size(tmp_path: Path, cache: Path, height: int, width: int) -> None:
+    x = np.random.default_rng(0).integers(0, 256, size=(30, height, width, 3), dtype=np.uint8)
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(30) % 2)
+    own = Classifier(labelled=str(tmp_path / "own.npz"), width=4, epochs=1)
+    assert torch.isfinite(own(images(5, 3, 9))).all()
+
+
+def test_passes_are_few_where_there_is_much_and_recorded() -> None:
+    assert Classifier().epochs == Classifier(labelled="own.npz").epochs == 30
+    assert Classifier(labelled="cifar-10-python.tar.gz").epochs < 10
+    assert Classifier(labelled="cifar", epochs=30).epochs == 30
+    assert FEATURES.plain(Classifier(labelled="cifar"))["epochs"] < 10
+
+
+def test_folders_are_classes_too(tmp_path: Path, cache: Path) -> None:
+    x, y = coloured(20)
+    for i, each in enumerate(x):
+        (tmp_path / "p" / f"class{y[i]}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each).save(tmp_path / "p" / f"class{y[i]}" / f"{i}.png")
+    found, labels = read_labelled(str(tmp_path / "p"))
+    assert found.shape == (20, 3, 8, 8)
+    assert sorted(labels.tolist()) == sorted(y.tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "pictures", "words"),
+    [
+        ([None] + [0] * 11, {}, "label of image 0"),
+        ([0] * 3 + [10] + [0] * 8, {}, "label of image 3 is '10'"),
+        ([0] * 5 + [-1] + [0] * 6, {}, "label of image 5"),
+        (None, {}, "no column label"),
+        ([0] * 12, {7: b"no picture"}, "picture 7 in train-0.parquet is damaged, or neither PNG nor JPEG"),
+        ([0] * 12, {7: None}, "picture 7 in train-0.parquet is not there"),
+        ([0] * 12, {2: png(np.zeros((8, 8, 3), np.uint8))}, "picture 2 in train-0.parquet has shape"),
+        ([0] * 12, {11: png(np.zeros((32, 32, 3), np.uint8))[:-40]}, "picture 11 in train-0.parquet is damaged"),
+    ],
+)
+def test_rows_of_cifar_that_are_none_are_named(
+    tmp_path: Path, labels: list[int | None] | None, pictures: dict[int, bytes | None], words: str
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole = [png(each) for each in coloured(12, 32)[0]]
+    content = [{"bytes": pictures.get(i, each)} for i, each in enumerate(whole)]
+    table = {"img": content} if labels is None else {"img": content, "label": labels}
+    for name in ("train", "test"):
+        pq.write_table(pa.table(table), tmp_path / f"{name}-0.parquet")
+    refused(Classifier(labelled=str(tmp_path)), images(3, 3), words)
+
+
+def test_a_damaged_page_is_noticed_where_its_writer_noted_a_checksum(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    noise = np.random.default_rng(0).integers(0, 256, size=(100, 32, 32, 3), dtype=np.uint8)
+    table = pa.table({"img": [{"bytes": each.tobytes()} for each in noise]})
+    for name in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{name}-0.parquet", compression="none", write_page_checksum=True)
+    content = bytearray((tmp_path / "train-0.parquet").read_bytes())
+    content[50_000] ^= 1
+    (tmp_path / "train-0.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"train-0.parquet is damaged at picture 0 or after it: .*checksum"):
+        read_cifar10(tmp_path)

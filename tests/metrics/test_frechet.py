@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from selfloop.core.streams import Streams, generator
 from selfloop.engines.threads import as_in_a_worker
+from selfloop.generators.gaussian import Gaussian
 from selfloop.metrics import Moments, bootstrap_error, frechet, frechet_infinity
+from selfloop.metrics.base import METRICS, Evidence
 
 module = importlib.import_module("selfloop.metrics.frechet")  # the name in the package is the function
 
@@ -334,6 +336,11 @@ class TestRefusals:
             assert distance(scale * cloud(50, 3), cloud(50, 3, seed=1)) > scale
 
 
+def evidence(real: torch.Tensor, generated: torch.Tensor) -> Evidence:
+    sets = {"train": real[None], "held_out": real[None], "generated": generated[None]}
+    return Evidence(generator=Gaussian(), state={}, first={}, untrained={}, **sets)
+
+
 class TestInfinity:
     def test_the_bias_of_few_rows_is_removed(self) -> None:
         """Of two samples of one Gaussian FID is only bias, 0.05 here; FID∞ is spread about 0 with a deviation of 0.016.
@@ -354,6 +361,27 @@ class TestInfinity:
         shifted = cloud(2000, 8)
         shifted[:, 0] += 2
         assert frechet_infinity(real, shifted).value == pytest.approx(4, abs=0.36)
+
+    @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.5, 1.0), (0.0, 1.5)])
+    def test_gaussians_of_known_distance(self, shift: float, scale: float) -> None:
+        """d (shift² + (scale − 1)²) is the distance; the metric comes nearer to it than the plain one, in the mean."""
+        d, n = 8, 400
+        true = d * (shift**2 + (scale - 1) ** 2)
+        real = cloud(20_000, d, seed=99)
+        samples = [scale * cloud(n, d, seed) + shift for seed in range(12)]
+        finite, infinite = (
+            np.array([METRICS[name].compute(evidence(real, x)).item() for x in samples])
+            for name in ("frechet_train", "frechet_infinity_train")
+        )
+        assert abs(infinite.mean() - true) < abs(finite.mean() - true) + infinite.std() / 12**0.5
+        assert infinite.mean() == pytest.approx(true, abs=3 * infinite.std() / 12**0.5)
+        assert finite.mean() > infinite.mean()
+
+    @pytest.mark.parametrize("scale", [1e-150, 1e150])
+    def test_units_lose_no_digit(self, scale: float) -> None:
+        real, x = cloud(80, 3, seed=1), cloud(60, 3)
+        expected = frechet_infinity(real, x).value * scale**2
+        assert frechet_infinity(scale * real, scale * x).value == pytest.approx(expected, rel=1e-9)
 
     def test_what_the_line_was_read_from(self) -> None:
         real, x = cloud(80, 3, seed=1), 2 * cloud(100, 3)

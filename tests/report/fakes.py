@@ -72,6 +72,9 @@ class FakeRun:
         """What is seen, as a digest of its length."""
         return f"{self.last:064x}"
 
+    def labels(self, t: int, arm: int) -> None:
+        """There are none."""
+
     def metric(self, name: str) -> Metric:
         """Return what is known of a metric."""
         if name not in self.metrics:

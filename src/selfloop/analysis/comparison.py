@@ -123,6 +123,11 @@ class Comparison:
         ]
         return frame(rows)
 
+    def labels(self, t: int, arm: int) -> Tensor | None:
+        """Return the classes of these samples; None where they have none."""
+        name, of = self._arms[arm]
+        return self.runs[name].labels(t, of)
+
     def plain(self) -> dict[str, Any]:
         """Return what JSON takes of it; values that are not finite are null."""
         last = {name: self.curves.values[name][:, -1:] for name in self.curves.metrics}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,8 +23,16 @@ from selfloop.core.files import write_bytes
 _ROUNDING = 1e-9  # of a column's range: by how much restored numbers may be beyond its bounds and still count as within
 
 
-def write_pictures(images: Tensor | None, folder: Path, progress: Callable[[int], None] = lambda done: None) -> None:
+def write_pictures(
+    images: Tensor | None,
+    folder: Path,
+    progress: Callable[[int], None] = lambda done: None,
+    labels: Tensor | None = None,
+) -> None:
     """Write uint8 (N, 1 or 3, H, W) images as 000000.png, 000001.png, … into a folder, there whole at the end.
+
+    Their classes (N,), where they have some, are in ``dataset.json`` as EDM's data sets have it, which ``image_files``
+    reads with ``labels: true``.
 
     Raises:
         DataError: these are no images, or there is something in the folder.
@@ -38,6 +47,9 @@ def write_pictures(images: Tensor | None, folder: Path, progress: Callable[[int]
         for i, image in enumerate(images.numpy()):
             Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(hidden / f"{i:06d}.png")
             progress(i + 1)
+        if labels is not None:
+            rows = [[f"{i:06d}.png", label] for i, label in enumerate(labels.tolist())]
+            (hidden / "dataset.json").write_text(json.dumps({"labels": rows}), encoding="utf-8")
         hidden.chmod(0o755)
         hidden.rename(folder)
     except BaseException:

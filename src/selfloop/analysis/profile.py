@@ -194,6 +194,9 @@ class Rows(Protocol):
     def samples(self, t: int, arm: int) -> Tensor:
         """Return the samples of an arm's generation t."""
 
+    def labels(self, t: int, arm: int) -> Tensor | None:
+        """Return the classes of these samples; None where they have none."""
+
 
 def of_run(run: Run, **judging: Any) -> Profile:
     """Return the profile of a run, finished or not; ``judging`` as of :func:`selfloop.analysis.verdict.judged`.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import DATA_UNITS
-from selfloop.features.base import FEATURES, Extractor, Progress, cached
+from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
 from selfloop.measures import obstacle, width
@@ -25,7 +25,8 @@ _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs l
 SCORES = {
     metric.name.removesuffix("_train"): metric
     for metric in METRICS.values()
-    if metric.name.endswith("_train") or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
+    if (metric.name.endswith("_train") and "labels" not in metric.needs)
+    or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
 } | {"authenticity": METRICS["authenticity"]}
 """By name; the reference takes the place of the training set."""
 
@@ -41,6 +42,7 @@ class Score:
 
     Attributes:
         name: of the metric.
+        title: what it is called, with the features that it is of.
         value: what it came to.
         unit: of the value.
         error: its bootstrap standard error over the generated set, where that was computed.
@@ -55,6 +57,7 @@ class Score:
     """
 
     name: str
+    title: str
     value: float
     unit: str
     error: float | None
@@ -113,11 +116,12 @@ def scores(
     )
     found = []
     for name in names:
-        metric = SCORES[name].measured(unit, unit_of(extractor, unit))
+        metric = SCORES[name].measured(unit, unit_of(extractor, unit), label(extractor))
         error = bootstrap_error(a, b) if name == "frechet" and a.shape[1] <= _QUICK else None
         found.append(
             Score(
                 name=name,
+                title=metric.title.removesuffix(" to training data"),
                 value=float(metric.compute(evidence)[0]),
                 unit=metric.unit,
                 error=error,

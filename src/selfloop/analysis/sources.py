@@ -34,12 +34,14 @@ class EventSet:
         events: what a row is.
         kind: "pictures", an "array", whose columns have no names, a "table", or those of a "run", whose model has units
             for them.
+        labels: (N,) int64, the classes of rows of a run that has some; None elsewhere.
     """
 
     source: str
     x: Tensor
     events: Events
     kind: Literal["pictures", "array", "table", "run"]
+    labels: Tensor | None = None
 
     @property
     def pictures(self) -> Tensor | None:
@@ -151,9 +153,12 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
     if what in ("train", "held_out"):
         split = run.split(arm)
         x = (split.train if what == "train" else split.held_out)[0]
+        label = split.train_label if what == "train" else split.held_out_label
+        labels = None if label is None else label[0]
     else:
-        x = _samples(run, what, arm)
-    return EventSet(source=source or f"{path}@{what}/{arm}", x=x, events=run.real(arm).events, kind="run")
+        x, labels = _samples(run, what, arm), run.labels(int(what), arm)
+    source = source or f"{path}@{what}/{arm}"
+    return EventSet(source=source, x=x, events=run.real(arm).events, kind="run", labels=labels)
 
 
 def refuse_beyond(run: Run, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, folded, say, show
+from selfloop.cli.terminal import bar, complain, folded, say, show
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ Control = Annotated[
 ]
 Every = Annotated[int, typer.Option(min=1, metavar="N", help="the first generation and every N-th after it")]
 FeaturesOption = Annotated[
-    str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
+    str | None,
+    typer.Option(metavar="NAME|YAML", help="identity, efficientnet, classifier, torchscript, torch_fidelity, settings"),
 ]
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,…", help="what to measure; default: see the documentation")]
 MetricOption = Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")]
@@ -42,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 class Settings:
     """What is measured of a loop, by what it is judged, and where to."""
 
-    features: str
+    features: str | None
     metrics: str | None
     metric: str | None
     tolerance: float
@@ -69,6 +70,7 @@ class Settings:
                 tolerance=self.tolerance,
                 rows=self.rows,
                 raw=self.raw,
+                notice=complain,
                 progress=tick,
             )
 
@@ -80,15 +82,19 @@ class Settings:
         return judgement(Run.open(path), metric=self.metric, tolerance=self.tolerance)
 
 
-def share_of(unknown: str, loop: Loop, features: str) -> Provenance:
+def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
     """Return how many rows of a set look like those of a loop's generations."""
     from selfloop.analysis.provenance import of_sets
     from selfloop.analysis.sources import read_events
     from selfloop.experiment import member
     from selfloop.features.base import FEATURES
+    from selfloop.features.unnamed import unnamed
 
+    extractor = None if features is None else member(FEATURES, features)
     made = [each.read() for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
-    return of_sets(loop.real.read(), made, read_events(unknown), features=member(FEATURES, features))
+    clean, asked = loop.real.read(), read_events(unknown)
+    suited, _ = unnamed(each.pictures for each in (clean, *made, asked))
+    return of_sets(clean, made, asked, features=extractor or suited)
 
 
 def report(found: Judgement) -> Path:

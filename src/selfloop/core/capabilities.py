@@ -13,16 +13,20 @@ Capability = Literal[
     "prediction",
     "linear",
     "classes",
+    "labels",
     "temperature",
     "modes",
     "pixels",
     "fresh",
     "coefficients",
+    "labelled",
+    "naming",
 ]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
 free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, a
 ``prediction`` of one column given the others, by a ``linear`` predictor or not, ``classes`` given the others, samples
-at a ``temperature``; data offer known modes, a form as pictures, fresh rows, and the coefficients that made them."""
+with ``labels``, samples at a ``temperature``; data offer known modes, a form as pictures, fresh rows, the coefficients
+that made them, and rows that are ``labelled`` by their classes; features offer the ``naming`` of classes."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -33,13 +37,19 @@ WORDS: dict[Capability, str] = {
     "prediction": "a prediction of one column",
     "linear": "a linear predictor of one column",
     "classes": "classes that it tells apart",
+    "labels": "samples with labels",
     "temperature": "samples at a temperature",
     "modes": "known modes",
     "pixels": "a form as images",
     "fresh": "fresh rows",
     "coefficients": "known coefficients",
+    "labelled": "labels",
+    "naming": "names of classes",
 }
 """What a message calls each."""
 
-OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients"))
-"""Those that data offer; generators offer the rest."""
+OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients", "labelled"))
+"""Those that data offer; generators offer the rest, but for what features do."""
+
+OF_FEATURES: frozenset[Capability] = frozenset(("naming",))
+"""Those that features offer."""

@@ -29,6 +29,14 @@ Count = Annotated[int, Field(gt=0, le=10**6)]
 """A whole number of things that are taken one by one: layers, levels, steps of a solver, iterations."""
 
 
+def newer(default: Any, **constraints: Any) -> Any:
+    """Return a field that records lack which are older than it: at its default it is not written.
+
+    So runs that do without it have the settings, and the files, that they had before there was any.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default, **constraints)
+
+
 class Frozen(BaseModel):
     """A set of settings that never changes after it was checked.
 

@@ -40,6 +40,10 @@ class Events(Protocol):
         """Names of the coordinates of a vector, () where there are none."""
 
     @property
+    def classes(self) -> int:
+        """How many classes rows are of, which labels beside them tell; 0 where there are no labels."""
+
+    @property
     def unit(self) -> str:
         """What 1 is in model units, in words: distances, means and deviations between rows are given in it."""
 
@@ -114,6 +118,7 @@ class Vectors:
     word: str = ""
     numbers: tuple[Numbers, ...] = ()
     kind: ClassVar[Kind] = "vectors"
+    classes: ClassVar[int] = 0
 
     @classmethod
     def unscaled(cls, columns: tuple[str, ...], raster: Raster | None = None) -> Vectors:
@@ -194,6 +199,7 @@ class Mixed:
 
     parts: tuple[Column, ...]
     kind: ClassVar[Kind] = "vectors"
+    classes: ClassVar[int] = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -270,9 +276,11 @@ class Images:
 
     Attributes:
         shape: (channels, height, width) of one.
+        classes: how many classes pictures are of, 0 where they have no labels; a label is 0 … classes − 1.
     """
 
     shape: tuple[int, ...]
+    classes: int = 0
     kind: ClassVar[Kind] = "images"
 
     @property
@@ -306,8 +314,9 @@ class Images:
         return isinstance(other, Images) and self.shape == other.shape
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
-        return {"kind": self.kind, "shape": list(self.shape)}
+        """Return it as JSON takes it; classes are told of where there are some."""
+        classes = {"classes": self.classes} if self.classes else {}
+        return {"kind": self.kind, "shape": list(self.shape)} | classes
 
     def description(self) -> dict[str, Any]:
         """There is nothing else."""
@@ -321,7 +330,7 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
         KeyError, TypeError, ValueError: it is something else.
     """
     if written["kind"] == Images.kind:
-        return Images(tuple(map(int, written["shape"])))
+        return Images(tuple(map(int, written["shape"])), int(written.get("classes", 0)))
     if written["kind"] == "mixed":
         return Mixed(tuple(map(read_column, written["parts"])))
     if written["kind"] != Vectors.kind:

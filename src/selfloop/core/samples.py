@@ -27,6 +27,7 @@ class Samples:
         weight: (R, N) float64, what each row counts, 0 or more; None where all rows count alike.
         maker: (R, N) int16, which of an arm's models has made each row, −1 for a real one; None where nothing is known,
             as where there is a single model. It is not stored: a generator knows which of its rows are whose.
+        label: (R, N) int64, the class of each row, from 0; None where rows have none.
     """
 
     x: Tensor
@@ -34,10 +35,11 @@ class Samples:
     count: Tensor
     weight: Tensor | None = None
     maker: Tensor | None = None
+    label: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = tuple(self.x.shape[:2])
-        more = {"weight": self.weight, "maker": self.maker}
+        more = {"weight": self.weight, "maker": self.maker, "label": self.label}
         shapes = {name: tuple(each.shape) for name, each in more.items() if each is not None}
         if (
             tuple(self.born.shape) != rows
@@ -51,8 +53,8 @@ class Samples:
             )
 
     @classmethod
-    def full(cls, x: Tensor, born: int) -> Samples:
-        """Wrap (R, N, *event) rows that are all in use and all born in one generation.
+    def full(cls, x: Tensor, born: int, label: Tensor | None = None) -> Samples:
+        """Wrap (R, N, *event) rows that are all in use and all born in one generation, with their classes (R, N).
 
         Raises:
             ValueError: they have no such shape.
@@ -60,7 +62,7 @@ class Samples:
         if x.ndim < 3:
             raise ValueError(f"rows are (R, N, *event), R = 1 in a regime, and these are {tuple(x.shape)}")
         r, n = x.shape[:2]
-        return cls(x=x, born=torch.full((r, n), born, dtype=torch.int16), count=torch.full((r,), n))
+        return cls(x=x, born=torch.full((r, n), born, dtype=torch.int16), count=torch.full((r,), n), label=label)
 
     @classmethod
     def union(cls, parts: Sequence[Samples], weights: Sequence[float] | None = None) -> Samples:
@@ -71,8 +73,8 @@ class Samples:
             weights: one for each part, what every row of it counts; None leaves the parts' own.
 
         Raises:
-            ValueError: there is no part, rows are not alike, weights are not as many as parts, or a part has padding,
-                which would come to stand between rows.
+            ValueError: there is no part, rows are not alike, some have classes and others none, weights are not as many
+                as parts, or a part has padding, which would come to stand between rows.
         """
         if not parts:
             raise ValueError("there is no set to join")
@@ -85,18 +87,28 @@ class Samples:
             if len(weights) != len(parts):
                 raise ValueError(f"{len(weights)} weights for {len(parts)} sets: give one weight a set")
             parts = [part.weighed(w) for part, w in zip(parts, weights, strict=True)]
-        weight, maker = _weights(parts), _makers(parts)
+        weight, maker, label = _weights(parts), _makers(parts), _labels(parts)
         return cls(
             x=torch.cat([part.x for part in parts], 1),
             born=torch.cat([part.born for part in parts], 1),
             count=torch.stack([part.count for part in parts]).sum(0),
             weight=None if weight is None else torch.cat(weight, 1),
             maker=None if maker is None else torch.cat(maker, 1),
+            label=None if label is None else torch.cat(label, 1),
         )
+
+    def stored(self) -> State:
+        """Return what a run keeps of samples, by name: their labels where they have some."""
+        kept = {"x": self.x, "born": self.born, "count": self.count}
+        return kept if self.label is None else kept | {"label": self.label}
 
     def arm(self, r: int) -> Tensor:
         """Return the rows in use of arm r, (count[r], *event)."""
         return self.x[r, : int(self.count[r])]
+
+    def classes(self, r: int) -> Tensor | None:
+        """Return the classes of the rows in use of arm r, (count[r],) int64; None where rows have none."""
+        return None if self.label is None else self.label[r, : int(self.count[r])]
 
     def rows(self, r: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the rows of arm r that count, (k, *event), and what each counts, (k,), both of ``dtype``.
@@ -145,7 +157,8 @@ class Samples:
         """Return what ``of`` makes of everything that there is of each row."""
         weight = None if self.weight is None else of(self.weight)
         maker = None if self.maker is None else of(self.maker)
-        return Samples(x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker)
+        label = None if self.label is None else of(self.label)
+        return Samples(x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker, label=label)
 
     def weighed(self, weight: Any) -> Samples:
         """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all.
@@ -193,13 +206,14 @@ def stack(parts: Sequence[Samples]) -> Samples:
             rows[:, : those.shape[1]] = those
         return out
 
-    weight, maker = _weights(parts), _makers(parts)
+    weight, maker, label = _weights(parts), _makers(parts), _labels(parts)
     return Samples(
         x=padded([part.x for part in parts]),
         born=padded([part.born for part in parts]),
         count=torch.cat([part.count for part in parts]),
         weight=None if weight is None else padded(weight),
         maker=None if maker is None else padded(maker),
+        label=None if label is None else padded(label),
     )
 
 
@@ -217,6 +231,18 @@ def _makers(parts: Sequence[Samples]) -> list[Tensor] | None:
     return [torch.full_like(p.born, -1) if p.maker is None else p.maker for p in parts]
 
 
+def _labels(parts: Sequence[Samples]) -> list[Tensor] | None:
+    """Return the classes of several sets, None where none has any.
+
+    Raises:
+        ValueError: some have classes and others none: what a class is worth depends on all rows having one.
+    """
+    there = [part.label for part in parts if part.label is not None]
+    if there and len(there) < len(parts):
+        raise ValueError("some sets have classes and others none: give every set labels, or none")
+    return there or None
+
+
 def resampled(samples: Samples, streams: Streams) -> Samples:
     """Return as many rows of every arm, each about as often as it counts, for models that know no weights.
 
@@ -231,6 +257,7 @@ def resampled(samples: Samples, streams: Streams) -> Samples:
     if samples.weight is None:
         return samples
     x, born = samples.x.clone(), samples.born.clone()
+    label = None if samples.label is None else samples.label.clone()
     for r, rng in enumerate(streams.numpy("resampled")):
         rows, weight = samples.counting(r)
         n = int(samples.count[r])
@@ -238,4 +265,6 @@ def resampled(samples: Samples, streams: Streams) -> Samples:
         points = torch.arange(n, dtype=torch.float64) + rng.random()
         taken = rows[torch.searchsorted(edges, points, right=True).clamp_max(len(rows) - 1)]
         x[r, :n], born[r, :n] = samples.x[r, taken], samples.born[r, taken]
-    return replace(samples, x=x, born=born, weight=None, maker=None)
+        if label is not None and samples.label is not None:
+            label[r, :n] = samples.label[r, taken]
+    return replace(samples, x=x, born=born, weight=None, maker=None, label=label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,17 +30,23 @@ class Split:
         held_out: (R, m, *event), rows that no model trains on.
         events: what a row is.
         aside: (R, f, *event), rows that neither train nor are held out, for later generations; None where none are.
+        train_label: (R, n) int64, the classes of the rows to train on, 0 … events.classes − 1; None without.
+        held_out_label: (R, m), of those held out.
+        aside_label: (R, f), of those set aside.
     """
 
     train: Tensor
     held_out: Tensor
     events: Events
     aside: Tensor | None = None
+    train_label: Tensor | None = None
+    held_out_label: Tensor | None = None
+    aside_label: Tensor | None = None
 
     def select(self, rows: list[int]) -> Split:
         """Return the data of the arms ``rows``."""
-        aside = None if self.aside is None else self.aside[rows]
-        return replace(self, train=self.train[rows], held_out=self.held_out[rows], aside=aside)
+        of: dict[str, Any] = {name: leaf[rows] for name, leaf in vars(self).items() if isinstance(leaf, Tensor)}
+        return replace(self, **of)
 
     def fresh(self, r: int, generation: int, k: int) -> Tensor:
         """Return the k rows (k, *event) that are set aside for a generation of arm r: the ((generation − 1)·k)-th on.
@@ -52,6 +58,12 @@ class Split:
         """
         first = first_fresh(0 if self.aside is None else self.aside.shape[1], generation, k)
         return self.train[r, :0] if self.aside is None else self.aside[r, first : first + k]
+
+    def fresh_label(self, r: int, generation: int, k: int) -> Tensor | None:
+        """Return the classes (k,) of the rows that :meth:`fresh` returns; None where they have none."""
+        if self.aside_label is None:
+            return None
+        return self.aside_label[r, (generation - 1) * k :][:k]
 
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., *event) rows in the user's units, float64 on the CPU."""
@@ -81,7 +93,7 @@ class Dataset(Frozen, ABC):
 
     Attributes:
         holds: the kind of its events.
-        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients".
+        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients"; "labelled" ones.
     """
 
     holds: ClassVar[Kind] = "vectors"
@@ -142,11 +154,16 @@ def refuse_rows(count: int, columns: int, what: str) -> None:
 
 
 class Parts(NamedTuple):
-    """Rows of R arms: (R, n, *event) to train on, (R, m, *event) held out, (R, f, *event) set aside, if any are."""
+    """Rows of R arms: (R, n, *event) to train on, (R, m, *event) held out, (R, f, *event) set aside, if any are.
+
+    Where rows are labelled, ``labels`` are their classes, (R, n), (R, m) and (R, f), out of so many ``classes``.
+    """
 
     train: Tensor
     held_out: Tensor
     aside: Tensor | None = None
+    labels: Parts | None = None
+    classes: int = 0
 
 
 def split_rows(

@@ -14,17 +14,17 @@ from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.streams import Streams
 from selfloop.data.base import DATA, Parts
-from selfloop.data.image_set import ImageSet
+from selfloop.data.image_set import LabelledImages, labelled
 from selfloop.data.reading.cifar import read_cifar10
 
 
 @DATA.register
-class CIFAR10(ImageSet):
+class CIFAR10(LabelledImages):
     """CIFAR-10, (3, 32, 32): the 50,000 training images to train on, the 10,000 test images held out.
 
     ``path`` is the archive of Python batches (``cifar-10-python.tar.gz``) or its folder, or a folder of Parquet files
     ``train-*`` and ``test-*`` as the Hugging Face hub serves them. ``n`` and ``held_out`` take as many of each, drawn
-    by the seed; None takes all, in the order of the files unless some of them are set aside.
+    by the seed; None takes all, in the order of the files unless some of them are set aside. Labels are of ten classes.
     """
 
     name: Literal["cifar10"] = "cifar10"
@@ -37,7 +37,12 @@ class CIFAR10(ImageSet):
         return (3, 32, 32), self.n or 50_000 - self.fresh_rows
 
     def _sets(self, seeds: Sequence[int]) -> Parts:
-        train, test = read_cifar10(Path(self.path))
+        train, test = read_cifar10(Path(self.path), labels=self.labels)
+        return labelled(lambda rows, apart: self._cut(rows, apart, seeds), train, test)
+
+    def _cut(self, train: Tensor, test: Tensor | None, seeds: Sequence[int]) -> Parts:
+        """Draw those to train on, to hold out and to set aside of rows (N, …) and (M, …)."""
+        assert test is not None
         held_out = _drawn(test, self.held_out, "test", seeds, self.path)
         if not self.fresh_rows:
             return Parts(_drawn(train, self.n, "train", seeds, self.path), held_out)
@@ -47,7 +52,7 @@ class CIFAR10(ImageSet):
 
 
 def _drawn(images: Tensor, count: int | None, which: str, seeds: Sequence[int], path: str) -> Tensor:
-    """Return ``count`` of the images for each seed, (R, count, C, H, W); all of them are shared, not copied."""
+    """Return ``count`` of the rows (N, …) for each seed, (R, count, …); all of them are shared, not copied."""
     if count is None:
         return images.expand(len(seeds), *images.shape)
     if count > len(images):

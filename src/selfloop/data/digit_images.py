@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from selfloop.data.base import DATA, Parts, divide
-from selfloop.data.image_set import ImageSet
-from selfloop.data.reading.images import labelled_images
+from selfloop.data.image_set import LabelledImages, labelled
+from selfloop.data.reading.images import Pictures, labelled_images
 
 
 @DATA.register
-class DigitImages(ImageSet):
+class DigitImages(LabelledImages):
     """The 1,797 handwritten digits of scikit-learn, (1, 8, 8), their 0 … 16 as 0 … 255.
 
-    ``n`` None trains on all that are not held out.
+    ``n`` None trains on all that are not held out. Labels are which digit it is.
     """
 
     name: Literal["digit_images"] = "digit_images"
@@ -28,5 +29,9 @@ class DigitImages(ImageSet):
         return (1, 8, 8), self.n or 1797 - self.held_out - self.fresh_rows
 
     def _sets(self, seeds: Sequence[int]) -> Parts:
-        images = labelled_images("digits")[0].numpy()
-        return divide(images, self.n, self.held_out, seeds, "digit_images", fresh_rows=self.fresh_rows)
+        images, labels = labelled_images("digits")
+
+        def cut(rows: Tensor, apart: Tensor | None) -> Parts:
+            return divide(rows.numpy(), self.n, self.held_out, seeds, "digit_images", fresh_rows=self.fresh_rows)
+
+        return labelled(cut, Pictures(images, labels if self.labels else None, tuple("0123456789")))

@@ -13,15 +13,23 @@ from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.base import DATA, Parts, divide
 from selfloop.data.finite import refuse_twice
-from selfloop.data.image_set import ImageSet
-from selfloop.data.reading.images import read_images, read_pictures
+from selfloop.data.image_set import LabelledImages, labelled
+from selfloop.data.reading.images import (
+    Pictures,
+    read_images,
+    read_labelled_array,
+    read_labelled_pictures,
+    read_pictures,
+)
 
 
 @DATA.register
-class ImageFiles(ImageSet):
+class ImageFiles(LabelledImages):
     """A folder or zip of PNG and JPEG files, an EDM data set among them, or an NPY or NPZ of uint8 images.
 
-    ``key`` names the array of an NPZ that holds several of images; labels beside a single one are passed over.
+    ``key`` names the array of an NPZ that holds several of images; what is beside a single one is passed over.
+    ``labels`` takes the classes from ``dataset.json`` as EDM has it, else from the folders in which pictures lie, and
+    of an NPZ from the array of whole numbers beside the images.
     ``side`` refuses images of another height or width: FFHQ-64 is ``side: 64``. ``n`` None trains on all that are not
     held out or set aside, ``held_out`` None holds out a tenth. ``held_out_path`` holds out the images there instead,
     all of them or as many as ``held_out``, drawn by the seed.
@@ -51,15 +59,40 @@ class ImageFiles(ImageSet):
         return (channels, height, width), train.shape[1]
 
     def _sets(self, seeds: Sequence[int]) -> Parts:
-        images, source = _read(self.path, "path", self.key), f"image_files {quoted(self.path)}"
-        if self.side is not None and tuple(images.shape[2:]) != (self.side, self.side):
-            height, width = images.shape[2:]
+        images, source = self._read(self.path, "path"), f"image_files {quoted(self.path)}"
+        if self.side is not None and tuple(images.pixels.shape[2:]) != (self.side, self.side):
+            height, width = images.pixels.shape[2:]
             raise DataError(f"{source} holds images of {height} × {width}, not {self.side} × {self.side}")
-        apart = None if self.held_out_path is None else _read(self.held_out_path, "held_out_path", self.key)
-        if apart is not None and apart.shape[1:] != images.shape[1:]:
-            shapes = f"{tuple(apart.shape[1:])}, those to train on {tuple(images.shape[1:])}"
+        apart = None if self.held_out_path is None else self._read(self.held_out_path, "held_out_path")
+        if apart is not None and apart.pixels.shape[1:] != images.pixels.shape[1:]:
+            shapes = f"{tuple(apart.pixels.shape[1:])}, those to train on {tuple(images.pixels.shape[1:])}"
             raise DataError(f"image_files {quoted(self.held_out_path)} holds images {shapes}: they must be alike")
-        return divide_images(images, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
+        if apart is not None and apart.names != images.names:
+            other = min(set(apart.names) ^ set(images.names))
+            raise DataError(
+                f"image_files {quoted(self.held_out_path)} and {quoted(self.path)} must have folders of the same "
+                f"classes, and {quoted(other)} is in one of them alone"
+            )
+
+        def cut(rows: Tensor, others: Tensor | None) -> Parts:
+            return divide_images(rows, self.n, self.held_out, seeds, source, self.fresh_rows, others)
+
+        return labelled(cut, images, apart)
+
+    def _read(self, name: str, setting: str) -> Pictures:
+        """Return the images, and their classes where they are labelled, in the file or folder that a setting names."""
+        path = Path(name)
+        if not path.exists():
+            raise DataError(f"image_files {quoted(name)} does not exist: set data.{setting} to the file or folder")
+        if path.is_dir() or path.suffix.lower() == ".zip":
+            return read_labelled_pictures(path) if self.labels else Pictures(read_pictures(path))
+        if path.suffix.lower() in (".npy", ".npz"):
+            if self.labels and (found := read_labelled_array(path, self.key)) is not None:
+                return found
+            if not self.labels and (images := read_images(path, self.key)) is not None:
+                return Pictures(images)
+        what = "no folder, zip, NPY or NPZ of uint8 images (N, H, W) or (N, H, W, 3)"
+        raise DataError(f"image_files {quoted(name)} is {what}")
 
 
 def divide_images(
@@ -71,22 +104,8 @@ def divide_images(
     fresh_rows: int,
     apart: Tensor | None,
 ) -> Parts:
-    """Divide images (N, C, H, W) as :func:`selfloop.data.base.divide` does; ``held_out`` None holds out a tenth."""
+    """Divide images (N, …) as :func:`selfloop.data.base.divide` does; ``held_out`` None holds out a tenth."""
     if apart is None and held_out is None:
         held_out = max(1, round(0.1 * len(images)))
     others = None if apart is None else apart.numpy()
     return divide(images.numpy(), n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
-
-
-def _read(name: str, setting: str, key: str | None) -> Tensor:
-    """Return the images (N, C, H, W) in the file or folder that a setting names."""
-    path = Path(name)
-    if not path.exists():
-        raise DataError(f"image_files {quoted(name)} does not exist: set data.{setting} to the file or folder")
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        return read_pictures(path)
-    images = read_images(path, key) if path.suffix.lower() in (".npy", ".npz") else None
-    if images is None:
-        what = "no folder, zip, NPY or NPZ of uint8 images (N, H, W) or (N, H, W, 3)"
-        raise DataError(f"image_files {quoted(name)} is {what}")
-    return images

@@ -40,6 +40,7 @@ class Real:
         mean: (d,) float64, of the arm's own training rows in model units.
         std: (d,) float64, their standard deviation (n below).
         sha256: of all of the arm's own real rows, as of :func:`fingerprint`.
+        label: (k,) int64, the classes of ``rows``; None where they have none.
     """
 
     events: Events
@@ -48,6 +49,7 @@ class Real:
     mean: Tensor
     std: Tensor
     sha256: str
+    label: Tensor | None = None
 
 
 class _Set(BaseModel):
@@ -80,7 +82,8 @@ class RealRows:
         sets: by an arm's data key: which data set, which row of its moments, the hash, and n.
         events: of each data set.
         descriptions: of these events; {} in runs made before there were any.
-        tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set.
+        tensors: ``rows-000``, ``mean-000`` (seeds, d), ``std-000`` and so on, of each data set; ``label-000``, the
+            classes of the rows, where these have some.
         files: what is kept beside it because nothing else has it, by file name; {} of files that are there already.
         extents: by an arm's data key: rows to train on, rows held out, numbers of a row; of data that were loaded.
     """
@@ -129,7 +132,9 @@ class RealRows:
             if start == 0:
                 self.events.append(split.events.plain())
                 self.descriptions.append(split.events.description())
-                self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
+                rows = self.tensors[f"rows-{number:03d}"] = _some(split.train[0])
+                if split.train_label is not None:
+                    self.tensors[f"label-{number:03d}"] = split.train_label[0, : len(rows)].clone()
             extent = (split.train.shape[1], split.held_out.shape[1], split.train[0, 0].numel())
             for r, seed in enumerate(some):
                 if check is not None:
@@ -180,7 +185,7 @@ class RealRows:
                 most = max((note.row for note in noted.sets.values() if note.data == number), default=0)
                 if min(len(tensors[f"{of}-{number:03d}"]) for of in ("mean", "std")) <= most:
                     raise ValueError("moments of too few seeds")
-                _ = tensors[f"rows-{number:03d}"]
+                _refuse_other_labels(tensors, number, read_events(events).classes)
             if any(note.data >= len(noted.events) for note in noted.sets.values()):
                 raise ValueError("a data set that is not there")
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -233,6 +238,7 @@ class RealRows:
             mean=self.tensors[f"mean-{number}"][note["row"]],
             std=self.tensors[f"std-{number}"][note["row"]],
             sha256=note["sha256"],
+            label=self.tensors.get(f"label-{number}"),
         )
 
 
@@ -243,6 +249,46 @@ def _refuse_unsound(split: Any, r: int, name: str) -> None:
         raise DataError(f"data {name!r}: load must return a Split of tensors ({r}, n, *event), some of each set")
     if not all(torch.isfinite(x).all() for x in sets):
         raise DataError(f"data {name!r}: some rows are not finite: leave them out, or fill them in")
+    aside = () if split.aside is None else ((split.aside, split.aside_label, "set aside"),)
+    for x, label, which in (
+        (split.train, split.train_label, "to train on"),
+        (split.held_out, split.held_out_label, "held out"),
+        *aside,
+    ):
+        _refuse_labels(label, x, split.events.classes, f"data {name!r}: labels of the rows {which}")
+
+
+def _refuse_labels(label: Any, x: Tensor, classes: int, what: str) -> None:
+    """Refuse classes that are not those of rows x (R, n, *event), 0 … classes − 1; none where classes is 0.
+
+    Raises:
+        DataError: with ``what`` they are.
+    """
+    if label is None and not classes:
+        return
+    if not isinstance(label, Tensor):
+        raise DataError(f"{what} are missing, and events are of {classes} classes: give every set its labels")
+    if label.dtype != torch.int64 or label.shape != x.shape[:2]:
+        raise DataError(f"{what} are {label.dtype} {tuple(label.shape)}: they must be int64 {tuple(x.shape[:2])}")
+    if not classes or (label.numel() and not 0 <= int(label.min()) <= int(label.max()) < classes):
+        raise DataError(
+            f"{what} are {int(label.min())} to {int(label.max())}, and must be 0 to {classes - 1}"
+            if classes
+            else f"{what} are there, and events say of no classes: let events be of some classes"
+        )
+
+
+def _refuse_other_labels(tensors: Mapping[str, Tensor], number: int, classes: int) -> None:
+    """Refuse classes of the rows that are kept of a data set which are none of its events.
+
+    Raises:
+        ValueError, KeyError: they are not.
+    """
+    rows, label = tensors[f"rows-{number:03d}"], tensors.get(f"label-{number:03d}")
+    if (label is not None) != bool(classes):
+        raise ValueError("labels, and events without classes, or the other way round")
+    if label is not None and (label.shape != rows.shape[:1] or not 0 <= int(label.min()) <= int(label.max()) < classes):
+        raise ValueError("labels of other rows, or of other classes")
 
 
 def _text(events: Mapping[str, Any]) -> str:
@@ -262,9 +308,10 @@ def _moments(train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(split: Split, r: int) -> str:
-    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside."""
+    """Return the SHA-256 of the rows of arm r: those to train on, held out and set aside, and the classes they have."""
     digest = hashlib.sha256()
-    for x in (split.train[r], split.held_out[r], *(() if split.aside is None else (split.aside[r],))):
+    sets = (split.train, split.held_out, split.aside, split.train_label, split.held_out_label, split.aside_label)
+    for x in (each[r] for each in sets if each is not None):
         digest.update(f"{x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

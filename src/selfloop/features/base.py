@@ -34,7 +34,6 @@ FEATURE_UNITS = "feature units"
 Progress = Callable[[int, int], None]  # images done, images in all
 Call = Callable[[Tensor], Tensor]
 
-_BATCH = 128
 _COLOURS = {1: "grey", 3: "colour"}  # by channels
 
 
@@ -57,11 +56,16 @@ class Features(Frozen, ABC):
 
     Attributes:
         needs: what data must offer: a form as "pixels" for networks of images.
+        offers: what they have besides: the "naming" of classes, by ``named``, which maps features (N, k) to the classes
+            (N,) int64 that they show, out of as many as ``names``.
         unit: of what they return.
+        label: what is added to the names of distances, so that nobody takes them for those of other features.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    offers: ClassVar[frozenset[Capability]] = frozenset()
     unit: ClassVar[str] = FEATURE_UNITS
+    label: ClassVar[str] = ""
 
     @abstractmethod
     def key(self) -> str:
@@ -87,6 +91,10 @@ class Network(Features):
     def channels(self) -> tuple[int, ...]:
         """Return how many channels pictures may have: 1 is grey, 3 are RGB."""
         return (1, 3)
+
+    def batch(self) -> int:
+        """Return how many pictures are looked at together."""
+        return 128
 
     def check(self, x: Tensor) -> None:
         """Refuse what it cannot look at, without loading it.
@@ -118,7 +126,7 @@ class Network(Features):
         self.check(x)
         call, done, parts = self._loaded(), 0, []
         with torch.no_grad():
-            for batch in torch.split(x, _BATCH):
+            for batch in torch.split(x, self.batch()):
                 try:
                     parts.append(call(batch.to(self.device)).flatten(1).float().cpu())
                 except RuntimeError as error:
@@ -158,6 +166,11 @@ def unit(features: Extractor | Absent, data: str) -> str:
     """Return the unit of features of events whose own is ``data``; a class that says none has one of its own."""
     own = FEATURE_UNITS if isinstance(features, Absent) else getattr(features, "unit", FEATURE_UNITS)
     return data if own == DATA_UNITS else own
+
+
+def label(features: Extractor | Absent) -> str:
+    """Return by what the names of distances say that they are of these features; "" where they need not."""
+    return "" if isinstance(features, Absent) else getattr(features, "label", "")
 
 
 @lru_cache(maxsize=4)

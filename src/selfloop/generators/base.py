@@ -163,6 +163,21 @@ class Classifying(Protocol):
         """Return whether the class in (R, N, d) rows is the one most likely given the rest of the row, (R, N) bool."""
 
 
+@runtime_checkable
+class Conditional(Protocol):
+    """A model of rows given their class, which learns from labelled rows; it offers "labels".
+
+    ``fit`` finds the classes in ``data.label``, and ``sample`` draws rows of the classes that ``labels`` draws.
+    """
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are; None of a model that does not know of any, and does not offer "labels"."""
+
+    def labels(self, state: State, n: int, streams: Streams) -> Tensor:
+        """Return the classes (R, n) int64 of the n rows that ``sample`` draws with the same streams, from 0."""
+
+
 class Parametric(Protocol):
     """A model as a function of free parameters θ (p,), at which the theory's matrices can be formed."""
 

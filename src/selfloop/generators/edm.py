@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from selfloop.core.config import Count, Frozen, Real
 from selfloop.core.samples import State
 from selfloop.generators.base import GENERATORS
+from selfloop.generators.classes import OfClasses
 from selfloop.generators.images import Size, UNetModel
 from selfloop.generators.network import Draws, Net, Noise
 from selfloop.generators.pretrained import pretrained
@@ -44,7 +47,7 @@ class Stochastic(Frozen):
 
 
 @GENERATORS.register
-class EDM(UNetModel):
+class EDM(OfClasses, UNetModel):
     """The denoiser of Karras et al. 2022; the defaults are those with which the paper's driver runs EDM on CIFAR-10.
 
     That driver calls EDM's ``train.py --transfer`` for every retraining: weights and average both go on from the last
@@ -82,11 +85,12 @@ class EDM(UNetModel):
         return diffusion.EDM() if self.preconditioning == "edm" else diffusion.VP()
 
     def unet(self, event: Sequence[int]) -> UNet:
-        """Return DDPM++, told of augmentations where there are any."""
+        """Return DDPM++, told of classes and of augmentations where there are any."""
         channels, height, _ = event
         return presets.ddpmpp(
             img_resolution=height,
             img_channels=channels,
+            label_dim=self.classes or 0,
             augment_dim=LABELS if self.augment else 0,
             model_channels=self.net.channels,
             channel_mult=self.net.multipliers,
@@ -99,6 +103,11 @@ class EDM(UNetModel):
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:
         """Read a network snapshot or training state of EDM."""
         return pretrained(path, "edm", names.edm(event[1]), unet, self.ema is not None)
+
+    def tell(self, net: Net, labels: Tensor) -> Net:
+        """Return the network, told of classes as EDM is: by one-hot vectors, and the zero vector where it is not."""
+        one_hot = (labels.unsqueeze(-1) == torch.arange(self.classes or 0)).float()
+        return replace(net, evaluate=partial(net.evaluate, labels=one_hot.to(net.device)))
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return EDM's loss, a sum over the image's levels (Karras et al. 2022, Eq. 2)."""

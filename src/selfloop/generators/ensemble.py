@@ -59,6 +59,8 @@ class Ensemble(Sampler):
             raise ValueError("of: an ensemble is of models, not of ensembles")
         if self.of.starts_from is not None:
             raise ValueError("of: models of an ensemble begin untrained, and not from a file: leave out checkpoint")
+        if "labels" in self.of.offers:
+            raise ValueError("of: models of an ensemble are told of no classes: leave out conditional")
         if self.learn_from == "others" and self.models == 1:
             raise ValueError("learn_from: a single model has no others to learn from: raise models")
         if self.shares is not None and len(self.shares) != self.models:

@@ -26,8 +26,9 @@ from selfloop.core.streams import Streams, generator
 from selfloop.engines.device import HERE, Checkpoint, Device
 from selfloop.engines.team import Team
 from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.classes import Classes
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, averaged, train
+from selfloop.learning.training import EMA, EVENT, SHARES, Batches, Blocks, Budget, averaged, train
 
 T = TypeVar("T")
 
@@ -237,12 +238,25 @@ class NetworkModel(Sampler, ABC):
     def _evaluate(self) -> Callable[..., Tensor]:
         return torch.compile(self.evaluate) if self.compile else self.evaluate
 
+    @property
+    def told(self) -> Classes | None:
+        """The classes of which the network is told; None where it is told of none."""
+        return None
+
+    def tell(self, net: Net, labels: Tensor) -> Net:
+        """Return a network that is told of the classes (1, B) of its events, −1 where it is not to know."""
+        raise NotImplementedError(f"{type(self).__name__} is not told of classes")
+
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Draw the networks, or read them from a checkpoint."""
-        return self.untrained(event, streams) | {EVENT: torch.tensor([tuple(event)] * len(streams.seeds))}
+        copies = len(streams.seeds)
+        state = self.untrained(event, streams) | {EVENT: torch.tensor([tuple(event)] * copies)}
+        return state if self.told is None else state | {SHARES: self.told.untrained(copies)}
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise the loss over each arm's events."""
+        if self.told is not None:
+            state = state | {SHARES: self.told.shares(data)}
         fits = []
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
@@ -266,7 +280,8 @@ class NetworkModel(Sampler, ABC):
         @functools.lru_cache(maxsize=1)  # the shares of a step follow each other
         def prepared(step: int) -> tuple[Tensor, ...]:
             rows = range(step * self.batch_size, (step + 1) * self.batch_size)
-            return self.prepare(batches[step], whole.at(rows))
+            batch, those = self.prepare(batches[step], whole.at(rows)), self.told
+            return batch if those is None else (*batch, those.told(batches.classes(step), whole.at(rows)))
 
         def share(part: int) -> tuple[list[Tensor], Draws]:
             first = part * size
@@ -282,6 +297,8 @@ class NetworkModel(Sampler, ABC):
                 if dropout is not None:
                     dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
                 net = self.network(params, event, dropout)
+                if self.told is not None:
+                    net = self.tell(net, events.pop())
                 losses = self.loss(net, events, drawn).mean(1)
                 shares.begin(part + team.size)
                 return losses
@@ -332,11 +349,13 @@ class NetworkModel(Sampler, ABC):
     def _sample(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
         event = tuple(state[EVENT][0].tolist())
         net = self.network(averaged(state), event)
+        labels = None if self.told is None else self.told.drawn(state[SHARES], n, streams)
         events = torch.zeros(1, n, *event, dtype=self.dtype, device=team.device)
         lost = torch.zeros(1, device=team.device)
         for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
             rows = range(start, min(start + self.sample_batch, n))
-            x = self.generate(net, event_noise(streams, rows, event, deviation))
+            one = net if labels is None else self.tell(net, labels[:, rows.start : rows.stop])
+            x = self.generate(one, event_noise(streams, rows, event, deviation))
             lost += ~torch.isfinite(x).all()
             events[:, rows.start : rows.stop] = self.finish(x)
         team.all_reduce([lost])

@@ -138,6 +138,16 @@ class Batches:
         """Return the batch of one step, (R, B, *event)."""
         return self._data.x[self._arms, self._rows[step]]
 
+    def classes(self, step: int) -> Tensor:
+        """Return the classes of the batch of one step, (R, B) int64.
+
+        Raises:
+            ValueError: rows have none.
+        """
+        if self._data.label is None:
+            raise ValueError("rows without labels have no classes")
+        return self._data.label[self._arms, self._rows[step]]
+
 
 class EMA(Frozen):
     """An exponential moving average of the parameters; exactly one of the first two is given.
@@ -170,6 +180,7 @@ class EMA(Frozen):
 
 
 OPTIMIZER, SHADOW, LOSS, FAILED, EVENT = "optimizer.", "ema.", "loss", "failed", "event"
+SHARES = "class_shares"  # of what a model of classes was trained on
 ROWS = "rows."  # training rows that a model without parameters keeps
 BUFFERS = "buffers."  # what a user's model keeps beside its parameters: running statistics, counters
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -182,7 +193,7 @@ def parameters(state: State) -> State:
 
     Sums over leaves run in this order: a state read back from a file comes in another.
     """
-    notes, others = (LOSS, FAILED, EVENT, _DONE, _TOTAL), (OPTIMIZER, SHADOW, ROWS, BUFFERS)
+    notes, others = (LOSS, FAILED, EVENT, SHARES, _DONE, _TOTAL), (OPTIMIZER, SHADOW, ROWS, BUFFERS)
     return {k: v for k, v in sorted(state.items()) if not k.startswith(others) and k not in notes}
 
 
@@ -335,8 +346,7 @@ class _Fit:
         out |= self._average
         out[f"{OPTIMIZER}step"] = torch.full_like(self._rest[f"{OPTIMIZER}step"], self.taken)
         out[FAILED], out[LOSS] = self.failed, self._rest[LOSS]
-        if EVENT in self._rest:
-            out[EVENT] = self._rest[EVENT]
+        out |= {name: self._rest[name] for name in (EVENT, SHARES) if name in self._rest}
         return out | (self._scale.state if self._scale is not None else {})
 
 

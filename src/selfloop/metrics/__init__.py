@@ -5,6 +5,7 @@ The functions take arrays or tensors of N events, (N, *event), rows or features 
 
 from selfloop.metrics.base import METRICS, Evidence, Metric
 from selfloop.metrics.categories import categories_kept, heterozygosity
+from selfloop.metrics.classes import class_frechet, class_shares, class_tv, effective_classes
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
 from selfloop.metrics.frechet import Moments, bootstrap_error, frechet, frechet_infinity
@@ -27,8 +28,12 @@ __all__ = [
     "authenticity",
     "bootstrap_error",
     "categories_kept",
+    "class_frechet",
+    "class_shares",
+    "class_tv",
     "covariance",
     "density_coverage",
+    "effective_classes",
     "frechet",
     "frechet_infinity",
     "heterozygosity",

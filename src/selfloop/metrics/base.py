@@ -22,6 +22,9 @@ from selfloop.metrics.demand import Demand, Sizes
 Shared = TypeVar("Shared")
 Which = Literal["train", "held_out", "generated"]
 Scale = Literal["ratio", "log", "difference"]
+_LABELLED = (("FD∞", "FD∞"), ("Fréchet distance", "FD"), ("KID", "KD"))
+"""Words of titles that are taken for numbers on Inception's features, and what they are on others, before the label."""
+
 WORDS = {"train": "the real training set", "held_out": "the held-out real set"}
 
 
@@ -40,6 +43,11 @@ class Evidence:
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
         coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
+        classes: how many there are, 0 where rows have no labels.
+        train_label: (R, n) int64, the classes of the real training rows; None where there are none.
+        held_out_label: (R, m), of the held-out rows.
+        generated_label: (R, n), of the samples.
+        named: maps features (N, k) to the classes (N,) int64 that they show, where these features name classes.
     """
 
     generator: Generator
@@ -52,6 +60,11 @@ class Evidence:
     features: Callable[[Tensor, bool], Tensor] = lambda x, real: x.flatten(1)
     modes: tuple[Tensor, float] | None = None
     coefficients: Tensor | None = None
+    classes: int = 0
+    train_label: Tensor | None = None
+    held_out_label: Tensor | None = None
+    generated_label: Tensor | None = None
+    named: Callable[[Tensor], Tensor] | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:
@@ -64,6 +77,17 @@ class Evidence:
         """Return the features of one of the three sets, (n, k) for every arm."""
         rows: Tensor = getattr(self, which)
         return self.shared(which, lambda: [self.features(arm, which != "generated") for arm in rows])
+
+    def labels(self, which: Which) -> Tensor:
+        """Return the classes (R, n) of one of the three sets.
+
+        Raises:
+            ValueError: its rows have none.
+        """
+        found: Tensor | None = getattr(self, f"{which}_label")
+        if found is None:
+            raise ValueError(f"the rows of {which} have no labels")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +106,7 @@ class Metric:
         scale: on which changes are compared: a "ratio" of positive values; the values are a "log" of such; or, where
             they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
-        needs: what generator and data must offer.
+        needs: what generator, data and features must offer.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
         demand: maps the sizes of the sets to what it needs of them.
     """
@@ -109,8 +133,18 @@ class Metric:
         words = f"{self.goal} is better" if isinstance(self.goal, str) else f"{self.goal:g} is best"
         return f"{words}, {self.note}" if self.note else words
 
-    def measured(self, data: str, features: str) -> Metric:
-        """Return the same metric with its unit in true words: those of the events and of the features looked at."""
+    def measured(self, data: str, features: str, label: str = "") -> Metric:
+        """Return the same metric in true words: the units of events and features, and of which features it is.
+
+        Args:
+            data: the unit of the events.
+            features: that of the features looked at.
+            label: of the features, "" where distances need none.
+        """
+        if label:
+            general, short = next((pair for pair in _LABELLED if pair[0] in self.title), ("", ""))
+            title = self.title.replace(general, f"{short}-{label}") if general else self.title
+            return replace(self, title=title).measured(data, features)
         for general, true in ((DATA_UNITS, data), (FEATURE_UNITS, features)):
             if self.unit.startswith(general):
                 power = self.unit.removeprefix(general)
@@ -188,6 +222,7 @@ def compared(
     value: Callable[[Tensor, Tensor], float],
     version: int = 1,
     scale: Scale = "ratio",
+    note: str = "",
     least: int = 1,
     memory: Callable[[Sizes], int] = lambda sizes: 0,
 ) -> tuple[Metric, Metric]:
@@ -201,6 +236,7 @@ def compared(
         value: maps (n, k) real and generated features to the distance.
         version: as of :class:`Metric`.
         scale: as of :class:`Metric`.
+        note: as of :class:`Metric`.
         least: rows that either set must have.
         memory: as of :class:`Demand`, by the sizes.
     """
@@ -213,6 +249,7 @@ def compared(
             unit=unit,
             goal="lower",
             scale=scale,
+            note=note,
             compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
             floor=against == "held_out",
             demand=lambda sizes, against=against: Demand(  # type: ignore[misc]

@@ -262,16 +262,19 @@ def frechet_infinity(
     """
     if points < 2 or repeats < 1:
         raise ValueError(f"at least 2 points and 1 repeat are needed, not {points} and {repeats}")
+    scale = 1.0
     if not isinstance(real, Moments):
-        real, generated = pair(real, generated, least=2)
+        (real, generated), scale = level(*pair(real, generated, least=2))
     x, reference, rng = rows(generated, "generated", least=20), _Fit.of(real, "real"), generator(seed, "frechet")
     n = len(x)
     sizes = [round(1 / inverse) for inverse in np.linspace(2 / n, 1 / n, points)]
-    distances = [
-        float(np.mean([_distance(reference, _Fit.of(x[rng.permutation(n)[:size]], "generated")) for _ in range(k)]))
-        for size in sizes
-        for k in [1 if size == n else repeats]
-    ]
+
+    def distance(size: int) -> float:
+        subsets = (x[rng.permutation(n)[:size]] for _ in range(1 if size == n else repeats))
+        mean = float(np.mean([_distance(reference, _Fit.of(subset, "generated")) for subset in subsets]))
+        return _within_range(scale * mean * scale)
+
+    distances = [distance(size) for size in sizes]
     slope, intercept = np.polyfit(1 / np.array(sizes), distances, 1)
     return Extrapolation(float(intercept), float(slope), tuple(sizes), tuple(distances))
 
@@ -316,17 +319,31 @@ def _memory(sizes: Sizes) -> int:
     return 8 * 8 * sizes.features * min(sizes.features, most)
 
 
+def _limit(real: Tensor, generated: Tensor) -> float:
+    return frechet_infinity(real, generated).value
+
+
 METRICS.register(
+    *compared(
+        "frechet_infinity",
+        "FD∞",
+        "Squared Fréchet distance to the features of {real}, extrapolated to infinitely many generated rows by a line "
+        "in 1/N through subsets of N/2 to N (Chong & Forsyth 2020).",
+        "feature units²",
+        _limit,
+        scale="difference",
+        note="free of the bias in the number of generated rows, not of that of real ones",
+        least=20,
+        memory=_memory,
+    ),
     *compared(
         "frechet",
         "Fréchet distance",
         "Squared Fréchet distance between Gaussians fitted to the generated features and to those of {real}.",
         "feature units²",
         frechet,
+        note="biased up by about 1/N",
         least=2,
-        # Eight matrices: sums of squares, factors, their product, what its singular values take; of few rows, factors.
-        memory=lambda sizes: (
-            64 * sizes.features * min(sizes.features, max(sizes.train, sizes.held_out, sizes.generated))
-        ),
-    )
+        memory=_memory,
+    ),
 )

@@ -42,6 +42,9 @@ class Pool:
         asker: who asks, for messages: a regime or a judge.
         judge: how many judges of the same name the regime asks before the one that asks, so that each can draw from
             streams of its own, ``pool.streams.numpy("purpose", pool.judge)``.
+        fresh_label: returns the classes (k,) of the k rows that ``source`` returns; None where they have none.
+        judged: of whoever judges, the classes (N,) int64 of the rows that it is shown; None where they have none. Use
+            :attr:`labels`.
     """
 
     t: int
@@ -53,6 +56,8 @@ class Pool:
     known: tuple[Tensor, float] | None = None
     asker: str = "mixing"
     judge: int = 0
+    fresh_label: Callable[[int], Tensor | None] | None = None
+    judged: Tensor | None = None
 
     @property
     def n(self) -> int:
@@ -94,7 +99,25 @@ class Pool:
             raise ConfigError(f"{self.asker} asks for fresh real rows: let its class say {_saying('fresh')}")
         if k < 0:
             raise ConfigError(f"{self.asker} asks for {k} fresh real rows: ask for 0 or more")
-        return Samples.full(self.source(k)[None], born=0)
+        rows, label = self.source(k)[None], None if self.fresh_label is None else self.fresh_label(k)
+        if label is None and self.real.label is not None:
+            raise ConfigError(
+                f"{self.asker} asks for fresh real rows, which have no labels, and the fixed ones have some"
+            )
+        return Samples.full(rows, born=0, label=None if label is None else label[None])
+
+    @property
+    def labels(self) -> Tensor:
+        """The classes (N,) int64 of the rows that a judge is shown.
+
+        Raises:
+            ConfigError: they have none, or nobody judges.
+        """
+        if self.judged is None:
+            raise ConfigError(
+                f"{self.asker} asks for labels of rows, which have none: let its class say {_saying('labels')}"
+            )
+        return self.judged
 
     def score(self, x: Tensor) -> Tensor:
         """Return the log density (N,), in nats, of rows x (N, *event) under the model of generation 0.
@@ -139,7 +162,7 @@ class Regime(Frozen, ABC):
 
     Attributes:
         needs: what data or generator must offer: "fresh" where it asks the pool for fresh rows, "density" for scores,
-            "temperature" where it wants samples at another one than 1.
+            "temperature" where it wants samples at another one than 1, "labels" where it looks at classes.
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset()
@@ -307,6 +330,19 @@ def check(mixing: Mixing, data: Dataset, event: Sequence[int], n: int) -> None:
         raise ConfigError(f"mixing {MIXINGS.name_of(mixing)!r}: its check failed: {said(error)}") from error
 
 
+def _refuse_labels(label: Tensor | None, pool: Pool, what: str) -> None:
+    """Refuse rows without labels where real ones have some, or the other way round, and labels that are none.
+
+    Raises:
+        ConfigError: with ``what`` gave them.
+    """
+    if (label is None) != (pool.real.label is None):
+        lacks = "no labels, and the real rows have some" if label is None else "labels, and the real rows have none"
+        raise ConfigError(f"{what} gave the rows of generation {pool.t} {lacks}: let it pass on those of the pool")
+    if label is not None and (label.dtype != torch.int64 or bool((label < 0).any())):
+        raise ConfigError(f"{what} gave generation {pool.t} labels that are no classes: they are int64 from 0")
+
+
 def training_set(mixing: Mixing, pool: Pool) -> Samples:
     """Return what a regime makes of a pool, checked; no rows at all starve the arm. Generation 0 has the real rows.
 
@@ -333,6 +369,7 @@ def training_set(mixing: Mixing, pool: Pool) -> Samples:
         raise ConfigError(
             f"{what} returned {shape} for generation {pool.t}: rows are {pool.real.x.dtype} (1, N, {rows})"
         )
+    _refuse_labels(found.label, pool, what)
     count = int(found.count[0])
     if count < 1:
         return found

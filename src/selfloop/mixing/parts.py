@@ -94,7 +94,9 @@ class Verify(Frozen):
 
     def apply(self, rows: Samples, pool: Pool, purpose: str) -> Samples:
         """Return those of the rows of one arm that are kept, in their order."""
-        return rows.keep(kept(self.verifier, self.least, rows.arm(0), pool)) if int(rows.count[0]) else rows
+        if not int(rows.count[0]):
+            return rows
+        return rows.keep(kept(self.verifier, self.least, rows.arm(0), replace(pool, judged=rows.classes(0))))
 
 
 class Curate(Frozen):
@@ -124,7 +126,8 @@ class Curate(Frozen):
         rows = rows.first(groups * self.k)
         if groups == 0:
             return rows
-        reward = scores(self.reward, rows.arm(0), pool).view(groups, self.k).numpy()
+        asked = replace(pool, judged=rows.classes(0))
+        reward = scores(self.reward, rows.arm(0), asked).view(groups, self.k).numpy()
         (rng,) = pool.streams.numpy(f"{purpose}/curated")
         # The largest of r + g is that of each with probability ∝ e^r, for g = −ln(−ln u) (Gumbel).
         best = np.argmax(reward + rng.gumbel(size=reward.shape), 1)
@@ -165,7 +168,7 @@ class Correct(Frozen):
             return rows
         x = rows.arm(0)
         share = 1.0 if math.isinf(self.strength) else self.strength / (1 + self.strength)
-        there = moved(self.target, x, pool)
+        there = moved(self.target, x, replace(pool, judged=rows.classes(0)))
         there = there if share == 1 else x.double() + share * (there - x.double())
         return replace(rows.first(len(x)), x=_typed(there, x.dtype)[None])
 

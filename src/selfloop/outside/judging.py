@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def judge(
     held_out: Any = None,
     control: Any = None,
     every: int = 1,
-    features: str | Extractor = "identity",
+    features: str | Extractor | None = None,
     metrics: Sequence[str] | None = None,
     metric: str | None = None,
     tolerance: float = verdict.TOLERANCE,
@@ -46,7 +46,8 @@ def judge(
         held_out: real rows that no model was trained on; None holds out a part of ``real``, always the same.
         control: as ``generations``, of a loop that saw real rows alone; its repetitions are those of the loop.
         every: judge the first generation and every so-manyth after it.
-        features: what the metrics look at, a name, settings as YAML, or an object.
+        features: what the metrics look at, a name, settings as YAML, or an object; None is those of a directory that
+            has some, else what suits: colour pictures by a network, if its package is there, all else as it is.
         metrics: names; None is :data:`DEFAULT` or, of a directory that has some, these.
         metric: the one to judge by, in place of the first distance; measured also where it is not among ``metrics``.
         tolerance: by what share the loop may be worse.
@@ -87,20 +88,34 @@ def judge_loop(
     loop: Loop,
     out: str | Path,
     *,
-    features: str | Extractor = "identity",
+    features: str | Extractor | None = None,
     metrics: Sequence[str] | None = None,
     metric: str | None = None,
     tolerance: float = verdict.TOLERANCE,
     rows: int = ROWS,
     raw: bool = False,
+    notice: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Judgement:
-    """Judge a loop as :func:`judge` does, in a directory; ``progress`` is told after each generation."""
+    """Judge a loop as :func:`judge` does, in a directory.
+
+    ``notice`` is called with a line on what was chosen because nobody had named it, ``progress`` after each generation.
+    """
     verdict.refuse_tolerance(tolerance)
     refuse_no_names(metrics or (), "metrics")
     refuse_no_names([] if metric is None else [metric], "metric")
     if metric is not None and metric in METRICS and METRICS[metric].goal is None:
         raise verdict.no_direction(metric)
     also = () if metric is None else (metric,)
-    run = record(loop, out, features=features, metrics=metrics, also=also, rows=rows, raw=raw, progress=progress)
+    run = record(
+        loop,
+        out,
+        features=features,
+        metrics=metrics,
+        also=also,
+        rows=rows,
+        raw=raw,
+        notice=notice,
+        progress=progress,
+    )
     return judgement(run, metric=metric, tolerance=tolerance)

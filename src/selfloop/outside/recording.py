@@ -35,6 +35,7 @@ from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared
 from selfloop.experiment import FREE, Experiment, member
 from selfloop.features.base import FEATURES, Extractor
+from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
 from selfloop.measures import obstacle, width
@@ -77,11 +78,12 @@ def record(
     loop: Loop,
     out: str | Path,
     *,
-    features: str | Extractor = "identity",
+    features: str | Extractor | None = None,
     metrics: Sequence[str] | None = None,
     also: Sequence[str] = (),
     rows: int = ROWS,
     raw: bool = False,
+    notice: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Measure what a run directory does not have yet of a loop, and return the run.
@@ -93,6 +95,7 @@ def record(
         out: the run directory, made or added to.
         features, metrics, rows, raw: as of :func:`judge`.
         also: metrics besides these.
+        notice: called with a line on what was chosen because nobody had named it.
         progress: told after each generation.
 
     Raises:
@@ -106,9 +109,11 @@ def record(
     if rows < 2:
         raise ConfigError(f"rows is {rows}: at least 2 are needed to measure anything")
     out = expanded(out)
-    extractor = member(FEATURES, features)
     there = Run.open(out) if (out / "experiment.yaml").exists() else None
     data, reference = _data(loop, raw, rows)
+    extractor, words = _looking(features, reference, there)
+    if words and notice is not None:
+        notice(words)
     names = list(metrics or (_default(data) if there is None else there.experiment.metrics))
     names += [name for name in also if name not in names]
     sizes = _sizes(data, extractor)
@@ -134,6 +139,13 @@ def record(
         measure_anew(writer, uuid.uuid4().hex)
         _measure(writer, new, loop.length, progress)
     return Run.open(out)
+
+
+def _looking(features: str | Extractor | None, reference: EventSet, there: Run | None) -> tuple[Extractor, str]:
+    """Return the features that were named, else those of the run, else what suits, and what there is to say of it."""
+    if features is None:
+        return unnamed([reference.pictures]) if there is None else (there.experiment.features, "")
+    return member(FEATURES, features), ""
 
 
 def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
@@ -367,7 +379,7 @@ def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) 
             with as_in_a_worker():
                 records += measure(members, split(s), t, {}, {}, samples, Team())
             name = stack_file("samples", s)
-            tensors = {"x": samples.x, "born": samples.born, "count": samples.count}
+            tensors = samples.stored()
             sources = {"sources": [new.source(_key(arm), t) for arm in members]}
             notes[s] = {name: save_tensors(folder / name, tensors, put_bytes) | sources}
         writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))

@@ -101,14 +101,14 @@ def samples(run: Run, curves: Curves) -> Figure | None:
         arm = setting.arms[0]
         real = run.real(arm)
         canvas = Canvas.of(real)
-        _panel(grid[row, 0], canvas, real.rows)
+        _panel(grid[row, 0], canvas, real.rows, real.label)
         grid[row, 0].set_ylabel(plain(setting.label.replace(" (", "\n(")), fontsize=9)
         for axes, t in zip(grid[row, 1:], [0, *shown], strict=True):
             if 0 <= curves.ended[arm] <= t:
                 axes.text(0.5, 0.5, curves.endings[arm], ha="center", va="center", transform=axes.transAxes)
                 _bare(axes)
             else:
-                _panel(axes, canvas, run.samples(t, arm))
+                _panel(axes, canvas, run.samples(t, arm), run.labels(t, arm))
     titles = ["Ground truth", "No retraining", *(f"{t} retraining{'s' * (t != 1)}" for t in shown)]
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
@@ -205,8 +205,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-def _panel(axes: Axes, canvas: Canvas, x: Tensor) -> None:
-    picture = canvas.draw(x)
+def _panel(axes: Axes, canvas: Canvas, x: Tensor, labels: Tensor | None = None) -> None:
+    picture = canvas.draw(x, labels)
     axes.imshow(picture.pixels, interpolation="nearest" if canvas.kind != "density" else "bilinear")
     _bare(axes)
 

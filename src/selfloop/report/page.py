@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from torch import Tensor
 
 from selfloop.analysis import profile, verdict
 from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
@@ -27,6 +29,7 @@ from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
 from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
+from selfloop.metrics.classes import class_shares
 from selfloop.report.charts import chart, seeds_shown
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png
@@ -40,6 +43,8 @@ LIMIT = 5_000_000
 
 _FRAMES = (26, 13, 7, 3, 1, 0)
 _INLINE_CSV = 600_000
+_SHARES = 9  # generations in the table of classes
+_COLUMNS = 20  # classes in it
 _MISSING = "–"
 
 
@@ -181,6 +186,7 @@ def _template(
         **_charts(curves, some, known, {by.distance: coming}),
         "coming": [outlook.sentence for outlook in coming.values()],
         "drawn": _drawn(some),
+        "shares": _class_shares(rows, some),
         "profile": _profile(profile.profile(curves, by, rows, known, some.settings)),
         "results": [
             (setting.label, [final(curves, i, metric) for metric in curves.metrics])
@@ -338,11 +344,11 @@ def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
         kept = rows.real(arm)
         canvas = Canvas.of(kept)
         kinds.add(canvas.kind)
-        real.append(data_uri(png(canvas.draw(kept.rows).pixels), "image/png"))
+        real.append(data_uri(png(canvas.draw(kept.rows, kept.label).pixels), "image/png"))
         axes.append(canvas.frame())
         for frame in frames:
             ended = 0 <= curves.ended[arm] <= frame["t"]
-            picture = None if ended else canvas.draw(rows.samples(frame["t"], arm))
+            picture = None if ended else canvas.draw(rows.samples(frame["t"], arm), rows.labels(frame["t"], arm))
             frame["pictures"].append(None if picture is None else data_uri(png(picture.pixels), "image/png"))
             frame["notes"].append(curves.endings[arm] if picture is None else _note(picture.outside))
     return {
@@ -353,6 +359,30 @@ def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
         "script": {"frames": frames, "labels": labels},
         "kinds": sorted(kinds),
     }
+
+
+def _class_shares(rows: Rows, curves: Curves) -> dict[str, Any]:
+    """Return the shares of the classes of every setting's samples, means over seeds; {} where there are no labels."""
+    found: list[tuple[str, list[tuple[str, list[str]]]]] = []
+    classes = 0
+    for setting in curves.settings:
+        real, lines = rows.real(setting.arms[0]), list[tuple[str, list[str]]]()
+        for t in spaced(range(curves.generations), _SHARES):
+            living = [arm for arm in setting.arms if not 0 <= curves.ended[arm] <= t]
+            labels = [y for arm in living if (y := rows.labels(t, arm)) is not None and len(y)]
+            if labels:
+                shares = torch.stack([class_shares(y, real.events.classes) for y in labels]).mean(0)
+                lines.append((str(t), _percent(shares)))
+        if lines and real.label is not None:
+            classes = max(classes, real.events.classes)
+            found.append((setting.label, [("real", _percent(class_shares(real.label, real.events.classes))), *lines]))
+    if not found:
+        return {}
+    return {"classes": min(classes, _COLUMNS), "of": classes, "settings": found}
+
+
+def _percent(shares: Tensor) -> list[str]:
+    return [f"{100 * share:.1f}" for share in shares[:_COLUMNS].tolist()]
 
 
 def _note(outside: float) -> str:

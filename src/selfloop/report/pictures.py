@@ -31,6 +31,9 @@ _PALETTE = 256
 _TILES = 64
 """Images that a picture shows at most."""
 
+_CLASSES = 10
+"""Classes that a picture shows at most, and images of each."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -73,13 +76,17 @@ class Canvas:
         peak = _peak(density) if kind == "density" else 1.4 * float(density.max())
         return cls(events=events, kind=kind, low=low - margin, high=high + margin, peak=peak)
 
-    def draw(self, x: Tensor) -> Picture:
-        """Draw (N, *event) rows given in model units."""
+    def draw(self, x: Tensor, labels: Tensor | None = None) -> Picture:
+        """Draw (N, *event) rows given in model units; pictures of classes (N,) with a line of each class."""
+        if self.kind == "images" and labels is not None:
+            tiles = self.events.pixels(x)
+            assert tiles is not None
+            return Picture(_by_class(tiles, labels, self.events.classes), 0.0)
         if self.kind == "images":
             sound = x if x.dtype == torch.uint8 else x[torch.isfinite(x).flatten(1).all(1)]
             tiles = self.events.pixels(sound[:_TILES])
             assert tiles is not None
-            return Picture(_grid(tiles), 1 - len(sound) / max(len(x), 1))
+            return Picture(_square(tiles), 1 - len(sound) / max(len(x), 1))
         rows = _rows(self.events, x)
         finite = rows[np.isfinite(rows).all(1)]
         density, inside = self._density(finite)
@@ -109,14 +116,29 @@ class Canvas:
         return ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, low, high in parts)
 
 
-def _grid(images: Tensor) -> NDArray[np.uint8]:
-    """Tile (N, 1 or 3, height, width) images, as many as fit about 200 pixels square, one grey pixel apart."""
+def _square(images: Tensor) -> NDArray[np.uint8]:
+    """Tile (N, 1 or 3, height, width) images, as many as fit about 200 pixels square."""
+    side = max(2, min(8, 200 // max(images.shape[2:])))
+    return _grid(images, side, side)
+
+
+def _grid(images: Tensor, lines: int, across: int) -> NDArray[np.uint8]:
+    """Tile (N, 1 or 3, height, width) images, one grey pixel apart."""
     height, width = images.shape[2:]
-    side = max(2, min(8, 200 // max(height, width)))
-    tiles = np.full((side, height + 1, side, width + 1, 3), 128, dtype=np.uint8)
-    for k, image in enumerate(images[: side * side].permute(0, 2, 3, 1).numpy()):
-        tiles[k // side, :height, k % side, :width] = image
-    return tiles.reshape(side * (height + 1), side * (width + 1), 3)[:-1, :-1]
+    tiles = np.full((lines, height + 1, across, width + 1, 3), 128, dtype=np.uint8)
+    for k, image in enumerate(images[: lines * across].permute(0, 2, 3, 1).numpy()):
+        tiles[k // across, :height, k % across, :width] = image
+    return tiles.reshape(lines * (height + 1), across * (width + 1), 3)[:-1, :-1]
+
+
+def _by_class(images: Tensor, labels: Tensor, classes: int) -> NDArray[np.uint8]:
+    """Tile (N, 1 or 3, height, width) images with a line of each of the first classes, black where one has no more."""
+    side = max(2, min(_CLASSES, 200 // max(images.shape[2:])))
+    tiles = images.new_zeros(min(classes, _CLASSES), side, *images.shape[1:])
+    for k, line in enumerate(tiles):
+        some = images[labels == k][:side]
+        line[: len(some)] = some
+    return _grid(tiles.flatten(0, 1), len(tiles), side)
 
 
 def _rows(events: Events, x: Tensor) -> Array:

@@ -36,7 +36,7 @@ from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
-from selfloop.features.base import unit
+from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.store.head import unsealed
 from selfloop.store.schema import read_environment, read_manifest, stack_file
@@ -305,10 +305,11 @@ class Run:
         return Metric.recorded(name, about).measured(*self._units)
 
     @cached_property
-    def _units(self) -> tuple[str, str]:
-        """The units of its events and of its features; arms may differ in them."""
-        data = " or ".join(self._real.units)
-        return data, " or ".join(dict.fromkeys(unit(arm.experiment.features, data) for arm in self.arms))
+    def _units(self) -> tuple[str, str, str]:
+        """The units of its events and of its features, and the label of these; arms may differ in them."""
+        data, features = " or ".join(self._real.units), [arm.experiment.features for arm in self.arms]
+        labels = filter(None, dict.fromkeys(label(each) for each in features))
+        return data, " or ".join(dict.fromkeys(unit(each, data) for each in features)), " or ".join(labels)
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -383,7 +384,7 @@ class Run:
     def stack_samples(self, t: int, stack: int) -> Samples:
         """Return one stack's samples of generation t."""
         found = self.tensors(t, "samples", stack)
-        if sorted(found) != ["born", "count", "x"]:
+        if found.keys() - {"label"} != {"born", "count", "x"}:
             raise RunError(f"{str(self.folder(t) / stack_file('samples', stack))!r} is damaged: it holds no samples")
         return Samples(**found)
 
@@ -405,6 +406,11 @@ class Run:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
         stack, row = self.row(arm)
         return self.stack_samples(t, stack).arm(row)
+
+    def labels(self, t: int, arm: int) -> Tensor | None:
+        """Return the classes of one arm's samples of generation t, (count,) int64; None where they have none."""
+        stack, row = self.row(arm)
+        return self.stack_samples(t, stack).classes(row)
 
     def source(self, t: int, arm: int) -> dict[str, Any] | None:
         """Return where an arm's samples of generation t come from that was run elsewhere, None of any other.

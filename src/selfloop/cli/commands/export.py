@@ -44,6 +44,7 @@ def command(
             say(f"Wrote {n} rows to {file}{within}")
     if png is not None:
         with bar("pictures", n) as tick, disk_errors(png):
-            exports.write_pictures(events.pictures, png, tick)
-        say(f"Wrote {n} pictures to {png}")
+            exports.write_pictures(events.pictures, png, tick, events.labels)
+        classes = "" if events.labels is None else ", and their classes to dataset.json there"
+        say(f"Wrote {n} pictures to {png}{classes}")
     return 0

@@ -24,7 +24,7 @@ def command(
         str | None, typer.Option(metavar="PATTERN", help="in place of GEN, of repetitions: 'run{s}/gen_{t}.csv'")
     ] = None,
     every: judging.Every = 1,
-    features: judging.FeaturesOption = "identity",
+    features: judging.FeaturesOption = None,
     metrics: judging.Metrics = None,
     metric: judging.MetricOption = None,
     tolerance: judging.Tolerance = 0.1,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, say, say_plain, show
+from selfloop.cli.judging import FeaturesOption
+from selfloop.cli.terminal import bar, complain, say, say_plain, show
 from selfloop.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 def command(
     real: Annotated[str, typer.Argument(metavar="REAL", help="pictures, an array, a table, or RUN@train")],
     generated: Annotated[str, typer.Argument(metavar="GENERATED", help="the same, or RUN@3 for generation 3")],
-    features: Annotated[
-        str, typer.Option(metavar="NAME|YAML", help="identity, classifier, torchscript, torch_fidelity, or settings")
-    ] = "identity",
+    features: FeaturesOption = None,
     only: Annotated[str | None, typer.Option(metavar="NAME,…", help="which scores; default: those of any set")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
@@ -29,11 +28,17 @@ def command(
     from selfloop.analysis.alignment import align
     from selfloop.experiment import member
     from selfloop.features.base import FEATURES
+    from selfloop.features.unnamed import unnamed
 
-    extractor = member(FEATURES, features)
+    named = None if features is None else member(FEATURES, features)
+    given = [sources.read_events(source) for source in (real, generated)]
+    suited, words = unnamed(each.pictures for each in given)
+    extractor = named or suited
+    if named is None and words:
+        complain(words)
     names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
     resized = "pixels" in extractor.needs
-    sets = align(*(sources.read_events(source) for source in (real, generated)), raw=raw, resized=resized)
+    sets = align(*given, raw=raw, resized=resized)
     try:
         with bar("features", shown=resized) as tick:
             found = scores.scores(

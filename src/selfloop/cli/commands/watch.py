@@ -26,7 +26,7 @@ def command(
     held_out: judging.HeldOut = None,
     control: judging.Control = None,
     every: judging.Every = 1,
-    features: judging.FeaturesOption = "identity",
+    features: judging.FeaturesOption = None,
     metrics: judging.Metrics = None,
     metric: judging.MetricOption = None,
     tolerance: judging.Tolerance = 0.1,

@@ -6,13 +6,15 @@ Sizes are checked before anything is unpacked, nothing in a file is executed, an
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import unicodedata
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ LIMIT = 2**33
 _LARGEST = 2**24  # pixels of one picture
 _FILE = 2**28  # bytes of one picture's file
 _CLASSES = 10_000
+_LABELS = "dataset.json"
 _ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 _OTHERS = tuple(
     f".{kind}"
@@ -45,6 +48,25 @@ _APART = frozenset(("__macosx", "@eadir", "$recycle.bin", "#recycle", "system vo
 """Folders that systems make beside the user's, in lower case; those of editors are hidden by a dot."""
 
 
+class Pictures(NamedTuple):
+    """Pictures, and their classes where these are known.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8.
+        labels: (N,) int64, from 0; None where there are none.
+        names: of the classes in the order of their numbers, () where they have none.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are, 0 where pictures have none: as many as names, else up to the greatest label."""
+        return 0 if self.labels is None else len(self.names) or 1 + int(self.labels.max())
+
+
 def read_pictures(path: Path) -> Tensor:
     """Read all PNG and JPEG files below a folder, or in a zip, in the order of their names: what a file manager shows.
 
@@ -59,26 +81,102 @@ def read_pictures(path: Path) -> Tensor:
         DataError: there is none, one is damaged, too large or of another kind, or they differ in size or in being grey;
             the message names it.
     """
+    return _read_pictures(path)[1]
+
+
+def read_labelled_pictures(path: Path) -> Pictures:
+    """Read pictures as :func:`read_pictures` does, and their classes.
+
+    Those are in ``dataset.json`` as EDM's data sets have it, ``{"labels": [["00000/img00000000.png", 6], …]}``; without
+    that file they are the folders in which the pictures lie, numbered in the order of their names.
+
+    Raises:
+        DataError: as of :func:`read_pictures`, or a picture has no class, or one that is none.
+    """
+    names, pixels = _read_pictures(path)
+    content = _dataset_json(path)
+    if content is not None:
+        return Pictures(pixels, _of_json(content, names, path))
+    folders = [name.split("/")[0] if "/" in name else "" for name in names]
+    if "" in folders:
+        picture = names[folders.index("")]
+        raise DataError(f"{_named(picture, path)} has no label: there is no {_LABELS}, and no folder that it lies in")
+    known = sorted(set(folders), key=_order)
+    _refuse_many(len(known), path)
+    number = {name: i for i, name in enumerate(known)}
+    return Pictures(pixels, torch.tensor([number[folder] for folder in folders]), tuple(known))
+
+
+def _refuse_many(classes: int, path: Path) -> None:
+    if classes > _CLASSES:
+        raise DataError(f"{quoted(path)} has {classes} classes, more than {_CLASSES}")
+
+
+def _dataset_json(path: Path) -> bytes | None:
+    """Return the content of the file of labels in a folder or zip; None where there is none."""
+    try:
+        if path.is_dir():
+            file = path / _LABELS
+            if not file.is_file():
+                return None
+            if file.stat().st_size > _FILE:
+                raise DataError(f"{quoted(file)} is larger than {_FILE >> 20} MiB")
+            return file.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            if _LABELS not in archive.namelist():
+                return None
+            return _unpacked(archive, archive.getinfo(_LABELS), f"{_LABELS} in {quoted(path)}")
+    except DAMAGE as error:
+        raise DataError(f"{_LABELS} in {quoted(path)} cannot be read: {quoted(error)}") from error
+
+
+def _of_json(content: bytes, names: Sequence[str], path: Path) -> Tensor:
+    """Return the classes of pictures of some names, (N,) int64."""
+    what = f"{_LABELS} in {quoted(path)}"
+    try:
+        found = json.loads(content)
+        rows = found["labels"] if isinstance(found, dict) else None
+        labels = dict(rows) if isinstance(rows, list) else {}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f'{what} is damaged: it must be {{"labels": [["name.png", 0], …]}}') from error
+    for name in names:
+        if name not in labels:
+            raise DataError(f"{what} has no label for picture {quoted(name)}")
+        if not _is_class(labels[name]):
+            raise DataError(
+                f"{what}: the label of picture {quoted(name)} is {quoted(labels[name], 40)}, and must be a whole "
+                f"number from 0 to {_CLASSES - 1}"
+            )
+    return torch.tensor([labels[name] for name in names], dtype=torch.int64)
+
+
+def _is_class(label: object) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool) and 0 <= label < _CLASSES
+
+
+def _read_pictures(path: Path) -> tuple[list[str], Tensor]:
+    """Return the names of pictures, and the pictures."""
     members = _of_folder(path) if path.is_dir() else _of_zip(path)
     pictures: list[np.ndarray] = []
-    total, first = 0, ""
+    names: list[str] = []
+    total = 0
     for name, content in members:
         if not PurePosixPath(name).suffix and not content.startswith(_MAGIC):
             continue
         picture = decode(content, _named(name, path))
         if pictures and picture.shape != pictures[0].shape:
             raise DataError(
-                f"{_named(name, path)} has shape {picture.shape} (channels, height, width), and {quoted(first)} "
+                f"{_named(name, path)} has shape {picture.shape} (channels, height, width), and {quoted(names[0])} "
                 f"{pictures[0].shape}: all must be alike"
             )
-        first = first or name
         total += picture.nbytes
         if total > LIMIT:
             raise DataError(f"{quoted(path)} holds more than {LIMIT >> 30} GiB of pixels")
         pictures.append(picture)
+        names.append(name)
     if not pictures:
         raise DataError(f"{quoted(path)} holds no {', '.join(_ENDINGS[:3])} file")
-    return torch.from_numpy(np.stack(pictures))
+    return names, torch.from_numpy(np.stack(pictures))
 
 
 Member = tuple[str, bytes]
@@ -278,6 +376,35 @@ def read_images(path: Path, key: str | None = None) -> Tensor | None:
         return channels_first(read_arrays(path, LIMIT, (name,))[name], quoted(path))
     except DAMAGE:
         return None
+
+
+def read_labelled_array(path: Path, key: str | None = None) -> Pictures | None:
+    """Return the images of an NPZ as :func:`read_images` does, and the whole numbers beside them, their classes.
+
+    Raises:
+        DataError: as :func:`read_images`, or there is no array (N,) of whole numbers from 0 beside N images, or more.
+    """
+    images = read_images(path, key)
+    if images is None:
+        return None
+    source, wanted = quoted(path), f"whole numbers ({len(images)},), one a picture"
+    headers = read_headers(path) if path.suffix.lower() == ".npz" else {}
+    names = [name for name, header in headers.items() if len(header.shape) == 1 and header.dtype.kind in "iu"]
+    if len(names) != 1:
+        there = f"there are {', '.join(map(quoted, names))}" if names else "there are none"
+        raise DataError(
+            f"{source}: labels are an array of {wanted}, beside the images, and {there}: save the one alone"
+        )
+    try:
+        found = read_arrays(path, LIMIT, names)[names[0]]
+    except DAMAGE as error:
+        raise DataError(f"{source}: the labels {quoted(names[0])} cannot be read") from error
+    if found.shape != (len(images),):
+        raise DataError(f"{source}: the labels {quoted(names[0])} are {found.shape}, and must be {wanted}")
+    if not 0 <= int(found.min()) <= int(found.max()) < _CLASSES:
+        limits = f"{int(found.min())} to {int(found.max())}"
+        raise DataError(f"{source}: the labels {quoted(names[0])} are {limits}, and must be from 0 to {_CLASSES - 1}")
+    return Pictures(images, torch.from_numpy(found.astype(np.int64)))
 
 
 def _are_images(header: Header) -> bool:

@@ -76,7 +76,10 @@ class Judge(Frozen, ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, pool: Pool) -> Tensor:
-        """Return what it says of rows x (N, *event) in model units: (N,), or (N, *event)."""
+        """Return what it says of rows x (N, *event) in model units: (N,), or (N, *event).
+
+        Their classes are ``pool.labels``, of a judge that needs "labels".
+        """
 
     def refuse_incomplete(self) -> None:
         """Refuse settings that lack something; data and generator offer what it needs.
@@ -197,7 +200,8 @@ def _asked(judge: Judge, x: Tensor, pool: Pool) -> tuple[str, Tensor]:
 def kept(judge: Judge, least: float | Quantile | None, x: Tensor, pool: Pool) -> Tensor:
     """Return which rows (N, *event) a judge lets pass, (N,) bool: those that score ``least`` or more."""
     if isinstance(least, Quantile):
-        bar = float(np.quantile(scores(judge, pool.real.arm(0), pool).numpy(), least.quantile))
+        real = replace(pool, judged=pool.real.classes(0))
+        bar = float(np.quantile(scores(judge, pool.real.arm(0), real).numpy(), least.quantile))
     else:
         bar = least if least is not None else getattr(judge, "least", 0.5) or 0.0
     return scores(judge, x, pool) >= bar
