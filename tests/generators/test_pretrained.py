@@ -72,6 +72,6 @@ def test_a_checkpoint_of_another_size_is_refused_before_anything_is_written(tmp_
         "budget": {"steps": 1},
         "seeds": 2,
     }
-    with pytest.raises(DataError, match=r"^[^\n]*has shape \(8, 1, 3, 3\) where \(16, 1, 3, 3\) is expected$"):
+    with pytest.raises(DataError, match=r"^[^\n]*has shape \(32, 8\) where \(64, 16\) is expected$"):
         next(run(Experiment.build(plain), tmp_path / "run"))
     assert not (tmp_path / "run").exists()

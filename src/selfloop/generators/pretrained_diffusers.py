@@ -56,14 +56,12 @@ def _renamed(name: str) -> str:
 
 def _difference(wanted: Mapping[str, tuple[int, ...]], theirs: Mapping[str, Tensor]) -> str | None:
     """Return the first parameter in which two networks differ, and how; None where they are alike."""
-    for name in theirs:
-        if name not in wanted:
-            return f"{quoted(name, 120)} is not a parameter of this network"
-    for name, shape in wanted.items():
-        if name not in theirs:
-            return f"the parameter {name} is missing"
-        if tuple(theirs[name].shape) != shape:
-            return f"{name} has shape {tuple(theirs[name].shape)} where {shape} is expected"
+    for name in (name for name in wanted if name in theirs):  # a size says more than a layer that another size has not
+        if tuple(theirs[name].shape) != wanted[name]:
+            return f"{name} has shape {tuple(theirs[name].shape)} where {wanted[name]} is expected"
         if not theirs[name].is_floating_point():
             return f"{name} holds {theirs[name].dtype}, not floating numbers"
-    return None
+    unknown, missing = ([name for name in a if name not in b] for a, b in ((theirs, wanted), (wanted, theirs)))
+    if unknown:
+        return f"{quoted(unknown[0], 120)} is not a parameter of this network"
+    return f"the parameter {missing[0]} is missing" if missing else None
