@@ -327,6 +327,31 @@ def test_what_was_answered_is_answered_again_and_nothing_else_there(whole: tuple
         advise(GAUSSIAN | {"n": 40}, out=found.run, **QUICK)
 
 
+def test_an_answer_is_of_its_rows_wherever_they_lie(tmp_path: Path) -> None:
+    rows = np.random.default_rng(5).normal(size=(60, 2))
+    first, moved, other = tmp_path / "first.csv", tmp_path / "moved.csv", tmp_path / "other.csv"
+    for path, some in ((first, rows), (other, rows[1:])):
+        np.savetxt(path, some, delimiter=",", header="a,b", comments="")
+    little = QUICK | {"budget": 1e-6, "out": tmp_path / "run"}
+    found = advise(first, **little)
+    before = bits(found.run)
+    with pytest.raises(selfloop.RunError, match="was run on other data"):
+        advise(other, **little)
+    assert bits(found.run) == before
+    first.rename(moved)
+    assert advise(moved, **little).more == found.more
+    with pytest.raises(selfloop.RunError, match="was run on other data"):
+        advise(other, **little)
+
+
+def test_the_run_directory_is_called_by_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", np.random.default_rng(5).normal(size=(60, 2)))
+    for data, name in ((Path("rows.npy"), "rows"), ("gaussian", "gaussian")):
+        found = advise(data, **QUICK | {"budget": 1e-6})
+        assert Path(found.run).resolve() == tmp_path / "runs" / f"advice-{name}-gaussian"
+
+
 def test_a_spent_budget_says_what_is_missing_and_more_goes_on(whole: tuple[Advice, list[Step]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = advise(GAUSSIAN, out=out, budget=1e-6, **QUICK)
@@ -352,7 +377,9 @@ def test_an_answer_in_every_form(tmp_path: Path) -> None:
     found = advise(rows, out=tmp_path / "run", **two)
     how_much, _, fresh, rescue, _ = found.sentences
     assert "of which the smaller counts" in how_much
-    assert fresh.endswith("array offers no fresh rows; --set data.fresh_rows=4k sets k aside for each generation.")
+    assert fresh.endswith(
+        "array offers no fresh rows; --set data.fresh_rows=N sets N/4 of them aside for each generation."
+    )
     assert rescue.endswith("a horizon of at least 6 retrainings would tell.")
     frame = found.to_frame()
     assert set(frame["criterion"]) == {"w1_held_out", "covariance_error"}
@@ -500,3 +527,24 @@ def test_every_sentence_can_be_that_nothing_is_known(tmp_path: Path) -> None:
     assert nothing.to_frame().empty
     assert nothing.interval == (0, math.inf)
     assert json.loads(nothing.json())["alarms"] is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tolerance": "10%"},
+        {"horizon": 2.5},
+        {"budget": "30m"},
+        {"metrics": "w2_held_out"},
+        {"metrics": [5]},
+        {"seed": "a"},
+        {"workers": "a"},
+        {"workers": -1},
+        {"out": 5},
+    ],
+)
+def test_arguments_of_another_kind(more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=next(iter(more))):
+        selfloop.advise(np.random.default_rng(0).normal(size=(100, 2)), generator="gaussian", **more)
+    assert not list(tmp_path.iterdir())

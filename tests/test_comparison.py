@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfloop import Experiment, run
+import selfloop
+from selfloop import Experiment, Judgement, judge, run
+from selfloop.analysis import verdict
 from selfloop.analysis.comparison import compare, named
 from selfloop.analysis.curves import read
 from selfloop.cli.main import main
@@ -193,3 +195,60 @@ def test_a_run_without_a_retraining(runs: dict[str, Path], tmp_path: Path) -> No
         shutil.rmtree(tmp_path / "cut" / f"generation-{t:04d}")
     with pytest.raises(ConfigError, match="cut has no retraining yet"):
         compare({"kde": Run.open(runs["kde"]), "cut": Run.open(tmp_path / "cut")})
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, Judgement]:
+    """Three loops that were run elsewhere on the same real rows; "longer" is "one" gone on, beside a control."""
+    rng = np.random.default_rng(3)
+    real, some = rng.normal(size=(60, 2)), rng.normal(size=(7, 40, 2))
+    ask = {"metrics": ["sliced_w2_held_out", "variance_ratio"]}
+    return {
+        "one": judge(real, list(some[:5]), out=tmp_path / "one", **ask),
+        "two": judge(real, list(some[:5] * 0.5), out=tmp_path / "two", **ask),
+        "longer": judge(real, list(some), control=list(some[::-1]), out=tmp_path / "longer", **ask),
+        "others": judge(real + 1.0, list(some[:5]), out=tmp_path / "others", **ask),
+    }
+
+
+def test_loops_of_elsewhere_are_told_apart_by_their_generations(elsewhere: dict[str, Judgement]) -> None:
+    found = compare({name: elsewhere[name].run for name in ("one", "two")})
+    assert [setting.label for setting in found.curves.settings] == ["run = one", "run = two"]
+    assert not found.notes
+    assert not found.differences
+    for setting, name in zip(found.curves.settings, ("one", "two"), strict=True):
+        np.testing.assert_array_equal(
+            found.curves.of(setting, "variance_ratio"), elsewhere[name].curves.values["variance_ratio"]
+        )
+        assert verdict.of_setting(setting, found.curves, found.by) == elsewhere[name].verdict
+
+
+def test_a_loop_of_elsewhere_that_is_in_two_runs_is_taken_once(elsewhere: dict[str, Judgement]) -> None:
+    found = compare([elsewhere[name].run.path for name in ("two", "one", "longer")])
+    assert [s.label for s in found.curves.settings] == [
+        "the loop, run = two",
+        "the loop, run = one",
+        "the control, run = one",
+    ]
+    assert any("1 arms of longer" in note for note in found.notes)
+
+
+def test_loops_of_elsewhere_on_other_rows(elsewhere: dict[str, Judgement]) -> None:
+    found = compare({name: elsewhere[name].run for name in ("one", "others")})
+    assert [setting.label for setting in found.curves.settings] == ["run = one", "run = others"]
+    assert any(note.startswith("runs differ in their data") for note in found.notes)
+    assert max(len(cell) for row in found.differing.rows for cell in row) <= 32
+
+
+def test_from_python(runs: dict[str, Path]) -> None:
+    found = selfloop.compare([runs["a"], str(runs["kde"])])
+    assert found.plain() == compare(opened(runs, "a", "kde")).plain()
+    text, page = str(found), found._repr_html_()
+    for words in ("differs", "kernel_density", "After 4 retrainings", "λ = 0, generator = gaussian", "Variance ratio"):
+        assert words in text
+        assert words in page
+    frame = found.to_frame()
+    assert list(frame) == ["setting", "runs", "seeds", "verdict", "metric", "mean", "std"]
+    assert len(frame) == 4 * len(found.metrics)
+    with pytest.raises(ConfigError, match="two runs at least: give a list"):
+        selfloop.compare(str(runs["a"]))

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +328,26 @@ def test_the_report_has_a_band(known: Path) -> None:
         assert outlook.low.tolist() == again[label].low.tolist()
         assert (outlook.low[1:] < outlook.median[1:]).all()
         assert (outlook.median[1:] < outlook.high[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("median", "late", "words"),
+    [
+        (5.0, 9.0, "doubled: 5 (90 %: 3 to 9)"),
+        (5.0, math.inf, "doubled: 5 (90 %: 3 or more)"),
+        (math.inf, math.inf, "doubled: more than 12 (90 %: 3 or more)"),
+    ],
+)
+def test_when_it_has_doubled_in_words(median: float, late: float, words: str) -> None:
+    assert forecast._when(forecast.Reached(what="doubled", median=median, early=3.0, late=late), 12) == words
+    never = forecast.Reached(what="doubled", median=math.inf, early=math.inf, late=math.inf)
+    assert forecast._when(never, 12) == "not within 12"
+
+
+@pytest.mark.parametrize(
+    ("run", "to", "more"),
+    [(5, 9, {}), (None, 9, {}), ("nix", "9", {}), ("nix", 9.5, {}), ("nix", True, {}), ("nix", 9, {"seen": "2"})],
+)
+def test_arguments_of_another_kind(run: Any, to: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^(the run|to|seen) is .*, not '"):
+        selfloop.forecast(run, to=to, **more)

@@ -19,6 +19,7 @@ __all__ = [
     "StorageFull",
     "Streams",
     "advise",
+    "compare",
     "forecast",
     "judge",
     "recipes",
@@ -27,6 +28,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from selfloop.advisor import advise
+    from selfloop.analysis.comparison import compare
     from selfloop.analysis.forecast import forecast
     from selfloop.analysis.judgement import Judgement
     from selfloop.arms import Arm
@@ -56,6 +58,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "StorageFull": "core.errors",
         "Streams": "core.streams",
         "judge": "outside.judging",
+        "compare": "analysis.comparison",
         "forecast": "analysis.forecast",
         "advise": "advisor",
         "recipes": "core.recipes",

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,14 @@ from selfloop.analysis.paired import ends, excess
 from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
-from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted
+from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
 from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.engines.local import cores
-from selfloop.experiment import Experiment, member
+from selfloop.experiment import Experiment, files_of, member
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.mixing.base import MIXINGS
@@ -147,10 +149,17 @@ def advise(
     """
     criteria = _criteria(metrics)
     _refuse(tolerance, horizon, budget)
+    refuse_unlike("the seed", seed, Integral, "a whole number")
+    if workers is not None:
+        refuse_unlike("workers", workers, Integral, "a number of processes")
+        if workers < 0:
+            raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
+    if out is not None:
+        refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
     base = _experiment(data, generator, horizon, criteria, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
-    folder = expanded(out) if out is not None else Path("runs") / base.name
+    folder = expanded(out) if out is not None else Path("runs") / _folder(base)
     _refuse_other(folder, base)
     rows = base.data.extent()[1]
     if rows < FEWEST_ROWS:
@@ -175,6 +184,7 @@ def advise(
 
 
 def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
+    refuse_no_names(metrics, "metrics")
     names = list(metrics) or [CRITERION]
     for name in names:
         if name not in METRICS:
@@ -187,6 +197,10 @@ def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
 
 
 def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
+    refuse_unlike("the tolerance", tolerance, Real, "a share above 0 and at most 1, such as 0.1")
+    refuse_unlike("the horizon", horizon, Integral, "a whole number of retrainings")
+    if budget is not None:
+        refuse_unlike("the budget", budget, Real, "a number of seconds")
     if not 0 < tolerance <= 1:
         raise ConfigError(f"the tolerance is a share above 0 and at most 1, such as 0.1 or 10%, not {tolerance:g}")
     if horizon < 1:
@@ -226,6 +240,13 @@ def _dataset(data: Any) -> Dataset:
     return member(DATA, data)  # type: ignore[no-any-return]
 
 
+def _folder(base: Experiment) -> str:
+    """Return what the run directory of some data is called: by their file if they have one, or their name."""
+    files = files_of(base.data)
+    data = Path(files[0]).stem if files else DATA.name_of(base.data)
+    return f"advice-{data}-{GENERATORS.name_of(base.generator)}"[:64]
+
+
 def _file(path: Path) -> Dataset:
     """Return a file or folder as data.
 
@@ -255,8 +276,9 @@ def _refuse_other(folder: Path, base: Experiment) -> None:
         what = f"other advice, {quoted(asked, 200)}" if asked.startswith(_ASKED) else "a run that is no advice"
         raise RunError(f"{str(folder)!r} holds {what}: choose another --out")
     belongs(there, base.model_copy(update={"grid": there.experiment.grid, "seeds": there.experiment.seeds}))
-    if there.present:
-        there.split(0)  # refuses data that have changed
+    if there.present:  # the run's own data may lie elsewhere, and be others: those that are asked about count
+        arm = there.arms[0]
+        there.holds(arm, base.data.load([arm.seed]), 0)
 
 
 def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, str]]:
@@ -266,7 +288,9 @@ def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, st
     name, there = DATA.name_of(base.data), getattr(base.data, "fresh_rows", None)
     if "fresh" not in base.data.offers:
         advice = (
-            "" if there is None else f"; --set data.fresh_rows={base.generations}k sets k aside for each generation"
+            ""
+            if there is None
+            else f"; --set data.fresh_rows=N sets N/{base.generations} of them aside for each generation"
         )
         missing["fresh"] = f"data {name} offers no fresh rows{advice}"
     else:

@@ -196,7 +196,11 @@ class Experiment(Frozen):
         generator, data = GENERATORS.name_of(self.generator), DATA.name_of(self.data)
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
-            raise ConfigError(f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}")
+            others = ", ".join(_making(self.data.holds))
+            raise ConfigError(
+                f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}: choose one that makes "
+                f"these, as {others}"
+            )
         if self.generator.trained and self.budget is None:
             raise ConfigError(f"generator {generator} is trained by gradient steps: give a budget")
         if "labels" in self.generator.offers and "labelled" not in self.data.offers:
@@ -404,16 +408,24 @@ def _to_be_given(error: ValidationError) -> str:
     key = complaint["loc"][0] if len(complaint["loc"]) == 1 else None
     if complaint["type"] != "missing" or key not in _NAMED:
         return ""
-    return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)])}"
+    return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)].usable)}"
+
+
+def _making(kind: Kind) -> list[str]:
+    """Return the built-in generators of such events."""
+    members: dict[str, Any] = {
+        name: GENERATORS[name] for name in GENERATORS.usable if GENERATORS.origin(name).what == "built-in"
+    }
+    return sorted(name for name, cls in members.items() if kind in cls.makes)
 
 
 def _offering(need: Capability, kind: Kind) -> list[str]:
     """Return the built-in generators of such events that offer something."""
     found = []
-    for name in sorted(name for name in GENERATORS if GENERATORS.origin(name).what == "built-in"):
+    for name in _making(kind):
         cls: Any = GENERATORS[name]
         made = cls.model_construct()  # what it offers may depend on settings, of which some have no default
-        if need in made.offers and kind in made.makes:
+        if need in made.offers:
             found.append(name)
     return found
 

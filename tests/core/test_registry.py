@@ -525,3 +525,17 @@ def test_what_a_program_defines_and_imports_is_known_to_a_fresh_process(tmp_path
     imported.write_text(IMPORTED_FILE)
     script(tmp_path / "program.py", PROGRAM, imported, tmp_path / "code")
     assert script(tmp_path / "worker.py", WORKER, tmp_path / "code", imported) == "learnt"
+
+
+def test_messages_name_nothing_that_cannot_be_run() -> None:
+    from selfloop.generators.base import GENERATORS
+    from selfloop.mixing.base import MIXINGS
+
+    for family in (GENERATORS, MIXINGS):
+        assert "outside" in family
+        with pytest.raises(ConfigError, match="is called") as error:
+            _ = family["zzzzzz"]
+        assert "outside" not in str(error.value)
+        with pytest.raises(ValueError, match="there are") as wrong:
+            family.parse(5)
+        assert "outside" not in str(wrong.value)

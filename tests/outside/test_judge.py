@@ -514,6 +514,10 @@ BAD: list[tuple[str, Callable[[], object], list[str], str]] = [
     ("real too small", lambda: table("real.csv", rows(10)), [], "'real.csv': metric .* held-out rows, and there are 2"),
     ("real of two rows", lambda: table("real.csv", rows(2)), [], "'real.csv' has 2 rows"),
     ("real is constant", lambda: table("real.csv", rows() * [0, 1, 1]), [], "'real.csv': column 'age' never changes"),
+    ("real is beyond settings", lambda: table("real.csv", rows() * 1e30), [], "'real.csv': column 'age' .* by --raw"),
+    ("no control", lambda: None, ["--control", "nix"], "'nix' does not exist"),
+    ("control of a variable that is not set", lambda: None, ["--control", ""], "name of a file or folder is empty"),
+    ("no name for the run", lambda: None, ["--out", ""], "name of a file or folder is empty"),
     ("no real", lambda: Path("real.csv").unlink(), [], "'real.csv' does not exist"),
     ("nothing held out", lambda: table("h.csv", rows(0)), ["--held-out", "h.csv"], "'h.csv' has 0 rows; it needs 1"),
     ("held out twice", lambda: None, ["--held-out", "real.csv"], "'real.csv' is there twice"),
@@ -584,12 +588,56 @@ def test_bad_pictures_are_one_line_and_nothing_is_written(
         ([rows()], {"held_out": rows(400)}, "held-out rows are the real ones"),
         ([rows()], {"every": 0}, "every is 0"),
         ([rows()], {"rows": 1}, "rows is 1"),
+        ([rows()], {"rows": 10.5}, "rows is a whole number, not '10.5'"),
+        ([rows()], {"every": "2"}, "every is a whole number"),
+        ([rows()], {"tolerance": "10%"}, "tolerance is a share above 0, such as 0.1, not '10%'"),
+        ([rows()], {"metric": 5}, "metric: give a list of names"),
+        ([rows()], {"features": 5}, "features: give a name"),
     ],
 )
 def test_bad_input_in_memory_is_refused(generations: Any, more: dict[str, Any], line: str, here: Path) -> None:
     with pytest.raises((DataError, ConfigError), match=line):
         selfloop.judge(rows(400), generations, metrics=FAST, out="run", **more)
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("metrics", ["variance_ratio", 5, [5]])
+def test_metrics_that_are_no_list_of_names_are_refused(metrics: Any, here: Path) -> None:
+    with pytest.raises(ConfigError, match="metrics: give a list of names, such as"):
+        selfloop.judge(rows(400), [rows()], metrics=metrics, out="run")
+    with pytest.raises(ConfigError, match="out is the path"):
+        selfloop.judge(rows(400), [rows()], out=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-150, 1e150, 1e300])
+def test_numbers_of_any_size_are_judged_as_others(size: float) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    generations = [0.8**t * np.random.default_rng(t + 1).normal(size=(80, 3)) for t in range(4)]
+    usual, other = (selfloop.judge(x * s, [y * s for y in generations], metrics=FAST) for s in (1.0, size))
+    assert str(other.verdict.reason) == str(usual.verdict.reason)
+    assert [f.text for f in other.profile.settings[0].findings[-1:]] == [
+        f.text for f in usual.profile.settings[0].findings[-1:]
+    ]
+    write_report(other.run)  # warnings are errors
+
+
+def test_generations_beyond_the_real_rows_by_far_and_constant_ones() -> None:
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    far = selfloop.judge(x, [x[:80] * s for s in (1.0, 1e100, 1e200)], metrics=[*FAST, "mean_error"])
+    assert far.verdict.word == "cannot tell yet"  # two retrainings
+    write_report(far.run)
+    same = np.ones((100, 3))
+    assert selfloop.judge(same, [same[:80]] * 3, metrics=FAST).verdict.word == "cannot tell yet"
+
+
+@pytest.mark.parametrize("option", ["--interval", "--settle"])
+def test_watch_does_not_wait_for_ever(option: str, command: Command) -> None:
+    loop("loop", generations=2)
+    for value in ("1e300", "inf", "nan", "-1"):
+        code, out, err = command("watch", "loop", "--real", "real.csv", "--once", option, value)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert option in err
+    assert not Path("runs").exists()
 
 
 # Watching

@@ -125,6 +125,14 @@ def test_noise_asks_for_seeds() -> None:
     assert "seeds would tell" in verdict.reason
 
 
+def test_a_loop_of_elsewhere_asks_for_repetitions() -> None:
+    c = curves((0.0, {"w2_held_out": noisy(FLAT, 5, 0.3)}), (1.0, {"w2_held_out": noisy(FLAT, 5, 0.3, 1)}))
+    loop = replace(c.settings[1], settings={"mixing.sequence": "loop"})
+    reason = of_setting(loop, c, judged(c, METRICS)).reason
+    assert "repetitions of the loop would tell" in reason
+    assert "seeds" not in reason
+
+
 def test_the_seeds_asked_for_are_about_enough() -> None:
     asked = []
     for seed in range(60):

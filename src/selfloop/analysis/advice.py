@@ -311,7 +311,7 @@ def _fresh(found: Advice) -> str:
         f"the last model, keep the loss {_within(found)}, with {SURE} confidence"
     )
     if bracket.worse is not None:
-        words += f"; {_rows(limit, bracket.worse, found) or 'none'} do not"
+        words += f"; {_rows(limit, bracket.worse, found) or 'samples alone'} do not"
     return f"{words}{_open(bracket, found)}."
 
 
@@ -335,7 +335,7 @@ def _rescue(found: Advice) -> str:
         f"{_percent(1 - bracket.fine)} are real (λ = {_lam(bracket.fine)})"
     )
     if bracket.worse is not None:
-        words += f"; {_percent(1 - bracket.worse) if bracket.worse < 1 else 'none'} do not"
+        words += f"; {_percent(1 - bracket.worse) if bracket.worse < 1 else 'fully synthetic ones'} do not"
     return f"{words}{_open(bracket, found)}."
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from selfloop.alarm import EARLIEST, Alarm, badness, refuse_unrecorded
 from selfloop.analysis.curves import Array, Curves, Setting
 from selfloop.analysis.verdict import controls_of
-from selfloop.core.frames import frame, html_table
+from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.sequential import Monitor, Raised, maximum, tickets, watched
 from selfloop.metrics.base import Metric
 
@@ -89,7 +89,7 @@ class Alarms:
         )
 
     def __str__(self) -> str:
-        return "\n".join([self.says, *("  ".join(row) for row in self.rows)])
+        return "\n".join([self.says, *([str(Table(list(HEADINGS), list(map(list, self.rows))))] if self.rows else [])])
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self.says)}</p>{html_table(HEADINGS, self.rows) if self.arms else ''}"

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, grouped, mean, read, std
+from selfloop.analysis.curves import Curves, final, grouped, mean, read, std
 from selfloop.analysis.verdict import Judged
 from selfloop.core.errors import ConfigError, listed
+from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.settings import in_words
 from selfloop.data.real import Real
 from selfloop.experiment import files_of
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RUN = "run"
+"""A setting of arms that were run elsewhere, of which no others are known: the run that has their generations."""
+
+_WIDEST = 32
+"""Characters of a value in a table."""
 
 _APART = {"name", "description", "seeds", "grid", "metrics", "features", "figures", "keep_states", "generations"}
 """Settings of an experiment that make no other loop, or that are compared by themselves."""
@@ -70,6 +81,53 @@ class Comparison:
         name, of = self._arms[arm]
         return self.runs[name].labels(t, of)
 
+    @property
+    def differing(self) -> Table:
+        """The settings in which runs differ, a column per run."""
+        return Table(["differs", *self.runs], [[each.key, *map(_short, each.values)] for each in self.differences])
+
+    @property
+    def table(self) -> Table:
+        """A row per setting: its seeds, its metrics at the last generation, mean ± std over these, and the verdict."""
+        curves = self.curves
+        rows = [
+            [
+                setting.label,
+                str(len(setting.arms)),
+                *[final(curves, i, name) for name in curves.metrics],
+                verdict.of_setting(setting, curves, self.by).text,
+            ]
+            for i, setting in enumerate(curves.settings)
+        ]
+        return Table(["setting", "seeds", *[self.metrics[name].title for name in curves.metrics], "verdict"], rows)
+
+    @property
+    def told(self) -> list[str]:
+        """What stands above the table: what is not comparable, and when the runs are compared."""
+        notes = [f"Note: {note}." for note in self.notes]
+        return [*notes, f"After {self.curves.generations - 1} retrainings, mean ± std over seeds:"]
+
+    def __str__(self) -> str:
+        return "\n".join([*([str(self.differing)] if self.differences else []), *self.told, str(self.table)])
+
+    def _repr_html_(self) -> str:
+        differing = html_table(*self.differing) if self.differences else ""
+        return differing + "".join(f"<p>{html.escape(line)}</p>" for line in self.told) + html_table(*self.table)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per setting and metric: its mean and std over seeds at the last generation, and the verdict.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        rows = [
+            {"setting": each["label"], "runs": ", ".join(each["runs"]), "seeds": len(each["seeds"])}
+            | {"verdict": each["verdict"], "metric": name, **values}
+            for each in self.plain()["settings"]
+            for name, values in each["metrics"].items()
+        ]
+        return frame(rows)
+
     def plain(self) -> dict[str, Any]:
         """Return what JSON takes of it; values that are not finite are null."""
         last = {name: self.curves.values[name][:, -1:] for name in self.curves.metrics}
@@ -98,6 +156,11 @@ class Comparison:
         }
 
 
+def _short(text: str) -> str:
+    """Return a value for a column: of a checksum or a list of numbers the beginning."""
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST // 2]}…"
+
+
 def _finite(x: Any) -> float | None:
     value = float(x[0])
     return value if math.isfinite(value) else None
@@ -118,7 +181,7 @@ def named(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def compare(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | str | Path] | Sequence[Run | str | Path],
     *,
     metric: str | None = None,
     control: Mapping[str, Any] | None = None,
@@ -130,7 +193,8 @@ def compare(
     first run's are taken.
 
     Args:
-        runs: opened for reading, by what they are called; the first is what the others are compared with.
+        runs: opened for reading, or their directories; by what they are called, else they are called by their
+            directories. The first is what the others are compared with.
         metric: to judge by, in place of the first distance.
         control: a setting's keys and values, in place of λ = 0.
         tolerance: by what share a setting may be worse than its control.
@@ -139,12 +203,13 @@ def compare(
         ConfigError: there is nothing that can be compared, or the metric, the control or the tolerance is none.
         RunError: a run is damaged.
     """
-    if len(runs) < 2:
+    opened = _opened(runs)
+    if len(opened) < 2:
         raise ConfigError("a comparison takes two runs at least")
-    settings = _settings(runs)
-    obstacles = {name: _obstacle(name, runs, settings) for name in runs}
+    settings = _settings(opened)
+    obstacles = {name: _obstacle(name, opened, settings) for name in opened}
     notes = [why for why in obstacles.values() if why is not None]
-    chosen = {name: run for name, run in runs.items() if obstacles[name] is None}
+    chosen = {name: run for name, run in opened.items() if obstacles[name] is None}
     if len(chosen) < 2:
         raise ConfigError(f"there is nothing to compare: {'; '.join(notes)}")
     metrics = _common(chosen, notes)
@@ -169,19 +234,53 @@ def compare(
     )
 
 
+def _opened(runs: Mapping[str, Run | str | Path] | Sequence[Run | str | Path]) -> dict[str, Run]:
+    """Return runs that are opened, by what they are called."""
+    if isinstance(runs, Mapping):
+        return {name: each if isinstance(each, Run) else Run.open(each) for name, each in runs.items()}
+    if isinstance(runs, str | Path | Run):
+        raise ConfigError("a comparison takes two runs at least: give a list of them, or a mapping of names to them")
+    there = {str(each.path): each for each in runs if isinstance(each, Run)}
+    paths = named([each.path if isinstance(each, Run) else Path(each) for each in runs])
+    return {name: there.get(str(path)) or Run.open(path) for name, path in paths.items()}
+
+
 _Settings = dict[tuple[str, int], dict[str, Any]]
 """By run and arm, its settings: a value by its dotted key, without what makes no other loop."""
 
 
 def _settings(runs: Mapping[str, Run]) -> _Settings:
     """Return the settings of all arms, less where the files of the data lie: it is their rows that count."""
-    found = {}
+    found: _Settings = {}
+    made = {name: _generations(run) for name, run in runs.items() if run.elsewhere}
     for name, run in runs.items():
+        own = {_RUN: next(of for of in made if _alike(made[of], made[name]))} if name in made else {}
         for arm in run.arms:
             files = files_of(arm.experiment.data)
             plain = _flat(arm.experiment.model_dump())
-            found[name, arm.index] = {k: v for k, v in plain if not (k.startswith("data.") and str(v) in files)}
+            kept = {k: v for k, v in plain if not (k.startswith("data.") and str(v) in files)}
+            found[name, arm.index] = kept | own
     return found
+
+
+_Generations = dict[tuple[str, int], list[str]]
+"""By sequence and repetition, the data and then the SHA-256 of every generation that was made elsewhere."""
+
+
+def _generations(run: Run) -> _Generations:
+    return {
+        (arm.settings["mixing.sequence"], arm.seed): [
+            _text(arm.experiment.data.model_dump()),
+            *(each["sha256"] for t in range(run.present) if (each := run.source(t, arm.index)) is not None),
+        ]
+        for arm in run.arms
+    }
+
+
+def _alike(one: _Generations, other: _Generations) -> bool:
+    """Whether two runs are of one loop: what both have of its generations is the same, as far as both go."""
+    both = one.keys() & other.keys()
+    return bool(both) and all(a == b for key in both for a, b in zip(one[key], other[key], strict=False))
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -267,7 +366,7 @@ def _merged(
     read_ = {name: read(run) for name, run in runs.items()}
     records = {name: {record["arm"]: record for record in run.of_generation(1)} for name, run in runs.items()}
     heads = [
-        ({key: settings[of][key] for key in varying if key in settings[of]}, records[of[0]].get(of[1])) for of in arms
+        ({key: settings[of][key] for key in _heading(varying, settings[of])}, records[of[0]].get(of[1])) for of in arms
     ]
     ended = [int(read_[name].ended[arm]) for name, arm in arms]
     curves = Curves(
@@ -283,6 +382,12 @@ def _merged(
         ),
     )
     return curves, arms
+
+
+def _heading(varying: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return by which of the keys that vary an arm is called: where its run tells it apart, its data need not."""
+    told = _RUN in varying and _RUN in settings
+    return [key for key in varying if key in settings and not (told and key.split(".")[0] == "data")]
 
 
 def _varying(settings: _Settings, runs: Mapping[str, Run]) -> list[str]:
@@ -307,6 +412,8 @@ def _differences(runs: Mapping[str, Run], settings: _Settings) -> tuple[Differen
     """Return the settings in which runs, not just arms of each, differ."""
     found = []
     for key in _varying(settings, runs):
+        if key == _RUN:  # the head of its column
+            continue
         values = []
         for name in runs:
             of = [given[key] for (run, _), given in settings.items() if run == name and key in given]

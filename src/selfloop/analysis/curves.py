@@ -169,6 +169,12 @@ def group(arms: Sequence[Arm], first: Mapping[int, Record]) -> tuple[Setting, ..
     return grouped([(arm.settings, first.get(arm.index)) for arm in arms])
 
 
+def final(curves: Curves, setting: int, metric: str) -> str:
+    """Return "mean ± std" over the seeds of a setting at the last generation."""
+    last = curves.of(curves.settings[setting], metric)[:, -1:]
+    return spread(float(mean(last)[0]), float(std(last)[0]))
+
+
 def grouped(arms: Sequence[tuple[Mapping[str, Any], Record | None]]) -> tuple[Setting, ...]:
     """Group arms, each given by its settings and a record of it, that differ only in seed; they are counted from 0."""
     heads: dict[str, _Head] = {}

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from selfloop.analysis import panel, verdict
 from selfloop.analysis.curves import Array, Curves, Setting, read
 from selfloop.analysis.stability import plain, predicted_rate
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError, nearest, refuse_unlike
 from selfloop.core.frames import frame, html_table
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
@@ -192,12 +194,16 @@ def forecast(
             ``to`` is not after it or too far.
         RunError: the run is damaged.
     """
+    refuse_unlike("the run", run, (Run, str, PathLike), "a run directory or its path")
+    for name, number in (("to", to), ("seen", 0 if seen is None else seen)):
+        refuse_unlike(name, number, Integral, "the whole number of a generation")
     opened = run if isinstance(run, Run) else Run.open(run)
     curves = read(opened)
     if metric is None:
         by = verdict.judged(curves, opened.metrics)
         names = [name for name in (by.distance, by.spread) if name is not None] or list(curves.metrics)[:1]
     else:
+        refuse_unlike("the metric", metric, str, "the name of one")
         if metric not in curves.values:
             raise ConfigError(f"the run did not record {metric!r}{nearest(metric, curves.metrics)}")
         names = [metric]
@@ -405,7 +411,7 @@ def _first(there: np.ndarray) -> float:
 
 def headings(found: Forecast) -> list[str]:
     """Return the headings of :func:`cells`."""
-    return ["setting", "metric", "now", f"at {found.to}", "50 %", "90 %", "doubled or halved after"]
+    return ["setting", "metric", "now", f"at {found.to}", "50 %", "90 %", "generations until doubled or halved"]
 
 
 def cells(found: Forecast) -> list[list[str]]:
@@ -450,20 +456,25 @@ def sentence(row: Row, last: int, to: int) -> str:
     words = f"{whose}: {row.title}{of} {_number(row.now)} at generation {last}"
     words += f", {_number(row.median)} expected at {to} (90 %: {_number(low)} to {_number(high)})"
     if row.reached is not None and math.isfinite(row.reached.early):
-        words += f"; {row.reached.what} after {_when(row.reached, to - last, bare=True)} generations"
+        middle, interval = _until(row.reached, to - last)
+        words += f"; {row.reached.what} after {middle} generations ({interval})"
     return f"{words}."
 
 
-def _when(reached_: Reached | None, ahead: int, bare: bool = False) -> str:
+def _when(reached_: Reached | None, ahead: int) -> str:
     if reached_ is None:
         return "–"
-    what = "" if bare else f"{reached_.what}: "
     if math.isinf(reached_.early):
         return f"not within {ahead}"
-    middle, early, late = (
-        f"more than {ahead}" if math.isinf(x) else f"{x:.0f}" for x in (reached_.median, reached_.early, reached_.late)
-    )
-    return f"{what}{middle} (90 %: {early} to {late})"
+    middle, interval = _until(reached_, ahead)
+    return f"{reached_.what}: {middle} ({interval})"
+
+
+def _until(reached_: Reached, ahead: int) -> tuple[str, str]:
+    """Return after how many generations something is reached, and the interval of it, which begins within ``ahead``."""
+    middle = f"more than {ahead}" if math.isinf(reached_.median) else f"{reached_.median:.0f}"
+    late = "or more" if math.isinf(reached_.late) else f"to {reached_.late:.0f}"
+    return middle, f"90 %: {reached_.early:.0f} {late}"
 
 
 def _span(interval: tuple[float, float]) -> str:

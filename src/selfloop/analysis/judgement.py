@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from selfloop.analysis.curves import Curves, Setting, mean, read, spread
 from selfloop.analysis.forecast import outlooks
 from selfloop.analysis.profile import Profile, profile
 from selfloop.core.errors import RunError
-from selfloop.core.frames import html_table
+from selfloop.core.frames import Table, html_table
 from selfloop.store import Run
 
 if TYPE_CHECKING:
@@ -35,19 +35,6 @@ CODES: dict[verdict.Word, int] = {
 """What the command line exits with, so that a pipeline can stop on it."""
 
 _SHOWN = 24  # generations in a printed table
-
-
-class Table(NamedTuple):
-    """Headings, and rows of cells below them."""
-
-    headings: list[str]
-    rows: list[list[str]]
-
-    def __str__(self) -> str:
-        lines = [self.headings, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-        return "\n".join(padded)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from selfloop.metrics.arrays import ordinary
+
 Array = NDArray[np.float64]
 
 MOST = 1000
@@ -60,7 +62,7 @@ class Landmarks:
     """Of N real rows.
 
     Attributes:
-        points: (N, d) float64, in the components that are looked at.
+        points: (N, d) float64, in the components that are looked at and a unit in which their squares can be written.
         radii: (N,) of their balls.
         tails: numbers of the tail rows.
         modes: (N,) which mode a row is in, −1 for none.
@@ -70,6 +72,7 @@ class Landmarks:
     radii: Array
     tails: NDArray[np.int64]
     modes: NDArray[np.int64]
+    _unit: float = field(repr=False)
     _centre: Array = field(repr=False)
     _axes: Array = field(repr=False)
 
@@ -83,6 +86,8 @@ class Landmarks:
         x = _flat(rows)
         if len(x) < FEWEST:
             raise ValueError(f"{len(x)} real rows of the {FEWEST} that it takes")
+        unit = ordinary(float(np.abs(x).max(initial=0.0)))
+        x = x / unit
         centre = x.mean(0)
         axes = np.eye(x.shape[1]) if x.shape[1] <= _COMPONENTS else _components(x)
         points = (x - centre) @ axes
@@ -90,7 +95,7 @@ class Landmarks:
         np.fill_diagonal(apart, np.inf)
         radii = np.partition(apart, _NEIGHBOUR - 1, axis=1)[:, _NEIGHBOUR - 1]
         tails = np.argsort(radii, kind="stable")[-max(1, round(TAIL * len(x))) :]
-        return cls(points, radii, tails, _modes(points), centre, axes)
+        return cls(points, radii, tails, _modes(points), unit, centre, axes)
 
     @property
     def count(self) -> int:
@@ -102,8 +107,12 @@ class Landmarks:
         x = _flat(samples)
         if not len(x) or not np.isfinite(x).all():
             return Kept(manifold=np.nan, tails=np.nan, modes=np.nan, apart=np.nan, variance=np.nan)
-        y = (x - self._centre) @ self._axes
-        near = cdist(y, self.points)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what is beyond float64 in units of the real rows is far away
+            y = (x / self._unit - self._centre) @ self._axes
+            near, spread = np.nan_to_num(cdist(y, self.points), nan=np.inf), float(y.var(0).sum())
+        total = float(self.points.var(0).sum())
         inside = near <= self.radii
         modes, apart = self._modal(near) if self.count > 1 else (np.nan, np.nan)
         return Kept(
@@ -111,7 +120,7 @@ class Landmarks:
             tails=self._tails(near, inside),
             modes=modes,
             apart=apart,
-            variance=float(y.var(0).sum() / self.points.var(0).sum()),
+            variance=spread / total if total > 0 else np.nan,
         )
 
     def _tails(self, near: Array, inside: NDArray[np.bool_]) -> float:

@@ -22,7 +22,7 @@ from selfloop.analysis import verdict
 from selfloop.analysis.curves import Array, Curves, Setting, mean, read
 from selfloop.analysis.landmarks import FEWEST, Landmarks
 from selfloop.analysis.paired import LAST, paired, ratio
-from selfloop.analysis.verdict import Change, Judged
+from selfloop.analysis.verdict import Change, Judged, made_elsewhere, repeated
 from selfloop.core.frames import frame, html_table
 from selfloop.data.real import Real
 from selfloop.metrics.base import Metric
@@ -76,15 +76,15 @@ class Notion:
 
 
 NOTIONS = (
-    Notion(number="1", title="Catastrophic rise of risk", says="risk at the end, of the control's"),
-    Notion(number="2", title="Any rise of risk", says="risk at the end, of the control's"),
-    Notion(number="3", title="Diverging risk", says="rise in the second half, of that in the first"),
-    Notion(number="4", title="Collapsing variance", says="variance kept, of the control's"),
+    Notion(number="1", title="Catastrophic rise of risk", says="ratio of risk at the end"),
+    Notion(number="2", title="Any rise of risk", says="ratio of risk at the end"),
+    Notion(number="3", title="Diverging risk", says="rise in the second half over that in the first"),
+    Notion(number="4", title="Collapsing variance", says="ratio of variance"),
     Notion(number="5", title="Change of scaling law", says="loss of the exponent of n"),
-    Notion(number="6a", title="Lost modes", says="modes kept, of the control's"),
-    Notion(number="6b", title="Entangled modes", says="samples not between modes, of the control's"),
-    Notion(number="7", title="Lost tails", says="tails kept, of the control's"),
-    Notion(number="8", title="Hallucinated data", says="samples on the manifold, of the control's"),
+    Notion(number="6a", title="Lost modes", says="ratio of modes kept"),
+    Notion(number="6b", title="Entangled modes", says="ratio of samples not between modes"),
+    Notion(number="7", title="Lost tails", says="ratio of tails kept"),
+    Notion(number="8", title="Hallucinated data", says="ratio of samples on the manifold"),
 )
 """In the paper's order; its sixth, modes that disappear or become entangled, is two numbers."""
 
@@ -117,6 +117,13 @@ class Finding:
         span = f" ({_number(self.low)} to {_number(self.high)})" if self.low < self.high else ""
         return f"{self.word}: {_number(self.value)}{span}"
 
+    @property
+    def about(self) -> str:
+        """What the number says and by what it was measured; where there is none, what would tell."""
+        if math.isnan(self.value):
+            return self.note
+        return f"{self.notion.says}, {self.note}" if self.note else self.notion.says
+
 
 @dataclass(frozen=True, kw_only=True)
 class SettingProfile:
@@ -143,7 +150,7 @@ class Profile:
         for setting in self.settings:
             lines.append(f"{setting.label}, after {self.retrainings} retrainings, against {setting.against}")
             for found in setting.findings:
-                note = f"  [{found.note}]" if found.note else ""
+                note = f"  [{found.about}]" if found.about else ""
                 lines.append(f"  {found.notion.number:>2} {found.notion.title:<26} {found.text}{note}")
         return "\n".join(lines)
 
@@ -301,7 +308,7 @@ class _Risk:
             return _nothing(2, "cannot tell", "whether risk has risen is not told")
         first, second = self._halves()
         if len(first) < 2:
-            least = f"{HALVES} retrainings" if self.curves.generations <= HALVES else "2 seeds"
+            least = f"{HALVES} retrainings" if self.curves.generations <= HALVES else f"2 {repeated(self.setting)}"
             return _nothing(2, "cannot tell", f"at least {least} would tell")
         # r above a quarter is what the mean of second − first/4 being above 0 says, whatever the sign of the first.
         left = student_interval((second - LEVELLED * first).tolist())
@@ -340,7 +347,9 @@ def _scaling(setting: Setting, curves: Curves, by: Judged) -> Finding:
         return _nothing(4, "not measured", f"{by.about[by.distance].title} has no power law")
     sizes = {other.settings["data.n"]: other for other in curves.settings if _alike(other, setting)}
     if len(sizes) < 2:
-        return _nothing(4, "not measured", "let data.n vary in the grid")
+        return _nothing(
+            4, "not measured", "loops of other n" if made_elsewhere(setting) else "let data.n vary in the grid"
+        )
     if curves.generations < 2:
         return _nothing(4, "cannot tell", "there is nothing to compare yet")
     arms = [{curves.seeds[arm]: arm for arm in other.arms} for other in sizes.values()]

@@ -360,6 +360,13 @@ def sentences(found: Provenance) -> list[str]:
             *equal,
             _words(LIMITS),
         ]
+    if found.word == "none found" and found.copies[0] > found.copies[1]:
+        return [
+            f"Known generated rows are in it, {found.copies[0]} of {found.unknown}, though its rows do not look more "
+            f"generated than real ones: as a mixture {span} would be. {told[0].upper()}{told[1:]}.",
+            *equal,
+            _words(LIMITS),
+        ]
     first = "Generated rows found" if found.word == "generated rows found" else "No generated rows found"
     lines = [f"{first}: {span} of the rows look generated; {least} would be found in 4 of 5 such sets, and {told}."]
     return [*lines, *equal, *_next_generation(found), _words(LIMITS)]

@@ -101,8 +101,12 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
 def _globbed(word: str, growing: bool = False) -> list[str]:
     """Return what a glob matches in the order of its numbers, or the word itself where it is none."""
     path = str(expanded(word))
-    if os.path.lexists(path) or run_of(word) is not None or not glob.has_magic(path):
+    if os.path.lexists(path) or run_of(word) is not None:
         return [word]
+    if not glob.has_magic(path):
+        if growing:
+            return []
+        raise DataError(f"{word!r} does not exist")
     found = sorted(glob.glob(path), key=_natural)
     if not found and not growing:
         raise DataError(f"{word!r} matches no file")

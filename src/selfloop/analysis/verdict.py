@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,9 @@ from scipy.stats import t as student
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, refuse_unlike
 from selfloop.core.settings import in_words
+from selfloop.metrics.arrays import ordinary
 from selfloop.metrics.base import Metric
 
 Word = Literal["stable so far", "worse", "collapsed", "starved", "stopped", "cannot tell yet"]
@@ -161,6 +163,7 @@ def refuse_tolerance(tolerance: float) -> None:
     Raises:
         ConfigError: it is none.
     """
+    refuse_unlike("the tolerance", tolerance, Real, "a share above 0, such as 0.1")
     if not 0 < tolerance < math.inf:
         raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
 
@@ -252,6 +255,16 @@ def _verdict(word: Word, parts: Sequence[str], curves: Curves) -> Verdict:
     return Verdict(word=word, retrainings=_retrainings(curves), reason="; ".join(part for part in parts if part))
 
 
+def made_elsewhere(setting: Setting) -> bool:
+    """Whether a setting is a loop that was run elsewhere, or its control."""
+    return not {"mixing.sequence", "run"}.isdisjoint(setting.settings)  # by the run alone where several are compared
+
+
+def repeated(setting: Setting) -> str:
+    """Return what is repeated of a setting, for people: seeds or, of what was run elsewhere, the loop."""
+    return "repetitions of the loop" if made_elsewhere(setting) else "seeds"
+
+
 def _alive(setting: Setting, curves: Curves) -> tuple[int, ...]:
     return tuple(arm for arm in setting.arms if curves.ended[arm] < 0)
 
@@ -298,12 +311,13 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
         return "without real rows theory expects a collapse: more retrainings would tell"
     wide = {name: c for name, c in known.items() if c.high >= _tolerance(by.about[name], by.tolerance)}
     if wide:
+        more = repeated(setting)
         needed = max(_seeds(name, c, len(setting.arms), by) for name, c in wide.items())
         if needed <= len(setting.arms):
-            return "more seeds would tell"
+            return f"more {more} would tell"
         if needed > _MOST_SEEDS:
-            return "too near the tolerance for seeds to tell: more retrainings would, or another tolerance"
-        return f"about {needed:.0f} seeds would tell"
+            return f"too near the tolerance for {more} to tell: more retrainings would, or another tolerance"
+        return f"about {needed:.0f} {more} would tell"
     return ""
 
 
@@ -373,10 +387,11 @@ def change(name: str, arms: Sequence[int], setting: Setting, curves: Curves, by:
 
 def _unit(about: Metric, *references: Array) -> float:
     """Return what values are divided by: 1 but for those that scatter about zero, and 0 where there is no scale."""
-    sizes = [float((x[np.isfinite(x)] ** 2).mean()) for x in references if np.isfinite(x).any()]
-    if about.scale == "difference":
-        return math.sqrt(sum(sizes))
-    return float(about.scale == "log" or any(sizes[:1]))
+    finite = [x[np.isfinite(x)] for x in references if np.isfinite(x).any()]
+    if about.scale != "difference":
+        return float(about.scale == "log" or any(x.any() for x in finite[:1]))
+    scale = ordinary(max((float(np.abs(x).max()) for x in finite), default=0.0))
+    return scale * math.sqrt(sum(float(((x / scale) ** 2).mean()) for x in finite))
 
 
 def badness(about: Metric, values: Array) -> Array:

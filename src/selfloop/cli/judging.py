@@ -113,8 +113,9 @@ def tell(found: Judgement, index: Path) -> None:
     for line in found.notes:
         say(line)
     setting = found.profile.settings[0]
-    heads = ("", "called collapse", f"after {found.profile.retrainings} retrainings, against {setting.against}")
-    show(heads, [(str(each.notion.number), each.notion.title, each.text) for each in setting.findings], pad_edge=False)
+    after = f"after {found.profile.retrainings} retrainings, against {setting.against}"
+    cells = [(each.notion.number, each.notion.title, each.text, each.about) for each in setting.findings]
+    show(("", "called collapse", after, "the number, or why there is none"), cells, pad_edge=False)
     if found.alarms.rows:
         show(HEADINGS, found.alarms.rows, pad_edge=False)
         say(found.alarms.says)

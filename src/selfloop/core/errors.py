@@ -31,6 +31,26 @@ class StorageFull(SelfloopError):
     """The disk is full; what was committed is safe and the run resumes when there is space."""
 
 
+def refuse_unlike(name: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
+    """Refuse an argument of another kind, as "10%" where a number is wanted, before anything is done with it.
+
+    Raises:
+        ConfigError: it is none of ``kind``, which ``words`` describe; truth values are no numbers.
+    """
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ConfigError(f"{name} is {words}, not {quoted(value)} ({type(value).__name__})")
+
+
+def refuse_no_names(values: object, what: str) -> None:
+    """Refuse what is no list of names, as one name is, which Python would take for a list of letters.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"{what}: give a list of names, such as ['variance_ratio'], not {quoted(values)}")
+
+
 def said(error: BaseException, limit: int = 300) -> str:
     """Return what an error of somebody else's code says, its kind and where it arose, on one line of bounded length."""
     words = " ".join(f"{type(error).__name__}: {error}".split())[:limit].rstrip(": ")

@@ -224,7 +224,7 @@ class Family(Mapping[str, Member], Generic[Member]):
         if name in self._installed:
             self._load(name)
         if name not in self._members:
-            names = list(self)
+            names = self.usable
             mistyped = difflib.get_close_matches(name, names, n=1, cutoff=_LIKE)
             own = "" if mistyped else "; code of your own joins by --import, or as an installed package"
             raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, names)}{own}")
@@ -262,6 +262,11 @@ class Family(Mapping[str, Member], Generic[Member]):
         self._search()
         yield from self._members
         yield from (name for name in self._installed if name not in self._members)
+
+    @property
+    def usable(self) -> list[str]:
+        """The names that an experiment may have: all but what stands for something that was run elsewhere."""
+        return [name for name in self if not getattr(self._members.get(name), "elsewhere", False)]
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -345,7 +350,7 @@ class Family(Mapping[str, Member], Generic[Member]):
         name = settings.pop("name", None)
         if not isinstance(name, str):
             wrong = "name is missing" if name is None else f"name is {quoted_value(name)}, which is no text"
-            raise ValueError(f"{wrong}: there are {', '.join(self)}")
+            raise ValueError(f"{wrong}: there are {', '.join(self.usable)}")
         try:
             return self._made(name, settings, context)
         except (ConfigError, Inside):
@@ -375,7 +380,7 @@ class Family(Mapping[str, Member], Generic[Member]):
             raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
         if value is None or isinstance(value, bool | int | float | list | tuple):
             raise ValueError(
-                f"give a name, or settings with one, not {quoted_value(value)}: there are {', '.join(self)}"
+                f"give a name, or settings with one, not {quoted_value(value)}: there are {', '.join(self.usable)}"
             )
         cls = type(value)
         self._conforms(cls)

@@ -224,9 +224,9 @@ class Diffusers(OfClasses, ImageModel):
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square between what the network says and what the scheduler's prediction type asks for."""
-        scheduler, x0 = self._noising, batch[0].to(net.device)
-        t = draws.integers("times", scheduler.config.num_train_timesteps).to(net.device)
-        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device)
+        scheduler, x0 = self._noising, batch[0].to(net.device, non_blocking=True)
+        t = draws.integers("times", scheduler.config.num_train_timesteps).to(net.device, non_blocking=True)
+        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device, non_blocking=True)
         predicted = net(scheduler.add_noise(x0[0], noise[0], t[0]).unsqueeze(0), t)
         kind = scheduler.config.prediction_type
         if kind == "v_prediction":
@@ -295,7 +295,7 @@ def _evaluate(
     params: State, skeleton: nn.Module, x: Tensor, t: Tensor, dropout: object = None, labels: Tensor | None = None
 ) -> Tensor:
     """Map images (1, B, C, H, W) at times (1, B) or (1, 1), of classes (1, B), to (1, B, C, H, W)."""
-    one, (height, width) = {name: leaf[0] for name, leaf in params.items()}, x.shape[-2:]
+    one, (height, width) = {name: leaf.squeeze(0) for name, leaf in params.items()}, x.shape[-2:]
     inside = padded(x[0], len(skeleton.down_blocks) - 1)  # type: ignore[arg-type]
     told = {} if labels is None else {"class_labels": labels[0]}
     found: Tensor = torch.func.functional_call(skeleton, one, (inside, t[0]), told).sample

@@ -93,7 +93,12 @@ def level(*sets: Tensor) -> tuple[list[Tensor], float]:
         moved = torch.from_numpy(shift)
         sets = tuple((x.double() - moved).to(x.dtype) for x in sets)
     size = float(np.maximum(np.abs(high - shift), np.abs(low - shift)).max(initial=0.0))
+    scale = ordinary(size)
+    return (list(sets) if scale == 1 else [x.double() / scale for x in sets]), scale
+
+
+def ordinary(size: float) -> float:
+    """Return by what numbers of a size are divided lest their fourth powers over- or underflow, a power of two."""
     if size == 0 or 2.0**-_MIDDLE <= size <= 2.0**_MIDDLE:
-        return list(sets), 1.0
-    scale = 2.0 ** min(math.frexp(size)[1], 1023)
-    return [x.double() / scale for x in sets], scale
+        return 1.0
+    return float(2.0 ** min(math.frexp(size)[1], 1023))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples
@@ -19,6 +19,7 @@ class Outside(Regime):
 
     name: Literal["outside"] = "outside"
     sequence: Literal["loop", "control"] = "loop"
+    elsewhere: ClassVar[bool] = True
 
     def __call__(self, t: int, pool: Pool) -> Samples:
         """Refuse.

@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
 from selfloop.analysis.sources import EventSet, fingerprint, held, read_events
-from selfloop.core.errors import ConfigError, DataError
+from selfloop.core.errors import ConfigError, DataError, refuse_unlike
 from selfloop.data import kept
 
 
@@ -96,6 +97,7 @@ def loop_of(
     Raises:
         ConfigError, DataError: there is no such loop, or the control does not go with it.
     """
+    refuse_unlike("every", every, Integral, "a whole number, 1 for all generations")
     found = {("loop", s): each for s, each in _sequences(generations, every, growing, "generation").items()}
     if control is not None:
         others = {("control", s): each for s, each in _sequences(control, every, growing, "control").items()}

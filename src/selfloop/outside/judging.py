@@ -6,11 +6,13 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from selfloop.analysis import verdict
 from selfloop.analysis.judgement import Judgement, judgement
+from selfloop.core.errors import refuse_no_names, refuse_unlike
 from selfloop.features.base import Extractor
 from selfloop.metrics.base import METRICS
 from selfloop.outside.given import Loop, loop_of
@@ -57,6 +59,8 @@ def judge(
         ConfigError: a setting is none.
         RunError: the directory is another loop's, or a generation is not what it was.
     """
+    if out is not None:
+        refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
     loop = loop_of(real, generations, held_out=held_out, control=control, every=every)
     made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
     try:
@@ -93,6 +97,8 @@ def judge_loop(
 ) -> Judgement:
     """Judge a loop as :func:`judge` does, in a directory; ``progress`` is told after each generation."""
     verdict.refuse_tolerance(tolerance)
+    refuse_no_names(metrics or (), "metrics")
+    refuse_no_names([] if metric is None else [metric], "metric")
     if metric is not None and metric in METRICS and METRICS[metric].goal is None:
         raise verdict.no_direction(metric)
     also = () if metric is None else (metric,)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import Tensor
 from selfloop.analysis.alignment import align, units
 from selfloop.analysis.sources import EventSet
 from selfloop.arms import Arm
-from selfloop.core.errors import ConfigError, DataError, RunError
+from selfloop.core.config import GREATEST
+from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
 from selfloop.core.events import Images, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
@@ -100,10 +102,11 @@ def record(
         StorageFull: there is no space.
     """
     refuse_unnameable(Path(out))
+    refuse_unlike("rows", rows, Integral, "a whole number")
     if rows < 2:
         raise ConfigError(f"rows is {rows}: at least 2 are needed to measure anything")
     out = expanded(out)
-    extractor = member(FEATURES, features) if isinstance(features, str) else features
+    extractor = member(FEATURES, features)
     there = Run.open(out) if (out / "experiment.yaml").exists() else None
     data, reference = _data(loop, raw, rows)
     names = list(metrics or (_default(data) if there is None else there.experiment.metrics))
@@ -149,6 +152,7 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
+    _refuse_far(real, shift, scale)
     unnamed = Vectors(real.events.columns, shift, scale)
     events = Vectors(real.events.columns, shift, scale, word="" if unnamed.unit == unit else unit)
     reference = replace(real, x=real.x[:0].double(), events=events, kind="run")
@@ -156,6 +160,21 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     counts: dict[str, Any] = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
     known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
     return ScaledArray(**counts, **known, word=events.word), reference
+
+
+def _refuse_far(real: EventSet, shift: Tensor, scale: Tensor) -> None:
+    """Refuse units that are no settings.
+
+    Raises:
+        DataError: with the first column that has them.
+    """
+    far = torch.maximum(shift.abs(), scale) > GREATEST
+    if far.any():
+        name = real.events.columns[int(far.int().argmax())]
+        raise DataError(
+            f"{real.source!r}: column {quoted(name)} has numbers beyond {GREATEST:.0e}; change its unit, or compare in "
+            "its own units by --raw"
+        )
 
 
 def _restored(reference: EventSet, x: EventSet) -> Tensor:

@@ -10,6 +10,7 @@ from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, DataRange1d, HoverTool
 from bokeh.plotting import figure
+from numpy.typing import NDArray
 
 from selfloop.analysis.curves import Curves, band, mean, spread, std
 from selfloop.analysis.forecast import Outlook
@@ -80,7 +81,7 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
     low, high = band(curves, setting, metric, log)
     use = np.isfinite(low) & np.isfinite(high)
     edges = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
-    some = [y.astype(np.float32) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]
+    some = [_short(y) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]
     finite = [np.isfinite(y) for y in some]
     lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(some, finite, strict=True)]})
     text = [spread(*pair) for pair in zip(middle.tolist(), width.tolist(), strict=True)]
@@ -102,6 +103,12 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
     return points
 
 
+def _short(y: NDArray[np.float64]) -> NDArray[Any]:
+    """Return a curve in float32, half as long on the page, where that can hold it."""
+    held = np.abs(y[np.isfinite(y)]).max(initial=0.0) <= np.finfo(np.float32).max
+    return y.astype(np.float32) if held else y
+
+
 def _room(curves: Curves, metric: str, log: bool) -> tuple[float, float]:
     """Return between which values a forecast is drawn: what was seen, and as much again above and below it."""
     means = np.stack([mean(curves.of(setting, metric)) for setting in curves.settings])
@@ -110,7 +117,8 @@ def _room(curves: Curves, metric: str, log: bool) -> tuple[float, float]:
         return -np.inf, np.inf
     low, high = (np.log(seen.min()), np.log(seen.max())) if log else (seen.min(), seen.max())
     ends = np.array([low, high]) + np.array([-1, 1]) * max(high - low, 0.05 * abs(high))
-    low, high = np.exp(ends) if log else ends
+    with np.errstate(over="ignore"):  # no room is left above what is near the end of float64
+        low, high = np.exp(ends) if log else ends
     return float(low), float(high)
 
 

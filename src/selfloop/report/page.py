@@ -20,7 +20,7 @@ from torch import Tensor
 from selfloop.analysis import profile, verdict
 from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
 from selfloop.analysis.comparison import Comparison
-from selfloop.analysis.curves import Curves, read, spread
+from selfloop.analysis.curves import Curves, final, read, spread
 from selfloop.analysis.forecast import Outlook, outlooks
 from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
@@ -35,7 +35,7 @@ from selfloop.report.figures import FIGURES, encode
 from selfloop.report.pictures import Canvas, data_uri, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
-from selfloop.report.tables import arms_csv, final, summary_csv
+from selfloop.report.tables import arms_csv, summary_csv
 from selfloop.store import Run
 
 LIMIT = 5_000_000

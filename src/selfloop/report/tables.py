@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from selfloop.analysis.curves import Curves, mean, spread, std
+from selfloop.analysis.curves import Curves, mean, std
 
 
 def arms_csv(curves: Curves, metric: str) -> str:
@@ -44,9 +44,3 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _exact(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else ""
-
-
-def final(curves: Curves, setting: int, metric: str) -> str:
-    """Return "mean ± std" over the seeds of a setting at the last generation."""
-    last = curves.of(curves.settings[setting], metric)[:, -1:]
-    return spread(float(mean(last)[0]), float(std(last)[0]))

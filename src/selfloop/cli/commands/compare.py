@@ -11,6 +11,8 @@ import typer
 from selfloop.cli.terminal import folded, say, say_plain, show
 from selfloop.core.paths import expanded
 
+_LABEL = 40  # characters of a setting that are not broken
+
 
 def command(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run directories", parser=expanded)],
@@ -26,35 +28,25 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Put runs side by side, where their numbers mean the same, and name what does not."""
-    from selfloop.analysis import comparison, verdict
+    from selfloop.analysis import comparison
     from selfloop.core.settings import read_assignments
-    from selfloop.report import page, tables
-    from selfloop.store import Run
+    from selfloop.report import page
 
-    runs = {name: Run.open(path) for name, path in comparison.named(paths).items()}
     declared = None if control is None else dict(read_assignments(control))
-    found = comparison.compare(runs, metric=metric, control=declared, tolerance=tolerance)
+    found = comparison.compare(paths, metric=metric, control=declared, tolerance=tolerance)
     index = None if out is None else page.write_comparison(found, out)
     if as_json:
         say_plain(json.dumps(found.plain(), indent=1, ensure_ascii=False))
         return 0
     if found.differences:
-        show(folded("differs", *found.runs), [(each.key, *each.values) for each in found.differences], pad_edge=False)
-    for note in found.notes:
-        say(f"Note: {note}.")
-    curves = found.curves
-    rows = [
-        [
-            setting.label,
-            str(len(setting.arms)),
-            *[tables.final(curves, i, name) for name in curves.metrics],
-            verdict.of_setting(setting, curves, found.by).text,
-        ]
-        for i, setting in enumerate(curves.settings)
-    ]
-    say(f"After {curves.generations - 1} retrainings, mean ± std over seeds:")
-    titles = [found.metrics[name].title for name in curves.metrics]
-    show(folded("setting", "seeds", *titles, "verdict"), rows, pad_edge=False)
+        headings, rows = found.differing
+        show(folded(*headings), rows, pad_edge=False)
+    for line in found.told:
+        say(line)
+    headings, rows = found.table
+    columns = folded(*headings)
+    columns[0].min_width = min(max(len(row[0]) for row in rows), _LABEL)
+    show(columns, rows, pad_edge=False)
     if index is not None:
         say(f"Page: {index}")
     return 0

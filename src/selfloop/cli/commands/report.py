@@ -41,7 +41,7 @@ def command(
 def write(opened: Run, **judging: Any) -> Path:
     """Write the report, print the table of results, and return the page's path; ``judging`` as of judged."""
     from selfloop.analysis import curves, verdict
-    from selfloop.report import page, tables
+    from selfloop.report import page
 
     read = curves.read(opened)
     by = verdict.judged(read, opened.metrics, **judging)
@@ -49,7 +49,7 @@ def write(opened: Run, **judging: Any) -> Path:
     rows = [
         [
             setting.label,
-            *[tables.final(read, i, metric) for metric in read.metrics],
+            *[curves.final(read, i, metric) for metric in read.metrics],
             verdict.of_setting(setting, read, by).text,
         ]
         for i, setting in enumerate(read.settings)

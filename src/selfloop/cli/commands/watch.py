@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
     from selfloop.outside import Loop
 
+_DAY = 86_400.0  # seconds; a wait for ever would never look
+
 
 def command(
     generations: Annotated[
@@ -34,9 +36,12 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="print JSON, a line for every generation that arrives")
     ] = False,
-    interval: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait between two looks")] = 10,
+    interval: Annotated[
+        float, typer.Option(min=0, max=_DAY, metavar="SECONDS", help="how long to wait between two looks")
+    ] = 10,
     settle: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="how long files must have kept size and time to be read")
+        float,
+        typer.Option(min=0, max=_DAY, metavar="SECONDS", help="how long files must have kept size and time to be read"),
     ] = 2,
     once: Annotated[bool, typer.Option("--once", help="judge what is there and exit, as from cron")] = False,
 ) -> int:

@@ -108,7 +108,7 @@ def guided(
         num_channels: that the multipliers multiply.
         num_res_blocks: residual blocks of a level.
         channel_mult: multiplier of each level; the default is torchcfm's for 32×32 images.
-        attention_resolutions: heights of the levels that attend, separated by commas.
+        attention_resolutions: heights of the levels that attend, separated by commas; "" for none.
         num_heads: of attention.
         num_head_channels: channels of a head; −1 leaves it to ``num_heads``.
         use_scale_shift_norm: whether the embedding scales and shifts after the norm.
@@ -117,7 +117,7 @@ def guided(
         use_new_attention_order: whether queries, keys and values are cut before the heads.
         group_channels: the fewest channels of a normalisation's group; None is the original's.
     """
-    factors = {dim[2] // int(height) for height in attention_resolutions.split(",")}
+    factors = {dim[2] // int(height) for height in attention_resolutions.split(",") if height}
     style = _with(
         GUIDED,
         group_channels,
