@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from selfloop import Experiment, run
 from selfloop.core.errors import DataError
 from selfloop.core.streams import Streams
 from selfloop.generators import DDPMImages, OTCFMImages
@@ -55,3 +56,22 @@ def test_wrapped_networks_are_the_networks(tmp_path: Path, family: str) -> None:
         assert all(torch.equal(found[name], leaf) for name, leaf in plain.items())
     with pytest.raises(DataError, match=r"holds another network: net\.\S+ is not a parameter of this network"):
         state("net.", "net.")
+
+
+def test_a_checkpoint_of_another_size_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    small = OTCFMImages(net=SIZE.model_copy(update={"channels": 8}))
+    architecture = small.unet(EVENT)
+    theirs = names.to_original(names.TORCHCFM, architecture, unet.init(Streams(seeds=(0,)), architecture))
+    net = {name: leaf[0].clone() for name, leaf in theirs.items()}
+    torch.save(content("otcfm", net, net), tmp_path / "checkpoint.pt")
+    plain = {
+        "name": "pretrained",
+        "data": {"name": "digit_images", "n": 20, "held_out": 20},
+        "generator": OTCFMImages(net=SIZE, checkpoint=str(tmp_path / "checkpoint.pt")),
+        "generations": 1,
+        "budget": {"steps": 1},
+        "seeds": 2,
+    }
+    with pytest.raises(DataError, match=r"^[^\n]*has shape \(32, 8\) where \(64, 16\) is expected$"):
+        next(run(Experiment.build(plain), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

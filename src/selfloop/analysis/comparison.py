@@ -76,6 +76,11 @@ class Comparison:
         name, of = self._arms[arm]
         return self.runs[name].samples(t, of)
 
+    def labels(self, t: int, arm: int) -> Tensor | None:
+        """Return the classes of these samples; None where they have none."""
+        name, of = self._arms[arm]
+        return self.runs[name].labels(t, of)
+
     @property
     def differing(self) -> Table:
         """The settings in which runs differ, a column per run."""
@@ -122,11 +127,6 @@ class Comparison:
             for name, values in each["metrics"].items()
         ]
         return frame(rows)
-
-    def labels(self, t: int, arm: int) -> Tensor | None:
-        """Return the classes of these samples; None where they have none."""
-        name, of = self._arms[arm]
-        return self.runs[name].labels(t, of)
 
     def plain(self) -> dict[str, Any]:
         """Return what JSON takes of it; values that are not finite are null."""

@@ -5,6 +5,7 @@ Events are uint8 (C, H, W), levels 0 … 255; networks see them on [−1, 1].
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -108,6 +109,22 @@ class UNetModel(ImageModel):
     def starts_from(self) -> str | None:  # type: ignore[override]
         """The checkpoint."""
         return self.checkpoint
+
+    def refuse(self, x: Tensor) -> None:
+        """Refuse a checkpoint of another network than that of images x (n, C, H, W); one that is missing is said later.
+
+        Raises:
+            DataError: as :meth:`pretrained`.
+        """
+        event = tuple(x.shape[1:])
+        if self.checkpoint is not None and event not in self._read and Path(self.checkpoint).is_file():
+            self.pretrained(Path(self.checkpoint), self.architecture(event), self._inside(event))
+            self._read.add(event)
+
+    @functools.cached_property
+    def _read(self) -> set[tuple[int, ...]]:
+        """The shapes of images of whose network the checkpoint was found to be."""
+        return set()
 
     @abstractmethod
     def unet(self, event: Sequence[int]) -> UNet:

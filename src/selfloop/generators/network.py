@@ -298,7 +298,8 @@ class NetworkModel(Sampler, ABC):
                     dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
                 net = self.network(params, event, dropout)
                 if self.told is not None:
-                    net = self.tell(net, events.pop())
+                    *events, labels = events
+                    net = self.tell(net, labels)
                 losses = self.loss(net, events, drawn).mean(1)
                 shares.begin(part + team.size)
                 return losses
