@@ -7,7 +7,6 @@ value on the host, which on a GPU would wait.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -37,10 +36,9 @@ GENERATORS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is none for a device without values."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    yield
 
 
 def elsewhere(generator: UNetModel) -> dict[str, Tensor]:

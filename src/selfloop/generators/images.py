@@ -10,13 +10,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Count, FilePath, Frozen
+from selfloop.core.config import EXECUTION, Count, FilePath, Frozen
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -57,7 +57,7 @@ class ImageModel(NetworkModel):
     """
 
     flip: bool = False
-    channels_last: bool = False
+    channels_last: Annotated[bool, EXECUTION] = False
 
     makes: ClassVar[frozenset[Kind]] = frozenset(("images",))
     dtype: ClassVar[torch.dtype] = torch.uint8
