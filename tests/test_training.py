@@ -501,9 +501,26 @@ def test_torchs_kernel_for_other_devices_takes_the_same_steps(monkeypatch):
 
     def elsewhere(self, *args):
         start(self, *args)
-        self._vectors = None
+        self._pieces = []
 
     monkeypatch.setattr(Optimizer, "__init__", elsewhere)
     theirs = train(train(state, loss, steps=3, adam=adam), loss, steps=4, adam=adam)
     for name in ours:
         torch.testing.assert_close(theirs[name], ours[name], rtol=1e-11, atol=1e-13)
+
+
+def test_threads_step_large_leaves_to_the_same_bits(monkeypatch):
+    streams = Streams((1,))
+    params = [streams.normal(f"leaf/{i}", shape) for i, shape in enumerate([(700,), (3, 50), (1,)])]
+    gradients = [streams.normal(f"gradient/{i}", tuple(p.shape[1:])) for i, p in enumerate(params)]
+    found = []
+    for piece, threads in ((1 << 20, 1), (64, 3)):
+        monkeypatch.setattr("selfloop.learning.optimizer._PIECE", piece)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        own = [p.clone() for p in params]
+        moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in own]
+        optimizer = Optimizer(Adam(), own, moments)
+        for taken in range(3):
+            optimizer.step([g.clone() for g in gradients], taken, 1e-3)
+        found.append([*own, *(m for pair in moments for m in pair)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

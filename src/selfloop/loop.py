@@ -160,7 +160,7 @@ def advance(
     last = None if state is None else rows.narrow(state)
     begun = None if first is None else rows.narrow(first)
     fitted = _trained(living, data, split.train.shape[1], t, last, begun, device)
-    samples = _sample(living, real.train, t, fitted, device)
+    samples = _sample(living, real, t, fitted, device)
     records = measure(living, real, t, fitted, fitted if begun is None else begun, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
@@ -231,9 +231,9 @@ def _state(fitted: Any, r: int, generator: Generator) -> State:
     return dict(fitted)
 
 
-def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: Device) -> Samples:
+def _sample(arms: Sequence[Arm], split: Split, t: int, state: State, device: Device) -> Samples:
     """Draw samples of every arm as its regime wants them; those that want equally many at one temperature together."""
-    experiment, n = arms[0].experiment, train.shape[1]
+    experiment, (_, n, *event) = arms[0].experiment, split.train.shape
     latents = t if experiment.latents == "fresh" else 0
     mixings = [arm.experiment.mixing for arm in arms]
     wanted = [(draws(mixing, t, n), sampling_temperature(mixing, t)) for mixing in mixings]
@@ -243,12 +243,12 @@ def _sample(arms: Sequence[Arm], train: Tensor, t: int, state: State, device: De
         part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
         count, temperature = wanted[chosen[0]]
         x = _drawn(experiment.generator, part, count, streams, device, temperature)
-        shape = (len(chosen), count, *train.shape[2:])
+        shape = (len(chosen), count, *event)
         if not isinstance(x, Tensor) or tuple(x.shape) != shape:
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             name = GENERATORS.name_of(experiment.generator)
             raise ConfigError(f"generator {name!r} sampled {what} in generation {t}, and must sample a tensor {shape}")
-        found = _freeze(Samples.full(x, born=t + 1), part, train.dtype)
+        found = _freeze(Samples.full(x, born=t + 1), part, split)
         if rows.all:
             return found
         drawn |= {r: found.select([i]) for i, r in enumerate(chosen)}
@@ -273,14 +273,16 @@ def _streams(arms: Sequence[Arm], t: int) -> Streams:
     return Streams(seeds=tuple(arm.seed for arm in arms), generation=t)
 
 
-def _freeze(samples: Samples, state: State, dtype: torch.dtype) -> Samples:
-    """Empty the sample sets of arms that have diverged, and turn the others into ``dtype`` if they are not yet."""
+def _freeze(samples: Samples, state: State, split: Split) -> Samples:
+    """Empty the sample sets of arms that have diverged, and turn the others into events of the real ones' type."""
     leaves = (samples.x, *parameters(state).values())
     finite = torch.stack([torch.isfinite(v).reshape(len(v), -1).all(1) for v in leaves]).all(0)
+    dtype, snap = split.train.dtype, split.events.snap
     if finite.all():
-        return replace(samples, x=samples.x.to(dtype))
+        return replace(samples, x=snap(samples.x.to(dtype).flatten(0, 1)).view(samples.x.shape))
     x = torch.zeros(samples.x.shape, dtype=dtype)
-    x[finite] = samples.x[finite].to(dtype)
+    for r in torch.nonzero(finite).flatten().tolist():
+        x[r] = snap(samples.x[r].to(dtype))
     return Samples(x=x, born=samples.born, count=samples.count * finite)
 
 

@@ -230,6 +230,14 @@ def test_torchscript_gets_colour_and_its_arguments(tmp_path: Path) -> None:
     assert TorchScript(path=scripted.path, arguments={})(x).shape == (5, 1)
 
 
+def test_a_traced_network_that_takes_pictures_alone_needs_no_arguments(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit
+        torch.jit.trace(lambda x: x.float().mean(dim=[2, 3]), images(2, 3)).save(str(tmp_path / "traced.pt"))
+    x = images(5, 3)
+    torch.testing.assert_close(TorchScript(path=str(tmp_path / "traced.pt"))(x), x.float().mean((2, 3)))
+
+
 def test_torchscript_gets_grey_images_thrice(tmp_path: Path) -> None:
     x = images(5)
     torch.testing.assert_close(script(tmp_path / "means.pt")(x), x.float().mean((2, 3)).expand(5, 3))

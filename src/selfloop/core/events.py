@@ -1,8 +1,8 @@
 """What one row of a data set is: its shape and type, its units, how it is restored and drawn, what it is alike to.
 
-There are vectors and images; tables with categories and sequences of tokens are to be two more classes here. A set is a
-tensor (N, *shape) in model units; an object of these classes says what its rows mean, and no code elsewhere asks which
-kind they are.
+There are vectors, rows of mixed columns, and images; sequences of tokens are to be one more class. A set is a tensor
+(N, *shape) in model units; an object of these classes says what its rows mean, and no code elsewhere asks which kind
+they are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+
+from selfloop.core.columns import Column, plain, read_column
 
 Kind = Literal["vectors", "images"]
 """The words by which data and generators say what events they hold and make."""
@@ -46,6 +48,9 @@ class Events(Protocol):
 
     def restore(self, x: Tensor) -> Tensor:
         """Return (..., *shape) rows in the user's units, float64 on the CPU."""
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Return (N, *shape) finite samples as the nearest rows that there can be, of the same type."""
 
     def pixels(self, x: Tensor) -> Tensor | None:
         """Return (N, *shape) rows as uint8 pictures (N, 1 or 3, height, width); None where they are no pictures."""
@@ -148,6 +153,10 @@ class Vectors:
             values[name] = value.clip(own.low, own.high).astype(dtype)
         return values
 
+    def snap(self, x: Tensor) -> Tensor:
+        """Return the samples as they are."""
+        return x
+
     def pixels(self, x: Tensor) -> Tensor | None:
         """Return (N, d) rows as uint8 (N, 1, height, width), rounded and clipped; None where they are no pictures."""
         if self.raster is None:
@@ -173,6 +182,86 @@ class Vectors:
     def description(self) -> dict[str, Any]:
         """Return what follows from the data and is told of them."""
         return {"word": self.word, "numbers": [vars(each) for each in self.numbers]}
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """Rows of a table with columns of several kinds, encoded into numbers (d,), each column in coordinates of its own.
+
+    Attributes:
+        parts: the columns, in order.
+    """
+
+    parts: tuple[Column, ...]
+    kind: ClassVar[Kind] = "vectors"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the coordinates."""
+        return tuple(name for part in self.parts for name in part.coordinates)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one event, (d,)."""
+        return (len(self.columns),)
+
+    @property
+    def unit(self) -> str:
+        """What 1 is in model units: a deviation of a number, and √2 what any two categories are apart."""
+        return "encoded units"
+
+    def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return rows in the model's number type."""
+        return x.to(dtype)
+
+    def _apart(self, x: Tensor) -> list[np.ndarray]:
+        """Return the coordinates of each column of (N, d) rows, (N, width) float64."""
+        widths = [len(part.coordinates) for part in self.parts]
+        return np.split(x.detach().to("cpu", torch.float64).numpy(), np.cumsum(widths)[:-1], axis=1)
+
+    def encode(self, table: Mapping[str, np.ndarray]) -> Tensor:
+        """Return values by column, (N,) each, as rows (N, d) float64.
+
+        Raises:
+            ValueError: as :meth:`Column.encode`, the name of the column being the third argument.
+        """
+        encoded = []
+        for part in self.parts:
+            try:
+                encoded.append(part.encode(table[part.name]))
+            except ValueError as error:
+                raise ValueError(*error.args, part.name) from error
+        return torch.from_numpy(np.column_stack(encoded))
+
+    def table(self, x: Tensor) -> dict[str, np.ndarray]:
+        """Return (N, d) rows as the user's columns, (N,) each: values that they may have."""
+        return {part.name: part.decode(own) for part, own in zip(self.parts, self._apart(x), strict=True)}
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Return (N, d) samples as the rows that their values are."""
+        return self.encode(self.table(x)).to(x)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return (..., d) rows with numbers in the user's units, float64 on the CPU."""
+        rows = self._apart(x.reshape(-1, x.shape[-1]))
+        restored = np.column_stack([part.restore(own) for part, own in zip(self.parts, rows, strict=True)])
+        return torch.from_numpy(restored).view(x.shape)
+
+    def pixels(self, x: Tensor) -> Tensor | None:
+        """They are no pictures."""
+        return None
+
+    def alike(self, other: Events) -> bool:
+        """Whether both have the same coordinates."""
+        return isinstance(other, Mixed) and self.columns == other.columns
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it; floats keep all their digits."""
+        return {"kind": "mixed", "parts": [plain(part) for part in self.parts]}
+
+    def description(self) -> dict[str, Any]:
+        """There is nothing else."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -204,6 +293,10 @@ class Images:
         """Return the levels as float64 on the CPU."""
         return x.detach().to("cpu", torch.float64)
 
+    def snap(self, x: Tensor) -> Tensor:
+        """Return the samples as they are."""
+        return x
+
     def pixels(self, x: Tensor) -> Tensor | None:
         """Return the pictures as they are."""
         return x
@@ -221,18 +314,20 @@ class Images:
         return {}
 
 
-def read_events(plain: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
+def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
     """Return what :meth:`Events.plain` and :meth:`Events.description` wrote; the latter may be missing.
 
     Raises:
         KeyError, TypeError, ValueError: it is something else.
     """
-    if plain["kind"] == Images.kind:
-        return Images(tuple(map(int, plain["shape"])))
-    if plain["kind"] != Vectors.kind:
-        raise ValueError(f"events of kind {plain['kind']!r} are not known to this version")
-    raster = None if plain["raster"] is None else Raster(**plain["raster"])
-    shift, scale = (torch.tensor(plain[key], dtype=torch.float64) for key in ("shift", "scale"))
+    if written["kind"] == Images.kind:
+        return Images(tuple(map(int, written["shape"])))
+    if written["kind"] == "mixed":
+        return Mixed(tuple(map(read_column, written["parts"])))
+    if written["kind"] != Vectors.kind:
+        raise ValueError(f"events of kind {written['kind']!r} are not known to this version")
+    raster = None if written["raster"] is None else Raster(**written["raster"])
+    shift, scale = (torch.tensor(written[key], dtype=torch.float64) for key in ("shift", "scale"))
     told = description or {}
     numbers = tuple(Numbers(**each) for each in told.get("numbers", ()))
-    return Vectors(tuple(plain["columns"]), shift, scale, raster, told.get("word", ""), numbers)
+    return Vectors(tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers)

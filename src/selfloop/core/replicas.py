@@ -17,3 +17,8 @@ def add(terms: Sequence[Tensor]) -> Tensor:
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def copies(leaf: Tensor) -> tuple[Tensor, ...]:
+    """Return each copy of a leaf (R, …), a view (…); the gradient of a single one is a view too, and not joined."""
+    return (leaf.squeeze(0),) if len(leaf) == 1 else leaf.unbind()

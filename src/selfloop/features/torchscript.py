@@ -20,6 +20,7 @@ from selfloop.features.base import FEATURES, Call, Network, cache
 INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 
 Argument = bool | int | float | str
+_POOLED: dict[str, Argument] = {"return_features": True}
 
 
 @FEATURES.register
@@ -33,18 +34,19 @@ class TorchScript(Network):
     Attributes:
         path: of the file; a bare name is looked for in the cache directory too.
         sha256: of its bytes; None takes what is there, and records what it was.
-        arguments: keywords of the call.
+        arguments: keywords of the call; None is ``return_features=True`` for a network that takes it, else nothing.
         device: where it runs.
     """
 
     name: Literal["torchscript"] = "torchscript"
     path: FilePath = "inception-2015-12-05.pt"
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    arguments: dict[str, Argument] = Field(default_factory=lambda: dict[str, Argument](return_features=True))
+    arguments: dict[str, Argument] | None = None
 
     def key(self) -> str:
         """Return the file's hash and the arguments."""
-        return f"torchscript 1 {self._content[1]} {sorted(self.arguments.items())}"
+        told = _POOLED if self.arguments is None else self.arguments
+        return f"torchscript 1 {self._content[1]} {sorted(told.items())}"
 
     @cached_property
     def _content(self) -> tuple[bytes, str]:
@@ -68,8 +70,13 @@ class TorchScript(Network):
             except RuntimeError as error:
                 raise DataError(f"features torchscript: {self.path!r} is not a TorchScript file") from error
 
+        takes = {argument.name for argument in module.forward.schema.arguments}
+        told = self.arguments
+        if told is None:
+            told = {name: value for name, value in _POOLED.items() if name in takes}
+
         def call(x: Tensor) -> Tensor:
-            features: Tensor = module(x.expand(-1, 3, -1, -1), **self.arguments)
+            features: Tensor = module(x.expand(-1, 3, -1, -1), **told)
             return features
 
         return call

@@ -88,9 +88,9 @@ class DDPMImages(UNetModel):
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square of ε − ε_θ(x_t, t) per image (Ho et al. 2020, Eq. 14)."""
-        x0 = batch[0].to(net.device)
+        x0 = batch[0].to(net.device, non_blocking=True)
         t = draws.integers("times", self.timesteps)
-        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device)
+        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device, non_blocking=True)
         return prediction_loss(self.schedule, net, x0, t, noise).flatten(2).mean(2)
 
     def generate(self, net: Net, noise: Noise) -> Tensor:

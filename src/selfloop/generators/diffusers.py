@@ -157,9 +157,9 @@ class Diffusers(ImageModel):
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square between what the network says and what the scheduler's prediction type asks for."""
-        scheduler, x0 = self._noising, batch[0].to(net.device)
-        t = draws.integers("times", scheduler.config.num_train_timesteps).to(net.device)
-        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device)
+        scheduler, x0 = self._noising, batch[0].to(net.device, non_blocking=True)
+        t = draws.integers("times", scheduler.config.num_train_timesteps).to(net.device, non_blocking=True)
+        noise = draws.normal("noise", tuple(x0.shape[2:])).to(net.device, non_blocking=True)
         predicted = net(scheduler.add_noise(x0[0], noise[0], t[0]).unsqueeze(0), t)
         kind = scheduler.config.prediction_type
         if kind == "v_prediction":
@@ -226,7 +226,7 @@ def _layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _evaluate(params: State, skeleton: nn.Module, x: Tensor, t: Tensor, dropout: object = None) -> Tensor:
     """Map images (1, B, C, H, W) at times (1, B) or (1, 1) to (1, B, C, H, W)."""
-    one, (height, width) = {name: leaf[0] for name, leaf in params.items()}, x.shape[-2:]
+    one, (height, width) = {name: leaf.squeeze(0) for name, leaf in params.items()}, x.shape[-2:]
     inside = padded(x[0], len(skeleton.down_blocks) - 1)  # type: ignore[arg-type]
     found: Tensor = torch.func.functional_call(skeleton, one, (inside, t[0])).sample
     return found.unsqueeze(0)[..., :height, :width]

@@ -105,18 +105,18 @@ class EDM(UNetModel):
         (images,) = batch
         column, event = self._column, tuple(images.shape[2:])
         draw = draws.normal("levels", ()) if self.preconditioning == "edm" else draws.uniform("levels")
-        y, told = images.to(net.device), None
+        y, told = images.to(net.device, non_blocking=True), None
         if self.augment:
             y, told = self._augmented(y, draws)
-        sigma = column.levels(draw.to(net.device))
-        noise = draws.normal("noise", event).to(net.device)
+        sigma = column.levels(draw.to(net.device, non_blocking=True))
+        noise = draws.normal("noise", event).to(net.device, non_blocking=True)
         return denoising_loss(column, partial(net, augment=told), y, sigma, noise).flatten(2).sum(2)
 
     def _augmented(self, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images and what was done to them, (1, B, 9)."""
         uniform, normal = draws.uniform("augment", (UNIFORMS,)), draws.normal("warp", (NORMALS,))
         done = augmentation.draw(uniform[0], normal[0], self.augment)
-        return augmentation.apply(y[0], done).unsqueeze(0), done.labels.to(y.device).unsqueeze(0)
+        return augmentation.apply(y[0], done).unsqueeze(0), done.labels.to(y.device, non_blocking=True).unsqueeze(0)
 
     def generate(self, net: Net, noise: Noise) -> Tensor:
         """Run Heun's method from σ_max down to 0."""

@@ -10,9 +10,10 @@ import contextlib
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import EMA, EVENT, Batches, Blocks, Budget, averaged, train
 
+T = TypeVar("T")
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,17 +43,26 @@ class Draws:
     Attributes:
         streams: of one arm.
         rows: the events.
+        ready: what is drawn for them already, by purpose.
     """
 
     streams: Streams
     rows: range = range(0)
+    ready: Mapping[str, Tensor] = field(default_factory=dict)
     _blocks: dict[str, Blocks] = field(default_factory=dict)
 
     def at(self, rows: range) -> Draws:
         """Return the draws for other events."""
-        return replace(self, rows=rows)
+        return replace(self, rows=rows, ready={})
+
+    def ahead(self, rows: range, keep: Callable[[Tensor], Tensor]) -> Draws:
+        """Return the draws for other events, of which those that were ever asked for are drawn, and kept, already."""
+        drawn = {name: keep(blocks.span(rows.start, rows.stop)) for name, blocks in self._blocks.items()}
+        return replace(self, rows=rows, ready=drawn)
 
     def _span(self, purpose: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...], int], Tensor]) -> Tensor:
+        if purpose in self.ready:
+            return self.ready[purpose]
         blocks = self._blocks.setdefault(purpose, Blocks(draw, shape))
         return blocks.span(self.rows.start, self.rows.stop)
 
@@ -84,6 +96,39 @@ def event_noise(streams: Streams, rows: range, event: Sequence[int], deviation: 
         return deviation * z.unsqueeze(0)
 
     return draw
+
+
+class Ahead(Generic[T]):
+    """Things made one after the other, the next one in a thread while a device is busy with the one before.
+
+    What ``make`` reads and changes belongs to it from :meth:`begin` to :meth:`take`.
+
+    Args:
+        make: returns a thing by its number.
+        numbers: of all there are.
+        threads: whether to; else each is made when it is taken.
+    """
+
+    def __init__(self, make: Callable[[int], T], numbers: range, *, threads: bool) -> None:
+        self._make, self._numbers, self._begun = make, numbers, dict[int, Future[T]]()
+        self._pool = ThreadPoolExecutor(1) if threads else None
+
+    def begin(self, number: int) -> None:
+        """Begin to make one."""
+        if self._pool is not None and number in self._numbers:
+            self._begun[number] = self._pool.submit(self._make, number)
+
+    def take(self, number: int) -> T:
+        """Return one."""
+        begun = self._begun.pop(number, None)
+        return self._make(number) if begun is None else begun.result()
+
+    def __enter__(self) -> Ahead[T]:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -237,38 +282,48 @@ class NetworkModel(Sampler, ABC):
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
     ) -> State:
         event, device = tuple(data.x.shape[2:]), state[EVENT].device
-        size = self._share(team)
-        batches, draws = Batches(data, self.batch_size, streams), Draws(streams)
+        size, steps = self._share(team), budget.count(self.batch_size)
+        batches, whole, draws = Batches(data, self.batch_size, streams), Draws(streams), Draws(streams)
         dropout = torch.Generator(device) if self.drops else None
         if self.resume == "average":
             state = state | averaged(state)
+        keep: Callable[[Tensor], Tensor] = torch.Tensor.pin_memory if device.type == "cuda" else lambda x: x
 
         @functools.lru_cache(maxsize=1)  # the shares of a step follow each other
         def prepared(step: int) -> tuple[Tensor, ...]:
             rows = range(step * self.batch_size, (step + 1) * self.batch_size)
-            return self.prepare(batches[step], draws.at(rows))
+            return self.prepare(batches[step], whole.at(rows))
 
-        def loss(params: State, part: int) -> Tensor:
+        def share(part: int) -> tuple[list[Tensor], Draws]:
             first = part * size
             step, offset = divmod(first, self.batch_size)
-            share = [tensor[:, offset : offset + size] for tensor in prepared(step)]
-            if dropout is not None:
-                dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
-            net = self.network(params, event, dropout)
-            return self.loss(net, share, draws.at(range(first, first + size))).mean(1)
+            events = [keep(tensor[:, offset : offset + size]) for tensor in prepared(step)]
+            return events, draws.ahead(range(first, first + size), keep)
 
-        return train(
-            state,
-            loss,
-            steps=budget.count(self.batch_size),
-            adam=self.optimizer,
-            batch_size=self.batch_size,
-            ema=self.ema,
-            parts=self.accumulate,
-            scaled=self.precision == "float16",
-            checkpoint=checkpoint,
-            team=team,
-        )
+        parts = range(team.rank, steps * self.accumulate * team.size, team.size)
+        with Ahead(share, parts, threads=device.type != "cpu") as shares:
+
+            def loss(params: State, part: int) -> Tensor:
+                events, drawn = shares.take(part)
+                if dropout is not None:
+                    dropout.manual_seed(int(streams.integers("dropout", 2**32, (), part)))
+                net = self.network(params, event, dropout)
+                losses = self.loss(net, events, drawn).mean(1)
+                shares.begin(part + team.size)
+                return losses
+
+            return train(
+                state,
+                loss,
+                steps=steps,
+                adam=self.optimizer,
+                batch_size=self.batch_size,
+                ema=self.ema,
+                parts=self.accumulate,
+                scaled=self.precision == "float16",
+                checkpoint=checkpoint,
+                team=team,
+            )
 
     def _share(self, team: Team) -> int:
         """Return how many events of a batch are worked off at once by one process.

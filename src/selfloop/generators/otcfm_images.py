@@ -77,9 +77,9 @@ class OTCFMImages(UNetModel):
 
     def loss(self, net: Net, batch: Sequence[Tensor], draws: Draws) -> Tensor:
         """Return the mean square of v_θ(x_t, t) − (x1 − x0) per image."""
-        x0, x1 = (tensor.to(net.device) for tensor in batch)
-        t = draws.uniform("times").to(net.device)
-        jitter = draws.normal("jitter", tuple(x0.shape[2:])).to(net.device) if self.sigma else None
+        x0, x1 = (tensor.to(net.device, non_blocking=True) for tensor in batch)
+        t = draws.uniform("times").to(net.device, non_blocking=True)
+        jitter = draws.normal("jitter", tuple(x0.shape[2:])).to(net.device, non_blocking=True) if self.sigma else None
         xt, ut = conditional_path(x0, x1, t[..., None, None, None], self.sigma, jitter)
         return (net(xt, t) - ut).square().flatten(2).mean(2)
 

@@ -124,11 +124,11 @@ def apply(images: Tensor, augmentation: Augmentation) -> Tensor:
     """
     x = images.float()
     for flip, dim in ((augmentation.xflip, 3), (augmentation.yflip, 2)):
-        x = torch.where((flip == 1).view(-1, 1, 1, 1).to(x.device), x.flip(dim), x)
+        x = torch.where((flip == 1).view(-1, 1, 1, 1).to(x.device, non_blocking=True), x.flip(dim), x)
     height, width = x.shape[2:]
     moved = augmentation.moved
     if moved.any():
-        rows = moved.nonzero().squeeze(1).to(x.device)
+        rows = moved.nonzero().squeeze(1).to(x.device, non_blocking=True)
         x = x.index_copy(0, rows, _resample(x[rows], _inverse(augmentation, width, height)[moved]))
     return x
 
@@ -160,7 +160,9 @@ def _translation(shift: Tensor) -> Tensor:
 def _resample(images: Tensor, inverse: Tensor) -> Tensor:
     """Return images (B, C, H, W) under affine maps; filters along x and y are matrices that hold the reflections."""
     height, width = images.shape[2:]
-    up_x, up_y, down_x, down_y = (make(size).to(images) for make in (_up, _down) for size in (width, height))
+    up_x, up_y, down_x, down_y = (
+        make(size).to(images, non_blocking=True) for make in (_up, _down) for size in (width, height)
+    )
     fine = up_y @ (images @ up_x.T)
     moved = F.grid_sample(fine, _grid(inverse, width, height, images), align_corners=True)
     return down_y @ (moved @ down_x.T)
@@ -193,7 +195,10 @@ def _grid(inverse: Tensor, width: int, height: int, images: Tensor) -> Tensor:
     # From a sample's number to its place about the centre, to where that was, to the number of the fine sample there.
     per_sample = inverse[:, :2, :2] / 2
     first = inverse[:, :2, 2] - inverse[:, :2, :2] @ (centre + _BORDER) + centre + sizes - 1
-    steps, start = (per_sample * (4 / last).unsqueeze(1)).to(images), (first * 4 / last - 1).to(images)
+    steps, start = (
+        (per_sample * (4 / last).unsqueeze(1)).to(images, non_blocking=True),
+        (first * 4 / last - 1).to(images, non_blocking=True),
+    )
     x = torch.arange(2 * (width + 2 * _BORDER), device=images.device).view(1, 1, -1, 1)
     y = torch.arange(2 * (height + 2 * _BORDER), device=images.device).view(1, -1, 1, 1)
     return x * steps[:, None, None, :, 0] + y * steps[:, None, None, :, 1] + start[:, None, None]

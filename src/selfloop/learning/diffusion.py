@@ -189,5 +189,5 @@ def prediction_loss(
         noise: (R, B, *event) standard normals ε.
         target: what F predicts: the noise, or the data.
     """
-    predicted = net(schedule.diffuse(x0, t, noise), t.to(x0.device))
+    predicted = net(schedule.diffuse(x0, t, noise), t.to(x0.device, non_blocking=True))
     return ((noise if target == "eps" else x0) - predicted).square()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from selfloop.core.config import Frozen
 from selfloop.core.replicas import add
 
 Vector = NDArray[Any]
+
+_PIECE = 1 << 20  # elements that are stepped at a time, in some milliseconds: beside them, starting a thread is nothing
 
 
 class Ramp(Frozen):
@@ -66,25 +69,24 @@ class Optimizer:
     def __init__(self, adam: Adam, params: Sequence[Tensor], moments: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._adam, self._params, self._moments = adam, list(params), list(zip(*moments, strict=True))
         self._steps: list[Tensor] = []
-        self._vectors = (
-            [[_vector(x) for x in (p, *pair)] for p, pair in zip(params, moments, strict=True)]
-            if params[0].device.type == "cpu"
-            else None
-        )
+        self._large = sum(p.numel() for p in params) // _PIECE  # how many threads would have enough to do
+        self._pieces = _pieces(params, moments) if params[0].device.type == "cpu" else []
 
     def step(self, gradients: Sequence[Tensor], taken: int, rate: float) -> None:
         """Take the step after the first ``taken`` ones at a learning rate; clipping changes the gradients."""
         adam = self._adam
         if adam.clip is not None:
             _clip(gradients, adam.clip)
-        if self._vectors is None:
+        if not self._pieces:
             return self._step_on_device(gradients, taken, rate)
         rate, root = rate / (1 - adam.beta1 ** (taken + 1)), (1 - adam.beta2 ** (taken + 1)) ** 0.5
-        for (theta, m, v), gradient in zip(self._vectors, gradients, strict=True):
+        vectors = [_vector(gradient.contiguous()) for gradient in gradients]
+
+        def step(leaf: int, of: slice, theta: Vector, m: Vector, v: Vector) -> None:
             number = theta.dtype.type
             _step(
                 theta,
-                _vector(gradient.contiguous()),
+                vectors[leaf][of],
                 m,
                 v,
                 number(rate),
@@ -94,6 +96,14 @@ class Optimizer:
                 number(adam.epsilon),
                 number(root),
             )
+
+        if (threads := min(torch.get_num_threads(), self._large)) > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(lambda piece: step(*piece), self._pieces):
+                    pass
+        else:
+            for piece in self._pieces:
+                step(*piece)
         return None
 
     def _step_on_device(self, gradients: Sequence[Tensor], taken: int, rate: float) -> None:
@@ -117,6 +127,20 @@ class Optimizer:
                 eps=self._adam.epsilon,
                 maximize=False,
             )
+
+
+def _pieces(
+    params: Sequence[Tensor], moments: Sequence[tuple[Tensor, Tensor]]
+) -> list[tuple[int, slice, Vector, Vector, Vector]]:
+    """Return the leaves as pieces that threads step: of which leaf, which part, and it and its moments."""
+    found = []
+    for leaf, tensors in enumerate((p, *pair) for p, pair in zip(params, moments, strict=True)):
+        vectors = [_vector(x) for x in tensors]
+        for start in range(0, vectors[0].size, _PIECE):
+            of = slice(start, start + _PIECE)
+            theta, m, v = (x[of] for x in vectors)
+            found.append((leaf, of, theta, m, v))
+    return found
 
 
 def _vector(x: Tensor) -> Vector:

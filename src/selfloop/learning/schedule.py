@@ -17,7 +17,7 @@ from torch import Tensor
 
 def at(table: np.ndarray, t: Tensor, x: Tensor) -> Tensor:
     """Return a (T,) table's values at times (R, B) as what broadcasts against x (R, B, *event), in its dtype."""
-    values = torch.as_tensor(table, device=t.device)[t].to(x.device, x.dtype)
+    values = torch.as_tensor(table, device=t.device)[t].to(x.device, x.dtype, non_blocking=True)
     return values.view(*t.shape, *[1] * (x.ndim - t.ndim))
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfloop.core.replicas import copies
 from selfloop.core.streams import Streams
 from selfloop.learning.nets.architecture import Layer, Style, UNet
 from selfloop.learning.nets.blocks import Copy, conv, embed, linear, norm, take
@@ -31,19 +32,19 @@ def _spread(style: Style, layer: Layer) -> tuple[float, float]:
 
 def init(streams: Streams, unet: UNet) -> Params:
     """Draw the parameters of R copies as the style says, norms that only normalise, on the CPU in float32."""
-    copies = len(streams.seeds)
+    stack = len(streams.seeds)
     params: Params = {}
 
     def draw(name: str, shape: tuple[int, ...], bound: float) -> None:
         if bound == 0:
-            params[name] = torch.zeros(copies, *shape)
+            params[name] = torch.zeros(stack, *shape)
         else:
             params[name] = (2 * streams.uniform(f"init/{name}", shape) - 1) * bound
 
     for name, layer in unet.layers.items():
         if len(layer.shape) == 1:
-            params[f"{name}.weight"] = torch.ones(copies, *layer.shape)
-            params[f"{name}.bias"] = torch.zeros(copies, *layer.shape)
+            params[f"{name}.weight"] = torch.ones(stack, *layer.shape)
+            params[f"{name}.bias"] = torch.zeros(stack, *layer.shape)
             continue
         weight, bias = _spread(unet.style, layer)
         draw(f"{name}.weight", layer.shape, weight)
@@ -83,10 +84,10 @@ def evaluate(
     _check(unet, x, t, labels, augment)
     height, width = x.shape[3:]
     x = padded(x, len(unet.multipliers) - 1)
-    copies = {name: leaf.unbind() for name, leaf in params.items()}
+    leaves = {name: copies(leaf) for name, leaf in params.items()}
     out = []
     for r in range(len(x)):
-        copy = {name: leaves[r] for name, leaves in copies.items()}
+        copy = {name: each[r] for name, each in leaves.items()}
         told = [None if given is None else given[r] for given in (labels, augment)]
         embedding = _embed(copy, unet, t[r], *told)
         out.append(_way(copy, unet, x[r], embedding, dropout[r] if dropout else None))
@@ -106,11 +107,11 @@ def padded(x: Tensor, halvings: int) -> Tensor:
 
 
 def _check(unet: UNet, x: Tensor, t: Tensor, labels: Tensor | None, augment: Tensor | None) -> None:
-    copies, images, channels, *_ = x.shape
+    stack, images, channels, *_ = x.shape
     if channels != unet.image_channels:
         raise ValueError(f"images have {channels} channels, and the network reads {unet.image_channels}")
-    if t.shape not in ((copies, images), (copies, 1)):
-        raise ValueError(f"times have shape {tuple(t.shape)}, and there are {copies} copies of {images} images")
+    if t.shape not in ((stack, images), (stack, 1)):
+        raise ValueError(f"times have shape {tuple(t.shape)}, and there are {stack} copies of {images} images")
     for name, given, width in (("labels", labels, unet.labels), ("augment", augment, unet.augment)):
         if given is not None and given.shape[2:] != (width,):
             shape = tuple(given.shape)

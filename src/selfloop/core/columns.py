@@ -1,0 +1,248 @@
+"""Columns of a table as people have them, and how each becomes numbers that a model sees, and its own values again.
+
+A column is encoded into coordinates and decoded from any numbers there: to values that it may have, of its own type,
+rounding and bounds. What :meth:`Column.encode` gives :meth:`Column.decode` takes back. Values are NumPy arrays
+(N,): floats with NaN where one is missing, or objects with None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+Values = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+class Column(Protocol):
+    """One column of a table.
+
+    Attributes:
+        name: as the user has it.
+        missing: whether values may be missing; that is a state of its own.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def missing(self) -> bool: ...
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The names of its coordinates."""
+
+    def encode(self, values: Values) -> Floats:
+        """Return values (N,) in model units, (N, width).
+
+        Raises:
+            ValueError: a value is none of the column's; its position is the second argument.
+        """
+
+    def decode(self, x: Floats) -> Values:
+        """Return what the column's value is nearest to numbers (N, width), (N,)."""
+
+    def restore(self, x: Floats) -> Floats:
+        """Return (N, width) numbers in the user's units as they are: neither rounded nor kept within bounds."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """Numbers: standardised, or mapped to normal scores; and 1 beside them where one is missing.
+
+    Attributes:
+        dtype: NumPy's name of their type, a whole or a floating one.
+        low, high: the least and the greatest of them.
+        decimals: to which they are rounded, None where they are not.
+        shift, scale: of standard units.
+        values, scores: strictly rising, the value of each normal score between which the map is linear; () for none.
+        epoch: of times, what 0 is, and of what unit 1, in words that NumPy reads: ("1970-01-01", "D").
+    """
+
+    name: str
+    dtype: str
+    low: float
+    high: float
+    missing: bool = False
+    decimals: int | None = None
+    shift: float = 0.0
+    scale: float = 1.0
+    values: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    epoch: tuple[str, str] | None = None
+    kind: ClassVar[str] = "number"
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The number's, and that of a missing one."""
+        return (self.name, f"{self.name} missing") if self.missing else (self.name,)
+
+    def encode(self, values: Values) -> Floats:
+        """Return units, the mean in place of a missing number."""
+        numbers = self._numbers(values)
+        absent = np.isnan(numbers)
+        if absent.any() and not self.missing:
+            raise ValueError("is missing", int(np.argmax(absent)))
+        units = np.where(absent, 0.0, self._units(np.where(absent, self.low, numbers)))
+        return np.column_stack([units, absent]) if self.missing else units[:, None]
+
+    def decode(self, x: Floats) -> Values:
+        """Return numbers rounded as the column's are and kept within its bounds."""
+        numbers = self._users(x[:, 0])
+        if self.decimals is not None:
+            numbers = numbers.round(self.decimals)
+        numbers = numbers.clip(self.low, self.high)
+        absent = x[:, 1] > 0.5 if self.missing else np.zeros(len(x), bool)
+        return self._typed(numbers, absent)
+
+    def restore(self, x: Floats) -> Floats:
+        """Return the number, and how missing it is."""
+        return np.column_stack([self._users(x[:, 0]), x[:, 1:]])
+
+    def _numbers(self, values: Values) -> Floats:
+        if self.epoch is None:
+            return np.asarray(values, dtype=np.float64)
+        start, unit = self.epoch
+        times = np.asarray(values, dtype=f"datetime64[{unit}]")
+        since = (times - _time(start, unit)).astype(np.float64)
+        numbers: Floats = np.where(np.isnat(times), np.nan, since)
+        return numbers
+
+    def _typed(self, numbers: Floats, absent: NDArray[np.bool_]) -> Values:
+        if self.epoch is not None:
+            start, unit = self.epoch
+            times = _time(start, unit) + np.rint(numbers).astype(np.int64).astype(f"timedelta64[{unit}]")
+            times[absent] = _time("NaT", unit)
+            return np.asarray(times)
+        whole = np.dtype(self.dtype).kind in "iu"
+        if absent.any():
+            own = (np.rint(numbers).astype(self.dtype) if whole else numbers.astype(self.dtype)).astype(object)
+            own[absent] = None
+            return own
+        return (np.rint(numbers) if whole else numbers).astype(self.dtype)
+
+    def _units(self, numbers: Floats) -> Floats:
+        if self.values:
+            return np.interp(numbers, self.values, self.scores)
+        return (numbers - self.shift) / self.scale
+
+    def _users(self, units: Floats) -> Floats:
+        if self.values:
+            return np.interp(units, self.scores, self.values)
+        return units * self.scale + self.shift
+
+
+@dataclass(frozen=True)
+class Category:
+    """Words, truth values, or whole numbers that are names: one coordinate a level, 1 where it is the row's.
+
+    Attributes:
+        levels: all values there are, as JSON takes them, in the order of the coordinates.
+    """
+
+    name: str
+    levels: tuple[Any, ...]
+    missing: bool = False
+    kind: ClassVar[str] = "category"
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The levels', and that of a missing one."""
+        named = tuple(f"{self.name}={level}" for level in self.levels)
+        return (*named, f"{self.name} missing") if self.missing else named
+
+    def encode(self, values: Values) -> Floats:
+        """Return 1 for the row's level and 0 for the others."""
+        at = {level: i for i, level in enumerate(self.levels)} | ({None: len(self.levels)} if self.missing else {})
+        try:
+            which = np.fromiter((at[value] for value in values.tolist()), np.int64, len(values))
+        except KeyError:
+            odd = next(i for i, value in enumerate(values.tolist()) if value not in at)
+            raise ValueError("is missing" if values[odd] is None else "is no level of it", odd) from None
+        x = np.zeros((len(values), len(self.coordinates)))
+        x[np.arange(len(values)), which] = 1.0
+        return x
+
+    def decode(self, x: Floats) -> Values:
+        """Return the level of the greatest coordinate, of equal ones the first."""
+        every = np.empty(len(self.coordinates), dtype=object)
+        every[: len(self.levels)] = self.levels
+        found: Values = every[x.argmax(1)]
+        return found
+
+    def restore(self, x: Floats) -> Floats:
+        """Return the coordinates as they are."""
+        return x
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One value in every row: it has no coordinate and is carried through.
+
+    Attributes:
+        value: as JSON takes it.
+    """
+
+    name: str
+    value: Any
+    missing: bool = False
+    kind: ClassVar[str] = "constant"
+    coordinates: ClassVar[tuple[str, ...]] = ()
+
+    def encode(self, values: Values) -> Floats:
+        """Return no coordinates."""
+        if odd := [i for i, value in enumerate(values.tolist()) if value != self.value]:
+            raise ValueError("is not the one value that the column has", odd[0])
+        return np.empty((len(values), 0))
+
+    def decode(self, x: Floats) -> Values:
+        """Return the value in every row."""
+        found = np.empty(len(x), dtype=object)
+        found[:] = self.value
+        return found
+
+    def restore(self, x: Floats) -> Floats:
+        """Return no coordinates."""
+        return x
+
+
+def _time(text: str, unit: str) -> Any:
+    return np.array(text, dtype=f"datetime64[{unit}]")[()]
+
+
+def scores(values: Floats, most: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return values and their normal scores Φ⁻¹(mid-rank / n), at most so many, for :class:`Number`.
+
+    Args:
+        values: (n,) numbers, at least two of them different.
+        most: knots of the map; of more distinct values those at equidistant ranks are taken, and both ends.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    middle = (counts.cumsum() - counts / 2) / len(values)
+    if len(distinct) > most:
+        kept = np.unique(np.searchsorted(middle, np.linspace(middle[0], middle[-1], most)))
+        kept = np.union1d(kept, [0, len(distinct) - 1])
+        distinct, middle = distinct[kept], middle[kept]
+    return tuple(distinct.tolist()), tuple(ndtri(middle).tolist())
+
+
+KINDS: dict[str, type[Number] | type[Category] | type[Constant]] = {k.kind: k for k in (Number, Category, Constant)}
+
+
+def plain(column: Any) -> dict[str, Any]:
+    """Return a column as JSON takes it; floats keep all their digits."""
+    return {"kind": column.kind} | {field.name: getattr(column, field.name) for field in fields(column)}
+
+
+def read_column(plain: dict[str, Any]) -> Column:
+    """Return what :func:`plain` wrote.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    given: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in plain.items()}
+    return KINDS[given.pop("kind")](**given)
