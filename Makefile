@@ -26,8 +26,8 @@ bench: $(VENV)/.installed-test  ## time every part beside what a user would run 
 	@$(PIP) -e ".[bench]"
 	$(BIN)/python -m benchmarks
 
-gpu-check: $(VENV)/.installed-test  ## on a machine with a GPU: conformance, short runs, throughput and memory on it, as one table
-	$(BIN)/python -m benchmarks.gpu
+gpu-check:  ## on a machine with a GPU: agreement, throughput, memory and a recipe on it, by .venv or else PYTHON as it is
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu
 
 docs: $(VENV)/.installed-test  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

@@ -27,6 +27,7 @@ from selfloop.mixing.base import MIXINGS, check, fresh_rows
 from selfloop.rehearsal import rehearse
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
+_LAZY = ("POT",)  # only what asks for it needs it, and says so
 _MEMBERS = ("data", "generator", "mixing", "update", "features")
 
 
@@ -179,10 +180,12 @@ def _refuse_foreign(experiment: Experiment, rows: Tensor) -> None:
         raise ConfigError(f"generator {who} does not fit data {data}: {error}") from error
 
 
-def _version(name: str) -> str:
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError as error:
+        if name in _LAZY:
+            return None
         raise ConfigError(f"library {name} is not installed: pip install {name}") from error
 
 

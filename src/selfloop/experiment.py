@@ -25,7 +25,7 @@ from pydantic import (
 
 from selfloop.alarm import Alarm, refuse_unrecorded
 from selfloop.core.capabilities import OF_DATA, OF_FEATURES, WORDS, Capability
-from selfloop.core.config import BASE, Frozen, Inside, file_settings, one_line, quoted_value
+from selfloop.core.config import BASE, Frozen, Inside, execution_settings, file_settings, one_line, quoted_value
 from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.events import Kind
@@ -358,12 +358,14 @@ class Experiment(Frozen):
     def lasting(self) -> dict[str, Any]:
         """Return the settings that a run keeps for good: not those by which it grows, that change no number, or files.
 
-        What a file holds lasts, and not where it lies.
+        What a file holds lasts, and not where it lies; what is computed, and not on which device or in how many parts.
         """
         plain = {key: value for key, value in self._written().items() if key not in (*GROWING, *FREE)}
         for key in _NAMED:
             member = getattr(self, key)
-            for name in () if isinstance(member, Absent | None) else file_settings(member):
+            if isinstance(member, Absent | None):
+                continue
+            for name in (*file_settings(member), *execution_settings(member)):
                 plain[key].pop(name, None)
         return plain
 

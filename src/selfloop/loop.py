@@ -130,6 +130,8 @@ def advance(
     an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved; and with one that is
     stopped.
 
+    A record says by ``device`` where the networks ran, if not on the CPU.
+
     Args:
         arms: R arms of one stack.
         split: their real data.
@@ -174,6 +176,9 @@ def advance(
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
+    if "devices" in generator.offers and (where := device.team.name) is not None:
+        for record in records:
+            record["device"] = where
     if rows.all:
         return Outcome(fitted, samples, records)
     every = {arm.index: _ended(arm, t, ended) for arm in arms} | {r["arm"]: r for r in records}
@@ -445,6 +450,8 @@ def named(record: Record, arm: Arm) -> Record:
         mine["reference"] = record["reference"]
     if "failed_step" in record:
         mine["failed_step"] = record["failed_step"]
+    if "device" in record:
+        mine["device"] = record["device"]
     return mine
 
 

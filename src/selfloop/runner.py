@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from selfloop.arms import Arm, first_alike
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
-from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
+from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
@@ -232,7 +234,8 @@ def _generations(
             notes = {each.stack: {stack_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
-            writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s")
+            where = "".join(f" on {name}" for name in sorted({r["device"] for r in records if "device" in r}))
+            writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s{where}")
             for line in alarms.of(t):
                 writer.log(line)
             yield Generation(t, records, seconds)
@@ -276,13 +279,42 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
             shutil.copyfile(*(Path(task.folder) / name for name in names))
         records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
         return _Done(stack, twin.notes, records)
-    outcome = _outcome(task, stack)
-    samples = outcome.samples.stored()
+    tensors, records = _kept_or_computed(task, stack)
     notes = {
-        kind: save_tensors(Path(task.folder) / stack_file(kind, stack), tensors, put_bytes)
-        for kind, tensors in (("state", outcome.state), ("samples", samples))
+        kind: save_tensors(Path(task.folder) / stack_file(kind, stack), found, put_bytes)
+        for kind, found in tensors.items()
     }
-    return _Done(stack, notes, outcome.records)
+    return _Done(stack, notes, records)
+
+
+_WORTH_KEEPING = 10.0  # seconds of a stack's generation from which on what came of it is kept until the commit
+
+
+def _kept_or_computed(task: _Task, stack: int) -> tuple[dict[str, dict[str, Tensor]], list[Record]]:
+    """Return a stack's state and samples by kind, and its records.
+
+    What took long, and was finished when the process was killed before all stacks were, is not computed again: a
+    machine that is lent for minutes adds arm after arm.
+    """
+    there = _opened(task.out, task.session).run
+    members, path = there.stacks[stack], there.outcome(task.t, stack)
+    keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
+    of = {"arms": keys, "metrics": names, "stopped": sorted(task.stopped)}
+    if task.team.size == 1 and path.exists():
+        found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
+        if about["of"] == of:
+            kinds: dict[str, dict[str, Tensor]] = {"state": {}, "samples": {}}
+            for name, tensor in found.items():
+                kind, _, leaf = name.partition("/")
+                kinds[kind][leaf] = tensor
+            return kinds, about["records"]
+    begun = time.monotonic()
+    outcome = _outcome(task, stack)
+    tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
+    if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
+        flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
+        save_sealed(path, flat, {"of": of, "records": outcome.records})
+    return tensors, outcome.records
 
 
 def _no_history(g: int) -> Samples:

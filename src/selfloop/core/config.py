@@ -106,6 +106,20 @@ FilePath = Annotated[str, _File(), AfterValidator(_found)]
 """A file or folder; relative ones are found from the experiment's file, else from the caller's folder."""
 
 
+class _Execution:
+    """Marks a setting of how something is computed, in how much memory and how fast, and not of what."""
+
+
+EXECUTION = _Execution()
+"""Marks such a setting in its annotation: a run may go on with another value of it."""
+
+
+def execution_settings(settings: BaseModel) -> list[str]:
+    """Return the names of the settings that say how something is computed."""
+    fields = type(settings).model_fields
+    return [name for name, field in fields.items() if any(isinstance(mark, _Execution) for mark in field.metadata)]
+
+
 def file_settings(settings: BaseModel) -> list[str]:
     """Return the names of the settings that name files."""
     found = []

@@ -29,6 +29,7 @@ class Record(TypedDict):
         metrics: values by name.
         reference: at generation 0, the values between real training and held-out rows of metrics that have a floor.
         failed_step: the step of the fit at which the loss was first not finite.
+        device: that its networks were fitted and sampled on, by its maker's name; none is the CPU.
     """
 
     generation: int
@@ -44,3 +45,4 @@ class Record(TypedDict):
     metrics: dict[str, float | None]
     reference: NotRequired[dict[str, float | None]]
     failed_step: NotRequired[int]
+    device: NotRequired[str]

@@ -56,6 +56,14 @@ class Team:
         fabric.launch()
         return cls(fabric=fabric)
 
+    @property
+    def name(self) -> str | None:
+        """What the device is called by its maker, or else by torch; None for the CPU."""
+        if self.device.type == "cpu":
+            return None
+        one = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return one if self.size == 1 else f"{self.size} × {one}"
+
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one number type by their sums over all processes."""
         if self.size == 1:

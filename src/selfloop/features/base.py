@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from platformdirs import user_cache_path
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.config import Frozen
+from selfloop.core.config import EXECUTION, Frozen
 from selfloop.core.errors import DataError
 from selfloop.core.events import DATA_UNITS
 from selfloop.core.files import save_tensors
@@ -85,7 +85,7 @@ class Network(Features):
 
     name: str
     needs: ClassVar[frozenset[Capability]] = frozenset(("pixels",))
-    device: str = "cpu"
+    device: Annotated[str, EXECUTION] = "cpu"
     _call: Call | None = PrivateAttr(default=None)
 
     def channels(self) -> tuple[int, ...]:

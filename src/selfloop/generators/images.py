@@ -11,13 +11,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from selfloop.core.config import Count, FilePath, Frozen
+from selfloop.core.config import EXECUTION, Count, FilePath, Frozen
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -58,7 +58,7 @@ class ImageModel(NetworkModel):
     """
 
     flip: bool = False
-    channels_last: bool = False
+    channels_last: Annotated[bool, EXECUTION] = False
 
     makes: ClassVar[frozenset[Kind]] = frozenset(("images",))
     dtype: ClassVar[torch.dtype] = torch.uint8
@@ -99,10 +99,13 @@ class UNetModel(ImageModel):
 
     Attributes:
         net: the size of the network.
+        pad: whether images whose sides cannot be halved at every level are made up with zeros below and to the right,
+            which are cut away again; else they are refused.
         checkpoint: a file of the original project, whose weights generation 0 begins with.
     """
 
     net: Size
+    pad: bool = True
     checkpoint: FilePath | None = None
 
     @property
@@ -135,9 +138,19 @@ class UNetModel(ImageModel):
         return self.unet(self._inside(event))
 
     def _inside(self, event: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape (C, H, W) of images as they are within the network."""
+        """Return the shape (C, H, W) of images as they are within the network.
+
+        Raises:
+            ValueError: they would have to be made up, and are not to be.
+        """
         channels, *sides = event
-        return channels, *(unets.whole(side, len(self.net.multipliers) - 1) for side in sides)
+        halvings = len(self.net.multipliers) - 1
+        whole = [unets.whole(side, halvings) for side in sides]
+        if not self.pad and whole != sides:
+            (height, width), (taller, wider) = sides, whole
+            advice = f"generator.pad true makes them up to {taller} × {wider}"
+            raise ValueError(f"images of {height} × {width} cannot be halved {halvings} times; {advice}")
+        return channels, *whole
 
     @abstractmethod
     def pretrained(self, path: Path, unet: UNet, event: Sequence[int]) -> State:

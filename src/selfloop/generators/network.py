@@ -6,13 +6,14 @@ a team share every batch, and the events to draw.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.config import EXECUTION
 from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams, generator
@@ -157,6 +159,10 @@ class Net:
             return self.evaluate(self.params, self.architecture, *inputs, dropout=dropout, **told).float()
 
 
+def _short(team: Team, advice: str) -> str:
+    return f"there is not enough memory on device {str(team.device)!r}: {advice}"
+
+
 class NetworkModel(Sampler, ABC):
     """A generator with a large network; a family says what the network is, its loss, and how it draws events.
 
@@ -177,9 +183,9 @@ class NetworkModel(Sampler, ABC):
     ema: EMA | None
     resume: Literal["last", "average"] = "last"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    compile: bool = False
-    accumulate: PositiveInt = 1
-    sample_batch: PositiveInt = 128
+    compile: Annotated[bool, EXECUTION] = False
+    accumulate: Annotated[PositiveInt, EXECUTION] = 1
+    sample_batch: Annotated[PositiveInt, EXECUTION] = 128
 
     trained: ClassVar[bool] = True
     offers: ClassVar[frozenset[Capability]] = frozenset(("parameters", "devices", "temperature"))
@@ -260,11 +266,31 @@ class NetworkModel(Sampler, ABC):
         fits = []
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
-            fitted = self._fit(
-                one, data.select([r]), budget, Streams((seed,), streams.generation), device.team, device.checkpoint(r)
-            )
+            own = Streams((seed,), streams.generation)
+            fitted = self._fit_or_advise(one, data.select([r]), budget, own, device.team, device.checkpoint(r))
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
         return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
+
+    def _fit_or_advise(
+        self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
+    ) -> State:
+        """Fit one arm.
+
+        Raises:
+            ConfigError: the device has not enough memory; it names the first number of parts that there is enough for.
+        """
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return self._fit(state, data, budget, streams, team, checkpoint)
+        # Only here is free what the step that failed had. Processes of a team would wait for each other in a trial.
+        finer = range(self.accumulate + 1, self.batch_size + 1) if team.size == 1 else ()
+        for parts in (each for each in finer if self.batch_size % each == 0):
+            with contextlib.suppress(torch.OutOfMemoryError):
+                smaller = self.model_copy(update={"accumulate": parts})
+                smaller._fit(state, data, Budget(steps=1), streams, team, None)
+                size = self.batch_size // parts
+                raise ConfigError(_short(team, f"a batch in parts of {size} fits: set generator.accumulate to {parts}"))
+        one = "not even one event at a time fits: use a smaller network"
+        raise ConfigError(_short(team, one if team.size == 1 else "raise generator.accumulate"))
 
     def _fit(
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
@@ -344,8 +370,26 @@ class NetworkModel(Sampler, ABC):
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
             own = Streams((seed,), streams.generation)
-            drawn.append(self._sample(one, n, own, device.team, math.sqrt(temperature)))
+            drawn.append(self._sample_or_advise(one, n, own, device.team, math.sqrt(temperature)))
         return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
+
+    def _sample_or_advise(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
+        """Draw the events of one arm.
+
+        Raises:
+            ConfigError: the device has not enough memory; it names a number of events at once that there is enough for.
+        """
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return self._sample(state, n, streams, team, deviation)
+        count = min(self.sample_batch, n) // 2 if team.size == 1 else 0
+        while count:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                smaller = self.model_copy(update={"sample_batch": count})
+                smaller._sample(state, count, streams, team, deviation)
+                raise ConfigError(_short(team, f"{count} drawn at once fit: set generator.sample_batch to {count}"))
+            count //= 2
+        one = "not even one event at a time fits: use a smaller network"
+        raise ConfigError(_short(team, one if team.size == 1 else "lower generator.sample_batch"))
 
     def _sample(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
         event = tuple(state[EVENT][0].tolist())

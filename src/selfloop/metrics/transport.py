@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfloop.core.errors import ConfigError
 from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
@@ -75,7 +76,10 @@ def _flow(cost: Doubles) -> Doubles:
 def _simplex(cost: Doubles, cut: float) -> Doubles:
     """Return the flow that POT's network simplex finds cheapest where costs above ``cut`` are that."""
     with seeded(0):  # importing it draws random numbers
-        import ot  # slow to import, and only sets of unequal size need it
+        try:
+            import ot  # slow to import, and only sets of unequal size need it
+        except ImportError as error:
+            raise ConfigError("distances between sets of unequal size need POT: pip install POT") from error
 
     n, m = cost.shape
     # It adds 1 to costs, which must be little beside them; and fractions of rows would not add up to those of columns.

@@ -158,6 +158,10 @@ class Run:
         """Return how the names of files begin that keep one stack's fits of generation t while they are under way."""
         return self.path / f".fit-{t:04d}-{stack:03d}"
 
+    def outcome(self, t: int, stack: int) -> Path:
+        """Return the file that keeps what came of one stack's generation t until all stacks have theirs."""
+        return self.path / f".fit-{t:04d}-{stack:03d}-done.safetensors"
+
     @cached_property
     def present(self) -> int:
         """How many generations are there, of some arms or of all.

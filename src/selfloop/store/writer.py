@@ -214,7 +214,7 @@ class Writer(Run):
         for s, start in zip(files, kept, strict=True):
             generator = self.stacks[s][0].experiment.generator
             each = generator.fits if isinstance(generator, Sampler) else 1
-            for path in fits(start, each * len(self.stacks[s])):
+            for path in (*fits(start, each * len(self.stacks[s])), self.outcome(t, s)):
                 path.unlink(missing_ok=True)
 
     def _content(
