@@ -140,8 +140,8 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
         experiment = Experiment.load(name)
         assert experiment.name == name
         assert experiment.description
-    named = {"demo", "fig3", "fig4", "fig8", "fig9-toy", "prop1", "digits-ddpm", "digits-otcfm"}
-    named |= {"digits-edm", "digits-edm-classes"}
+    named = {"demo", "fig3", "fig3-contracting", "fig4", "fig8", "fig9-toy", "prop1"}
+    named |= {"digits-edm", "digits-edm-classes", "digits-ddpm", "digits-otcfm"}
     large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
     named |= {f"cifar10-{family}" for family in ("edm", "ddpm", "otcfm")}
     assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large | {"regimes"}

@@ -12,7 +12,9 @@ import pytest
 
 from selfloop import Experiment, Run, run
 from selfloop.analysis.curves import read
-from studies import forecasts, loops, regimes, stability
+from selfloop.data.toy import EightGaussians
+from selfloop.learning.schedule import Schedule
+from studies import fig3, forecasts, loops, regimes, stability
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
@@ -106,3 +108,37 @@ def test_trend_lines() -> None:
     assert middle == pytest.approx(np.polyval(np.polyfit(np.arange(5), path, 1), 7))
     assert error > 0
     assert forecasts.straight_line(path[:4], 2) == pytest.approx((11.0, 0.0))
+
+
+def test_the_study_of_figure_3_at_a_small_size(tmp_path: Path) -> None:
+    """Its page has a row for every arm, and what was run is not run again."""
+    family = dataclasses.replace(
+        fig3.FAMILIES["wide"], pretrain=300, steps=3, generations=1, rows=64, timesteps=30, arms=fig3.ARMS[1:]
+    )
+    found = fig3.found("tiny", family, tmp_path)
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(files) == 3
+    again = fig3.found("tiny", family, tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
+    assert again.network == found.network
+    assert found.samples.shape == (5, 2, 64, 2)
+    text = fig3.page({"tiny": found})
+    assert all(text.count(f"| {arm.label} |") == 2 for arm in family.arms)
+    fig3.curves(found)
+    fig3.collapses(found)
+    fig3.rules([found])
+
+
+def test_spread_and_rows_between_modes_are_those_of_the_data() -> None:
+    toy = EightGaussians(n=20_000, **fig3.WIDE)
+    seen = fig3.look(toy.load([0]).train[0].numpy(), toy)
+    assert seen.spread == pytest.approx(1, abs=0.02)
+    assert fig3.look(np.zeros((10, 2)), toy).between == 1
+
+
+@pytest.mark.parametrize("dropped", [0.1, 0.5])
+def test_without_its_farthest_rows_a_mode_has_the_share_of_variance_that_the_rule_says(dropped: float) -> None:
+    square = np.sort(np.random.default_rng(0).chisquare(2, 200_000))[: round(200_000 * (1 - dropped))].mean() / 2
+    schedule = Schedule.linear(1e-3, 0.2, 100)
+    kept, every = (fig3.Arm("", "fixed-small", dropped=q).rule(schedule)(0.01) for q in (dropped, 0.0))
+    assert float(kept / every) == pytest.approx(square, rel=0.01)

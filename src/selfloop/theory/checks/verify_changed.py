@@ -1,15 +1,19 @@
-"""What is done to samples or to the fit: biased and corrected samples, extrapolated and warm fits."""
+"""What is done to samples or to the fit: biased, diffused and corrected samples, extrapolated and warm fits."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from selfloop.core.streams import generator
-from selfloop.theory import biased, corrected, extrapolate
+from selfloop.learning.samplers import Schedule, ancestral, ddim
+from selfloop.theory import biased, corrected, extrapolate, sampler_bias
 from selfloop.theory.checks.check import Check, calculated, expected
 
 Doubles = NDArray[np.float64]
@@ -19,6 +23,7 @@ def checks() -> Iterator[Check]:
     """Run the checks, a second on one core."""
     yield from _biased()
     yield from _sharpened()
+    yield from _diffused()
     yield from _corrected()
     yield from _extrapolated()
     yield from _warm()
@@ -60,6 +65,37 @@ def _sharpened() -> Iterator[Check]:
             biased.tempered_rate(lam, beta),
             gaps[-1] / gaps[-2],
             1e-4,
+        )
+
+
+def _diffused() -> Iterator[Check]:
+    """Samples of DDPM's chain and of DDIM about a mode, by rows that go through them with the exact denoiser."""
+    schedule, n, mean = Schedule.linear(1e-3, 0.2, 100), 100_000, 1.3
+    times = np.arange(0, 100, 9)
+    for v in (2e-4, 1e-2):
+
+        def predict(x: Tensor, t: int, v: float = v) -> Tensor:
+            a = float(schedule.alphas_bar[t])
+            best = (math.sqrt(a) * v * x + (1 - a) * mean) / (a * v + 1 - a)  # by the precisions of data and noise
+            return (x - math.sqrt(a) * best) / math.sqrt(1 - a)
+
+        def noise(i: int, v: float = v) -> Tensor:
+            return torch.from_numpy(generator(14, "verify/diffused", str(v), i).standard_normal((1, n, 1)))
+
+        for kind in ("fixed-large", "fixed-small"):
+            x = ancestral(predict, noise(100), schedule, noise, kind).numpy().ravel() - mean
+            yield expected(
+                f"variance of {kind} samples over the data's, which is {v:g}",
+                "sampler bias: F(v)/v",
+                float(sampler_bias.ancestral_variance(schedule, v, kind)) / v,
+                x**2 / v,
+            )
+        x = ddim(predict, noise(100), schedule, times).numpy().ravel() - mean
+        yield expected(
+            f"variance of samples of DDIM in {len(times)} steps over the data's, which is {v:g}",
+            "sampler bias: F(v)/v",
+            float(sampler_bias.ddim_variance(schedule, v, times)) / v,
+            x**2 / v,
         )
 
 
