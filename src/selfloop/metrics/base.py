@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
-from selfloop.core.events import DATA_UNITS
+from selfloop.core.events import DATA_UNITS, Events
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
 from selfloop.features.base import FEATURE_UNITS
@@ -40,6 +40,8 @@ class Evidence:
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
         coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
+        events: what the rows are.
+        target: the column to predict from the others, where there is one.
     """
 
     generator: Generator
@@ -52,6 +54,8 @@ class Evidence:
     features: Callable[[Tensor, bool], Tensor] = lambda x, real: x.flatten(1)
     modes: tuple[Tensor, float] | None = None
     coefficients: Tensor | None = None
+    events: Events | None = None
+    target: str | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:
@@ -185,11 +189,13 @@ def compared(
     title: str,
     definition: str,
     unit: str,
-    value: Callable[[Tensor, Tensor], float],
+    value: Callable[[Any, Any], float],
     version: int = 1,
     scale: Scale = "ratio",
     least: int = 1,
     memory: Callable[[Sizes], int] = lambda sizes: 0,
+    sets: Callable[[Evidence, Which], Sequence[Any]] = Evidence.featured,
+    needs: frozenset[Capability] = frozenset(),
 ) -> tuple[Metric, Metric]:
     """Return a distance as two metrics: of the generated features to those of the training and of the held-out set.
 
@@ -203,6 +209,8 @@ def compared(
         scale: as of :class:`Metric`.
         least: rows that either set must have.
         memory: as of :class:`Demand`, by the sizes.
+        sets: maps the evidence to one of the sets, as ``value`` takes it, for every arm.
+        needs: as of :class:`Metric`.
     """
     train, held_out = (
         Metric(
@@ -213,8 +221,9 @@ def compared(
             unit=unit,
             goal="lower",
             scale=scale,
-            compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
+            compute=lambda e, against=against: per_arm(value, sets(e, against), sets(e, "generated")),  # type: ignore[misc]
             floor=against == "held_out",
+            needs=needs,
             demand=lambda sizes, against=against: Demand(  # type: ignore[misc]
                 memory=memory(sizes), rows={against: least, "generated": least}
             ),
