@@ -32,7 +32,7 @@ def two_sample_auc(real: Table, generated: Table) -> float:
     areas = []
     for i in range(_FOLDS):
         fitted, asked = fold != i, fold == i
-        _, share = probabilities(both.take(fitted), made[fitted], both.take(asked), both.names)
+        _, share = probabilities(both.take(fitted), made[fitted], both.take(asked))
         areas.append(roc_auc_score(made[asked], share[:, 1]))
     return float(np.mean(areas))
 
