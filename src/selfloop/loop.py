@@ -356,6 +356,8 @@ def _measured(
         features=functools.partial(_features, experiment.features, split),
         modes=experiment.data.modes(),
         coefficients=experiment.data.true_coefficients(),
+        events=split.events,
+        target=experiment.data.predicted(),
     )
     if team.size > 1 and "pixels" in experiment.features.needs:
         together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]

@@ -18,11 +18,14 @@ Capability = Literal[
     "pixels",
     "fresh",
     "coefficients",
+    "columns",
+    "target",
 ]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
 free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, a
 ``prediction`` of one column given the others, by a ``linear`` predictor or not, ``classes`` given the others, samples
-at a ``temperature``; data offer known modes, a form as pictures, fresh rows, and the coefficients that made them."""
+at a ``temperature``; data offer known modes, a form as pictures, fresh rows, the coefficients that made them, the user's own columns, and a
+column to predict."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -38,8 +41,10 @@ WORDS: dict[Capability, str] = {
     "pixels": "a form as images",
     "fresh": "fresh rows",
     "coefficients": "known coefficients",
+    "columns": "columns of a table",
+    "target": "a column to predict",
 }
 """What a message calls each."""
 
-OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients"))
+OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients", "columns", "target"))
 """Those that data offer; generators offer the rest."""

@@ -83,7 +83,7 @@ class Number:
 
     def encode(self, values: Values) -> Floats:
         """Return units, the mean in place of a missing number."""
-        numbers = self._numbers(values)
+        numbers = self.numbers(values)
         absent = np.isnan(numbers)
         if absent.any() and not self.missing:
             raise ValueError("is missing", int(np.argmax(absent)))
@@ -103,7 +103,8 @@ class Number:
         """Return the number, and how missing it is."""
         return np.column_stack([self._users(x[:, 0]), x[:, 1:]])
 
-    def _numbers(self, values: Values) -> Floats:
+    def numbers(self, values: Values) -> Floats:
+        """Return values (N,) as numbers, NaN where one is missing; times as what has passed since the epoch."""
         if self.epoch is None:
             return np.asarray(values, dtype=np.float64)
         start, unit = self.epoch

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
-from selfloop.core.events import DATA_UNITS
+from selfloop.core.events import DATA_UNITS, Events
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
 from selfloop.features.base import FEATURE_UNITS
@@ -40,6 +40,8 @@ class Evidence:
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
         coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
+        events: what a row is, where that is known; of data that offer "columns", rows are its ``table``.
+        target: the column of that table which is to be predicted, of data that offer a "target".
     """
 
     generator: Generator
@@ -52,6 +54,8 @@ class Evidence:
     features: Callable[[Tensor, bool], Tensor] = lambda x, real: x.flatten(1)
     modes: tuple[Tensor, float] | None = None
     coefficients: Tensor | None = None
+    events: Events | None = None
+    target: str | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:
