@@ -202,9 +202,8 @@ class Experiment(Frozen):
         for who, wanted in self._needs():
             for need in sorted(wanted - self.generator.offers - self.data.offers):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
-                advice = (
-                    ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
-                )
+                setting = {"fresh": "fresh_rows", "target": "target"}.get(need)
+                advice = f": set data.{setting}" if setting in type(self.data).model_fields else ""
                 if need == "temperature":
                     advice = f": use {', '.join(_offering(need, self.data.holds))}"
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")

@@ -357,6 +357,7 @@ def _measured(
         modes=experiment.data.modes(),
         coefficients=experiment.data.true_coefficients(),
         events=split.events,
+        target=experiment.data.predicted(),
     )
     if team.size > 1 and "pixels" in experiment.features.needs:
         together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]

@@ -25,7 +25,7 @@ from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
 from selfloop.data.reading.memory import is_array, read_array
 from selfloop.data.reading.tables import Rows
-from selfloop.data.table import Units, divide_rows, in_order, moments
+from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments
 
 SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -85,7 +85,7 @@ class Held(Finite):
 
 
 @DATA.register
-class Array(Held):
+class Array(Held, Tabular):
     """Rows of numbers (N, d) in memory, standardised and divided as :class:`selfloop.data.table.Table` does.
 
     Attributes:
@@ -105,7 +105,7 @@ class Array(Held):
 
 
 @DATA.register
-class ScaledArray(Held):
+class ScaledArray(Held, Tabular):
     """Rows of numbers (N, d) in memory, in units that are given: ``(x - shift) / scale``.
 
     Attributes:

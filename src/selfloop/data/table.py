@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Numbers, Vectors
@@ -18,8 +19,28 @@ from selfloop.data.reading.exact import EXACT
 from selfloop.data.reading.tables import Rows, read_rows
 
 
+class Tabular(Finite):
+    """Rows with columns of the user's own.
+
+    Attributes:
+        target: the column that models are to predict from the others, where there is one.
+    """
+
+    always: ClassVar[frozenset[Capability]] = frozenset(("columns",))
+    target: str | None = None
+
+    @property
+    def offers(self) -> frozenset[Capability]:  # type: ignore[override]
+        """Its columns, one to predict where it is set, and fresh rows where some are set aside."""
+        return super().offers | ({"target"} if self.target is not None else set())
+
+    def predicted(self) -> str | None:
+        """Return the target."""
+        return self.target
+
+
 @DATA.register
-class Table(Finite):
+class Table(Tabular):
     """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
 
     ``path`` ends in .csv (UTF-8, header line), .npy, .npz (exactly one array) or .parquet. NumPy arrays are

@@ -40,8 +40,8 @@ class Evidence:
         features: maps (N, *event) rows to (N, k) features; the flag says that they are real, and so worth keeping.
         modes: centres (K, *event) of the real distribution and their standard deviation, where they are known.
         coefficients: (d − 1,) by which one column of the real rows was made of the others, where they are known.
-        events: what the rows are.
-        target: the column to predict from the others, where there is one.
+        events: what a row is, where that is known; of data that offer "columns", rows are its ``table``.
+        target: the column of that table which is to be predicted, of data that offer a "target".
     """
 
     generator: Generator
