@@ -37,7 +37,7 @@ def test_scores_are_scikit_learns() -> None:
     assert found.accuracy == (known[share.argmax(1)] == test.codes["w"]).mean() > 0.85
     assert found.auc == pytest.approx(roc_auc_score(test.codes["w"], share, multi_class="ovr"))
     train, test = blobs(300, 0), blobs(200, 1)
-    value = expectations(without(train), train.numbers["y"], without(test))
+    value = expectations(train, train.numbers["y"], test, "y")
     assert regression(train, test, "y") == pytest.approx(r2_score(test.numbers["y"], value))
     assert regression(train, test, "y") > 0.9
 
@@ -129,7 +129,7 @@ def test_one_half_for_the_same_and_for_alike_sets_and_1_for_others() -> None:
     assert two_sample_auc(x, table(300, 1)) == pytest.approx(0.5, abs=0.1)
     assert two_sample_auc(x, table(300, 1, 0.9)) > 0.6
     far = replace(x, numbers=x.numbers | {"income": x.numbers["income"] + 1e6})
-    assert two_sample_auc(x, far) == 1
+    assert two_sample_auc(x, far) > 0.99
 
 
 def test_a_category_alone_gives_a_set_away() -> None:

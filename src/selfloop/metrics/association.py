@@ -1,6 +1,6 @@
 """How columns go together, pair by pair, beside the real rows.
 
-Legend: n rows, k and r levels, z numbers in standard units, w 1 where one is there and else 0.
+Legend: n rows, k and r levels, z numbers in standard units.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from selfloop.metrics.tables import COLUMNS, Codes, Floats, Table, tables
 
 _MOST = 100
 """Columns whose pairs are looked at."""
-_NOTHING = 1e-12
-"""Of the variance of a column: what is less is rounding."""
 
 
 def associations(x: Table) -> Floats:
@@ -52,21 +50,22 @@ def association_error(real: Table, generated: Table) -> float:
 
 def _correlations(x: Floats) -> Floats:
     """Return Pearson's correlations of (n, d) numbers over the rows where both of a pair are there, (d, d)."""
-    w = (~np.isnan(x)).astype(np.float64)
-    z = np.where(w > 0, _standard(x), 0.0)
-    n = np.maximum(w.T @ w, 1.0)
-    mean, square, product = z.T @ w / n, (z * z).T @ w / n, z.T @ z / n
-    variance = square - mean * mean
-    variance[variance < _NOTHING] = np.inf
-    found = ((product - mean * mean.T) / np.sqrt(variance * variance.T)).clip(-1, 1)
+    gaps = np.isnan(x)
+    z = _standard(x)
+    found = np.where(gaps, 0.0, z).T @ np.where(gaps, 0.0, z) / len(x)
+    for i in np.flatnonzero(gaps.any(0)):
+        for j in range(x.shape[1]):
+            pair = x[~(gaps[:, i] | gaps[:, j])][:, [i, j]]
+            found[i, j] = found[j, i] = _standard(pair).prod(1).mean() if len(pair) else 0.0
     np.fill_diagonal(found, 1.0)
-    return found
+    return found.clip(-1, 1)
 
 
 def _standard(x: Floats) -> Floats:
     """Return numbers (n, …) less their mean over their deviation, whatever their size; NaN stays, constants are 0."""
     there = ~np.isnan(x)
     low, high = x.min(0, where=there, initial=np.inf), x.max(0, where=there, initial=-np.inf)
+    low, high = np.where(there.any(0), [low, high], 0.0)
     span = np.where(high > low, high / 2 - low / 2, 1.0)
     u = (x - np.where(high > low, high / 2 + low / 2, low)) / span
     count = np.maximum(there.sum(0), 1)

@@ -13,7 +13,7 @@ _LEVELS = 254
 """Levels of a category that trees tell apart; the others are one more, as a bin is a byte."""
 
 
-def probabilities(fitted: Table, classes: Codes, asked: Table) -> tuple[Codes, Floats]:
+def probabilities(fitted: Table, classes: Codes, asked: Table, target: str | None = None) -> tuple[Codes, Floats]:
     """Return the classes that there are, (k,), and how probable each is in the rows asked, (M, k).
 
     It is scikit-learn's histogram gradient boosting with its defaults, and no early stopping. A missing value is a
@@ -23,30 +23,32 @@ def probabilities(fitted: Table, classes: Codes, asked: Table) -> tuple[Codes, F
         fitted: rows to fit to; where they lack all values, a class is as probable as it is frequent.
         classes: of them, (N,); where there is one, it is certain.
         asked: M rows with the same columns.
+        target: a column not to look at.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier  # takes a second that these metrics alone should cost
 
     known, count = np.unique(classes, return_counts=True)
-    seen = _informed(fitted)
+    seen = _informed(fitted, target)
     if len(known) == 1 or not seen.names:
         return known, np.tile(count / len(classes), (len(asked), 1))
     return known, _boosted(HistGradientBoostingClassifier, seen, classes, asked, "predict_proba")
 
 
-def expectations(fitted: Table, values: Floats, asked: Table) -> Floats:
+def expectations(fitted: Table, values: Floats, asked: Table, target: str) -> Floats:
     """Return the value to expect in each of the rows asked, (M,), by the same for values (N,)."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    mean, deviation, seen = values.mean(), values.std(), _informed(fitted)
+    mean, deviation, seen = values.mean(), values.std(), _informed(fitted, target)
     if not deviation > 0 or not seen.names:
         return np.full(len(asked), mean)
     units = (values - mean) / deviation  # as gradients are float32
-    return mean + deviation * _boosted(HistGradientBoostingRegressor, seen, units, asked, "predict")
+    found: Floats = mean + deviation * _boosted(HistGradientBoostingRegressor, seen, units, asked, "predict")
+    return found
 
 
-def _informed(x: Table) -> Table:
-    """Return the columns that have a value at all, as scikit-learn makes no bins of nothing."""
-    return x.only([name for name in x.names if not x.missing(name).all()])
+def _informed(x: Table, target: str | None) -> Table:
+    """Return the other columns that have a value at all, as scikit-learn makes no bins of nothing."""
+    return x.only([name for name in x.names if name != target and not x.missing(name).all()])
 
 
 def _boosted(model: Any, fitted: Table, y: Any, asked: Table, answer: str) -> Floats:

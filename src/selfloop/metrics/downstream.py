@@ -39,7 +39,7 @@ def classification(train: Table, test: Table, target: str) -> Classified:
     train, test = (x.take(~x.missing(target)) for x in (train, test))
     if not len(train) or not len(test):
         return Classified(np.nan, np.nan)
-    known, share = probabilities(_others(train, target), train.codes[target], _others(test, target))
+    known, share = probabilities(train, train.codes[target], test, target)
     true = test.codes[target]
     nothing = np.zeros(len(test))
     by = {int(code): share[:, i] for i, code in enumerate(known)}
@@ -60,13 +60,9 @@ def regression(train: Table, test: Table, target: str) -> float:
     unit = true.max() - true.min()
     if not unit > 0:
         return np.nan
-    found = expectations(_others(train, target), train.numbers[target], _others(test, target))
+    found = expectations(train, train.numbers[target], test, target)
     error, spread = (found - true) / unit, (true - true.mean()) / unit
     return float(1 - (error @ error) / (spread @ spread))
-
-
-def _others(x: Table, target: str) -> Table:
-    return x.only([name for name in x.names if name != target])
 
 
 def _classes(evidence: Evidence) -> list[Classified]:
