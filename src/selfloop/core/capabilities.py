@@ -24,8 +24,8 @@ Capability = Literal[
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
 free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, a
 ``prediction`` of one column given the others, by a ``linear`` predictor or not, ``classes`` given the others, samples
-at a ``temperature``; data offer known modes, a form as pictures, fresh rows, the coefficients that made them, the user's own columns, and a
-column to predict."""
+at a ``temperature``; data offer known modes, a form as pictures, fresh rows, the coefficients that made them,
+``columns`` of the user's own, and which of these is a ``target`` to predict."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",

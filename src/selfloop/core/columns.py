@@ -131,7 +131,8 @@ class Number:
         if self.values:
             values, scores = np.array(self.values), np.array(self.scores)
             last, first = np.interp(numbers, values, scores), -np.interp(-numbers, -values[::-1], -scores[::-1])
-            return np.where(last > first, ndtri((ndtr(first) + ndtr(last)) / 2), last)
+            middle: Floats = np.where(last > first, ndtri((ndtr(first) + ndtr(last)) / 2), last)
+            return middle
         return (numbers - self.shift) / self.scale
 
     def _users(self, units: Floats) -> Floats:
@@ -221,8 +222,8 @@ def _time(text: str, unit: str) -> Any:
 def scores(values: Floats, most: int = 500) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return values and their normal scores Φ⁻¹((rank − ½) / n), for :class:`Number`.
 
-    Equal values have an interval of scores, from that of their first rank to that of their last, so that as many samples
-    are decoded to them as there are such rows.
+    Equal values have an interval of scores, from that of their first rank to that of their last, so that samples are
+    decoded to them as often as there are such rows.
 
     Args:
         values: (n,) numbers, at least two of them different.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.columns import Column, plain, read_column
-from selfloop.core.forms import Form
+from selfloop.core.forms import COMMAS, Form
 
 Kind = Literal["vectors", "images"]
 """The words by which data and generators say what events they hold and make."""
@@ -115,7 +115,7 @@ class Vectors:
     raster: Raster | None = None
     word: str = ""
     numbers: tuple[Numbers, ...] = ()
-    form: Form = Form()
+    form: Form = COMMAS
     kind: ClassVar[Kind] = "vectors"
 
     @classmethod
@@ -198,7 +198,7 @@ class Mixed:
     """
 
     parts: tuple[Column, ...]
-    form: Form = Form()
+    form: Form = COMMAS
     kind: ClassVar[Kind] = "vectors"
 
     @property
@@ -330,15 +330,14 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
         KeyError, TypeError, ValueError: it is something else.
     """
     told = description or {}
+    form = Form(**told.get("form", {}))
     if written["kind"] == Images.kind:
         return Images(tuple(map(int, written["shape"])))
     if written["kind"] == "mixed":
-        return Mixed(tuple(map(read_column, written["parts"])), Form(**told.get("form", {})))
+        return Mixed(tuple(map(read_column, written["parts"])), form)
     if written["kind"] != Vectors.kind:
         raise ValueError(f"events of kind {written['kind']!r} are not known to this version")
     raster = None if written["raster"] is None else Raster(**written["raster"])
     shift, scale = (torch.tensor(written[key], dtype=torch.float64) for key in ("shift", "scale"))
     numbers = tuple(Numbers(**each) for each in told.get("numbers", ()))
-    return Vectors(
-        tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers, Form(**told.get("form", {}))
-    )
+    return Vectors(tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers, form)

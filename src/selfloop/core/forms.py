@@ -38,5 +38,8 @@ class Form:
 
     def plain(self) -> dict[str, Any]:
         """Return what differs from plain comma-separated text, as JSON takes it."""
-        usual = Form()
-        return {name: value for name, value in vars(self).items() if value != getattr(usual, name)}
+        return {name: value for name, value in vars(self).items() if value != getattr(COMMAS, name)}
+
+
+COMMAS = Form()
+"""Plain comma-separated text."""

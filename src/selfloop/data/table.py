@@ -10,13 +10,14 @@ import torch
 from pydantic import Field, model_validator
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.columns import Number
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Numbers, Vectors
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.exact import EXACT
-from selfloop.data.reading.tables import Rows, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, read_like, read_rows
 
 
 class Tabular(Finite):
@@ -58,19 +59,33 @@ class Table(Tabular):
     held_out: int | None = Field(default=None, ge=1)
     held_out_path: FilePath | None = None
     columns: list[str] | None = Field(default=None, min_length=1)
+    leave_out: list[str] = Field(default_factory=list)
+    types: dict[str, str] = Field(default_factory=dict)
+    table: str | None = None
+    query: str | None = None
 
     @model_validator(mode="after")
     def _two_files(self) -> Table:
         refuse_twice(self.path, self.held_out_path)
+        if self.columns is not None and self.leave_out:
+            raise ValueError("columns and leave_out both say which are taken: give one of them")
         return self
 
     def load(self, seeds: Sequence[int]) -> Split:
-        """Read, check, standardise and divide the table, events (number of columns,)."""
-        rows, source = read_rows(self.path, self.columns), f"table {quoted(self.path)}"
+        """Read, check, encode and divide the table, events (number of columns,) or, where they are mixed, encoded."""
+        choice = Choice(self.columns, self.leave_out, self.types, self.table, self.query)
+        rows, source = read_rows(self.path, choice=choice), f"table {quoted(self.path)}"
+        refuse_target(rows, self.target, source)
         apart = None
         if self.held_out_path is not None:
-            held_out = read_rows(self.held_out_path, self.columns, least=1)
-            apart = in_order(held_out, rows.columns, f"table {quoted(self.held_out_path)}")
+            there = f"table {quoted(self.held_out_path)}"
+            if isinstance(rows, Coded):
+                apart = read_like(self.held_out_path, rows.events, choice)
+            else:
+                held_out = read_rows(self.held_out_path, least=1, choice=choice)
+                if isinstance(held_out, Coded):
+                    raise DataError(f"{there} is not of numbers alone, as the rows to train on are: {_odd(held_out)}")
+                apart = in_order(held_out, rows.columns, there)
         return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 
@@ -83,7 +98,7 @@ class Units(NamedTuple):
 
 
 def divide_rows(
-    rows: Rows,
+    rows: Rows | Coded,
     n: int | None,
     held_out: int | None,
     seeds: Sequence[int],
@@ -96,9 +111,12 @@ def divide_rows(
 
     ``held_out`` None holds out 20 %; ``units`` None are the means and deviations of the rows.
     """
-    shift, scale, word = units or Units(*moments(rows, source), "standard deviations")
     if apart is None and held_out is None:
         held_out = max(1, round(0.2 * len(rows.values)))
+    if isinstance(rows, Coded):
+        parts = divide(rows.values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=apart)
+        return Split(train=parts.train, held_out=parts.held_out, events=rows.events, aside=parts.aside)
+    shift, scale, word = units or Units(*moments(rows, source), "standard deviations")
     others = None if apart is None else (apart - shift) / scale
     values = (rows.values - shift) / scale
     parts = divide(values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
@@ -108,8 +126,34 @@ def divide_rows(
         torch.from_numpy(scale),
         word=word,
         numbers=_numbers(rows),
+        form=rows.form,
     )
     return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)
+
+
+def refuse_target(rows: Rows | Coded, target: str | None, source: str) -> None:
+    """Refuse a column to predict that is not there, lacks values or never changes.
+
+    Raises:
+        DataError: why.
+    """
+    if target is None:
+        return
+    if target not in rows.columns:
+        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(rows.columns)}")
+    if isinstance(rows, Rows):
+        return
+    column = rows.events.parts[rows.columns.index(target)]
+    if not column.coordinates:
+        raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
+    if column.missing:
+        raise DataError(f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in")
+
+
+def _odd(rows: Coded) -> str:
+    """Return which column is not of numbers alone."""
+    odd = next((x for x in rows.events.parts if not isinstance(x, Number) or x.missing), rows.events.parts[0])
+    return f"column {quoted(odd.name)} {'lacks values' if odd.missing else 'is other'}"
 
 
 def _numbers(rows: Rows) -> tuple[Numbers, ...]:

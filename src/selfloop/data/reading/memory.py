@@ -11,7 +11,8 @@ from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted, said
 from selfloop.data.reading.exact import EXACT, refuse_rounded, rounded
-from selfloop.data.reading.tables import Rows, refuse_bad_values, refuse_repeated, without_index
+from selfloop.data.reading.sheets import refuse_repeated
+from selfloop.data.reading.tables import Rows, refuse_bad_values, without_index
 
 _WANTED = "rows of numbers are (N, d), images uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
 
