@@ -53,7 +53,7 @@ def _correlations(x: Floats) -> Floats:
     gaps = np.isnan(x)
     z = _standard(x)
     found = np.where(gaps, 0.0, z).T @ np.where(gaps, 0.0, z) / len(x)
-    for i in np.flatnonzero(gaps.any(0)):
+    for i in np.flatnonzero(gaps.any(0)).tolist():
         for j in range(x.shape[1]):
             pair = x[~(gaps[:, i] | gaps[:, j])][:, [i, j]]
             found[i, j] = found[j, i] = _standard(pair).prod(1).mean() if len(pair) else 0.0

@@ -87,6 +87,7 @@ class Metric:
             they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         needs: what generator and data must offer.
+        classes: whether the target of the data must be a category.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
         demand: maps the sizes of the sets to what it needs of them.
     """
@@ -102,6 +103,7 @@ class Metric:
     scale: Scale = "ratio"
     floor: bool = False
     needs: frozenset[Capability] = frozenset()
+    classes: bool = False
     weights: bool = False
     demand: Callable[[Sizes], Demand] = lambda sizes: Demand()
 

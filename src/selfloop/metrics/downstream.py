@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.errors import ConfigError, quoted
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
 from selfloop.metrics.boosting import expectations, probabilities
 from selfloop.metrics.tables import COLUMNS, Table, tables
@@ -65,23 +64,16 @@ def regression(train: Table, test: Table, target: str) -> float:
     return float(1 - (error @ error) / (spread @ spread))
 
 
-def _classes(evidence: Evidence) -> list[Classified]:
-    """Return what classifiers of all arms are worth.
-
-    Raises:
-        ConfigError: the target is a number.
-    """
-    name, numbers = _target(evidence), tables(evidence, "held_out")[0].numbers
-    if name in numbers:
-        raise ConfigError(f"metric tstr_auc needs a target of classes, and {quoted(name)} is a number: use tstr_score")
-    return evidence.shared("classified", lambda: [classification(*arm, name) for arm in _pairs(evidence)])
+def _classified(evidence: Evidence) -> list[Classified]:
+    target = _target(evidence)
+    return evidence.shared("classified", lambda: [classification(*arm, target) for arm in _pairs(evidence)])
 
 
 def _score(evidence: Evidence) -> Tensor:
-    name, numbers = _target(evidence), tables(evidence, "held_out")[0].numbers
-    if name in numbers:
-        return per_arm(lambda train, test: regression(train, test, name), *zip(*_pairs(evidence), strict=True))
-    return per_arm(lambda found: found.accuracy, _classes(evidence))
+    target, pairs = _target(evidence), _pairs(evidence)
+    if target in pairs[0][1].codes:
+        return per_arm(lambda found: found.accuracy, _classified(evidence))
+    return per_arm(lambda train, test: regression(train, test, target), *zip(*pairs, strict=True))
 
 
 def _pairs(evidence: Evidence) -> list[tuple[Table, Table]]:
@@ -123,7 +115,8 @@ METRICS.register(
         version=1,
         unit="probability",
         floor=True,
-        compute=lambda e: per_arm(lambda found: found.auc, _classes(e)),
+        compute=lambda e: per_arm(lambda found: found.auc, _classified(e)),
         needs=_NEEDS,
+        classes=True,
     ),
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.columns import Category, Column, Number, Values
-from selfloop.core.events import Mixed, Vectors
+from selfloop.core.events import Events, Mixed, Vectors
 from selfloop.metrics.base import Evidence, Which
 
 Floats = NDArray[np.float64]
@@ -101,13 +101,12 @@ def _codes(values: Values, column: Category) -> Codes:
     return np.fromiter(found, np.int64, len(values))
 
 
-def columns_of(evidence: Evidence) -> tuple[Column, ...]:
-    """Return the columns of the rows.
+def columns_of(events: Events | None) -> tuple[Column, ...]:
+    """Return the columns of rows.
 
     Raises:
         TypeError: they have none.
     """
-    events = evidence.events
     if isinstance(events, Mixed):
         return events.parts
     if isinstance(events, Vectors):
@@ -117,7 +116,7 @@ def columns_of(evidence: Evidence) -> tuple[Column, ...]:
 
 def tables(evidence: Evidence, which: Which) -> list[Table]:
     """Return one of the three sets, a table for every arm, of values that their columns may have."""
-    columns, events = columns_of(evidence), evidence.events
+    columns, events = columns_of(evidence.events), evidence.events
     assert isinstance(events, Mixed | Vectors)
     rows = getattr(evidence, which)
     return evidence.shared(("table", which), lambda: [Table.of(events.table(arm), columns) for arm in rows])
@@ -125,7 +124,7 @@ def tables(evidence: Evidence, which: Which) -> list[Table]:
 
 def coordinates(evidence: Evidence, which: Which) -> list[Table]:
     """Return the same with numbers in model units, neither rounded nor kept within their bounds."""
-    parts, rows = columns_of(evidence), getattr(evidence, which)
+    parts, rows = columns_of(evidence.events), getattr(evidence, which)
     at = np.cumsum([0, *(len(part.coordinates) for part in parts)])
     first = {part.name: i for part, i in zip(parts, at, strict=False)}
     found = []
