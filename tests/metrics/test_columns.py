@@ -143,6 +143,18 @@ def test_independent_columns_have_no_association_however_few_the_rows(levels: in
     assert (np.mean(np.square(found), 0) < 0.01 + 0.04 * (levels > 30)).all()
 
 
+def test_few_rows_of_many_levels_have_the_same_formula() -> None:
+    """12 × 12 levels in 100 rows, and what SciPy has of them."""
+    a, b = np.random.default_rng(0).integers(12, size=(2, 100))
+    b[:70] = a[:70]
+    counts = np.histogram2d(a, b, [np.arange(13), np.arange(13)])[0]
+    phi = chi2_contingency(counts, correction=False)[0] / 100 - 11 * 11 / 99
+    assert cramers_v(a, b) == pytest.approx(np.sqrt(phi / (11 - 11**2 / 99)))
+    assert cramers_v(np.tile(a, 2), np.tile(b, 2)) == pytest.approx(
+        np.sqrt((phi + 121 / 99 - 121 / 199) / (11 - 121 / 199))
+    )
+
+
 def test_of_many_columns_some_are_paired() -> None:
     rng = np.random.default_rng(0)
     a, b = (Table(tuple(map(str, range(230))), {str(i): rng.standard_normal(50) for i in range(230)}, {}) for _ in "ab")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from selfloop import Experiment
+from selfloop.analysis.scores import SCORES
 from selfloop.core.columns import Category, Number
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import Mixed, Vectors
@@ -155,3 +156,7 @@ def test_columns_of_one_kind_alone() -> None:
         for name in OF_COLUMNS:
             if not (METRICS[name].classes and columns[0].name == "x"):
                 METRICS[name].compute(found)
+
+
+def test_scores_of_two_sets_of_rows_do_not_ask_for_columns() -> None:
+    assert not [name for name, metric in SCORES.items() if metric.needs]

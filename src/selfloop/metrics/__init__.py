@@ -26,9 +26,9 @@ from selfloop.metrics.transport import wasserstein
 from selfloop.metrics.two_sample import two_sample_auc
 
 __all__ = [
+    "METRICS",
     "Demand",
     "Evidence",
-    "METRICS",
     "Metric",
     "Modes",
     "Moments",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfloop.metrics.base import METRICS, compared
-from selfloop.metrics.tables import COLUMNS, Codes, Floats, Table, tables
+from selfloop.metrics.tables import COLUMNS, MISSING, Codes, Floats, Table, tables
 
 _MOST = 100
 """Columns whose pairs are looked at."""
@@ -80,15 +80,26 @@ def cramers_v(a: Codes, b: Codes) -> float:
 
     φ² = χ²/n loses what it has by chance, (k − 1)(r − 1)/(n − 1), and so do k and r.
     """
-    n, (_, i, p), (_, j, q) = len(a), *(np.unique(c, return_inverse=True, return_counts=True) for c in (a, b))
+    n, (i, p), (j, q) = len(a), _present(a), _present(b)
     k, r = len(p), len(q)
     if k < 2 or r < 2:
         return 0.0
-    pair, count = np.unique(i * r + j, return_counts=True)
+    if k * r <= n:
+        every = np.bincount(i * r + j, minlength=k * r)
+        pair = np.flatnonzero(every)
+        count = every[pair]
+    else:  # a table of all pairs would be larger than the rows
+        pair, count = np.unique(i * r + j, return_counts=True)
     chance = (k - 1) * (r - 1) / (n - 1)
     phi = max(0.0, float((count / p[pair // r] * (count / q[pair % r])).sum()) - 1 - chance)
     least = min(k - (k - 1) ** 2 / (n - 1), r - (r - 1) ** 2 / (n - 1)) - 1
     return min(1.0, float(np.sqrt(phi / least))) if least > 0 else 0.0
+
+
+def _present(codes: Codes) -> tuple[Codes, Codes]:
+    """Return which of the codes that occur each is, (n,), and how often each of these does; quicker than sorting."""
+    times = np.bincount(codes - MISSING)
+    return (np.cumsum(times > 0) - 1)[codes - MISSING], times[times > 0]
 
 
 def correlation_ratio(codes: Codes, numbers: Floats) -> float:
@@ -99,7 +110,7 @@ def correlation_ratio(codes: Codes, numbers: Floats) -> float:
     """
     there = ~np.isnan(numbers)
     n = int(there.sum())
-    of, count = np.unique(codes[there], return_inverse=True, return_counts=True)[1:]
+    of, count = _present(codes[there])
     k = len(count)
     if not 2 <= k < n:
         return 0.0
