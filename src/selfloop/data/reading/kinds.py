@@ -162,13 +162,14 @@ class _Reader:
         return found if most < EXACT else replace(found, decimals=None)
 
     def _refuse_mixed(self, name: str, text: _Text) -> None:
-        rows = np.flatnonzero(text.other)
-        found = [f"{quoted(text.texts[row].as_py(), 40)} in {self.sheet.where(row)}" for row in rows[:3].tolist()]
-        more = f" and {len(rows) - 3} more rows" if len(rows) > 3 else ""
-        raise DataError(
-            f"{self.sheet.source}, column {quoted(name)} holds numbers and {', '.join(found)}{more}: each value "
-            f"{'is not a number' if len(rows) == 1 else 'of these is not a number'}; correct them, leave the column "
-            f"out, or set types: {{{name}: category}}"
+        first, *rest = np.flatnonzero(text.other).tolist()
+        also = f", as in {', '.join(self.sheet.where(row) for row in rest[:3])}" if rest else ""
+        more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
+        raise self.refused(
+            name,
+            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; correct "
+            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{name}: category}}",
+            first,
         )
 
     def _typed_numbers(self, name: str) -> Numbers | None:
@@ -537,19 +538,34 @@ def kinds(sheet: Sheet, types: Mapping[str, str]) -> Kinds:
     return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times)))
 
 
+def strictly_numbers(sheet: Sheet) -> list[Numbers]:
+    """Return columns of a sheet that all have to be numbers.
+
+    Raises:
+        DataError: one holds anything else, or lacks values; the message names the row.
+    """
+    reader = _Reader(sheet, dict.fromkeys(sheet.columns, "number"))
+    if sheet.form.is_text:
+        reader.decimal()
+    found = []
+    for name in sheet.columns:
+        numbers = reader.numbers(name)
+        if numbers is None:
+            kind = "text" if sheet.form.is_text else sheet.values[sheet.columns.index(name)].type
+            raise reader.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+        if np.isnan(numbers.values).any():
+            row = int(np.argmax(np.isnan(numbers.values)))
+            raise reader.refused(name, "the value is missing; remove the row or fill it in", row)
+        found.append(numbers)
+    return found
+
+
 def encoded(sheet: Sheet, events: Mixed) -> Tensor:
     """Return the rows of a sheet by the columns of other rows, (N, d) float64 in their units.
 
     Raises:
         DataError: it has other columns, or a value that one of them cannot have; the message names it.
     """
-    names = [part.name for part in events.parts]
-    if lost := [name for name in names if name not in sheet.columns]:
-        raise DataError(f"{sheet.source} has no column {quoted(lost[0])}; it has {listed(sheet.columns)}")
-    if more := [name for name in sheet.columns if name not in names]:
-        raise DataError(
-            f"{sheet.source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
-        )
     types = {part.name: _declared(part, events.form.times) for part in events.parts}
     reader = _Reader(sheet, {name: kind for name, kind in types.items() if kind})
     if sheet.form.is_text:

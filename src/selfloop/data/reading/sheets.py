@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -16,7 +17,7 @@ import time
 import urllib.parse
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import IO, Any
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import delimiter, is_number
+from selfloop.data.reading.exact import rounded
 
 LIMIT = 2**32
 """The largest table read, in bytes of float64 (4 GiB)."""
@@ -64,6 +66,16 @@ class Sheet:
     def where(self, row: int) -> str:
         """Name a row, given from 0, as its reader counts it."""
         return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines is not None else "")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what stands there."""
+        import pyarrow as pa
+
+        table = pa.table(dict(zip(self.columns, self.values, strict=True)))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table.combine_chunks())
+        return hashlib.sha256(sink.getvalue()).hexdigest()
 
     def only(self, columns: Sequence[str]) -> Sheet:
         """Return some of the columns, in that order."""
@@ -288,7 +300,7 @@ def _read_database(path: str, wanted: list[str] | None, source: str, table: str 
 _TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name"
 
 
-def of_python(columns: dict[str, Sequence[Any]], source: str, ending: str) -> Sheet:
+def of_python(columns: Mapping[str, Any], source: str, ending: str) -> Sheet:
     """Return columns of Python's values as a sheet.
 
     Raises:
@@ -298,20 +310,33 @@ def of_python(columns: dict[str, Sequence[Any]], source: str, ending: str) -> Sh
 
     arrays = {}
     for name, values in columns.items():
-        kinds: dict[type, int] = {}
-        for row, value in enumerate(values):
-            if value is not None:
-                kinds.setdefault(type(value), row)
-        if {*kinds} == {int, float}:
-            values = [None if value is None else float(value) for value in values]
-        elif len(kinds) > 1:
-            (one, _), (other, row) = sorted(kinds.items(), key=lambda kind: kind[1])[:2]
-            raise DataError(
-                f"{source}, row {row + 1}, column {quoted(name)}: {quoted(values[row], 40)} is {other.__name__}, and "
-                f"values above are {one.__name__}; make them one type, or leave the column out"
-            )
         try:
             arrays[name] = pa.array(values)
-        except (pa.ArrowException, OverflowError) as error:
-            raise DataError(f"{source}, column {quoted(name)} cannot be read ({quoted(error, 120)})") from error
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            arrays[name] = _of_one_type(list(values), f"{source}{{}}, column {quoted(name)}", error)
     return of_arrow(pa.table(arrays), source, ending)
+
+
+def _of_one_type(values: list[Any], where: str, error: Exception) -> Any:
+    """Return values that Arrow does not take as they are: whole numbers among floats; refuse others.
+
+    Raises:
+        DataError: they are of several types, or whole numbers beyond what 64 bits hold.
+    """
+    import pyarrow as pa
+
+    kinds: dict[type, int] = {}
+    for row, value in enumerate(values):
+        if value is not None and value == value:
+            kinds.setdefault(type(value), row)
+    if {*kinds} == {int}:
+        raise rounded(where.format("")) from error
+    if {*kinds} == {int, float}:
+        return pa.array([None if value is None else float(value) for value in values])
+    if len(kinds) < 2:
+        raise DataError(f"{where.format('')} cannot be read ({quoted(error, 120)}); leave it out") from error
+    (one, _), (other, row) = sorted(kinds.items(), key=lambda kind: kind[1])[:2]
+    raise DataError(
+        f"{where.format(f', row {row + 1}')}: {quoted(values[row], 40)} is {other.__name__}, and values above are "
+        f"{one.__name__}; make them one type, or leave the column out"
+    ) from error
