@@ -15,6 +15,7 @@ from torch import Tensor
 from selfloop.core.columns import Category, Column, Constant, Number, Values, scores
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Mixed
+from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import MISSING, Marks, is_beyond, is_number
 from selfloop.data.reading.exact import EXACT, rounded
 from selfloop.data.reading.sheets import Sheet
@@ -192,14 +193,16 @@ class _Reader:
         column = self.sheet.values[self.sheet.columns.index(name)]
         return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
-    def known(self, name: str) -> Known:
-        """Return what a column is taken for.
+    def known(self, name: str, plain: bool = False) -> Known:
+        """Return what a column is taken for; of numbers alone, ``plain``, all are just that.
 
         Raises:
             DataError: it must be declared, corrected or left out.
         """
         declared = self.types.get(name)
         numbers = self.numbers(name)
+        if plain and numbers is not None:
+            return self._of_numbers(name, numbers)
         if declared is None and numbers is not None and self._names_rows(name, numbers):
             raise self.refused(name, f"it numbers the rows; {self._leave(name, 'number')}")
         if numbers is not None and not (declared is None and self._begins_with_zeros(name)):
@@ -536,6 +539,47 @@ def kinds(sheet: Sheet, types: Mapping[str, str]) -> Kinds:
             return Kinds((), tuple(plain), sheet)
     known = tuple(reader.known(name) for name in sheet.columns)
     return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times)))
+
+
+class Columns(NamedTuple):
+    """What can be said of a sheet's columns, whether or not all can be taken.
+
+    Attributes:
+        known: those that can be taken.
+        refused: what is wrong with each of the others.
+        plain: whether all are numbers that are there and vary.
+        form: of the file.
+    """
+
+    known: tuple[Known, ...]
+    refused: tuple[str, ...]
+    plain: bool
+    form: Form
+
+
+def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
+    """Say what each column of a sheet is taken for, or why it is refused.
+
+    Raises:
+        DataError: it has none.
+    """
+    check_types(types, sheet.columns, sheet.source)
+    reader, found, refused = _Reader(sheet, types), [], []
+    form = sheet.form
+    try:
+        plain = bool(kinds(sheet, types).plain)
+    except DataError:
+        plain = False
+    for name in sheet.columns:
+        try:
+            found.append(reader.known(name, plain))
+        except DataError as error:
+            refused.append(str(error))
+    try:
+        form = replace(form, decimal=reader.decimal() if form.is_text else ".", times=reader.times)
+    except DataError as error:
+        refused.append(str(error))
+    return Columns(tuple(found), tuple(refused), plain, form)
 
 
 def strictly_numbers(sheet: Sheet) -> list[Numbers]:

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import sqlite3
 import time
@@ -38,6 +39,7 @@ ENDINGS = (*TEXTS, *COLUMNS, *DATABASES)
 
 _PARQUET_INDEX = re.compile(r"__index_level_[0-9]+__")
 _CHUNK = 2**16  # rows that are text of Python's at once
+_LARGE, _BLOCK = 2**24, 2**24  # bytes of a text beyond which Arrow reads it, and of it at once
 _PATIENCE = 60.0  # seconds that a database may take for a query
 _DAMAGE = (ValueError, EOFError, RuntimeError, csv.Error)
 
@@ -175,15 +177,52 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
         if all(is_number(name) for name in names):
             raise DataError(f"{source}: line {reader.line_num} is all numbers; put the column names above it")
         picked, lines = pick(names, wanted, source), array("q")
+        form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
+        if separator != " " and os.fstat(file.fileno()).st_size > _LARGE:
+            found = _by_arrow(file, separator, reader.line_num, len(names), picked)
+            if found is not None:
+                refuse_large(len(found[0]) * len(picked), source)
+                return Sheet(source, [names[i] for i in picked], found, form)
+            text.seek(0)
+            for _ in range(reader.line_num):
+                next(text)
+            reader = csv.reader(text, strict=True, delimiter=separator, skipinitialspace=True)
         chunks: list[list[Any]] = [[] for _ in picked]
         for rows in _batches(reader, len(names), separator, lines, source):
             refuse_large(len(lines) * len(picked), source)
             columns = list(zip(*rows, strict=True))
             for chunk, i in zip(chunks, picked, strict=True):
                 chunk.append(pa.array(columns[i], pa.large_string()))
-    form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
     values = [pa.chunked_array(chunk, pa.large_string()) for chunk in chunks]
     return Sheet(source, [names[i] for i in picked], values, form, lines)
+
+
+def _by_arrow(file: IO[bytes], separator: str, skip: int, width: int, picked: Sequence[int]) -> list[Any] | None:
+    """Return columns of a large text as Arrow's reader finds them, in a tenth of the time; None where it may err.
+
+    It knows no lines, and takes quotes less strictly: what has any left in its fields is read by the csv module.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    names = [str(i) for i in range(width)]
+    file.seek(0)
+    try:
+        table = pa.csv.read_csv(
+            file,
+            read_options=pa.csv.ReadOptions(column_names=names, skip_rows=skip, block_size=_BLOCK),
+            parse_options=pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()),
+                include_columns=[names[i] for i in picked],
+                null_values=[],
+            ),
+        )
+    except pa.ArrowException:  # the csv module says what is wrong, and where
+        return None
+    quotes = any(pc.any(pc.match_substring(column, '"')).as_py() for column in table.columns)
+    return None if quotes else list(table.columns)
 
 
 def _batches(reader: Any, width: int, separator: str, lines: array[int], source: str) -> Iterator[list[list[str]]]:
