@@ -50,7 +50,7 @@ def test_metrics_see_what_rows_are_and_which_column_is_to_be_predicted(
     assert seen[0].target == "y"
     assert isinstance(seen[0].events, Vectors)
     assert list(seen[0].events.table(seen[0].generated[0])) == ["x", "y"]
-    with pytest.raises(ConfigError, match="metric of_columns needs a column to predict, .*: set data.target"):
+    with pytest.raises(ConfigError, match=r"metric of_columns needs a column to predict, .*: set data.target"):
         Experiment(**settings, data={"name": "table", "path": str(plain)})
     with pytest.raises(ConfigError, match="metric of_columns needs columns of a table, which data gaussian"):
         Experiment(**settings, data="gaussian")

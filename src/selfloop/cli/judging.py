@@ -87,8 +87,9 @@ def share_of(unknown: str, loop: Loop, features: str) -> Provenance:
     from selfloop.experiment import member
     from selfloop.features.base import FEATURES
 
-    made = [each.read() for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
-    return of_sets(loop.real.read(), made, read_events(unknown), features=member(FEATURES, features))
+    real = loop.real.read(None)
+    made = [each.read(real.events) for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
+    return of_sets(real, made, read_events(unknown, like=real.events), features=member(FEATURES, features))
 
 
 def report(found: Judgement) -> Path:

@@ -10,14 +10,13 @@ import torch
 from pydantic import Field, model_validator
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.columns import Number
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Numbers, Vectors
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.exact import EXACT
-from selfloop.data.reading.tables import Choice, Coded, Rows, read_like, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, matched, read_like, read_rows
 
 
 class Tabular(Finite):
@@ -78,14 +77,8 @@ class Table(Tabular):
         refuse_target(rows, self.target, source)
         apart = None
         if self.held_out_path is not None:
-            there = f"table {quoted(self.held_out_path)}"
-            if isinstance(rows, Coded):
-                apart = read_like(self.held_out_path, rows.events, choice)
-            else:
-                held_out = read_rows(self.held_out_path, least=1, choice=choice)
-                if isinstance(held_out, Coded):
-                    raise DataError(f"{there} is not of numbers alone, as the rows to train on are: {_odd(held_out)}")
-                apart = in_order(held_out, rows.columns, there)
+            like = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
+            apart = read_like(self.held_out_path, like, choice)
         return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 
@@ -150,12 +143,6 @@ def refuse_target(rows: Rows | Coded, target: str | None, source: str) -> None:
         raise DataError(f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in")
 
 
-def _odd(rows: Coded) -> str:
-    """Return which column is not of numbers alone."""
-    odd = next((x for x in rows.events.parts if not isinstance(x, Number) or x.missing), rows.events.parts[0])
-    return f"column {quoted(odd.name)} {'lacks values' if odd.missing else 'is other'}"
-
-
 def _numbers(rows: Rows) -> tuple[Numbers, ...]:
     """Return what the columns hold; one that has no number type of its own holds whole numbers if all of them are."""
     dtypes = rows.dtypes or [
@@ -171,12 +158,7 @@ def in_order(rows: Rows, columns: Sequence[str], source: str) -> np.ndarray:
     Raises:
         DataError: they have other columns.
     """
-    if missing := [name for name in columns if name not in rows.columns]:
-        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed(rows.columns)}")
-    if more := [name for name in rows.columns if name not in columns]:
-        raise DataError(
-            f"{source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
-        )
+    matched(rows.columns, columns, source)
     return rows.values[:, [rows.columns.index(name) for name in columns]]
 
 

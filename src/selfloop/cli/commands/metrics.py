@@ -33,7 +33,9 @@ def command(
     extractor = member(FEATURES, features)
     names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
     resized = "pixels" in extractor.needs
-    sets = align(*(sources.read_events(source) for source in (real, generated)), raw=raw, resized=resized)
+    reference = sources.read_events(real)
+    made = sources.read_events(generated, like=reference.events)
+    sets = align(reference, made, raw=raw, resized=resized)
     try:
         with bar("features", shown=resized) as tick:
             found = scores.scores(

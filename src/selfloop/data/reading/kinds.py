@@ -15,6 +15,7 @@ from torch import Tensor
 from selfloop.core.columns import Category, Column, Constant, Number, Values, scores
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Mixed
+from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import MISSING, Marks, is_beyond, is_number
 from selfloop.data.reading.exact import EXACT, rounded
 from selfloop.data.reading.sheets import Sheet
@@ -162,13 +163,14 @@ class _Reader:
         return found if most < EXACT else replace(found, decimals=None)
 
     def _refuse_mixed(self, name: str, text: _Text) -> None:
-        rows = np.flatnonzero(text.other)
-        found = [f"{quoted(text.texts[row].as_py(), 40)} in {self.sheet.where(row)}" for row in rows[:3].tolist()]
-        more = f" and {len(rows) - 3} more rows" if len(rows) > 3 else ""
-        raise DataError(
-            f"{self.sheet.source}, column {quoted(name)} holds numbers and {', '.join(found)}{more}: each value "
-            f"{'is not a number' if len(rows) == 1 else 'of these is not a number'}; correct them, leave the column "
-            f"out, or set types: {{{name}: category}}"
+        first, *rest = np.flatnonzero(text.other).tolist()
+        also = f", as in {', '.join(self.sheet.where(row) for row in rest[:3])}" if rest else ""
+        more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
+        raise self.refused(
+            name,
+            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; correct "
+            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{name}: category}}",
+            first,
         )
 
     def _typed_numbers(self, name: str) -> Numbers | None:
@@ -191,14 +193,16 @@ class _Reader:
         column = self.sheet.values[self.sheet.columns.index(name)]
         return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
-    def known(self, name: str) -> Known:
-        """Return what a column is taken for.
+    def known(self, name: str, plain: bool = False) -> Known:
+        """Return what a column is taken for; of numbers alone, ``plain``, all are just that.
 
         Raises:
             DataError: it must be declared, corrected or left out.
         """
         declared = self.types.get(name)
         numbers = self.numbers(name)
+        if plain and numbers is not None:
+            return self._of_numbers(name, numbers)
         if declared is None and numbers is not None and self._names_rows(name, numbers):
             raise self.refused(name, f"it numbers the rows; {self._leave(name, 'number')}")
         if numbers is not None and not (declared is None and self._begins_with_zeros(name)):
@@ -537,19 +541,75 @@ def kinds(sheet: Sheet, types: Mapping[str, str]) -> Kinds:
     return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times)))
 
 
+class Columns(NamedTuple):
+    """What can be said of a sheet's columns, whether or not all can be taken.
+
+    Attributes:
+        known: those that can be taken.
+        refused: what is wrong with each of the others.
+        plain: whether all are numbers that are there and vary.
+        form: of the file.
+    """
+
+    known: tuple[Known, ...]
+    refused: tuple[str, ...]
+    plain: bool
+    form: Form
+
+
+def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
+    """Say what each column of a sheet is taken for, or why it is refused.
+
+    Raises:
+        DataError: it has none.
+    """
+    check_types(types, sheet.columns, sheet.source)
+    reader, found, refused = _Reader(sheet, types), [], []
+    form = sheet.form
+    try:
+        plain = bool(kinds(sheet, types).plain)
+    except DataError:
+        plain = False
+    for name in sheet.columns:
+        try:
+            found.append(reader.known(name, plain))
+        except DataError as error:
+            refused.append(str(error))
+    try:
+        form = replace(form, decimal=reader.decimal() if form.is_text else ".", times=reader.times)
+    except DataError as error:
+        refused.append(str(error))
+    return Columns(tuple(found), tuple(refused), plain, form)
+
+
+def strictly_numbers(sheet: Sheet) -> list[Numbers]:
+    """Return columns of a sheet that all have to be numbers.
+
+    Raises:
+        DataError: one holds anything else, or lacks values; the message names the row.
+    """
+    reader = _Reader(sheet, dict.fromkeys(sheet.columns, "number"))
+    if sheet.form.is_text:
+        reader.decimal()
+    found = []
+    for name in sheet.columns:
+        numbers = reader.numbers(name)
+        if numbers is None:
+            kind = "text" if sheet.form.is_text else sheet.values[sheet.columns.index(name)].type
+            raise reader.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+        if np.isnan(numbers.values).any():
+            row = int(np.argmax(np.isnan(numbers.values)))
+            raise reader.refused(name, "the value is missing; remove the row or fill it in", row)
+        found.append(numbers)
+    return found
+
+
 def encoded(sheet: Sheet, events: Mixed) -> Tensor:
     """Return the rows of a sheet by the columns of other rows, (N, d) float64 in their units.
 
     Raises:
         DataError: it has other columns, or a value that one of them cannot have; the message names it.
     """
-    names = [part.name for part in events.parts]
-    if lost := [name for name in names if name not in sheet.columns]:
-        raise DataError(f"{sheet.source} has no column {quoted(lost[0])}; it has {listed(sheet.columns)}")
-    if more := [name for name in sheet.columns if name not in names]:
-        raise DataError(
-            f"{sheet.source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
-        )
     types = {part.name: _declared(part, events.form.times) for part in events.parts}
     reader = _Reader(sheet, {name: kind for name, kind in types.items() if kind})
     if sheet.form.is_text:

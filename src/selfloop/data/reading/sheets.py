@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import json
+import os
 import re
 import sqlite3
 import time
 import urllib.parse
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import IO, Any
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import delimiter, is_number
+from selfloop.data.reading.exact import rounded
 
 LIMIT = 2**32
 """The largest table read, in bytes of float64 (4 GiB)."""
@@ -36,6 +39,7 @@ ENDINGS = (*TEXTS, *COLUMNS, *DATABASES)
 
 _PARQUET_INDEX = re.compile(r"__index_level_[0-9]+__")
 _CHUNK = 2**16  # rows that are text of Python's at once
+_LARGE, _BLOCK = 2**24, 2**24  # bytes of a text beyond which Arrow reads it, and of it at once
 _PATIENCE = 60.0  # seconds that a database may take for a query
 _DAMAGE = (ValueError, EOFError, RuntimeError, csv.Error)
 
@@ -64,6 +68,16 @@ class Sheet:
     def where(self, row: int) -> str:
         """Name a row, given from 0, as its reader counts it."""
         return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines is not None else "")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what stands there."""
+        import pyarrow as pa
+
+        table = pa.table(dict(zip(self.columns, self.values, strict=True)))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table.combine_chunks())
+        return hashlib.sha256(sink.getvalue()).hexdigest()
 
     def only(self, columns: Sequence[str]) -> Sheet:
         """Return some of the columns, in that order."""
@@ -163,15 +177,52 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
         if all(is_number(name) for name in names):
             raise DataError(f"{source}: line {reader.line_num} is all numbers; put the column names above it")
         picked, lines = pick(names, wanted, source), array("q")
+        form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
+        if separator != " " and os.fstat(file.fileno()).st_size > _LARGE:
+            found = _by_arrow(file, separator, reader.line_num, len(names), picked)
+            if found is not None:
+                refuse_large(len(found[0]) * len(picked), source)
+                return Sheet(source, [names[i] for i in picked], found, form)
+            text.seek(0)
+            for _ in range(reader.line_num):
+                next(text)
+            reader = csv.reader(text, strict=True, delimiter=separator, skipinitialspace=True)
         chunks: list[list[Any]] = [[] for _ in picked]
         for rows in _batches(reader, len(names), separator, lines, source):
             refuse_large(len(lines) * len(picked), source)
             columns = list(zip(*rows, strict=True))
             for chunk, i in zip(chunks, picked, strict=True):
                 chunk.append(pa.array(columns[i], pa.large_string()))
-    form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
     values = [pa.chunked_array(chunk, pa.large_string()) for chunk in chunks]
     return Sheet(source, [names[i] for i in picked], values, form, lines)
+
+
+def _by_arrow(file: IO[bytes], separator: str, skip: int, width: int, picked: Sequence[int]) -> list[Any] | None:
+    """Return columns of a large text as Arrow's reader finds them, in a tenth of the time; None where it may err.
+
+    It knows no lines, and takes quotes less strictly: what has any left in its fields is read by the csv module.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
+    names = [str(i) for i in range(width)]
+    file.seek(0)
+    try:
+        table = pa.csv.read_csv(
+            file,
+            read_options=pa.csv.ReadOptions(column_names=names, skip_rows=skip, block_size=_BLOCK),
+            parse_options=pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()),
+                include_columns=[names[i] for i in picked],
+                null_values=[],
+            ),
+        )
+    except pa.ArrowException:  # the csv module says what is wrong, and where
+        return None
+    quotes = any(pc.any(pc.match_substring(column, '"')).as_py() for column in table.columns)
+    return None if quotes else list(table.columns)
 
 
 def _batches(reader: Any, width: int, separator: str, lines: array[int], source: str) -> Iterator[list[list[str]]]:
@@ -288,7 +339,7 @@ def _read_database(path: str, wanted: list[str] | None, source: str, table: str 
 _TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name"
 
 
-def of_python(columns: dict[str, Sequence[Any]], source: str, ending: str) -> Sheet:
+def of_python(columns: Mapping[str, Any], source: str, ending: str) -> Sheet:
     """Return columns of Python's values as a sheet.
 
     Raises:
@@ -298,20 +349,33 @@ def of_python(columns: dict[str, Sequence[Any]], source: str, ending: str) -> Sh
 
     arrays = {}
     for name, values in columns.items():
-        kinds: dict[type, int] = {}
-        for row, value in enumerate(values):
-            if value is not None:
-                kinds.setdefault(type(value), row)
-        if {*kinds} == {int, float}:
-            values = [None if value is None else float(value) for value in values]
-        elif len(kinds) > 1:
-            (one, _), (other, row) = sorted(kinds.items(), key=lambda kind: kind[1])[:2]
-            raise DataError(
-                f"{source}, row {row + 1}, column {quoted(name)}: {quoted(values[row], 40)} is {other.__name__}, and "
-                f"values above are {one.__name__}; make them one type, or leave the column out"
-            )
         try:
             arrays[name] = pa.array(values)
-        except (pa.ArrowException, OverflowError) as error:
-            raise DataError(f"{source}, column {quoted(name)} cannot be read ({quoted(error, 120)})") from error
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            arrays[name] = _of_one_type(list(values), f"{source}{{}}, column {quoted(name)}", error)
     return of_arrow(pa.table(arrays), source, ending)
+
+
+def _of_one_type(values: list[Any], where: str, error: Exception) -> Any:
+    """Return values that Arrow does not take as they are: whole numbers among floats; refuse others.
+
+    Raises:
+        DataError: they are of several types, or whole numbers beyond what 64 bits hold.
+    """
+    import pyarrow as pa
+
+    kinds: dict[type, int] = {}
+    for row, value in enumerate(values):
+        if value is not None and value == value:
+            kinds.setdefault(type(value), row)
+    if {*kinds} == {int}:
+        raise rounded(where.format("")) from error
+    if {*kinds} == {int, float}:
+        return pa.array([None if value is None else float(value) for value in values])
+    if len(kinds) < 2:
+        raise DataError(f"{where.format('')} cannot be read ({quoted(error, 120)}); leave it out") from error
+    (one, _), (other, row) = sorted(kinds.items(), key=lambda kind: kind[1])[:2]
+    raise DataError(
+        f"{where.format(f', row {row + 1}')}: {quoted(values[row], 40)} is {other.__name__}, and values above are "
+        f"{one.__name__}; make them one type, or leave the column out"
+    ) from error

@@ -20,15 +20,18 @@ from typing import IO, Any
 import numpy as np
 
 from selfloop.core.errors import DataError, listed, quoted
-from selfloop.core.events import Mixed
+from selfloop.core.events import Mixed, Vectors
 from selfloop.core.forms import COMMAS, Form
 from selfloop.core.memory import refuse_beyond_memory
 from selfloop.data.reading.exact import refuse_rounded
-from selfloop.data.reading.kinds import encoded, kinds, numbers_of
+from selfloop.data.reading.kinds import encoded, kinds, numbers_of, strictly_numbers
 from selfloop.data.reading.npy import UnknownVersion, read_header
 from selfloop.data.reading.sheets import Sheet, damaged, pick, read_sheet, refuse_large, refuse_only_index
 
 _INDEX = re.compile(r"(Unnamed: 0(\.[0-9]+)*)?")  # what pandas calls one without a name, in a file and once read back
+
+ARRAYS = (".npy", ".npz")
+"""Endings of files of arrays, which hold numbers alone."""
 
 _DAMAGE = (ValueError, EOFError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 """What the parsers raise on bytes that are not in their format; the third-last is NumPy's on some headers."""
@@ -93,6 +96,10 @@ class Choice:
     query: str | None = None
 
 
+EVERYTHING = Choice()
+"""All columns but an index."""
+
+
 def read_rows(
     path: str, columns: list[str] | None = None, least: int = 3, choice: Choice | None = None
 ) -> Rows | Coded:
@@ -113,7 +120,7 @@ def read_rows(
             rounds, or a column that must be declared or left out.
     """
     source, choice = f"table {quoted(path)}", choice or Choice(columns)
-    if Path(path).suffix.lower() in (".npy", ".npz"):
+    if Path(path).suffix.lower() in ARRAYS:
         if choice.types or choice.leave_out:
             raise DataError(f"{source}: an array has numbers alone; leave types and leave_out out")
         rows = _read(path, choice.columns, source)
@@ -164,16 +171,48 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     return Coded(events, events.encode({known.column.name: known.values for known in found.known}).numpy())
 
 
-def read_like(path: str, events: Mixed, choice: Choice) -> np.ndarray:
-    """Read a table by the columns of another, (N, d) float64 in its units.
+def read_like(path: str, like: Mixed | Vectors, choice: Choice = EVERYTHING) -> np.ndarray:
+    """Read a table by the columns of other rows, (N, d) float64: in their units where they are mixed, else the user's.
 
     Raises:
         DataError: it cannot be read, or has a value that a column cannot have.
     """
-    sheet = chosen(path, choice)
+    if Path(path).suffix.lower() in ARRAYS and isinstance(like, Vectors):
+        rows = read_rows(path, least=1, choice=choice)
+        assert isinstance(rows, Rows)
+        at = [rows.columns.index(name) for name in matched(rows.columns, like.columns, f"table {quoted(path)}")]
+        return rows.values[:, at]
+    return like_sheet(chosen(path, choice), like)
+
+
+def like_sheet(sheet: Sheet, like: Mixed | Vectors) -> np.ndarray:
+    """Return the rows of a sheet as :func:`read_like` does.
+
+    Raises:
+        DataError: as there.
+    """
     if not len(sheet):
         raise DataError(f"{sheet.source} has 0 rows; it needs 1")
-    return encoded(sheet, events).numpy()
+    if isinstance(like, Mixed):
+        matched(sheet.columns, [part.name for part in like.parts], sheet.source)
+        return encoded(sheet, like).numpy()
+    sheet = sheet.only(matched(sheet.columns, like.columns, sheet.source))
+    return np.column_stack([numbers.values for numbers in strictly_numbers(sheet)])
+
+
+def matched(columns: Sequence[str], wanted: Sequence[str], source: str) -> Sequence[str]:
+    """Return the wanted columns if others are just these.
+
+    Raises:
+        DataError: one is missing, or there are more.
+    """
+    if missing := [name for name in wanted if name not in columns]:
+        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed(columns)}")
+    if more := [name for name in columns if name not in wanted]:
+        raise DataError(
+            f"{source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
+        )
+    return wanted
 
 
 def index(columns: Sequence[str], values: Callable[[int], np.ndarray], source: str) -> int:
