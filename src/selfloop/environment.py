@@ -21,7 +21,15 @@ from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.measures import refuse_unmeasurable, refuse_unseen, seeing, sizes_of, suited
+from selfloop.measures import (
+    of_columns,
+    refuse_unmeasurable,
+    refuse_unseen,
+    refuse_untold,
+    seeing,
+    sizes_of,
+    suited,
+)
 from selfloop.metrics.base import METRICS
 from selfloop.mixing.base import MIXINGS, check, fresh_rows
 from selfloop.rehearsal import rehearse
@@ -67,9 +75,10 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     if not (out / "experiment.yaml").exists():  # else some of it is there
         refuse_beyond_disk(members, extent, out)
     sizes = sizes_of(members, real)
-    experiment, words = suited(experiment, sizes)
+    experiment, words = suited(experiment, sizes, of_columns(members, real))
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
+    refuse_untold(experiment.metrics, members, real)
     for arm in members:
         _refuse_classes(arm, kept[arm.data_key])
         _refuse_regime(arm, kept[arm.data_key])

@@ -226,9 +226,8 @@ class Experiment(Frozen):
             for need in sorted(wanted - self.generator.offers - self.data.offers - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
-                advice = (
-                    ": set data.fresh_rows" if need == "fresh" and "fresh_rows" in type(self.data).model_fields else ""
-                )
+                setting = {"fresh": "fresh_rows", "target": "target"}.get(need)
+                advice = f": set data.{setting}" if setting in type(self.data).model_fields else ""
                 if need == "labels":
                     known = getattr(type(self.generator), "model_fields", {})
                     advice = ": let generator.conditional say of how many classes" if "conditional" in known else ""

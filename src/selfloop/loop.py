@@ -395,6 +395,8 @@ def _measured(
         held_out_label=real.held_out_label,
         generated_label=None if samples.label is None else samples.label[sound, :count],
         named=getattr(experiment.features, "named", None),
+        events=split.events,
+        target=experiment.data.predicted(),
     )
     if team.size > 1 and "pixels" in experiment.features.needs:
         together = [_features_together(experiment.features, split, x, team) for x in evidence.generated]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from selfloop.arms import Arm
-from selfloop.core.errors import FOREIGN, ConfigError, DataError, said
+from selfloop.core.columns import Category
+from selfloop.core.errors import FOREIGN, ConfigError, DataError, quoted, said
+from selfloop.core.events import Mixed
 from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
@@ -13,6 +15,7 @@ from selfloop.features.base import FEATURES, Extractor, Network
 from selfloop.features.unnamed import unnamed
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.metrics.demand import Sizes
+from selfloop.metrics.tables import columns_of
 from selfloop.mixing.base import draws
 
 _UNASKED = 2**30  # bytes that a metric may take which nobody has named
@@ -49,17 +52,17 @@ def seeing(experiment: Experiment, members: Iterable[Arm], real: RealRows) -> tu
     return experiment.with_features(features), words
 
 
-def suited(experiment: Experiment, sizes: Iterable[Sizes]) -> tuple[Experiment, str]:
+def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] = ()) -> tuple[Experiment, str]:
     """Return the experiment with metrics that suit its sizes, if none was named, and what there is to say of it.
 
-    A default metric that would take more than a gibibyte gives way to the one that is for the same and takes less, or
-    is left out where there is none.
+    They are the default ones, and ``more``. One that would take more than a gibibyte gives way to the one that is for
+    the same and takes less, or is left out where there is none.
     """
     if experiment.names_metrics:
         return experiment, ""
     names, gone = dict[str, None](), dict[str, int]()
     asked = () if experiment.alarm is None else experiment.alarm.statistics
-    for name in experiment.metrics:
+    for name in (*experiment.metrics, *more):
         demand = max((METRICS[name].demand(each) for each in sizes), key=lambda demand: demand.memory)
         if demand.memory <= _UNASKED or name in asked:
             names[name] = None
@@ -68,7 +71,7 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes]) -> tuple[Experiment, 
         if demand.instead is not None:
             names[demand.instead] = None
     if not gone:
-        return experiment, ""
+        return experiment.with_metrics(list(names)) if more else experiment, ""
     size = in_words(max(gone.values()))
     words = f"metrics: {', '.join(names)}; {', '.join(gone)} would take {size} for so many rows: name them to have them"
     return experiment.with_metrics(list(names)), words
@@ -84,6 +87,37 @@ def refuse_unmeasurable(names: Iterable[str], sizes: Iterable[Sizes]) -> None:
         for each in sizes:
             if (words := obstacle(METRICS[name], each)) is not None:
                 raise ConfigError(f"metric {name} {words}")
+
+
+def of_columns(members: Iterable[Arm], real: RealRows) -> list[str]:
+    """Return the metrics that arms have beside the default ones, if no metric was named.
+
+    Columns that are not all numbers have the errors of shapes and of associations, and the share of levels that are
+    kept; a target has the downstream score.
+    """
+    found = dict[str, None]()
+    for arm in members:
+        if isinstance(real.of(arm.data_key).events, Mixed):
+            found |= dict.fromkeys(("shape_error_held_out", "association_error_held_out", "levels_kept"))
+        if "target" in arm.experiment.data.offers:
+            found |= {"tstr_score": None}
+    return list(found)
+
+
+def refuse_untold(names: Iterable[str], members: Iterable[Arm], real: RealRows) -> None:
+    """Refuse metrics of classes where the target is a number.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    for name in (name for name in names if METRICS[name].classes):
+        for arm in members:
+            target = arm.experiment.data.predicted()
+            columns = columns_of(real.of(arm.data_key).events)
+            if not any(column.name == target and isinstance(column, Category) for column in columns):
+                raise ConfigError(
+                    f"metric {name} needs a target of classes, and {quoted(target)} is a number: use tstr_score"
+                )
 
 
 def refuse_unseen(members: Iterable[Arm], real: RealRows) -> None:

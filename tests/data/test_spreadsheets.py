@@ -12,12 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfloop import DataError
 from selfloop.data import array
-from selfloop.data.reading.tables import read_rows
+from selfloop.data.reading.tables import Coded, read_rows
 
 ROWS = np.random.default_rng(0).normal([170, 70], [10, 12], size=(40, 2))
 FRAME = pd.DataFrame(ROWS, columns=["height", "weight"])
@@ -143,7 +144,12 @@ def test_what_is_written_is_read_or_asked_for(
     except DataError:  # another test says when
         return
     assert found.columns == [name.strip() for name in names]
-    np.testing.assert_array_equal(found.values, values)
+    if isinstance(found, Coded):  # a column never changes
+        read_ = found.events.table(torch.from_numpy(found.values))
+        found_values = np.column_stack([np.asarray(read_[name], dtype=np.float64) for name in found.columns])
+    else:
+        found_values = found.values
+    np.testing.assert_array_equal(found_values, values)
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
@@ -158,7 +164,7 @@ def test_spreadsheets_of_other_countries(tmp_path: Path, separator: str, decimal
 
 def test_whole_numbers_and_texts_beside_decimal_commas(tmp_path: Path) -> None:
     content = '\ufeffname;a;"b; c"\r\n"Doe, J.";1;2,5\r\nRoe;-3;1.e0\r\nPoe;+4;,5\r\n'
-    refused(tmp_path, content, "'Doe, J.' is not a number")
+    refused(tmp_path, content, "column 'name': each of its 3 rows has a value of its own, such as 'Doe, J.'")
     with pytest.raises(DataError, match="others have a decimal point"):
         read(tmp_path, content, ["a", "b; c"])
     rows = read(tmp_path, content.replace("1.e0", "1,0"), ["a", "b; c"])

@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from selfloop.core.streams import Streams
 from selfloop.metrics import authenticity, likelihood_gap, memorization
+from selfloop.metrics.memorization import nearest_record_ratio
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")  # threads only slow down sets this small
 
@@ -167,3 +168,27 @@ def test_refusals() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             likelihood_gap(*sets)
+
+
+# nearest record
+
+
+def test_the_ratio_of_distances_is_that_of_brute_force() -> None:
+    x, y, z = cloud(50, 3), cloud(40, 3, seed=1), 2 * cloud(60, 3, seed=2)
+    expected = cdist(z, x).min(1).mean() / cdist(y, x).min(1).mean()
+    assert nearest_record_ratio(x, y, z) == pytest.approx(expected, rel=1e-9)
+    assert nearest_record_ratio(x, y, torch.cat([x[:30], z[:30]])) < 0.6 * expected
+
+
+def test_the_ratio_of_copies_is_0_and_of_fresh_rows_1() -> None:
+    x, y = cloud(500, 4), cloud(500, 4, seed=1)
+    assert nearest_record_ratio(x, y, x[:100]) == 0
+    assert nearest_record_ratio(x, y, y) == 1
+    assert nearest_record_ratio(x, y, cloud(500, 4, seed=2)) == pytest.approx(1, abs=0.1)
+    assert math.isnan(nearest_record_ratio(x, x, y))  # held-out rows that are copies say nothing
+
+
+def test_the_first_rows_of_many_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memorization, "_QUERIES", 20)
+    x, y, z = cloud(50, 3), cloud(40, 3, seed=1), cloud(60, 3, seed=2)
+    assert nearest_record_ratio(x, y, z) == nearest_record_ratio(x, y[:20], z[:20])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
 from selfloop.core.errors import DataError, listed, quoted
-from selfloop.core.events import DATA_UNITS, Images, Vectors
+from selfloop.core.events import DATA_UNITS, Images, Mixed, Vectors
 from selfloop.data.reading.tables import Rows
 from selfloop.data.table import moments
 
@@ -53,6 +53,11 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
             raise _unlike(real, generated, "their sizes differ")
         unit = Images(tuple(pictures[0].shape[1:])).unit
         return Aligned(real=pictures[0], generated=pictures[1], unit=unit, scaling="pictures as they are")
+    if isinstance(real.events, Mixed):
+        if not real.events.alike(generated.events):
+            raise _unlike(real, generated, "columns are matched by name and by what they hold")
+        how = f"columns encoded as those of {real.source!r}"
+        return Aligned(real=real.x, generated=_encoded(real.events, generated), unit=real.events.unit, scaling=how)
     if not isinstance(real.events, Vectors) or not isinstance(generated.events, Vectors):
         raise _unlike(real, generated, "only one of them is of pictures")
     if sorted(real.events.columns) != sorted(generated.events.columns):
@@ -65,6 +70,13 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
         unit=unit,
         scaling=scaling,
     )
+
+
+def _encoded(events: Mixed, x: EventSet) -> Tensor:
+    """Return rows with the same columns in the units of others."""
+    if isinstance(x.events, Mixed) and x.events.plain() != events.plain():
+        return events.encode(x.events.table(x.x))
+    return x.x
 
 
 def units(real: EventSet, events: Vectors, raw: bool) -> tuple[Tensor, Tensor, str, str]:
@@ -104,7 +116,7 @@ def _unlike(real: EventSet, generated: EventSet, why: str) -> DataError:
 
 
 def _told(each: EventSet) -> str:
-    if isinstance(each.events, Vectors) and each.pictures is None:
+    if isinstance(each.events, Vectors | Mixed) and each.pictures is None:
         return f"{each.source!r} has {len(each.events.columns)} values an event, {listed(each.events.columns)}"
     channels, height, width = each.events.shape if each.pictures is None else each.pictures.shape[1:]
     return f"{each.source!r} has pictures of {height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"

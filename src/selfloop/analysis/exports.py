@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +21,11 @@ from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
 from selfloop.core.errors import DataError
-from selfloop.core.events import Vectors
+from selfloop.core.events import Mixed, Vectors
 from selfloop.core.files import write_bytes
+from selfloop.core.forms import COMMAS, Form
+from selfloop.data.reading.delimited import is_number
+from selfloop.data.reading.times import write_times
 
 _ROUNDING = 1e-9  # of a column's range: by how much restored numbers may be beyond its bounds and still count as within
 
@@ -57,29 +64,42 @@ def write_pictures(
         raise
 
 
-def write_table(rows: EventSet, path: Path, form: str) -> int:
-    """Write rows of numbers in the units, number types and bounds of the user's own columns.
+def write_table(rows: EventSet, path: Path, form: str = "") -> int:
+    """Write rows in the form of the user's own table: its units, types, bounds, marks and ways to write times.
 
     Args:
         rows: them.
         path: of a file that is not there yet.
-        form: "csv" or "parquet".
+        form: "csv", "parquet", "feather" or "sqlite"; "" is the form that the ending of the path names.
 
     Returns:
         How many numbers lay beyond the bounds and are written as the nearest within.
 
     Raises:
-        DataError: these are no rows of numbers, or the file is there already.
+        DataError: these are no rows of a table, the file is there already, or its ending names no form.
     """
-    if not isinstance(rows.events, Vectors):
+    if not isinstance(rows.events, Vectors | Mixed):
         raise DataError(
             f"{str(path)!r}: there are no rows of numbers to write, this run's events are images; use --png"
         )
+    form = form or _FORMS.get(path.suffix.lower(), "")
+    if not form:
+        raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(_FORMS)}")
     if path.exists():
         raise DataError(f"{str(path)!r} is there already: give the name of a new file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, {"csv": _csv, "parquet": _parquet}[form](rows.events.table(rows.x)))
-    return _beyond(rows.events, rows.x)
+    columns, own = rows.events.table(rows.x), rows.events.form
+    writers = {"csv": _csv, "parquet": _parquet, "feather": _feather, "sqlite": _sqlite}
+    write_bytes(path, writers[form](columns, own))
+    return _beyond(rows.events, rows.x) if isinstance(rows.events, Vectors) else 0
+
+
+_FORMS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".feather": "feather", ".arrow": "feather"} | {
+    ".ipc": "feather",
+    ".db": "sqlite",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+}
 
 
 def _beyond(events: Vectors, x: Tensor) -> int:
@@ -92,18 +112,103 @@ def _beyond(events: Vectors, x: Tensor) -> int:
     return int(((restored < low - slack) | (restored > high + slack)).sum())
 
 
-def _csv(columns: dict[str, np.ndarray]) -> bytes:
+def _csv(columns: dict[str, np.ndarray], form: Form) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(column.astype(str) for column in columns.values()), strict=True))
-    return text.getvalue().encode()
+    writer = csv.writer(text, lineterminator=form.newline, delimiter=form.separator)
+    writer.writerow([_word(name) for name in columns])
+    cells = (_cells(column, form, form.times.get(name)) for name, column in columns.items())
+    writer.writerows(zip(*cells, strict=True))
+    return ("\ufeff" if form.mark else "").encode() + text.getvalue().encode()
 
 
-def _parquet(columns: dict[str, np.ndarray]) -> bytes:
+def _cells(column: np.ndarray, form: Form, times: str | None) -> list[str]:
+    """Return values as text: nothing where one is missing, numbers with the file's decimal mark, times in its form."""
+    if column.dtype.kind == "M":
+        if times is not None:
+            return write_times(column, times)
+        return ["" if text == "NaT" else text for text in np.datetime_as_string(column).tolist()]
+    if column.dtype.kind != "O":
+        texts: list[str] = column.astype(str).tolist()
+        return [text.replace(".", form.decimal) for text in texts] if form.decimal != "." else texts
+    return [_cell(value, form) for value in column.tolist()]
+
+
+def _cell(value: Any, form: Form) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float | np.floating):
+        return str(value).replace(".", form.decimal)
+    return _word(value) if isinstance(value, str) else str(value)
+
+
+def _word(text: str) -> str:
+    """Return a word such that no spreadsheet takes it for a formula."""
+    return (
+        f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(text) and len(text) > 1 else text
+    )
+
+
+def _arrow(columns: dict[str, np.ndarray], form: Form) -> Any:
+    """Return columns as an Arrow table, of the types of the user's file where it has such."""
     import pyarrow as pa
+
+    schema = None if form.is_text else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(form.schema)))
+    fields = {} if schema is None else {field.name: field.type for field in schema}
+    return pa.table({name: _typed(column, fields.get(name)) for name, column in columns.items()})
+
+
+def _typed(column: np.ndarray, kind: Any) -> Any:
+    import pyarrow as pa
+
+    values = pa.array(column, from_pandas=True)
+    if kind is None or values.type == kind:
+        return values
+    is_a = pa.types
+    if is_a.is_dictionary(kind):
+        return values.cast(kind.value_type).dictionary_encode().cast(kind)
+    if is_a.is_time(kind):
+        since = values.cast(pa.timestamp(kind.unit)).cast("int64")
+        return since.cast("int32" if kind.bit_width == 32 else "int64").cast(kind)
+    if is_a.is_timestamp(kind) and kind.tz is not None and not is_a.is_timestamp(values.type):
+        values = values.cast(pa.timestamp(kind.unit))
+    return values.cast(kind)
+
+
+def _parquet(columns: dict[str, np.ndarray], form: Form) -> bytes:
     import pyarrow.parquet as pq
 
     content = io.BytesIO()
-    pq.write_table(pa.table(columns), content)
+    pq.write_table(_arrow(columns, form), content)
     return content.getvalue()
+
+
+def _feather(columns: dict[str, np.ndarray], form: Form) -> bytes:
+    import pyarrow.feather
+
+    content = io.BytesIO()
+    pyarrow.feather.write_feather(_arrow(columns, form), content)
+    return content.getvalue()
+
+
+def _sqlite(columns: dict[str, np.ndarray], form: Form) -> bytes:
+    """Return a database of one table, of the name that the user's has."""
+    named = ", ".join(_quoted(name) for name in columns)
+    cells = [_cells_of_database(column, form.times.get(name)) for name, column in columns.items()]
+    with closing(sqlite3.connect(":memory:")) as database:
+        table = _quoted(form.table or "samples")
+        database.execute(f"CREATE TABLE {table} ({named})")
+        places = ", ".join("?" * len(columns))
+        database.executemany(f"INSERT INTO {table} VALUES ({places})", zip(*cells, strict=True))
+        database.commit()
+        return database.serialize()
+
+
+def _cells_of_database(column: np.ndarray, times: str | None) -> list[Any]:
+    if column.dtype.kind == "M":
+        return [text or None for text in _cells(column, COMMAS, times)]
+    values: list[Any] = column.tolist()
+    return values
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

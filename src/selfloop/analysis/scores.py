@@ -25,7 +25,7 @@ _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs l
 SCORES = {
     metric.name.removesuffix("_train"): metric
     for metric in METRICS.values()
-    if (metric.name.endswith("_train") and "labels" not in metric.needs)
+    if (metric.name.endswith("_train") and not metric.needs & {"labels", "columns"})
     or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
 } | {"authenticity": METRICS["authenticity"]}
 """By name; the reference takes the place of the training set."""

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
-from selfloop.core.events import Events, Images, Vectors
+from selfloop.core.events import Events, Images, Mixed, Vectors
 from selfloop.core.paths import expanded
+from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
-from selfloop.data.reading.memory import is_frame, read_array
-from selfloop.data.reading.tables import read_rows
+from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
+from selfloop.data.reading.sheets import Sheet
+from selfloop.data.reading.tables import EVERYTHING, Coded, Rows, chosen, like_sheet, read_rows
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
 
@@ -49,7 +51,7 @@ class EventSet:
         return self.events.pixels(self.x)
 
 
-def read_events(source: str, least: int = 3) -> EventSet:
+def read_events(source: str, least: int = 3, like: Events | None = None) -> EventSet:
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
@@ -59,6 +61,7 @@ def read_events(source: str, least: int = 3) -> EventSet:
     Args:
         source: where from.
         least: how many rows a table must have.
+        like: what other rows are, by whose columns a table is read; None finds out what its own are.
 
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
@@ -78,10 +81,9 @@ def read_events(source: str, least: int = 3) -> EventSet:
     images = read_images(path) if is_array else None
     if images is not None:
         return _of_images(source, images)
-    rows = read_rows(str(path), least=least)
-    events = Vectors.unscaled(tuple(rows.columns))
-    kind: Literal["array", "table"] = "array" if is_array else "table"
-    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
+    if not is_array and isinstance(like, Mixed | Vectors):
+        return _like(source, chosen(str(path), EVERYTHING), like)
+    return _of_rows(source, read_rows(str(path), least=least), "array" if is_array else "table")
 
 
 def run_of(source: str) -> re.Match[str] | None:
@@ -89,18 +91,40 @@ def run_of(source: str) -> re.Match[str] | None:
     return None if expanded(source).exists() else _RUN.fullmatch(source)
 
 
-def held(x: Any, source: str, least: int = 3) -> EventSet:
+def held(x: Any, source: str, least: int = 3, like: Events | None = None) -> EventSet:
     """Return what a program holds in memory, an array, a tensor or a data frame, as a set of events.
 
     Raises:
         DataError: it is none of these, or not what :func:`selfloop.data.reading.memory.read_array` takes.
     """
+    if is_frame(x) and isinstance(like, Mixed | Vectors):
+        return _like(source, of_frame(x, source), like)
     rows = read_array(x, source, least=least)
     if isinstance(rows, Tensor):
         return _of_images(source, rows)
-    kind: Literal["array", "table"] = "table" if is_frame(x) else "array"
-    events = Vectors.unscaled(tuple(rows.columns))
+    return _of_rows(source, rows, "table" if is_frame(x) else "array")
+
+
+def _of_rows(source: str, rows: Rows | Coded, kind: Literal["array", "table"]) -> EventSet:
+    events = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
     return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
+
+
+def _like(source: str, sheet: Sheet, like: Mixed | Vectors) -> EventSet:
+    """Return the rows of a table by the columns of others: of numbers alone in their own units."""
+    events = like if isinstance(like, Mixed) else Vectors.unscaled(tuple(sheet.columns))
+    return EventSet(source=source, x=torch.from_numpy(like_sheet(sheet, events)), events=events, kind="table")
+
+
+def held_digest(x: Any, source: str) -> str:
+    """Return the SHA-256 of what a program holds in memory, whatever its columns are taken for.
+
+    Raises:
+        DataError: as :func:`held`.
+    """
+    if is_frame(x) and not plain_frame(x):
+        return of_frame(x, source).digest()
+    return digest(held(x, source, 0).x)
 
 
 def fingerprint(source: str) -> str:

@@ -91,8 +91,9 @@ def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
     from selfloop.features.unnamed import unnamed
 
     extractor = None if features is None else member(FEATURES, features)
-    made = [each.read() for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
-    clean, asked = loop.real.read(), read_events(unknown)
+    clean = loop.real.read(None)
+    of_loop = [each for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
+    made, asked = [each.read(clean.events) for each in of_loop], read_events(unknown, like=clean.events)
     suited, _ = unnamed(each.pictures for each in (clean, *made, asked))
     return of_sets(clean, made, asked, features=extractor or suited)
 

@@ -33,6 +33,7 @@ _FIRST = (
     "advise",
     "metrics",
     "import",
+    "data",
     "export",
     "verify",
     "reproduce",

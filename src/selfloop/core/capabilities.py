@@ -21,12 +21,15 @@ Capability = Literal[
     "coefficients",
     "labelled",
     "naming",
+    "columns",
+    "target",
 ]
 """A generator offers a density (``log_prob``), parameters whose distance means something, its model as a function of
 free parameters (``parametric``), the likelihood of a regular exponential family, fits that several devices share, a
 ``prediction`` of one column given the others, by a ``linear`` predictor or not, ``classes`` given the others, samples
 with ``labels``, samples at a ``temperature``; data offer known modes, a form as pictures, fresh rows, the coefficients
-that made them, and rows that are ``labelled`` by their classes; features offer the ``naming`` of classes."""
+that made them, rows that are ``labelled`` by their classes, ``columns`` of the user's own, and which of these is a
+``target`` to predict; features offer the ``naming`` of classes."""
 
 WORDS: dict[Capability, str] = {
     "density": "log_prob",
@@ -45,10 +48,14 @@ WORDS: dict[Capability, str] = {
     "coefficients": "known coefficients",
     "labelled": "labels",
     "naming": "names of classes",
+    "columns": "columns of a table",
+    "target": "a column to predict",
 }
 """What a message calls each."""
 
-OF_DATA: frozenset[Capability] = frozenset(("modes", "pixels", "fresh", "coefficients", "labelled"))
+OF_DATA: frozenset[Capability] = frozenset(
+    ("modes", "pixels", "fresh", "coefficients", "labelled", "columns", "target")
+)
 """Those that data offer; generators offer the rest, but for what features do."""
 
 OF_FEATURES: frozenset[Capability] = frozenset(("naming",))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 Values = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -59,7 +59,8 @@ class Number:
         low, high: the least and the greatest of them.
         decimals: to which they are rounded, None where they are not.
         shift, scale: of standard units.
-        values, scores: strictly rising, the value of each normal score between which the map is linear; () for none.
+        values, scores: rising, the latter strictly, the value of each normal score between which the map is linear; ()
+            for none. A value of many rows has an interval of scores, and is encoded as that of their mean rank.
         epoch: of times, what 0 is, and of what unit 1, in words that NumPy reads: ("1970-01-01", "D").
     """
 
@@ -83,7 +84,7 @@ class Number:
 
     def encode(self, values: Values) -> Floats:
         """Return units, the mean in place of a missing number."""
-        numbers = self._numbers(values)
+        numbers = self.numbers(values)
         absent = np.isnan(numbers)
         if absent.any() and not self.missing:
             raise ValueError("is missing", int(np.argmax(absent)))
@@ -103,7 +104,8 @@ class Number:
         """Return the number, and how missing it is."""
         return np.column_stack([self._users(x[:, 0]), x[:, 1:]])
 
-    def _numbers(self, values: Values) -> Floats:
+    def numbers(self, values: Values) -> Floats:
+        """Return values (N,) as numbers, NaN where one is missing; times as what has passed since the epoch."""
         if self.epoch is None:
             return np.asarray(values, dtype=np.float64)
         start, unit = self.epoch
@@ -127,7 +129,10 @@ class Number:
 
     def _units(self, numbers: Floats) -> Floats:
         if self.values:
-            return np.interp(numbers, self.values, self.scores)
+            values, scores = np.array(self.values), np.array(self.scores)
+            last, first = np.interp(numbers, values, scores), -np.interp(-numbers, -values[::-1], -scores[::-1])
+            middle: Floats = np.where(last > first, ndtri((ndtr(first) + ndtr(last)) / 2), last)
+            return middle
         return (numbers - self.shift) / self.scale
 
     def _users(self, units: Floats) -> Floats:
@@ -214,20 +219,25 @@ def _time(text: str, unit: str) -> Any:
     return np.array(text, dtype=f"datetime64[{unit}]")[()]
 
 
-def scores(values: Floats, most: int = 1000) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return values and their normal scores Φ⁻¹(mid-rank / n), at most so many, for :class:`Number`.
+def scores(values: Floats, most: int = 500) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return values and their normal scores Φ⁻¹((rank − ½) / n), for :class:`Number`.
+
+    Equal values have an interval of scores, from that of their first rank to that of their last, so that samples are
+    decoded to them as often as there are such rows.
 
     Args:
         values: (n,) numbers, at least two of them different.
-        most: knots of the map; of more distinct values those at equidistant ranks are taken, and both ends.
+        most: of more distinct values those at so many equidistant ranks are taken, and both ends.
     """
-    distinct, counts = np.unique(values, return_counts=True)
-    middle = (counts.cumsum() - counts / 2) / len(values)
+    rising, n = np.sort(values), len(values)
+    distinct, first = np.unique(rising, return_index=True)
     if len(distinct) > most:
-        kept = np.unique(np.searchsorted(middle, np.linspace(middle[0], middle[-1], most)))
-        kept = np.union1d(kept, [0, len(distinct) - 1])
-        distinct, middle = distinct[kept], middle[kept]
-    return tuple(distinct.tolist()), tuple(ndtri(middle).tolist())
+        at = np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
+        distinct = np.unique(rising[at])
+        first = np.searchsorted(rising, distinct, "left")
+    last = np.searchsorted(rising, distinct, "right") - 1
+    ranks = np.unique(np.concatenate([first, last]))
+    return tuple(rising[ranks].tolist()), tuple(ndtri((ranks + 0.5) / n).tolist())
 
 
 KINDS: dict[str, type[Number] | type[Category] | type[Constant]] = {k.kind: k for k in (Number, Category, Constant)}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.columns import Column, plain, read_column
+from selfloop.core.forms import COMMAS, Form
 
 Kind = Literal["vectors", "images"]
 """The words by which data and generators say what events they hold and make."""
@@ -109,6 +110,7 @@ class Vectors:
         raster: the picture that a vector is, if it is one.
         word: what a model unit is, such as "standard deviations"; "" where the scale alone says it.
         numbers: what the user's columns hold, () where that is not known.
+        form: how the user's file writes them.
     """
 
     columns: tuple[str, ...]
@@ -117,6 +119,7 @@ class Vectors:
     raster: Raster | None = None
     word: str = ""
     numbers: tuple[Numbers, ...] = ()
+    form: Form = COMMAS
     kind: ClassVar[Kind] = "vectors"
     classes: ClassVar[int] = 0
 
@@ -186,7 +189,8 @@ class Vectors:
 
     def description(self) -> dict[str, Any]:
         """Return what follows from the data and is told of them."""
-        return {"word": self.word, "numbers": [vars(each) for each in self.numbers]}
+        told: dict[str, Any] = {"word": self.word, "numbers": [vars(each) for each in self.numbers]}
+        return told | ({"form": self.form.plain()} if self.form.plain() else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +199,11 @@ class Mixed:
 
     Attributes:
         parts: the columns, in order.
+        form: how the user's file writes them.
     """
 
     parts: tuple[Column, ...]
+    form: Form = COMMAS
     kind: ClassVar[Kind] = "vectors"
     classes: ClassVar[int] = 0
 
@@ -231,13 +237,16 @@ class Mixed:
         Raises:
             ValueError: as :meth:`Column.encode`, the name of the column being the third argument.
         """
-        encoded = []
+        rows = len(table[self.parts[0].name])
+        x, at = np.empty((rows, *self.shape)), 0
         for part in self.parts:
+            width = len(part.coordinates)
             try:
-                encoded.append(part.encode(table[part.name]))
+                x[:, at : at + width] = part.encode(table[part.name])
             except ValueError as error:
                 raise ValueError(*error.args, part.name) from error
-        return torch.from_numpy(np.column_stack(encoded))
+            at += width
+        return torch.from_numpy(x)
 
     def table(self, x: Tensor) -> dict[str, np.ndarray]:
         """Return (N, d) rows as the user's columns, (N,) each: values that they may have."""
@@ -266,8 +275,8 @@ class Mixed:
         return {"kind": "mixed", "parts": [plain(part) for part in self.parts]}
 
     def description(self) -> dict[str, Any]:
-        """There is nothing else."""
-        return {}
+        """Return the form of the file."""
+        return {"form": self.form.plain()}
 
 
 @dataclass(frozen=True)
@@ -329,14 +338,15 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
     Raises:
         KeyError, TypeError, ValueError: it is something else.
     """
+    told = description or {}
+    form = Form(**told.get("form", {}))
     if written["kind"] == Images.kind:
         return Images(tuple(map(int, written["shape"])), int(written.get("classes", 0)))
     if written["kind"] == "mixed":
-        return Mixed(tuple(map(read_column, written["parts"])))
+        return Mixed(tuple(map(read_column, written["parts"])), form)
     if written["kind"] != Vectors.kind:
         raise ValueError(f"events of kind {written['kind']!r} are not known to this version")
     raster = None if written["raster"] is None else Raster(**written["raster"])
     shift, scale = (torch.tensor(written[key], dtype=torch.float64) for key in ("shift", "scale"))
-    told = description or {}
     numbers = tuple(Numbers(**each) for each in told.get("numbers", ()))
-    return Vectors(tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers)
+    return Vectors(tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers, form)

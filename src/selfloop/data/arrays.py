@@ -6,7 +6,8 @@ where the program is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,15 +18,16 @@ from torch import Tensor
 
 from selfloop.core.config import BASE, one_line
 from selfloop.core.errors import ConfigError, DataError
+from selfloop.core.events import Mixed, Vectors, read_events
 from selfloop.core.samples import State
 from selfloop.data import kept
 from selfloop.data.base import DATA, Parts, Split
 from selfloop.data.finite import Finite
 from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
-from selfloop.data.reading.memory import is_array, read_array
-from selfloop.data.reading.tables import Rows
-from selfloop.data.table import Units, divide_rows, in_order, moments
+from selfloop.data.reading.memory import is_array, is_frame, of_frame, read_array
+from selfloop.data.reading.tables import Coded, Rows, like_sheet
+from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments, refuse_target
 
 SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -85,7 +87,7 @@ class Held(Finite):
 
 
 @DATA.register
-class Array(Held):
+class Array(Held, Tabular):
     """Rows of numbers (N, d) in memory, standardised and divided as :class:`selfloop.data.table.Table` does.
 
     Attributes:
@@ -105,7 +107,7 @@ class Array(Held):
 
 
 @DATA.register
-class ScaledArray(Held):
+class ScaledArray(Held, Tabular):
     """Rows of numbers (N, d) in memory, in units that are given: ``(x - shift) / scale``.
 
     Attributes:
@@ -139,6 +141,50 @@ class ScaledArray(Held):
 
 
 @DATA.register
+class EncodedTable(Held, Tabular):
+    """Rows of columns of several kinds in memory, encoded, (N, d).
+
+    Attributes:
+        dtype: of the rows as they are kept.
+        columns_sha256: of what the columns are, which is kept beside the rows.
+    """
+
+    name: Literal["encoded_table"] = "encoded_table"
+    dtype: Literal["float64"] = "float64"
+    columns_sha256: SHA256
+
+    def files(self) -> dict[str, State]:
+        """Return all rows, and what they are."""
+        about = kept.find(self.columns_sha256, f"what the columns of {self.source} are")
+        return super().files() | {kept.file_name(self.columns_sha256): {"rows": about}}
+
+    def events(self) -> Mixed:
+        """Return what the rows are.
+
+        Raises:
+            DataError: that is nowhere, as of :meth:`rows`.
+        """
+        about = kept.find(self.columns_sha256, f"what the columns of {self.source} are")
+        plain, told = json.loads(about.numpy().tobytes())
+        found = read_events(plain, told)
+        assert isinstance(found, Mixed)
+        return found
+
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Divide the rows, events (d,)."""
+        rows, apart = Coded(self.events(), self.rows().numpy()), self.apart()
+        refuse_target(rows, self.target, self.source)
+        others = None if apart is None else apart.numpy()
+        return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, others)
+
+
+def described(events: Mixed) -> dict[str, Any]:
+    """Return the settings of :class:`EncodedTable` that say what its rows are, which the process keeps."""
+    text = json.dumps([events.plain(), events.description()], sort_keys=True).encode()
+    return {"columns_sha256": kept.hold(torch.frombuffer(bytearray(text), dtype=torch.uint8))}
+
+
+@DATA.register
 class ImageArray(Held, ImageSet):
     """Images (N, C, H, W) in memory, divided as :class:`selfloop.data.image_files.ImageFiles` does.
 
@@ -160,7 +206,7 @@ class ImageArray(Held, ImageSet):
         return divide_images(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, apart)
 
 
-Made = TypeVar("Made", Array, ImageArray)
+Made = TypeVar("Made", Array, EncodedTable, ImageArray)
 
 
 @DATA.takes
@@ -175,33 +221,43 @@ def array(
     n: int | None = None,
     fresh_rows: int = 0,
     columns: Sequence[str] | None = None,
-) -> Array | ImageArray:
+    types: Mapping[str, str] | None = None,
+    target: str | None = None,
+) -> Array | EncodedTable | ImageArray:
     """Return what a program holds in memory as data; ``Experiment(data=x)`` is short for it.
 
     Rows are copied, as float64 or uint8: what becomes of ``x`` afterwards does not matter.
 
     Args:
-        x: numbers (N, d), as a NumPy array, a tensor or a pandas frame of numeric columns; or uint8 images (N, H, W),
+        x: numbers (N, d), as a NumPy array or a tensor; a data frame of pandas or polars; or uint8 images (N, H, W),
             (N, H, W, 1 or 3) or (N, 1 or 3, H, W).
         held_out: how many rows to hold out (None: 20 % of rows of numbers, 10 % of images), or other rows like those of
             ``x`` to be held out as they are.
         n: how many rows train; None is all others.
         fresh_rows: how many are set aside as new ones for later generations.
         columns: names for the columns of an array or tensor; x0, x1, … when left out.
+        types: what columns of a frame are declared as, as of a :class:`selfloop.data.table.Table`.
+        target: the column that is to be predicted from the others.
 
     Raises:
         DataError: ``x`` or ``held_out`` holds anything else, fewer than 3 rows, a value that is missing, infinite or
             beyond float64, or a column that never changes.
         ConfigError: a number is out of range.
     """
-    rows, counted = read_array(x, "array", columns), isinstance(held_out, Integral)
-    apart = None if held_out is None or counted else read_array(held_out, "held_out", columns, least=1)
-    numbers = {"n": n, "held_out": int(held_out) if counted else None, "fresh_rows": fresh_rows}
+    rows, counted = read_array(x, "array", columns, types=types), isinstance(held_out, Integral)
+    numbers: dict[str, Any] = {"n": n, "held_out": int(held_out) if counted else None, "fresh_rows": fresh_rows}
+    if isinstance(rows, Coded):
+        refuse_target(rows, target, "array")
+        beside = None if held_out is None or counted else torch.from_numpy(_like_frame(held_out, rows.events))
+        about = described(rows.events) | {"target": target}
+        return _made(EncodedTable, torch.from_numpy(rows.values), beside, numbers | about)
+    apart = None if held_out is None or counted else _apart(held_out, rows, columns)
     if isinstance(rows, Tensor):
         return _made(ImageArray, rows, _like_images(apart, rows), numbers)
     moments(rows, f"array {rows.values.shape}")
+    refuse_target(rows, target, "array")
     values = torch.from_numpy(rows.values)
-    return _made(Array, values, _like_rows(apart, rows), numbers | {"columns": rows.columns})
+    return _made(Array, values, _like_rows(apart, rows), numbers | {"columns": rows.columns, "target": target})
 
 
 def _made(cls: type[Made], rows: Tensor, apart: Tensor | None, settings: dict[str, Any]) -> Made:
@@ -214,6 +270,22 @@ def _made(cls: type[Made], rows: Tensor, apart: Tensor | None, settings: dict[st
         if each is not None:
             kept.hold(each)
     return made
+
+
+def _like_frame(x: Any, events: Mixed) -> np.ndarray:
+    if not is_frame(x):
+        raise DataError(f"held_out is {type(x).__name__}, and the rows to train on are a data frame: give one, too")
+    return like_sheet(of_frame(x, "held_out"), events)
+
+
+def _apart(x: Any, rows: Rows | Tensor, columns: Sequence[str] | None) -> Rows | Tensor:
+    """Return other rows to hold out, of numbers or images as those to train on are."""
+    if is_frame(x) and isinstance(rows, Rows):
+        return Rows(rows.columns, like_sheet(of_frame(x, "held_out"), Vectors.unscaled(tuple(rows.columns))))
+    found = read_array(x, "held_out", columns, least=1)
+    if isinstance(found, Coded):
+        raise DataError("held_out is a data frame, and the rows to train on are none")
+    return found
 
 
 def _like_images(apart: Rows | Tensor | None, images: Tensor) -> Tensor | None:

@@ -93,7 +93,8 @@ class Dataset(Frozen, ABC):
 
     Attributes:
         holds: the kind of its events.
-        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients"; "labelled" ones.
+        offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients", "labelled" rows,
+            "columns", a "target".
     """
 
     holds: ClassVar[Kind] = "vectors"
@@ -122,6 +123,10 @@ class Dataset(Frozen, ABC):
 
     def true_coefficients(self) -> Tensor | None:
         """Return those of the linear predictor that makes one column of the others, (d − 1,), if they are known."""
+        return None
+
+    def predicted(self) -> str | None:
+        """Return the name of the column that models are to predict from the others, if there is one."""
         return None
 
     def fresh(self, seed: int, generation: int, k: int) -> Tensor:

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Numbers, Vectors
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.exact import EXACT
-from selfloop.data.reading.tables import Rows, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, matched, read_like, read_rows
+
+
+class Tabular(Finite):
+    """Rows with columns of the user's own.
+
+    Attributes:
+        target: the column that models are to predict from the others, where there is one.
+    """
+
+    always: ClassVar[frozenset[Capability]] = frozenset(("columns",))
+    target: str | None = None
+
+    @property
+    def offers(self) -> frozenset[Capability]:  # type: ignore[override]
+        """Its columns, one to predict where it is set, and fresh rows where some are set aside."""
+        return super().offers | ({"target"} if self.target is not None else set())
+
+    def predicted(self) -> str | None:
+        """Return the target."""
+        return self.target
 
 
 @DATA.register
-class Table(Finite):
+class Table(Tabular):
     """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
 
     ``path`` ends in .csv (UTF-8, header line), .npy, .npz (exactly one array) or .parquet. NumPy arrays are
@@ -37,19 +58,27 @@ class Table(Finite):
     held_out: int | None = Field(default=None, ge=1)
     held_out_path: FilePath | None = None
     columns: list[str] | None = Field(default=None, min_length=1)
+    leave_out: list[str] = Field(default_factory=list)
+    types: dict[str, str] = Field(default_factory=dict)
+    table: str | None = None
+    query: str | None = None
 
     @model_validator(mode="after")
     def _two_files(self) -> Table:
         refuse_twice(self.path, self.held_out_path)
+        if self.columns is not None and self.leave_out:
+            raise ValueError("columns and leave_out both say which are taken: give one of them")
         return self
 
     def load(self, seeds: Sequence[int]) -> Split:
-        """Read, check, standardise and divide the table, events (number of columns,)."""
-        rows, source = read_rows(self.path, self.columns), f"table {quoted(self.path)}"
+        """Read, check, encode and divide the table, events (number of columns,) or, where they are mixed, encoded."""
+        choice = Choice(self.columns, self.leave_out, self.types, self.table, self.query)
+        rows, source = read_rows(self.path, choice=choice), f"table {quoted(self.path)}"
+        refuse_target(rows, self.target, source)
         apart = None
         if self.held_out_path is not None:
-            held_out = read_rows(self.held_out_path, self.columns, least=1)
-            apart = in_order(held_out, rows.columns, f"table {quoted(self.held_out_path)}")
+            like = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
+            apart = read_like(self.held_out_path, like, choice)
         return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 
@@ -62,7 +91,7 @@ class Units(NamedTuple):
 
 
 def divide_rows(
-    rows: Rows,
+    rows: Rows | Coded,
     n: int | None,
     held_out: int | None,
     seeds: Sequence[int],
@@ -75,9 +104,12 @@ def divide_rows(
 
     ``held_out`` None holds out 20 %; ``units`` None are the means and deviations of the rows.
     """
-    shift, scale, word = units or Units(*moments(rows, source), "standard deviations")
     if apart is None and held_out is None:
         held_out = max(1, round(0.2 * len(rows.values)))
+    if isinstance(rows, Coded):
+        parts = divide(rows.values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=apart)
+        return Split(train=parts.train, held_out=parts.held_out, events=rows.events, aside=parts.aside)
+    shift, scale, word = units or Units(*moments(rows, source), "standard deviations")
     others = None if apart is None else (apart - shift) / scale
     values = (rows.values - shift) / scale
     parts = divide(values, n, held_out, seeds, source, fresh_rows=fresh_rows, apart=others)
@@ -87,8 +119,28 @@ def divide_rows(
         torch.from_numpy(scale),
         word=word,
         numbers=_numbers(rows),
+        form=rows.form,
     )
     return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)
+
+
+def refuse_target(rows: Rows | Coded, target: str | None, source: str) -> None:
+    """Refuse a column to predict that is not there, lacks values or never changes.
+
+    Raises:
+        DataError: why.
+    """
+    if target is None:
+        return
+    if target not in rows.columns:
+        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(rows.columns)}")
+    if isinstance(rows, Rows):
+        return
+    column = rows.events.parts[rows.columns.index(target)]
+    if not column.coordinates:
+        raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
+    if column.missing:
+        raise DataError(f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in")
 
 
 def _numbers(rows: Rows) -> tuple[Numbers, ...]:
@@ -106,12 +158,7 @@ def in_order(rows: Rows, columns: Sequence[str], source: str) -> np.ndarray:
     Raises:
         DataError: they have other columns.
     """
-    if missing := [name for name in columns if name not in rows.columns]:
-        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed(rows.columns)}")
-    if more := [name for name in rows.columns if name not in columns]:
-        raise DataError(
-            f"{source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"
-        )
+    matched(rows.columns, columns, source)
     return rows.values[:, [rows.columns.index(name) for name in columns]]
 
 

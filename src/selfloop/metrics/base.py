@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
-from selfloop.core.events import DATA_UNITS
+from selfloop.core.events import DATA_UNITS, Events
 from selfloop.core.registry import Family, unknown_code
 from selfloop.core.samples import State
 from selfloop.features.base import FEATURE_UNITS
@@ -48,6 +48,8 @@ class Evidence:
         held_out_label: (R, m), of the held-out rows.
         generated_label: (R, n), of the samples.
         named: maps features (N, k) to the classes (N,) int64 that they show, where these features name classes.
+        events: what a row is, where that is known; of data that offer "columns", rows are its ``table``.
+        target: the column of that table which is to be predicted, of data that offer a "target".
     """
 
     generator: Generator
@@ -65,6 +67,8 @@ class Evidence:
     held_out_label: Tensor | None = None
     generated_label: Tensor | None = None
     named: Callable[[Tensor], Tensor] | None = None
+    events: Events | None = None
+    target: str | None = None
     _shared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: Any, compute: Callable[[], Shared]) -> Shared:
@@ -107,6 +111,7 @@ class Metric:
             they scatter about zero, a "difference" as a share of their size.
         floor: whether the value between training and held-out rows is a floor worth recording beside it.
         needs: what generator, data and features must offer.
+        classes: whether the target of the data must be a category.
         weights: whether it looks at the weights too, so that saved samples alone do not give it.
         demand: maps the sizes of the sets to what it needs of them.
     """
@@ -122,6 +127,7 @@ class Metric:
     scale: Scale = "ratio"
     floor: bool = False
     needs: frozenset[Capability] = frozenset()
+    classes: bool = False
     weights: bool = False
     demand: Callable[[Sizes], Demand] = lambda sizes: Demand()
 
@@ -219,12 +225,14 @@ def compared(
     title: str,
     definition: str,
     unit: str,
-    value: Callable[[Tensor, Tensor], float],
+    value: Callable[[Any, Any], float],
     version: int = 1,
     scale: Scale = "ratio",
     note: str = "",
     least: int = 1,
     memory: Callable[[Sizes], int] = lambda sizes: 0,
+    sets: Callable[[Evidence, Which], Sequence[Any]] = Evidence.featured,
+    needs: frozenset[Capability] = frozenset(),
 ) -> tuple[Metric, Metric]:
     """Return a distance as two metrics: of the generated features to those of the training and of the held-out set.
 
@@ -239,6 +247,8 @@ def compared(
         note: as of :class:`Metric`.
         least: rows that either set must have.
         memory: as of :class:`Demand`, by the sizes.
+        sets: maps the evidence to one of the sets, as ``value`` takes it, for every arm.
+        needs: as of :class:`Metric`.
     """
     train, held_out = (
         Metric(
@@ -250,8 +260,9 @@ def compared(
             goal="lower",
             scale=scale,
             note=note,
-            compute=lambda e, against=against: per_arm(value, e.featured(against), e.featured("generated")),  # type: ignore[misc]
+            compute=lambda e, against=against: per_arm(value, sets(e, against), sets(e, "generated")),  # type: ignore[misc]
             floor=against == "held_out",
+            needs=needs,
             demand=lambda sizes, against=against: Demand(  # type: ignore[misc]
                 memory=memory(sizes), rows={against: least, "generated": least}
             ),

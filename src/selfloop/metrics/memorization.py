@@ -14,6 +14,7 @@ from selfloop.metrics.demand import Demand
 from selfloop.metrics.neighbours import radii
 
 _BLOCK = 2048
+_QUERIES = 2000  # rows whose nearest training row is looked for
 _PAIR = 120  # bytes a training row and generated row, most of them for gradients
 
 # The FLD package's way of fitting the widths: Adam steps, their rate, the start's floor, the bounds of log σ², and how
@@ -35,6 +36,22 @@ def authenticity(train: ArrayLike, generated: ArrayLike) -> float:
     own = torch.from_numpy(radii(x, 1))
     distance, nearest = _nearest(y, x)
     return float((distance > own[nearest]).double().mean())
+
+
+def nearest_record_ratio(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike) -> float:
+    """Return how far generated rows are from the nearest training row, by how far held-out rows are from theirs.
+
+    It is the ratio of the mean distances, of the first 2000 rows of either: 0 where every row is a copy, 1 where they
+    are as far as fresh data. NaN where all held-out rows are copies themselves.
+
+    Raises:
+        ValueError: an entry is not finite, events of different sizes.
+    """
+    x, y = pair(train, held_out, ("train", "held_out"))
+    z, _ = pair(generated, held_out, ("generated", "held_out"))
+    (x, y, z), _ = level(x.double(), y[:_QUERIES].double(), z[:_QUERIES].double())
+    fresh, made = (float(_nearest(rows, x)[0].mean()) for rows in (y, z))
+    return made / fresh if fresh else math.nan
 
 
 def _nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +136,21 @@ METRICS.register(
         unit="share",
         compute=lambda e: per_arm(authenticity, e.featured("train"), e.featured("generated")),
         demand=lambda sizes: Demand(rows={"train": 2, "generated": 2}),
+    ),
+    Metric(
+        name="nearest_record_ratio",
+        title="Distance to nearest record",
+        definition=(
+            "Mean distance of the generated features to the nearest of the real training features, over the same of "
+            "the held-out features; of the first 2000 of either."
+        ),
+        goal=1.0,
+        note="0 for copies",
+        version=1,
+        unit="ratio",
+        compute=lambda e: per_arm(
+            nearest_record_ratio, e.featured("train"), e.featured("held_out"), e.featured("generated")
+        ),
     ),
     Metric(
         name="likelihood_gap",

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
-from selfloop.analysis.sources import EventSet, fingerprint, held, read_events
+from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events
 from selfloop.core.errors import ConfigError, DataError, refuse_unlike
-from selfloop.data import kept
+from selfloop.core.events import Events
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Origin:
 
     Attributes:
         name: what messages call it.
-        read: returns the rows.
+        read: returns the rows, those of a table by the columns of other rows where these are given.
         digest: returns the SHA-256 that tells whether they are the same as before.
         named: whether it is a file, a folder or a run's generation, and ``name`` is its.
     """
 
     name: str
-    read: Callable[[], EventSet]
+    read: Callable[[Events | None], EventSet]
     digest: Callable[[], str]
     named: bool
 
@@ -134,10 +134,9 @@ def _origin(x: Any, name: str, least: int = 1) -> Origin:
     if isinstance(x, str | os.PathLike):
         source = os.fspath(x)
         return Origin(
-            source, functools.partial(read_events, source, least), functools.partial(fingerprint, source), True
+            source, lambda like: read_events(source, least, like), functools.partial(fingerprint, source), True
         )
-    read = functools.partial(held, x, name, least)
-    return Origin(name, read, lambda: kept.digest(read().x), False)
+    return Origin(name, lambda like: held(x, name, least, like), lambda: held_digest(x, name), False)
 
 
 def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, list[Origin]]:

@@ -21,14 +21,14 @@ from selfloop.analysis.sources import EventSet
 from selfloop.arms import Arm
 from selfloop.core.config import GREATEST
 from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
-from selfloop.core.events import Images, Vectors
+from selfloop.core.events import Images, Mixed, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
 from selfloop.data import kept
-from selfloop.data.arrays import Held, ImageArray, ScaledArray
+from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, described
 from selfloop.data.base import Split
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -150,17 +150,21 @@ def _looking(features: str | Extractor | None, reference: EventSet, there: Run |
 
 def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     """Return the real rows as data, and a set that says what generations are brought to: it has a few of them."""
-    real = loop.real.read()
-    apart = None if loop.held_out is None else loop.held_out.read()
+    real = loop.real.read(None)
+    apart = None if loop.held_out is None else loop.held_out.read(real.events)
     pictures = real.pictures
     if pictures is not None and not isinstance(real.events, Images):  # rows of numbers that are pictures too
-        others = [next(iter(loop.generations.values()))[0].read(), *([] if apart is None else [apart])]
+        others = [next(iter(loop.generations.values()))[0].read(real.events), *([] if apart is None else [apart])]
         pictures = pictures if all(each.pictures is not None for each in others) else None
     if pictures is not None:
         reference = replace(real, x=pictures[:1], events=Images(tuple(pictures.shape[1:])), kind="pictures")
         own = pictures
         beside = None if apart is None else align(reference, apart).generated
         return ImageArray(**_counts(own, beside, loop, rows, 0.1)), reference
+    if isinstance(real.events, Mixed):
+        reference = replace(real, x=real.x[:0])
+        beside = None if apart is None else align(reference, apart).generated
+        return EncodedTable(**_counts(real.x, beside, loop, rows, 0.2), **described(real.events)), reference
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
@@ -338,7 +342,7 @@ class _New:
         if (key, t) in self._held:
             return self._held.pop((key, t))
         source = self._loop.generations[key][t]
-        x = align(self._reference, source.read()).generated
+        x = align(self._reference, source.read(self._reference.events)).generated
         n = self._sizes.train
         _refuse_few(source.name, self._metrics, replace(self._sizes, generated=min(len(x), n)))
         first = (key, t) not in self.found

@@ -14,6 +14,12 @@ from selfloop.core.paths import expanded
 
 def command(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="a new file for the rows, in the form that its ending names", parser=expanded
+        ),
+    ] = None,
     png: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="a new or empty directory for pictures", parser=expanded),
@@ -27,21 +33,21 @@ def command(
     generation: Annotated[str, typer.Option(metavar="N|train|held_out", help="which; default: the last")] = "",
     arm: Annotated[int, typer.Option(min=0, help="of which arm")] = 0,
 ) -> int:
-    """Write one arm's samples of a generation, or its real data: images as PNG files, rows of numbers as a table."""
+    """Write one arm's samples of a generation, or its real data: images as PNG files, rows as a table like your own."""
     from selfloop.analysis import exports, sources
     from selfloop.core.files import disk_errors
     from selfloop.store import Run
 
-    if not (png or csv or parquet):
-        raise ConfigError("export writes nothing: say where to, by --png, --csv or --parquet")
+    if not (file or png or csv or parquet):
+        raise ConfigError("export writes nothing: name a file such as rows.csv, or give --png, --csv or --parquet")
     events = sources.of_run(path, generation or str(max(Run.open(path).last, 0)), arm)
     n = len(events.x)
-    for form, file in (("csv", csv), ("parquet", parquet)):
-        if file is not None:
-            with disk_errors(file):
-                outside = exports.write_table(events, file, form)
+    for form, table in (("", file), ("csv", csv), ("parquet", parquet)):
+        if table is not None:
+            with disk_errors(table):
+                outside = exports.write_table(events, table, form)
             within = f"; {outside} numbers beyond its columns' bounds are set to these" if outside else ""
-            say(f"Wrote {n} rows to {file}{within}")
+            say(f"Wrote {n} rows to {table}{within}")
     if png is not None:
         with bar("pictures", n) as tick, disk_errors(png):
             exports.write_pictures(events.pictures, png, tick, events.labels)

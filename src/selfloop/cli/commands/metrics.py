@@ -31,7 +31,8 @@ def command(
     from selfloop.features.unnamed import unnamed
 
     named = None if features is None else member(FEATURES, features)
-    given = [sources.read_events(source) for source in (real, generated)]
+    reference = sources.read_events(real)
+    given = [reference, sources.read_events(generated, like=reference.events)]
     suited, words = unnamed(each.pictures for each in given)
     extractor = named or suited
     if named is None and words:

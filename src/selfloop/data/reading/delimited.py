@@ -10,30 +10,69 @@ from selfloop.core.errors import DataError, quoted
 from selfloop.data.reading.exact import EXACT
 
 WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+MISSING = frozenset(
+    [
+        *[
+            "",
+            "?",
+            "na",
+            "n/a",
+            "nan",
+            "-nan",
+            "nat",
+            "null",
+            "none",
+            "<na>",
+            "#n/a",
+            "#na",
+            "1.#ind",
+            "-1.#ind",
+            "1.#qnan",
+            "-1.#qnan",
+        ],
+        "#n/a n/a",
+    ]
+)
+"""What stands for a missing value in text, in small letters: pandas' list, and a question mark."""
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2},[0-9]{3}\s*")  # what may be 1234 as well as 1.234
+
+
+USUAL = ",;\t|"
+_OF_NAMES = " _-.\"'()[]{}/%\\"  # what stands in names, and separates none
 
 
 def delimiter(text: IO[str], source: str) -> str:
     """Return what separates the names, and as many fields of the first row.
 
+    That is a comma, a semicolon, a tab or a bar; where none of these, spaces or any other mark in the first line.
+
     Raises:
         DataError: more than one character may.
     """
+    text.seek(0)
+    first = text.readline().strip()
+    others = "".join(sorted({each for each in first if not (each.isalnum() or each in _OF_NAMES)}))
+    fitting = _fitting(text, USUAL) or _fitting(text, " ") or _fitting(text, others)
+    if len(fitting) > 1:
+        what = " or ".join(map(repr, fitting))
+        raise DataError(f"{source}: its columns may be separated by {what}; write it with commas, and quote other ones")
+    return fitting[0] if fitting else ","
+
+
+def _fitting(text: IO[str], characters: str) -> list[str]:
+    """Return which characters separate several names, and as many fields of the first row if any do that."""
     found = {}
-    for each in ",;\t":
+    for each in characters:
         text.seek(0)
-        rows = filter(None, csv.reader(text, strict=True, delimiter=each))
+        lines = (line.strip(" \r\n") + "\n" for line in text) if each == " " else text
+        rows = filter(None, csv.reader(lines, strict=True, delimiter=each, skipinitialspace=True))
         try:
             found[each] = len(next(rows, [])), len(next(rows, []))
         except csv.Error:  # quotes that end before another character
             continue
     separating = [each for each, (names, _) in found.items() if names > 1]
-    fitting = [each for each in separating if len(set(found[each])) == 1] or separating
-    if len(fitting) > 1:
-        what = " or ".join(map(repr, fitting))
-        raise DataError(f"{source}: its columns may be separated by {what}; write it with commas, and quote other ones")
-    return fitting[0] if fitting else ","
+    even = [each for each in separating if len(set(found[each])) == 1]
+    return even or (separating if characters == USUAL else [])
 
 
 class Marks:
@@ -62,7 +101,7 @@ class Marks:
             self.comma = self.comma or where
             self.sure = self.sure or _THOUSANDS.fullmatch(text) is None
             return float(text.replace(",", "."))
-        if text.strip().lower() in _MISSING:
+        if text.strip().lower() in MISSING:
             raise DataError(f"{where}: the value is missing; remove the row or fill it in")
         raise DataError(f"{where}: {quoted(text, 40)} is not a number; correct it or leave the column out")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted, said
+from selfloop.core.forms import COMMAS
 from selfloop.data.reading.exact import EXACT, refuse_rounded, rounded
-from selfloop.data.reading.tables import Rows, refuse_bad_values, refuse_repeated, without_index
+from selfloop.data.reading.kinds import numbers_of
+from selfloop.data.reading.sheets import Sheet, of_arrow, of_python, refuse_repeated
+from selfloop.data.reading.tables import Coded, Rows, index, of_sheet, refuse_bad_values, without_index
 
 _WANTED = "rows of numbers are (N, d), images uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
 
@@ -22,11 +26,54 @@ def is_array(x: object) -> bool:
 
 
 def is_frame(x: object) -> bool:
-    """Whether it is a data frame of pandas, which is not imported to find out."""
+    """Whether it is a data frame of pandas, which is not imported to find out, of polars, or another Arrow table."""
+    return _is_pandas(x) or (hasattr(type(x), "__arrow_c_stream__") and hasattr(x, "columns"))
+
+
+def _is_pandas(x: object) -> bool:
     return any(cls.__module__.split(".")[0] == "pandas" and cls.__name__ == "DataFrame" for cls in type(x).__mro__)
 
 
-def read_array(x: Any, source: str, columns: Sequence[str] | None = None, least: int = 3) -> Rows | Tensor:
+def plain_frame(x: Any) -> bool:
+    """Whether a frame is one of pandas with numbers alone."""
+    return _is_pandas(x) and all(getattr(dtype, "kind", "O") in "iuf" for dtype in x.dtypes)
+
+
+def of_frame(x: Any, source: str) -> Sheet:
+    """Return a data frame as a sheet, without an index that pandas wrote.
+
+    Raises:
+        DataError: it has no columns, or one that cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        table = None if _is_pandas(x) else pa.table(x)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{source} cannot be read ({said(error, 120)})") from error
+    if table is not None:
+        names = list(table.column_names)
+        sheet = of_arrow(table, source, "")
+    else:
+        names = [str(name) for name in x.columns]
+        refuse_repeated(names, f"{source}: column {{}} is named twice; names must differ")
+        sheet = of_python({name: x.iloc[:, i] for i, name in enumerate(names)}, source, "")
+    if not names:
+        raise DataError(f"{source} has no columns")
+    if not all(names):
+        raise DataError(f"{source}: a column has no name; name it")
+    refuse_repeated(names, f"{source}: column {{}} is named twice; names must differ")
+    first = index(names, lambda i: numbers_of(sheet, i), source)
+    return sheet.only(names[first:])
+
+
+def read_array(
+    x: Any,
+    source: str,
+    columns: Sequence[str] | None = None,
+    least: int = 3,
+    types: Mapping[str, str] | None = None,
+) -> Rows | Coded | Tensor:
     """Return a copy of what an array, tensor or data frame holds.
 
     Args:
@@ -34,15 +81,21 @@ def read_array(x: Any, source: str, columns: Sequence[str] | None = None, least:
         source: names it in messages, before its shape.
         columns: names for those of an array or tensor, x0, x1, … where there are none; a frame has its own.
         least: how many rows there must be.
+        types: what columns of a frame are declared as.
 
     Returns:
-        Rows of numbers, or uint8 images (N, C, H, W).
+        Rows of numbers, rows of columns of several kinds, or uint8 images (N, C, H, W).
 
     Raises:
         DataError: it holds anything else, too few rows, or a value that is missing, infinite or beyond 2⁵³.
     """
     if is_frame(x):
-        return _checked(_of_frame(x, f"{source} {tuple(x.shape)}", columns), f"{source} {tuple(x.shape)}", least)
+        if columns is not None:
+            raise DataError(f"{source} has names for its columns: choose some by frame[[…]], and leave columns out")
+        held = of_sheet(of_frame(x, f"{source} {tuple(x.shape)}"), types or {}, least)
+        return replace(held, dtypes=(), form=COMMAS) if isinstance(held, Rows) else held
+    if types:
+        raise DataError(f"{source} holds numbers alone: leave types out, or give a data frame")
     if not isinstance(x, np.ndarray | Tensor):
         raise DataError(f"{source} is {type(x).__name__}: give a NumPy array, a tensor or a pandas data frame")
     try:
@@ -93,32 +146,6 @@ def _of_numbers(x: np.ndarray, source: str, columns: Sequence[str] | None) -> Ro
         refuse_rounded(column, f"{source}, column {quoted(name)}")
     with np.errstate(over="ignore"):  # of long doubles, which are then infinite, and refused
         return Rows(names, np.array(x, dtype=np.float64, order="C"))
-
-
-def _of_frame(x: Any, source: str, columns: Sequence[str] | None) -> Rows:
-    if columns is not None:
-        raise DataError(f"{source} has names for its columns: choose some by frame[[…]], and leave columns out")
-    names, values = [str(name) for name in x.columns], np.empty(x.shape)
-    if not names:
-        raise DataError(f"{source} has no columns")
-    for i, name in enumerate(names):
-        values[:, i] = _of_series(x.iloc[:, i], f"{source}, column {quoted(name)}")
-    return Rows(names, values)
-
-
-def _of_series(x: Any, source: str) -> np.ndarray:
-    """Return a column of a frame as float64 (N,), NaN where a value is missing."""
-    kind = x.dtype.kind if hasattr(x.dtype, "kind") else "O"
-    try:
-        if kind not in "iuf":
-            raise TypeError
-        if kind in "iu":
-            refuse_rounded(x.dropna().to_numpy(dtype=np.int64 if kind == "i" else np.uint64), source)
-        return np.asarray(x.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError) as error:
-        if kind == "O" and _beyond(x):
-            raise rounded(source) from error
-        raise DataError(f"{source} is not numeric but {quoted(x.dtype)}; leave it out") from error
 
 
 def _beyond(objects: Iterable[Any]) -> bool:

@@ -1,0 +1,45 @@
+"""Show what the columns of a table are taken for."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from selfloop.cli.terminal import say, say_plain, show
+
+
+def command(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet, Feather or SQLite")],
+    types: Annotated[
+        str, typer.Option(metavar="YAML", help="what columns are: {zip: category, day: '%d/%m/%Y', age: normal}")
+    ] = "{}",
+    leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns that are not taken")] = "",
+    table: Annotated[str | None, typer.Option(metavar="NAME", help="of a database")] = None,
+    query: Annotated[str | None, typer.Option(metavar="SELECT", help="of a database")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> int:
+    """Show a table's columns as data "table" takes them: type, range or levels, what is missing, how it is modelled."""
+    from selfloop.core.errors import DataError
+    from selfloop.core.paths import expanded
+    from selfloop.core.settings import from_yaml
+    from selfloop.data.reading.summary import summary
+    from selfloop.data.reading.tables import Choice
+
+    declared = from_yaml(types, "--types")
+    if not isinstance(declared, dict) or not all(isinstance(x, str) for pair in declared.items() for x in pair):
+        raise DataError("--types is YAML such as {zip: category}")
+    left = [name.strip() for name in leave_out.split(",") if name.strip()]
+    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query))
+    if as_json:
+        say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        return 2 if found.refused else 0
+    show(
+        ("column", "type", "range or levels", "missing", "modelled as", "coordinates"),
+        [(x.name, x.type, x.values, f"{x.missing}" if x.missing else "", x.model, str(x.coordinates)) for x in found],
+    )
+    say(found.conclusion)
+    for line in found.refused:
+        say(f"refused: {line}")
+    return 2 if found.refused else 0

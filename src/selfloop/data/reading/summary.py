@@ -1,0 +1,119 @@
+"""What a table's columns are taken for, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from selfloop.core.columns import Category, Number
+from selfloop.core.errors import DataError
+from selfloop.core.forms import Form
+from selfloop.data.reading.kinds import Known, columns_of
+from selfloop.data.reading.tables import Choice, chosen
+
+_TOP = 5  # levels that are named
+
+
+@dataclass(frozen=True)
+class Line:
+    """One column.
+
+    Attributes:
+        name: of it.
+        type: what it holds.
+        values: its range, or its most frequent levels and how often each is there.
+        missing: how many values are.
+        model: how it is modelled.
+        coordinates: how many numbers stand for it.
+    """
+
+    name: str
+    type: str
+    values: str
+    missing: int
+    model: str
+    coordinates: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table.
+
+    Attributes:
+        rows: how many.
+        form: of the file.
+        lines: one a column that can be modelled.
+        left_out: columns that were left out.
+        refused: what is wrong with each of the others, with what to do.
+        plain: whether all columns are numbers that are there and vary.
+    """
+
+    rows: int
+    form: Form
+    lines: tuple[Line, ...]
+    left_out: tuple[str, ...]
+    refused: tuple[str, ...]
+    plain: bool
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self.lines)
+
+    @property
+    def conclusion(self) -> str:
+        """What rows become, in a sentence."""
+        width = sum(line.coordinates for line in self.lines)
+        out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.rows} rows of {len(self.lines)} columns, {width} numbers a row{out}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {
+            "rows": self.rows,
+            "columns": [asdict(line) for line in self.lines],
+            "left_out": list(self.left_out),
+            "refused": list(self.refused),
+            "form": self.form.plain(),
+        }
+
+
+def summary(path: str, choice: Choice) -> Summary:
+    """Say what the columns of a file are taken for.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    sheet = chosen(path, choice)
+    if len(sheet) < 3:
+        raise DataError(f"{sheet.source} has {len(sheet)} rows; it needs 3, 2 to train on and 1 to hold out")
+    found = columns_of(sheet, choice.types)
+    lines = [_line(known, found.plain) for known in found.known]
+    return Summary(len(sheet), found.form, tuple(lines), tuple(choice.leave_out), found.refused, found.plain)
+
+
+def _line(known: Known, plain: bool) -> Line:
+    column, values = known
+    absent = np.array([value is None or value != value for value in values.tolist()])
+    missing, width = int(absent.sum()), len(column.coordinates)
+    if isinstance(column, Number):
+        if column.epoch is not None:
+            first, last = values[~absent].min(), values[~absent].max()
+            kind, span = "dates and times" if column.epoch[1] not in "MD" else "dates", f"{first} … {last}"
+        else:
+            whole = column.decimals == 0
+            kind = (
+                "whole numbers" if whole else f"numbers, {column.decimals} decimals" if column.decimals else "numbers"
+            )
+            span = f"{column.low:.10g} … {column.high:.10g}"
+        model = "normal scores" if column.values and not plain else "standard scores"
+        return Line(column.name, kind, span, missing, model + (" + missing" if column.missing else ""), width)
+    counts = Counter(values[~absent].tolist()).most_common()
+    top = ", ".join(f"{level} {count}" for level, count in counts[:_TOP])
+    more = f" and {len(counts) - _TOP} more" if len(counts) > _TOP else ""
+    if isinstance(column, Category):
+        kind = f"{len(column.levels)} categories"
+        return Line(column.name, kind, top + more, missing, "one-hot" + (" + missing" if column.missing else ""), width)
+    return Line(column.name, "constant", top or "nothing", missing, "carried through", 0)
