@@ -398,7 +398,9 @@ def test_memory_does_not_grow_with_the_number_of_generations(monkeypatch: pytest
     made = loop_of("real.csv", "loop")
     for some in made.generations.values():
         for each in some:
-            object.__setattr__(each, "read", lambda each=each, read_=each.read: (read.append(each.name), read_())[1])
+            object.__setattr__(
+                each, "read", lambda like, each=each, read_=each.read: (read.append(each.name), read_(like))[1]
+            )
     record(made, "run", metrics=FAST)
     again = [name for name in read if read.count(name) == 2]
     assert len(set(again)) == 3  # all but the two that there was room for
