@@ -158,6 +158,8 @@ class _Reader:
         if not pc.any(pc.match_substring_regex(text.texts, "[eE]")).as_py():
             after = pc.replace_substring_regex(text.texts, "^[^.,]*[.,]?", "")
             decimals = pc.max(pc.utf8_length(after)).as_py()
+            if decimals and (np.isnan(text.numbers) | (text.numbers == np.rint(text.numbers))).all():
+                decimals = 0  # as of whole numbers that pandas holds as floats, because some are missing
         found = Numbers(text.numbers, "int64" if whole else "float64", decimals)
         most = np.abs(found.there).max(initial=0.0) * 10.0 ** (decimals or 0)
         return found if most < EXACT else replace(found, decimals=None)
@@ -178,6 +180,9 @@ class _Reader:
 
         column = self._values(name)
         kind, is_a = column.type, pa.types
+        named = is_a.is_dictionary(self.sheet.values[self.sheet.columns.index(name)].type)
+        if named and self.types.get(name) is None:
+            return None  # numbers that are declared names of categories
         if not (is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind)):
             return None
         values = _floats(column, f"{self.sheet.source}, column {quoted(name)}")
@@ -218,7 +223,8 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        return f"set leave_out: [{name}], or types: {{{name}: {otherwise}}}"
+        out = f"set leave_out: [{name}]" if self.sheet.form.ending else "leave the column out"
+        return f"{out}, or types: {{{name}: {otherwise}}}"
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
