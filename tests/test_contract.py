@@ -784,9 +784,8 @@ def test_vectors_may_be_rows_of_a_table_of_any_columns(generator: Generator) -> 
         members = arms(Experiment.build(plain))
         split = load(members)
         outcome = advance(members, split, 0, None, lambda g: pytest.fail("there are none"), None)
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError):
         assert GENERATORS.name_of(generator) in COUNTED
-        assert str(error).isprintable()
         return
     x = outcome.samples.arm(0)
     if GENERATORS.name_of(generator) in COUNTED and outcome.records[0]["status"] == "diverged":

@@ -164,6 +164,17 @@ class _Reader:
         most = np.abs(found.there).max(initial=0.0) * 10.0 ** (decimals or 0)
         return found if most < EXACT else replace(found, decimals=None)
 
+    def no_numbers(self, name: str) -> DataError:
+        """Return the refusal of a column that was to be one of numbers."""
+        if not self.sheet.form.is_text:
+            kind = self.sheet.values[self.sheet.columns.index(name)].type
+            return self.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+        text = self._texts[name]
+        row = int(np.argmax(text.other))
+        if not text.other[row]:
+            return self.refused(name, "the value is missing; remove the row or fill it in", 0)
+        return self.refused(name, f"{quoted(text.texts[row].as_py(), 40)} is not a number; correct it", row)
+
     def _refuse_mixed(self, name: str, text: _Text) -> None:
         first, *rest = np.flatnonzero(text.other).tolist()
         also = f", as in {', '.join(self.sheet.where(row) for row in rest[:3])}" if rest else ""
@@ -343,11 +354,11 @@ class _Reader:
             if column.epoch is not None:
                 times = self._times(name)
                 if times is None:
-                    raise self.refused(name, "it holds no dates or times, and that of the rows to train on does")
+                    raise self.refused(name, "it holds no dates or times, and that of the real rows does")
                 return times
             numbers = self.numbers(name)
             if numbers is None:
-                raise self.refused(name, "it holds no numbers, and that of the rows to train on does")
+                raise self.no_numbers(name)
             return numbers.values
         known = column.levels if isinstance(column, Category) else (column.value,)  # type: ignore[attr-defined]
         own = {word: level for level in known for word in (level, str(level), str(level).lower())} | {
@@ -601,8 +612,7 @@ def strictly_numbers(sheet: Sheet) -> list[Numbers]:
     for name in sheet.columns:
         numbers = reader.numbers(name)
         if numbers is None:
-            kind = "text" if sheet.form.is_text else sheet.values[sheet.columns.index(name)].type
-            raise reader.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+            raise reader.no_numbers(name)
         if np.isnan(numbers.values).any():
             row = int(np.argmax(np.isnan(numbers.values)))
             raise reader.refused(name, "the value is missing; remove the row or fill it in", row)
@@ -629,9 +639,7 @@ def encoded(sheet: Sheet, events: Mixed) -> Tensor:
         said = why if value is None or value != value else f"{quoted(value, 40)} {why}"
         if name in events.form.times or "missing" in why:
             said = why
-        raise DataError(
-            f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the rows to train on"
-        ) from None
+        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the real rows") from None
 
 
 def _declared(column: Column, times: Mapping[str, str]) -> str:
