@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,7 +28,7 @@ from torch import Tensor
 from selfloop.arms import Arm, arms
 from selfloop.core.config import BASE
 from selfloop.core.errors import ConfigError, DataError
-from selfloop.core.events import read_events
+from selfloop.core.events import Mixed, read_events
 from selfloop.core.registry import FAMILIES, Family
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
@@ -66,6 +67,16 @@ SCALED = {key: value for key, value in DATA.plain(array(TABLE)).items() if key !
     "shift": [3.0, -40.0, 1e6],
     "scale": [1.0, 20.0, 0.5],
 }
+
+
+MIXED = pd.DataFrame(
+    {
+        "count": [None if i % 8 == 7 else i % 9 for i in range(80)],
+        "word": ["ab"[i % 2] if i % 5 else None for i in range(80)],
+        "same": ["one"] * 80,
+        "real": np.random.default_rng(0).normal(3, 2, size=80),
+    }
+)
 
 
 def drawn(seed: int, n: int) -> np.ndarray:
@@ -152,6 +163,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "array": [DATA.plain(array(TABLE, fresh_rows=15))],
         "image_array": [DATA.plain(array(PICTURES, fresh_rows=15))],
         "scaled_array": [SCALED],
+        "encoded_table": [DATA.plain(array(MIXED, fresh_rows=15, target="real"))],
         "function": [DATA.plain(function(drawn, n=20)), DATA.plain(function(fixed))],
     },
     "tracker": {"lines": [{"path": "lines.jsonl"}]},
@@ -806,6 +818,39 @@ def test_the_loop_keeps_arms_apart(generator: Generator) -> None:
         "grid": {"mixing.lam": [0, 0.5, "inf"]},
     }
     apart(arms(Experiment.build(plain)))
+
+
+@every_generator
+def test_vectors_may_be_rows_of_a_table_of_any_columns(generator: Generator) -> None:
+    """Generators of rows of any numbers sample rows that the table could have; the others refuse it, or diverge."""
+    plain = {
+        "name": "contract",
+        "data": array(MIXED, n=60),
+        "generator": generator,
+        "generations": 1,
+        "budget": {"steps": 5},
+        "metrics": ["mean_error"],
+    }
+    if "vectors" not in generator.makes:
+        with pytest.raises(ConfigError, match=r"holds vectors"):
+            Experiment.build(plain)
+        return
+    try:
+        members = arms(Experiment.build(plain))
+        split = load(members)
+        outcome = advance(members, split, 0, None, lambda g: pytest.fail("there are none"), None)
+    except (ConfigError, DataError):
+        assert GENERATORS.name_of(generator) in COUNTED
+        return
+    x = outcome.samples.arm(0)
+    if GENERATORS.name_of(generator) in COUNTED and outcome.records[0]["status"] == "diverged":
+        return  # these rows are none that it makes
+    assert outcome.records[0]["status"] == "ok"
+    assert torch.equal(split.events.snap(x), x)
+    assert isinstance(split.events, Mixed)
+    found = split.events.table(x)
+    assert set(found["word"].tolist()) <= {"a", "b", None}
+    assert all(value is None or 0 <= value < 9 for value in found["count"].tolist())
 
 
 def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:

@@ -430,7 +430,7 @@ def _making(kind: Kind) -> list[str]:
     members: dict[str, Any] = {
         name: GENERATORS[name] for name in GENERATORS.usable if GENERATORS.origin(name).what == "built-in"
     }
-    return sorted(name for name, cls in members.items() if kind in cls.makes)
+    return sorted(name for name, cls in members.items() if isinstance(cls.makes, frozenset) and kind in cls.makes)
 
 
 def _offering(need: Capability, kind: Kind) -> list[str]:

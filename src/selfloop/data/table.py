@@ -41,15 +41,16 @@ class Tabular(Finite):
 
 @DATA.register
 class Table(Tabular):
-    """A file of numeric rows, each column standardised by its mean and deviation over the whole table.
+    """A file of rows: of numbers alone, each column standardised by its mean and deviation, or of columns of any kind.
 
-    ``path`` ends in .csv (UTF-8, header line), .npy, .npz (exactly one array) or .parquet. NumPy arrays are
-    2-D and their columns are called x0, x1, …. ``columns`` picks some, in that order; an index that pandas wrote is
-    none unless it is picked. ``n`` None trains on all rows that are not held out or set aside, ``held_out`` None holds
-    out 20 % of the rows.
+    ``path`` ends in .csv or .tsv (UTF-8, header line), .parquet, .feather, .arrow, .db or .sqlite, of which ``table``
+    or ``query`` is read, .npy or .npz (exactly one array). NumPy arrays are 2-D and their columns are called x0, x1, ….
+    ``columns`` picks some, in that order, or ``leave_out`` leaves some out; an index that pandas wrote is none unless
+    it is picked. ``types`` declares what columns are, see :data:`selfloop.data.reading.kinds.TYPES`. ``n`` None trains
+    on all rows that are not held out or set aside, ``held_out`` None holds out 20 % of the rows.
 
     ``held_out_path`` holds out the rows of another file instead, all of them or as many as ``held_out``, drawn by the
-    seed. It has the same columns in any order, and they are standardised as those of ``path`` are.
+    seed. It has the same columns in any order, and they are encoded as those of ``path`` are.
     """
 
     name: Literal["table"] = "table"

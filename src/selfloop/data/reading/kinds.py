@@ -158,9 +158,22 @@ class _Reader:
         if not pc.any(pc.match_substring_regex(text.texts, "[eE]")).as_py():
             after = pc.replace_substring_regex(text.texts, "^[^.,]*[.,]?", "")
             decimals = pc.max(pc.utf8_length(after)).as_py()
+            if decimals and (np.isnan(text.numbers) | (text.numbers == np.rint(text.numbers))).all():
+                decimals = 0  # as of whole numbers that pandas holds as floats, because some are missing
         found = Numbers(text.numbers, "int64" if whole else "float64", decimals)
         most = np.abs(found.there).max(initial=0.0) * 10.0 ** (decimals or 0)
         return found if most < EXACT else replace(found, decimals=None)
+
+    def no_numbers(self, name: str) -> DataError:
+        """Return the refusal of a column that was to be one of numbers."""
+        if not self.sheet.form.is_text:
+            kind = self.sheet.values[self.sheet.columns.index(name)].type
+            return self.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+        text = self._texts[name]
+        row = int(np.argmax(text.other))
+        if not text.other[row]:
+            return self.refused(name, "the value is missing; remove the row or fill it in", 0)
+        return self.refused(name, f"{quoted(text.texts[row].as_py(), 40)} is not a number; correct it", row)
 
     def _refuse_mixed(self, name: str, text: _Text) -> None:
         first, *rest = np.flatnonzero(text.other).tolist()
@@ -178,6 +191,9 @@ class _Reader:
 
         column = self._values(name)
         kind, is_a = column.type, pa.types
+        named = is_a.is_dictionary(self.sheet.values[self.sheet.columns.index(name)].type)
+        if named and self.types.get(name) is None:
+            return None  # numbers that are declared names of categories
         if not (is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind)):
             return None
         values = _floats(column, f"{self.sheet.source}, column {quoted(name)}")
@@ -218,7 +234,8 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        return f"set leave_out: [{name}], or types: {{{name}: {otherwise}}}"
+        out = f"set leave_out: [{name}]" if self.sheet.form.ending else "leave the column out"
+        return f"{out}, or types: {{{name}: {otherwise}}}"
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
@@ -337,11 +354,11 @@ class _Reader:
             if column.epoch is not None:
                 times = self._times(name)
                 if times is None:
-                    raise self.refused(name, "it holds no dates or times, and that of the rows to train on does")
+                    raise self.refused(name, "it holds no dates or times, and that of the real rows does")
                 return times
             numbers = self.numbers(name)
             if numbers is None:
-                raise self.refused(name, "it holds no numbers, and that of the rows to train on does")
+                raise self.no_numbers(name)
             return numbers.values
         known = column.levels if isinstance(column, Category) else (column.value,)  # type: ignore[attr-defined]
         own = {word: level for level in known for word in (level, str(level), str(level).lower())} | {
@@ -595,8 +612,7 @@ def strictly_numbers(sheet: Sheet) -> list[Numbers]:
     for name in sheet.columns:
         numbers = reader.numbers(name)
         if numbers is None:
-            kind = "text" if sheet.form.is_text else sheet.values[sheet.columns.index(name)].type
-            raise reader.refused(name, f"it holds no numbers but {quoted(kind)}; leave it out")
+            raise reader.no_numbers(name)
         if np.isnan(numbers.values).any():
             row = int(np.argmax(np.isnan(numbers.values)))
             raise reader.refused(name, "the value is missing; remove the row or fill it in", row)
@@ -623,9 +639,7 @@ def encoded(sheet: Sheet, events: Mixed) -> Tensor:
         said = why if value is None or value != value else f"{quoted(value, 40)} {why}"
         if name in events.form.times or "missing" in why:
             said = why
-        raise DataError(
-            f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the rows to train on"
-        ) from None
+        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the real rows") from None
 
 
 def _declared(column: Column, times: Mapping[str, str]) -> str:
