@@ -18,11 +18,13 @@ from pathlib import Path
 from selfloop.analysis.sources import files_below, run_of
 from selfloop.core.errors import ConfigError, DataError, listed, quoted
 from selfloop.core.paths import expanded
+from selfloop.data.reading.sheets import ENDINGS
+from selfloop.data.reading.tables import ARRAYS
 from selfloop.store import Run
 
 TEXT = (".txt", ".text", ".json", ".jsonl", ".md")
 _PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
-_TABLES = (".csv", ".parquet", ".npy", ".npz")
+_TABLES = (*ENDINGS, *ARRAYS)
 _FIELD = re.compile(r"\{([ts])\}")
 _RUNS = re.compile(r"(?P<runs>.+)@\{t\}(?P<arm>/\d{1,6})?")
 

@@ -24,7 +24,7 @@ from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.events import Vectors
 from selfloop.core.streams import generator
 from selfloop.data.base import DATA, Dataset, Parts, Split, refuse_rows, split_rows
-from selfloop.data.reading.memory import is_array, read_array
+from selfloop.data.reading.memory import frame_numbers, is_array, is_frame, read_array
 from selfloop.data.reading.tables import Rows
 
 _KNOWN: dict[str, Callable[..., Any]] = TABLES.setdefault("function", {})
@@ -128,7 +128,8 @@ class Function(Dataset):
             raise DataError(f"{self._source} fails at {arguments}: {why}") from error
         if not is_array(returned):
             raise DataError(f"{self._source} returns {type(returned).__name__}: return an array (n, d)")
-        rows = read_array(returned, f"what {self._source} returns,", least=0)
+        source = f"what {self._source} returns,"
+        rows = frame_numbers(returned, source) if is_frame(returned) else read_array(returned, source, least=0)
         if not isinstance(rows, Rows) or (self.draws and len(rows.values) != arguments[1]):
             wanted = f"({arguments[1]}, d)" if self.draws else "(N, d)"
             raise DataError(f"{self._source} returns {tuple(returned.shape)} at {arguments}: return {wanted} numbers")

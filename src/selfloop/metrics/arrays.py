@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfloop.core.errors import listed
-from selfloop.data.reading.memory import is_frame
+from selfloop.data.reading.memory import is_pandas
 
 ArrayLike = Tensor | NDArray[Any]
 
@@ -27,7 +27,7 @@ def rows(x: Any, name: str, least: int = 1, finite: bool = True) -> Tensor:
         ValueError: fewer than ``least`` rows, no event axis or, unless ``finite`` is false, an entry that is
             not finite; the message has ``name``.
     """
-    x = x.to_numpy(dtype=np.float64) if is_frame(x) else x
+    x = x.to_numpy(dtype=np.float64) if is_pandas(x) else x
     x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x.detach().cpu()
     if x.ndim < 2 or len(x) < least:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be (N, …) with N at least {least}")
@@ -53,7 +53,7 @@ def alike(a: Any, b: Any, names: tuple[str, str] = ("real", "generated")) -> tup
             f"{name} has {math.prod(shape)} values an event, {shape}" for name, shape in zip(names, shapes, strict=True)
         ]
         raise ValueError(", and ".join(told))
-    columns = [[*map(str, x.columns)] if is_frame(x) else [] for x in (a, b)]
+    columns = [[*map(str, x.columns)] if is_pandas(x) else [] for x in (a, b)]
     if not any(columns):
         return a, b
     if sorted(columns[0]) != sorted(columns[1]) or len({*columns[0]}) < len(columns[0]):

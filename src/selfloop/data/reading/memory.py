@@ -13,7 +13,7 @@ from torch import Tensor
 from selfloop.core.errors import DataError, quoted, said
 from selfloop.core.forms import COMMAS
 from selfloop.data.reading.exact import EXACT, refuse_rounded, rounded
-from selfloop.data.reading.kinds import numbers_of
+from selfloop.data.reading.kinds import numbers_of, strictly_numbers
 from selfloop.data.reading.sheets import Sheet, of_arrow, of_python, refuse_repeated
 from selfloop.data.reading.tables import Coded, Rows, index, of_sheet, refuse_bad_values, without_index
 
@@ -27,16 +27,17 @@ def is_array(x: object) -> bool:
 
 def is_frame(x: object) -> bool:
     """Whether it is a data frame of pandas, which is not imported to find out, of polars, or another Arrow table."""
-    return _is_pandas(x) or (hasattr(type(x), "__arrow_c_stream__") and hasattr(x, "columns"))
+    return is_pandas(x) or (hasattr(type(x), "__arrow_c_stream__") and hasattr(x, "columns"))
 
 
-def _is_pandas(x: object) -> bool:
+def is_pandas(x: object) -> bool:
+    """Whether it is a data frame of pandas."""
     return any(cls.__module__.split(".")[0] == "pandas" and cls.__name__ == "DataFrame" for cls in type(x).__mro__)
 
 
 def plain_frame(x: Any) -> bool:
     """Whether a frame is one of pandas with numbers alone."""
-    return _is_pandas(x) and all(getattr(dtype, "kind", "O") in "iuf" for dtype in x.dtypes)
+    return is_pandas(x) and all(getattr(dtype, "kind", "O") in "iuf" for dtype in x.dtypes)
 
 
 def of_frame(x: Any, source: str) -> Sheet:
@@ -48,7 +49,7 @@ def of_frame(x: Any, source: str) -> Sheet:
     import pyarrow as pa
 
     try:
-        table = None if _is_pandas(x) else pa.table(x)
+        table = None if is_pandas(x) else pa.table(x)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{source} cannot be read ({said(error, 120)})") from error
     if table is not None:
@@ -65,6 +66,16 @@ def of_frame(x: Any, source: str) -> Sheet:
     refuse_repeated(names, f"{source}: column {{}} is named twice; names must differ")
     first = index(names, lambda i: numbers_of(sheet, i), source)
     return sheet.only(names[first:])
+
+
+def frame_numbers(x: Any, source: str) -> Rows:
+    """Return a data frame as rows of numbers.
+
+    Raises:
+        DataError: a column holds anything else, or lacks values.
+    """
+    sheet = of_frame(x, source)
+    return Rows(sheet.columns, np.column_stack([numbers.values for numbers in strictly_numbers(sheet)]))
 
 
 def read_array(
