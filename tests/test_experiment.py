@@ -118,7 +118,12 @@ def test_parts_that_do_not_go_together_get_one_line() -> None:
     """However the experiment is made."""
     for more, line in (
         ({"budget": None}, "generator otcfm is trained by gradient steps: give a budget"),
-        ({"generator": {"name": "edm"}}, "generator edm makes images, and data two_moons holds vectors"),
+        (
+            {"generator": {"name": "edm"}},
+            "generator edm makes images, and data two_moons holds vectors: choose one that makes these, as "
+            "bernoulli, categorical, ddpm, exponential, flow, gaussian, kernel_density, linear_regression, "
+            "logistic_regression, mixture, otcfm, poisson, random_features, vae",
+        ),
         ({"features": "classifier"}, "features classifier needs a form as images, which data two_moons does not have"),
         ({"metrics": ["mode_coverage"]}, "metric mode_coverage needs known modes, which data two_moons does not have"),
     ):

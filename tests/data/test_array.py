@@ -233,6 +233,7 @@ def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nurse: Nurs
         "generator": {"name": "otcfm_images", "net": NET, "batch_size": 8},
         "budget": {"steps": 1},
         "metrics": ["mean_error"],
+        "features": {"name": "identity"},
     }
     wanted = experiment(x, **(images | {"generations": 2, "seeds": 1, "grid": {}} if x is IMAGES else {}))
     list(run(wanted, whole))
