@@ -536,8 +536,8 @@ def check_types(types: Mapping[str, str], columns: list[str], source: str) -> No
             raise DataError(f"{source}: types names a column {quoted(name)}; it has {listed(columns)}")
         if kind not in TYPES and not ("%" in kind and is_form(kind)):
             raise DataError(
-                f"{source}: types.{_key(name)} is {quoted(kind)}: there are {', '.join(TYPES)}, or the form of its times, "
-                "such as '%d/%m/%Y'"
+                f"{source}: types.{_key(name)} is {quoted(kind)}: there are {', '.join(TYPES)}, or the form of its "
+                "times, such as '%d/%m/%Y'"
             )
 
 
