@@ -150,7 +150,7 @@ def frame(column: Any) -> pd.DataFrame:
         (IMAGES[:, :0], "array (20, 0, 5, 3) of uint8 has no shape that images have"),
         (frame(["x", "y", "z"]), "array (3, 2), column 'b': each of its 3 rows has a value of its own, such as 'x'"),
         (frame([1, "x", 3]), "array (3, 2), row 2, column 'b': 'x' is str, and values above are int"),
-        (frame([[1], [2], [3]]), "array (3, 2), column 'b': values of 'list<element: int64>' are neither numbers"),
+        (frame([[1], [2], [3]]), "array (3, 2), column 'b': values of 'list<item: int64>' are neither numbers"),
         (frame([1, 2, 2**60]), "array (3, 2), column 'b' holds whole numbers beyond 2^53"),
         (frame([1, 2, 3]).set_axis(["a", "a"], axis=1), "array (3, 2): column 'a' is named twice"),
         (frame([1, 2, 3]).set_axis(["a", ""], axis=1), "array (3, 2): a column has no name"),

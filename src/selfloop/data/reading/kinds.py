@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -182,7 +183,7 @@ class _Reader:
         raise self.refused(
             name,
             f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; correct "
-            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{name}: category}}",
+            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{_key(name)}: category}}",
             first,
         )
 
@@ -234,8 +235,8 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        out = f"set leave_out: [{name}]" if self.sheet.form.ending else "leave the column out"
-        return f"{out}, or types: {{{name}: {otherwise}}}"
+        out = f"set leave_out: [{_key(name)}]" if self.sheet.form.ending else "leave the column out"
+        return f"{out}, or types: {{{_key(name)}: {otherwise}}}"
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
@@ -313,7 +314,7 @@ class _Reader:
             raise self.refused(
                 name,
                 f"{quoted(present[0].as_py(), 40)} may be {' or '.join(best[:2])}, and no row tells; set types: "
-                f"{{{name}: {quoted(best[0])}}}",
+                f"{{{_key(name)}: {quoted(best[0])}}}",
             )
         found = read[best[0]]
         if least:
@@ -321,7 +322,7 @@ class _Reader:
             row = int(np.argmax(bad))
             text, more = quoted(column[row].as_py(), 40), f", as in {least - 1} more rows" if least > 1 else ""
             why = "there is no such time" if found.impossible[row] else f"it is not of the form {best[0]}"
-            raise self.refused(name, f"{text}: {why}{more}; correct it, or set types: {{{name}: category}}", row)
+            raise self.refused(name, f"{text}: {why}{more}; correct it, or set types: {{{_key(name)}: category}}", row)
         self.times[name] = best[0]
         return found.values
 
@@ -398,6 +399,11 @@ class _Reader:
             words = f"each of its {there} rows has a value of its own, such as {quoted(values[~absent][0], 40)}"
             raise self.refused(name, f"{words}: it names the rows; {self._leave(name, 'category')}")
         return Known(Category(name, tuple(levels), missing=missing), values)
+
+
+def _key(name: str) -> str:
+    """Return a column's name as YAML takes it, on one line."""
+    return name if re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) else json.dumps(name)
 
 
 def _alike(value: Any, absent: Mask) -> Values:
@@ -530,8 +536,8 @@ def check_types(types: Mapping[str, str], columns: list[str], source: str) -> No
             raise DataError(f"{source}: types names a column {quoted(name)}; it has {listed(columns)}")
         if kind not in TYPES and not ("%" in kind and is_form(kind)):
             raise DataError(
-                f"{source}: types.{name} is {quoted(kind)}: there are {', '.join(TYPES)}, or the form of its times, "
-                "such as '%d/%m/%Y'"
+                f"{source}: types.{_key(name)} is {quoted(kind)}: there are {', '.join(TYPES)}, or the form of its "
+                "times, such as '%d/%m/%Y'"
             )
 
 
