@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -376,6 +377,7 @@ def test_dataset_json_is_read_as_edm_has_it_and_what_is_wrong_with_it_is_said(tm
         ({"labels": [[path, 1.5] for path in paths]}, "is '1.5', and must be a whole number"),
         ({"labels": [[path, True] for path in paths]}, "is 'True', and must be a whole number"),
         ({"labels": [1, 2]}, "is damaged"),
+        ({"labels": [[paths[0], 0], *([path, 1] for path in paths)]}, f"more than one label for picture '{paths[0]}'"),
         ("{", "is damaged"),
         ("[" * 100_000, "is damaged"),
     ]:
@@ -384,6 +386,18 @@ def test_dataset_json_is_read_as_edm_has_it_and_what_is_wrong_with_it_is_said(tm
             loaded(tmp_path)
         assert message in str(caught.value)
         assert "dataset.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dataset_json_further_down_is_not_passed_over(tmp_path: Path, packed: bool) -> None:
+    paths = [f"all/0000{i // 3}/img{i}.png" for i in range(6)]
+    pictures(tmp_path / "x", paths)
+    (tmp_path / "x" / "all" / "dataset.json").write_text(json.dumps({"labels": [[path[4:], 2] for path in paths]}))
+    if packed:
+        shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path / "x")
+    with pytest.raises(DataError, match=r"^[^\n]* has its dataset.json in folder 'all': name that folder[^\n]*$"):
+        loaded(tmp_path / ("x.zip" if packed else "x"))
+    assert loaded(tmp_path / "x" / "all").events.classes == 3
 
 
 def test_pictures_without_labels(tmp_path: Path) -> None:

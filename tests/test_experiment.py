@@ -120,9 +120,14 @@ def test_parts_that_do_not_go_together_get_one_line() -> None:
         ({"budget": None}, "generator otcfm is trained by gradient steps: give a budget"),
         (
             {"generator": {"name": "edm"}},
-            "generator edm makes images, and data two_moons holds vectors: choose one that makes these, as "
-            "bernoulli, categorical, ddpm, exponential, flow, gaussian, kernel_density, linear_regression, "
+            "generator edm makes images, and data two_moons holds vectors: choose one that makes these, as bernoulli, "
+            "categorical, ddpm, ensemble, exponential, flow, gaussian, kernel_density, linear_regression, "
             "logistic_regression, mixture, otcfm, poisson, random_features, vae",
+        ),
+        (
+            {"data": {"name": "digit_images"}},
+            "generator otcfm makes vectors, and data digit_images holds images: choose one that makes these, as "
+            "ddpm_images, diffusers, edm, otcfm_images",
         ),
         ({"features": "classifier"}, "features classifier needs a form as images, which data two_moons does not have"),
         ({"metrics": ["mode_coverage"]}, "metric mode_coverage needs known modes, which data two_moons does not have"),

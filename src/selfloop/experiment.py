@@ -425,23 +425,22 @@ def _to_be_given(error: ValidationError) -> str:
     return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)].usable)}"
 
 
-def _making(kind: Kind) -> list[str]:
-    """Return the built-in generators of such events."""
-    members: dict[str, Any] = {
-        name: GENERATORS[name] for name in GENERATORS.usable if GENERATORS.origin(name).what == "built-in"
-    }
-    return sorted(name for name, cls in members.items() if isinstance(cls.makes, frozenset) and kind in cls.makes)
+def _making(kind: Kind) -> dict[str, Any]:
+    """Return the built-in generators of such events that need no settings, with their defaults, by name."""
+    found = {}
+    for name in sorted(name for name in GENERATORS.usable if GENERATORS.origin(name).what == "built-in"):
+        cls: Any = GENERATORS[name]
+        if any(field.is_required() for field in cls.model_fields.values()):
+            continue
+        made = cls.model_construct()  # what it makes and offers may depend on settings
+        if kind in made.makes:
+            found[name] = made
+    return found
 
 
 def _offering(need: Capability, kind: Kind) -> list[str]:
     """Return the built-in generators of such events that offer something."""
-    found = []
-    for name in _making(kind):
-        cls: Any = GENERATORS[name]
-        made = cls.model_construct()  # what it offers may depend on settings, of which some have no default
-        if need in made.offers:
-            found.append(name)
-    return found
+    return [name for name, made in _making(kind).items() if need in made.offers]
 
 
 def files_of(member: Any) -> list[str]:

@@ -99,7 +99,7 @@ def test_cifar_from_its_archive_its_folder_and_the_folder_above(tmp_path: Path, 
 
 def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "PNG")
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -121,6 +121,13 @@ def test_cifar_from_parquet(tmp_path: Path) -> None:
         CIFAR10(path=str(tmp_path)).load([0])
     parquet(tmp_path / "test-00000-of-00001.parquet", [b"not a picture"])
     with pytest.raises(DataError, match=r"picture 0 in test-00000-of-00001.parquet is damaged"):
+        CIFAR10(path=str(tmp_path)).load([0])
+    parquet(tmp_path / "test-00000-of-00001.parquet", [png(levels(1, 32, 32))])
+    with pytest.raises(DataError, match=r"picture 0 in test-00000-of-00001.parquet has shape \(1, 32, 32\)"):
+        CIFAR10(path=str(tmp_path)).load([0])
+    rows = pq.read_table(tmp_path / "test-00000-of-00001.parquet")
+    pq.write_table(rows.slice(0, 0), tmp_path / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"test-00000-of-00001.parquet holds no pictures"):
         CIFAR10(path=str(tmp_path)).load([0])
     (tmp_path / "test-00000-of-00001.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(DataError, match=r"test-00000-of-00001.parquet is damaged or no Parquet file"):

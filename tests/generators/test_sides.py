@@ -33,8 +33,9 @@ def test_they_are_refused_where_they_are_not_to_be_padded(name: str, tmp_path: P
     with pytest.raises(ConfigError) as error:
         list(run(digits(name, pad=False), tmp_path / "run"))
     said = str(error.value)
-    assert "images of 8 × 8 cannot be halved 4 times; generator.pad true makes them up to 16 × 16" in said
-    assert "\n" not in said
+    assert said == (
+        f"generator {name}: images of 8 × 8 cannot be halved 4 times; generator.pad true makes them up to 16 × 16"
+    )
     assert not (tmp_path / "run").exists()
 
 

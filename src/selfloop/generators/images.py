@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from selfloop.core.config import EXECUTION, Count, FilePath, Frozen
+from selfloop.core.errors import ConfigError
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
@@ -141,7 +142,7 @@ class UNetModel(ImageModel):
         """Return the shape (C, H, W) of images as they are within the network.
 
         Raises:
-            ValueError: they would have to be made up, and are not to be.
+            ConfigError: they would have to be made up, and are not to be.
         """
         channels, *sides = event
         halvings = len(self.net.multipliers) - 1
@@ -149,7 +150,9 @@ class UNetModel(ImageModel):
         if not self.pad and whole != sides:
             (height, width), (taller, wider) = sides, whole
             advice = f"generator.pad true makes them up to {taller} × {wider}"
-            raise ValueError(f"images of {height} × {width} cannot be halved {halvings} times; {advice}")
+            raise ConfigError(
+                f"generator {self.name}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
+            )
         return channels, *whole
 
     @abstractmethod

@@ -190,11 +190,13 @@ def _of_parquet(files: list[Path], source: str, labels: bool) -> tuple[Pictures,
         if not parts:
             raise DataError(f"{source} has no Parquet file whose name begins with {which}")
         classes = [_label_column(part, source) for part in parts] if labels else []
-        pixels = torch.stack([picture for part in parts for picture in _pictures(part, source)])
-        found = torch.cat(classes) if labels else None
-        if found is not None and len(found) != len(pixels):
-            raise DataError(f"{source} has {len(found)} labels for {len(pixels)} images: download it again")
-        return Pictures(pixels, found, CLASSES)
+        found = [picture for part in parts for picture in _pictures(part, source)]
+        if not found:
+            raise DataError(f"{source}: {', '.join(part.name for part in parts)} holds no pictures: download it again")
+        label = torch.cat(classes) if labels else None
+        if label is not None and len(label) != len(found):
+            raise DataError(f"{source} has {len(label)} labels for {len(found)} images: download it again")
+        return Pictures(torch.stack(found), label, CLASSES)
 
     return pictures("train"), pictures("test")
 

@@ -5,6 +5,7 @@ Sizes are checked before anything is unpacked, nothing in a file is executed, an
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import stat
 import unicodedata
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -97,6 +99,7 @@ def read_labelled_pictures(path: Path) -> Pictures:
     content = _dataset_json(path)
     if content is not None:
         return Pictures(pixels, _of_json(content, names, path))
+    _refuse_deeper(names, path)
     folders = [name.split("/")[0] if "/" in name else "" for name in names]
     if "" in folders:
         picture = names[folders.index("")]
@@ -105,6 +108,16 @@ def read_labelled_pictures(path: Path) -> Pictures:
     _refuse_many(len(known), path)
     number = {name: i for i, name in enumerate(known)}
     return Pictures(pixels, torch.tensor([number[folder] for folder in folders]), tuple(known))
+
+
+def _refuse_deeper(names: Sequence[str], path: Path) -> None:
+    """Refuse a file of labels beside pictures further down, whose folders are then no classes."""
+    with contextlib.nullcontext() if path.is_dir() else zipfile.ZipFile(path) as archive:
+        packed = set() if archive is None else set(archive.namelist())
+        for folder in sorted({parent for name in names for parent in PurePosixPath(name).parents}):
+            if str(folder / _LABELS) in packed or (path / folder / _LABELS).is_file():
+                advice = "name that folder, or pack what is in it"
+                raise DataError(f"{quoted(path)} has its {_LABELS} in folder {quoted(folder)}: {advice}")
 
 
 def _refuse_many(classes: int, path: Path) -> None:
@@ -136,9 +149,13 @@ def _of_json(content: bytes, names: Sequence[str], path: Path) -> Tensor:
     try:
         found = json.loads(content)
         rows = found["labels"] if isinstance(found, dict) else None
-        labels = dict(rows) if isinstance(rows, list) else {}
+        pairs = rows if isinstance(rows, list) else []
+        labels = dict(pairs)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f'{what} is damaged: it must be {{"labels": [["name.png", 0], …]}}') from error
+    if len(labels) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise DataError(f"{what} has more than one label for picture {quoted(twice)}")
     for name in names:
         if name not in labels:
             raise DataError(f"{what} has no label for picture {quoted(name)}")
@@ -293,7 +310,7 @@ def decode(content: bytes, what: str) -> np.ndarray:
             if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{what} is animated: only still pictures are read")
             image.load()
-            pixels = np.asarray(_shown(_upright(image, what), what))
+            pixels = np.array(_shown(_upright(image, what), what))  # its own: what PIL lends is read-only
     except (*DAMAGE, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{what} is damaged, or neither PNG nor JPEG") from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
