@@ -221,8 +221,9 @@ class Mixed:
         """The coordinates of the levels of each category, and that of each number which says where it is missing."""
         found, at = [], 0
         for part in self.parts:
-            first, at = at + isinstance(part, Number), at + len(part.coordinates)
-            if first < at:
+            number = isinstance(part, Number)
+            first, at = at + number, at + len(part.coordinates)
+            if at - first > (not number):
                 found.append(range(first, at))
         return tuple(found)
 

@@ -15,6 +15,20 @@ State = dict[str, Tensor]
 """What a model is, by name; every leaf leads with R."""
 
 
+def category_numbers(categories: Sequence[range], d: int) -> Tensor:
+    """Return of which category each of d coordinates is, (d,) int64 counted from 1, 0 of a number's, for states."""
+    numbers = torch.zeros(d, dtype=torch.int64)
+    for number, coordinates in enumerate(categories, 1):
+        numbers[list(coordinates)] = number
+    return numbers
+
+
+def numbered_categories(numbers: Tensor) -> tuple[range, ...]:
+    """Return the coordinates of each category, of which :func:`category_numbers` are (d,)."""
+    each = [torch.nonzero(numbers == k).flatten() for k in range(1, int(numbers.max()) + 1)]
+    return tuple(range(int(at[0]), int(at[-1]) + 1) for at in each)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """R data sets of up to N rows; arms of different regimes share one stack because ``count`` may differ.

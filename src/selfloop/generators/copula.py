@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.samples import Samples, State
+from selfloop.core.samples import Samples, State, category_numbers, numbered_categories
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
@@ -71,9 +71,7 @@ class Copula(Sampler):
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the rows and their correlations; neither ``state`` nor ``budget`` plays a part."""
         arms = [data.rows(r, self.dtype) for r in range(len(data.count))]
-        category = torch.zeros(data.x.shape[2], dtype=torch.int64)
-        for number, coordinates in enumerate(data.categories, 1):
-            category[list(coordinates)] = number
+        category = category_numbers(data.categories, data.x.shape[2])
         return {
             "correlation": torch.stack([_correlation(x, weight, category) for x, weight in arms]),
             _X: torch.nn.utils.rnn.pad_sequence([x for x, _ in arms], batch_first=True),
@@ -110,17 +108,17 @@ class _Column(NamedTuple):
 
 def _columns(x: Tensor, category: Tensor) -> list[_Column]:
     """Return the columns of rows (n, d), whose coordinates are of categories (d,)."""
-    _, widths = torch.unique_consecutive(
-        torch.where(category > 0, category, -torch.arange(len(category)) - 1), return_counts=True
-    )
-    found: list[_Column] = []
+    categories = {at.start: at for at in numbered_categories(category)}
     every = torch.ones(len(x), dtype=torch.bool)
-    for end, width in zip(widths.cumsum(0).tolist(), widths.tolist(), strict=True):
-        at = range(end - width, end)
-        if width == 1 and category[at[0]]:  # where the number before it is missing
-            found[-1] = found[-1]._replace(known=x[:, at[0]] < 0.5)
-        own = x[:, at[0]] if width == 1 else x[:, at[0] : end].argmax(1).to(x.dtype)
+    found: list[_Column] = []
+    end = 0
+    while end < x.shape[1]:
+        at = categories.get(end, range(end, end + 1))
+        if len(at) == 1 and end in categories:  # where the number before it is missing
+            found[-1] = found[-1]._replace(known=x[:, end] < 0.5)
+        own = x[:, end] if len(at) == 1 else x[:, end : at.stop].argmax(1).to(x.dtype)
         found.append(_Column(at, own, every))
+        end = at.stop
     return found
 
 
@@ -196,7 +194,8 @@ def _positive(correlation: Tensor) -> Tensor:
         return correlation
     found = vectors * values.clamp_min(0) @ vectors.T
     deviation = found.diagonal().sqrt()
-    return found / torch.outer(deviation, deviation)
+    unit: Tensor = found / torch.outer(deviation, deviation)
+    return unit
 
 
 def _quantiles(z: Tensor, state: State, r: int) -> Tensor:
