@@ -19,6 +19,8 @@ from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))
 DIFFUSERS = {"name": "diffusers", "unet": {"norm_num_groups": 4}}
+CTGAN = {"name": "estimator", "estimator": "CTGAN"}
+ARF = {"name": "estimator", "estimator": "ARF"}
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 
 
@@ -31,6 +33,8 @@ IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
             lambda: GENERATORS.parse(DIFFUSERS).init((1, 8, 8), STREAMS),
             "selfloop[hf]",
         ),
+        ("ctgan", lambda: GENERATORS.parse(CTGAN).init((2,), STREAMS), "selfloop[ctgan]"),
+        ("arfpy", lambda: GENERATORS.parse(ARF).init((2,), STREAMS), "selfloop[arfpy]"),
         ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity").key(), "selfloop[images]"),
         ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity")(IMAGES), "selfloop[images]"),
         ("lightning_fabric", lambda: Team.start("cpu", 2), "selfloop[devices]"),

@@ -98,7 +98,7 @@ def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: Stat
     if found.label is not None and int(found.label.max()) >= classes:
         what = f"label {int(found.label.max())}, and classes are 0 to {classes - 1}"
         raise ConfigError(f"the training sets of generation {t} have a row of {what}")
-    return found
+    return replace(found, categories=split.events.categories)
 
 
 def _density(generator: Generator, first: State, r: int, x: Tensor) -> Tensor:

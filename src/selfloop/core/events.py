@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.core.columns import Column, plain, read_column
+from selfloop.core.columns import Column, Number, plain, read_column
 from selfloop.core.forms import COMMAS, Form
 
 Kind = Literal["vectors", "images"]
@@ -43,6 +43,10 @@ class Events(Protocol):
     @property
     def classes(self) -> int:
         """How many classes rows are of, which labels beside them tell; 0 where there are no labels."""
+
+    @property
+    def categories(self) -> tuple[range, ...]:
+        """The coordinates of each category, as :class:`~selfloop.core.samples.Samples` has them; () where none is."""
 
     @property
     def unit(self) -> str:
@@ -121,6 +125,7 @@ class Vectors:
     numbers: tuple[Numbers, ...] = ()
     form: Form = COMMAS
     kind: ClassVar[Kind] = "vectors"
+    categories: ClassVar[tuple[range, ...]] = ()
     classes: ClassVar[int] = 0
 
     @classmethod
@@ -218,6 +223,17 @@ class Mixed:
         return (len(self.columns),)
 
     @property
+    def categories(self) -> tuple[range, ...]:
+        """The coordinates of the levels of each category, and that of each number which says where it is missing."""
+        found, at = [], 0
+        for part in self.parts:
+            number = isinstance(part, Number)
+            first, at = at + number, at + len(part.coordinates)
+            if at - first > (not number):
+                found.append(range(first, at))
+        return tuple(found)
+
+    @property
     def unit(self) -> str:
         """What 1 is in model units: a deviation of a number, and √2 what any two categories are apart."""
         return "encoded units"
@@ -291,6 +307,7 @@ class Images:
     shape: tuple[int, ...]
     classes: int = 0
     kind: ClassVar[Kind] = "images"
+    categories: ClassVar[tuple[range, ...]] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

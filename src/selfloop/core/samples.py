@@ -15,6 +15,20 @@ State = dict[str, Tensor]
 """What a model is, by name; every leaf leads with R."""
 
 
+def category_numbers(categories: Sequence[range], d: int) -> Tensor:
+    """Return of which category each of d coordinates is, (d,) int64 counted from 1, 0 of a number's, for states."""
+    numbers = torch.zeros(d, dtype=torch.int64)
+    for number, coordinates in enumerate(categories, 1):
+        numbers[list(coordinates)] = number
+    return numbers
+
+
+def numbered_categories(numbers: Tensor) -> tuple[range, ...]:
+    """Return the coordinates of each category, of which :func:`category_numbers` are (d,)."""
+    each = [torch.nonzero(numbers == k).flatten() for k in range(1, int(numbers.max()) + 1)]
+    return tuple(range(int(at[0]), int(at[-1]) + 1) for at in each)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """R data sets of up to N rows; arms of different regimes share one stack because ``count`` may differ.
@@ -28,6 +42,9 @@ class Samples:
         maker: (R, N) int16, which of an arm's models has made each row, −1 for a real one; None where nothing is known,
             as where there is a single model. It is not stored: a generator knows which of its rows are whose.
         label: (R, N) int64, the class of each row, from 0; None where rows have none.
+        categories: of vectors, the coordinates of each category, one of which is 1 in every row and the others 0; a
+            single coordinate is 1 where the number before it is missing. It is not stored: the events know it, and the
+            loop tells it to the fit.
     """
 
     x: Tensor
@@ -36,6 +53,7 @@ class Samples:
     weight: Tensor | None = None
     maker: Tensor | None = None
     label: Tensor | None = None
+    categories: tuple[range, ...] = ()
 
     def __post_init__(self) -> None:
         rows = tuple(self.x.shape[:2])
@@ -158,7 +176,7 @@ class Samples:
         weight = None if self.weight is None else of(self.weight)
         maker = None if self.maker is None else of(self.maker)
         label = None if self.label is None else of(self.label)
-        return Samples(x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker, label=label)
+        return replace(self, x=of(self.x), born=of(self.born), count=count, weight=weight, maker=maker, label=label)
 
     def weighed(self, weight: Any) -> Samples:
         """Return the same rows, counting ``weight``: (R, N), or (N,) for every arm, or a number for all.

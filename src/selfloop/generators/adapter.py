@@ -31,6 +31,9 @@ MODEL = "model."  # before the names of a model's own tensors, which else might 
 WEIGHT = "sample_weight"
 """The argument by which a ``fit`` learns what each row counts, as scikit-learn calls it."""
 
+CATEGORIES = "categories"
+"""The argument by which a ``fit`` learns which coordinates are the levels of a category."""
+
 
 def of_the_machine(error: BaseException) -> bool:
     """Whether a failure says nothing about the model: memory that ran out, code that is not there."""
@@ -190,13 +193,18 @@ class Adapter:
             return x.to(self.device, torch.float32, copy=True)
         return x.to(torch.float64).numpy().copy()
 
-    def fit(self, x: Tensor, seed: int, weight: Tensor | None = None) -> None:
-        """Fit the model to rows (N, *event), which count ``weight`` (N,) where it takes such."""
+    def fit(self, x: Tensor, seed: int, weight: Tensor | None = None, categories: tuple[range, ...] = ()) -> None:
+        """Fit the model to rows (N, *event), which count ``weight`` (N,) where it takes such.
+
+        Of vectors it is told the coordinates of each category, as :class:`Samples` has them, if it takes these.
+        """
         with self._guarded("fit"), torch.inference_mode(False), torch.enable_grad():
             self._draw_by(seed)
             told = self._told(self.model.fit, seed)
             if weight is not None:
                 told[WEIGHT] = self._handed(weight)
+            if CATEGORIES in signature(self.model.fit):
+                told[CATEGORIES] = categories
             self.model.fit(self._handed(x), **told)
 
     @torch.no_grad()

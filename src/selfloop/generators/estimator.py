@@ -22,19 +22,21 @@ from selfloop.core.capabilities import Capability
 from selfloop.core.code import TABLES, imported_object
 from selfloop.core.errors import FOREIGN, ConfigError, said
 from selfloop.core.events import Kind
-from selfloop.core.samples import Samples, State, resampled
+from selfloop.core.samples import Samples, State, category_numbers, numbered_categories, resampled
 from selfloop.core.seeding import seeded
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
-from selfloop.generators import scikit_learn
+from selfloop.generators import scikit_learn, tabular
 from selfloop.generators.adapter import FAILURES, MODEL, WEIGHT, Adapter, of_the_machine
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.generators.factories import Copies, named, one_line, register, signature
 from selfloop.generators.scikit_learn import SKLEARN
-from selfloop.learning.training import EVENT, ROWS, Budget, parameters
+from selfloop.generators.tabular import TABULAR
+from selfloop.learning.training import BUFFERS, EVENT, ROWS, Budget, parameters
 
 _MADE: dict[str, Callable[..., Any]] = TABLES.setdefault("model", {})  # what this program gave to Estimator.of
 _X, _COUNT, _SEED, _WEIGHT = (f"{ROWS}{name}" for name in ("x", "count", "seed", "weight"))
+_CATEGORY = f"{BUFFERS}category"
 _LOST = -1  # in the place of a seed: the last fit has failed
 
 
@@ -45,6 +47,7 @@ class Estimator(Sampler):
     It is made, fitted and sampled with torch's, NumPy's and Python's global generators seeded from the experiment's
     streams, and these are restored afterwards. ``fit`` and ``sample`` are also given a ``seed``, a ``random_state`` or
     a ``generator`` where they take an argument of that name, and an attribute ``random_state`` is set before both.
+    ``fit`` is told by ``categories``, if it takes these, which coordinates are the levels of a category, a range each.
     Samples are shuffled, as a mixture's come component by component.
 
     In generation 0 a fit that fails, and samples that are not finite, are errors of the settings. Later ones are data:
@@ -55,10 +58,11 @@ class Estimator(Sampler):
     - with ``state_dict`` and ``load_state_dict``: ``model.*`` and ``buffers.model.*``, the model's tensors (R, …), of
       which the former are the parameters, and ``event`` (R, ·), the shape of an event;
     - else ``rows.x`` (R, N, *event), padded with zeros from ``rows.count`` (R,) on to the longest of the arms, and
-      ``rows.weight`` (R, N) where rows count differently and ``fit`` takes a ``sample_weight``.
+      ``rows.weight`` (R, N) where rows count differently and ``fit`` takes a ``sample_weight``, and
+      ``buffers.category`` (R, d) where rows have categories: of which a coordinate is, from 1, 0 of a number's.
 
     Attributes:
-        estimator: one of :data:`SKLEARN`, or "module:name" of what was given to :meth:`of`.
+        estimator: one of :data:`SKLEARN` or :data:`TABULAR`, or "module:name" of what was given to :meth:`of`.
         arguments: with which it is made.
         has: what metrics may ask of it, a log density or parameters; :meth:`of` finds out.
     """
@@ -74,12 +78,18 @@ class Estimator(Sampler):
     @property
     def makes(self) -> frozenset[Kind]:  # type: ignore[override]
         """Vectors; models of the user's own may make images too."""
-        return frozenset(("vectors",) if self.estimator in SKLEARN else ("vectors", "images"))
+        known = self.estimator in SKLEARN or self.estimator in TABULAR
+        return frozenset(("vectors",) if known else ("vectors", "images"))
 
     @property
     def offers(self) -> frozenset[Capability]:  # type: ignore[override]
         """What its models have."""
-        return frozenset(self.has)
+        return frozenset(() if self.estimator in TABULAR else self.has)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The distribution that has a synthesiser."""
+        return (TABULAR[self.estimator],) if self.estimator in TABULAR else ()
 
     @classmethod
     def of(cls, factory: Any, **arguments: JsonValue) -> Estimator:
@@ -105,7 +115,9 @@ class Estimator(Sampler):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Estimator:
-        if ":" not in self.estimator:
+        if self.estimator in TABULAR:
+            tabular.check(self.estimator, self.arguments, self.has)
+        elif ":" not in self.estimator:
             scikit_learn.check(self.estimator, self.arguments, self.has)
         return self
 
@@ -113,6 +125,8 @@ class Estimator(Sampler):
     def _factory(self) -> Callable[..., Any]:
         if self.estimator in SKLEARN:
             return scikit_learn.found(self.estimator)
+        if self.estimator in TABULAR:
+            return tabular.made_by(self.estimator)
         imported: Callable[..., Any] | None = imported_object(self.estimator)
         if imported is not None:
             return imported
@@ -166,6 +180,8 @@ class Estimator(Sampler):
         fitted = {_X: torch.where(used, x, torch.zeros_like(x)), _COUNT: data.count.clone(), _SEED: seeds}
         if data.weight is not None:
             fitted[_WEIGHT] = data.weight[:, : x.shape[1]]
+        if data.categories:
+            fitted[_CATEGORY] = category_numbers(data.categories, x.shape[2]).repeat(len(x), 1)
         for r in range(len(x)) if streams.generation == 0 else ():
             try:
                 self._from_rows(_arm(fitted, r), device)
@@ -190,7 +206,7 @@ class Estimator(Sampler):
             model = self._made(device)
             model.load(state)
             try:
-                model.fit(x, int(seed), weight)
+                model.fit(x, int(seed), weight, data.categories)
             except FAILURES as error:
                 if streams.generation == 0 or of_the_machine(error):
                     raise self._failure(error) from error
@@ -210,10 +226,11 @@ class Estimator(Sampler):
         x, weight = _counted(state[_X][0], state[_COUNT], state.get(_WEIGHT))
         if not _usable(x):
             return None
+        categories = numbered_categories(state[_CATEGORY][0]) if _CATEGORY in state else ()
         # How a sum is split over threads changes its last digits.
         with seeded(int(state[_SEED])), threadpool_limits(1):
             model = self._made(device)
-            model.fit(x, int(state[_SEED]), weight)
+            model.fit(x, int(state[_SEED]), weight, categories)
         return model
 
     def _fitted(self, state: State, device: Device = HERE) -> Adapter | None:

@@ -83,6 +83,16 @@ def _refuse_unknown(name: str, factory: Factory, arguments: dict[str, Any]) -> N
         raise ConfigError(f"{name} has no argument {unknown[0]!r}{nearest(unknown[0], list(known))}")
 
 
+def refuse_seeds(arguments: dict[str, Any]) -> None:
+    """Refuse a seed among the arguments of a model that comes by its name.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if "random_state" in arguments:
+        raise ValueError("random_state follows from the experiment's seeds: leave it out of the arguments")
+
+
 def signature(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a callable; none where they cannot be read, as of some written in C."""
     try:

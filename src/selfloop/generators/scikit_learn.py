@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from selfloop.core.errors import nearest
-from selfloop.generators.factories import signature
+from selfloop.generators.factories import refuse_seeds, signature
+from selfloop.generators.tabular import TABULAR
 
 SKLEARN = {
     "GaussianMixture": "sklearn.mixture",
@@ -30,9 +31,8 @@ def check(estimator: str, arguments: dict[str, Any], has: tuple[str, ...]) -> No
         ValueError: there is no such estimator, or it cannot be made with these arguments or cannot sample then.
     """
     if estimator not in SKLEARN:
-        raise ValueError(f"no estimator is called {estimator!r}{nearest(estimator, list(SKLEARN))}")
-    if "random_state" in arguments:
-        raise ValueError("random_state follows from the experiment's seeds: leave it out of the arguments")
+        raise ValueError(f"no estimator is called {estimator!r}{nearest(estimator, [*SKLEARN, *TABULAR])}")
+    refuse_seeds(arguments)
     factory = found(estimator)
     known = list(signature(factory))
     if unknown := [name for name in arguments if name not in known]:

@@ -390,7 +390,7 @@ class Run:
         found = self.tensors(t, "samples", stack)
         if found.keys() - {"label"} != {"born", "count", "x"}:
             raise RunError(f"{str(self.folder(t) / stack_file('samples', stack))!r} is damaged: it holds no samples")
-        return Samples(**found)
+        return Samples(x=found["x"], born=found["born"], count=found["count"], label=found.get("label"))
 
     def row(self, arm: int) -> tuple[int, int]:
         """Return the stack in which an arm is stored, and its row there.
