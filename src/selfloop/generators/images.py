@@ -22,6 +22,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
+from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import Draws, Net, NetworkModel
 from selfloop.learning.nets import unet as unets
 from selfloop.learning.nets.architecture import UNet
@@ -151,7 +152,7 @@ class UNetModel(ImageModel):
             (height, width), (taller, wider) = sides, whole
             advice = f"generator.pad true makes them up to {taller} × {wider}"
             raise ConfigError(
-                f"generator {self.name}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
+                f"generator {GENERATORS.name_of(self)}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
             )
         return channels, *whole
 
