@@ -150,8 +150,9 @@ class UNetModel(ImageModel):
         whole = [unets.whole(side, halvings) for side in sides]
         if not self.pad and whole != sides:
             (height, width), (taller, wider) = sides, whole
+            sizes, name = f"{height} × {width}", GENERATORS.name_of(self)
             raise ConfigError(
-                f"generator {GENERATORS.name_of(self)}: images of {height} × {width} cannot be halved {halvings} times; "
+                f"generator {name}: images of {sizes} cannot be halved {halvings} times; "
                 f"generator.pad true makes them up to {taller} × {wider}"
             )
         return channels, *whole
