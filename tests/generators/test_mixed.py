@@ -88,3 +88,9 @@ def test_runs_a_loop_whose_samples_are_rows_of_the_table(name: str) -> None:
             values = EVENTS.table(x)
             assert torch.allclose(EVENTS.encode(values).to(x), x)
             assert set(values["town"]) <= {"north", "south", "west"}
+
+
+def test_events_know_their_categories() -> None:
+    assert EVENTS.columns[2] == "rooms missing"
+    assert EVENTS.categories == (range(2, 3), range(3, 6), range(6, 9))
+    assert Mixed((Category("one", ("only",)), Number("x", "float64", 0.0, 1.0))).categories == ()
