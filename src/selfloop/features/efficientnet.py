@@ -76,7 +76,10 @@ class EfficientNet(Network):
 
 def installed() -> bool:
     """Whether the network and its weights are there."""
-    return all(importlib.util.find_spec(name) is not None for name in _PACKAGES)
+    try:
+        return all(importlib.util.find_spec(name) is not None for name in _PACKAGES)
+    except ImportError:  # of finders that refuse a package instead of not finding it
+        return False
 
 
 def _network(path: Path) -> Any:
