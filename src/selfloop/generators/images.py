@@ -22,6 +22,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
+from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import Draws, Net, NetworkModel
 from selfloop.learning.nets import unet as unets
 from selfloop.learning.nets.architecture import UNet
@@ -149,9 +150,10 @@ class UNetModel(ImageModel):
         whole = [unets.whole(side, halvings) for side in sides]
         if not self.pad and whole != sides:
             (height, width), (taller, wider) = sides, whole
+            name = GENERATORS.name_of(self)
             advice = f"generator.pad true makes them up to {taller} × {wider}"
             raise ConfigError(
-                f"generator {self.name}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
+                f"generator {name}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
             )
         return channels, *whole
 
