@@ -150,10 +150,10 @@ class UNetModel(ImageModel):
         whole = [unets.whole(side, halvings) for side in sides]
         if not self.pad and whole != sides:
             (height, width), (taller, wider) = sides, whole
-            sizes, name = f"{height} × {width}", GENERATORS.name_of(self)
+            name = GENERATORS.name_of(self)
+            advice = f"generator.pad true makes them up to {taller} × {wider}"
             raise ConfigError(
-                f"generator {name}: images of {sizes} cannot be halved {halvings} times; "
-                f"generator.pad true makes them up to {taller} × {wider}"
+                f"generator {name}: images of {height} × {width} cannot be halved {halvings} times; {advice}"
             )
         return channels, *whole
 
