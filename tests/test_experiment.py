@@ -121,7 +121,7 @@ def test_parts_that_do_not_go_together_get_one_line() -> None:
         (
             {"generator": {"name": "edm"}},
             "generator edm makes images, and data two_moons holds vectors: choose one that makes these, as bernoulli, "
-            "categorical, ddpm, ensemble, exponential, flow, gaussian, kernel_density, linear_regression, "
+            "categorical, copula, ddpm, ensemble, exponential, flow, gaussian, kernel_density, linear_regression, "
             "logistic_regression, mixture, otcfm, poisson, random_features, vae",
         ),
         (

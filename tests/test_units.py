@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +176,13 @@ def test_the_table_says_units_and_what_was_done(selfloop: Call) -> None:
 
 def test_a_column_without_a_deviation_is_compared_raw_alone(tmp_path: Path, selfloop: Call) -> None:
     flat = write(tmp_path / "flat.csv", np.stack([np.arange(9), np.full(9, 3)], 1), "a,b")
-    code, _, err = selfloop("metrics", flat, flat, "--only", "w2")
-    assert code == 2
-    assert "'b' never changes" in err
-    assert "--raw" in err
-    assert len(err.splitlines()) == 1
-    assert selfloop("metrics", flat, flat, "--only", "w2", "--raw")[0] == 0
+    assert selfloop("metrics", flat, flat, "--only", "w2")[0] == 0  # as a table it is carried through
+    found = read_events(str(flat))
+    assert found.events.columns == ("a",)
+    numbers = replace(found, x=torch.ones(4, 2), events=Vectors.unscaled(("b", "a")))  # as those of a run
+    with pytest.raises(DataError, match=r"'b' never changes.*--raw"):
+        align(found, numbers)
+    assert align(found, numbers, raw=True).real[:, 1].tolist() == [3.0] * 9
 
 
 def test_a_collapsed_table_is_compared_with_a_sound_one(tmp_path: Path, selfloop: Call) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
+from selfloop.core.columns import Column, Constant, Number
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import DATA_UNITS, Images, Mixed, Vectors
 from selfloop.data.reading.tables import Rows
@@ -53,6 +55,8 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
             raise _unlike(real, generated, "their sizes differ")
         unit = Images(tuple(pictures[0].shape[1:])).unit
         return Aligned(real=pictures[0], generated=pictures[1], unit=unit, scaling="pictures as they are")
+    if isinstance(real.events, Vectors) or isinstance(generated.events, Vectors):
+        real, generated = _in_numbers(real), _in_numbers(generated)
     if isinstance(real.events, Mixed):
         if not real.events.alike(generated.events):
             raise _unlike(real, generated, "columns are matched by name and by what they hold")
@@ -77,6 +81,22 @@ def _encoded(events: Mixed, x: EventSet) -> Tensor:
     if isinstance(x.events, Mixed) and x.events.plain() != events.plain():
         return events.encode(x.events.table(x.x))
     return x.x
+
+
+def _in_numbers(each: EventSet) -> EventSet:
+    """Return rows of numbers, some of which never change, as numbers alone; others as they are."""
+    if not isinstance(each.events, Mixed) or not all(
+        isinstance(part.value, int | float) if isinstance(part, Constant) else _is_plain(part)
+        for part in each.events.parts
+    ):
+        return each
+    values = np.column_stack([column.astype(np.float64) for column in each.events.table(each.x).values()])
+    names = tuple(part.name for part in each.events.parts)
+    return replace(each, x=torch.from_numpy(values), events=Vectors.unscaled(names))
+
+
+def _is_plain(part: Column) -> bool:
+    return isinstance(part, Number) and not part.missing and part.epoch is None
 
 
 def units(real: EventSet, events: Vectors, raw: bool) -> tuple[Tensor, Tensor, str, str]:
