@@ -94,6 +94,21 @@ class Interrupted(Exception):
     """Somebody pulls the plug."""
 
 
+def cut_off(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+    """Run the pictures until the second stack of generation 1 is to be computed."""
+    real = runners._outcome
+
+    def outcome(task: Any, stack: int) -> Any:
+        if (task.t, stack) == (1, 1):
+            raise Interrupted
+        return real(task, stack)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runners, "_outcome", outcome)
+        with pytest.raises(Interrupted):
+            list(run(pictures(), out))
+
+
 def test_arms_that_were_done_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
     list(run(pictures(generations=2), tmp_path / "whole"))
@@ -147,17 +162,7 @@ def test_what_was_done_and_is_damaged_is_said_and_may_be_moved_away(
 ) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
     list(run(pictures(), tmp_path / "whole"))
-    real, cut = runners._outcome, tmp_path / "cut"
-
-    def outcome(task: Any, stack: int) -> Any:
-        if (task.t, stack) == (1, 1):
-            raise Interrupted
-        return real(task, stack)
-
-    monkeypatch.setattr(runners, "_outcome", outcome)
-    with pytest.raises(Interrupted):
-        list(run(pictures(), cut))
-    monkeypatch.setattr(runners, "_outcome", real)
+    cut_off(monkeypatch, cut := tmp_path / "cut")
     kept = cut / ".fit-0001-000-done.safetensors"
     content = bytearray(kept.read_bytes())
     if damage == "another kept file":  # of other arms: it is not this stack's, and is not looked at
@@ -174,17 +179,7 @@ def test_what_was_done_and_is_damaged_is_said_and_may_be_moved_away(
 
 def test_what_was_done_of_other_metrics_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
-    real = runners._outcome
-
-    def outcome(task: Any, stack: int) -> Any:
-        if (task.t, stack) == (1, 1):
-            raise Interrupted
-        return real(task, stack)
-
-    monkeypatch.setattr(runners, "_outcome", outcome)
-    with pytest.raises(Interrupted):
-        list(run(pictures(), tmp_path / "cut"))
-    monkeypatch.setattr(runners, "_outcome", real)
+    cut_off(monkeypatch, tmp_path / "cut")
     more = pictures(metrics=["variance_ratio", "vendi_ratio"])
     list(run(more, tmp_path / "cut"))
     list(run(more, tmp_path / "whole"))

@@ -71,8 +71,13 @@ def _over_classes(of: Callable[[Sequence[float]], float], found: dict[int, float
     return of(list(found.values())) if found else math.nan
 
 
-def _ratio(of: Callable[[Tensor], float], real: Tensor, generated: Tensor) -> float:
-    return of(generated) / whole if (whole := of(real)) else math.nan
+def _over_training(of: Callable[[Tensor], float]) -> Callable[[Evidence], Tensor]:
+    """Return what maps evidence to a number of the samples' labels over the same of the training rows', (R,)."""
+
+    def ratio(real: Tensor, generated: Tensor) -> float:
+        return of(generated) / whole if (whole := of(real)) else math.nan
+
+    return lambda e: per_arm(ratio, list(e.labels("train")), list(e.labels("generated")))
 
 
 def _agreement(e: Evidence) -> Tensor:
@@ -140,11 +145,7 @@ METRICS.register(
         goal=1.0,
         version=1,
         unit="ratio",
-        compute=lambda e: per_arm(
-            lambda real, generated: _ratio(effective_classes, real, generated),
-            list(e.labels("train")),
-            list(e.labels("generated")),
-        ),
+        compute=_over_training(effective_classes),
         needs=frozenset(("labels",)),
     ),
     Metric(
@@ -157,11 +158,7 @@ METRICS.register(
         goal=1.0,
         version=1,
         unit="ratio",
-        compute=lambda e: per_arm(
-            lambda real, generated: _ratio(lambda y: heterozygosity(y.unsqueeze(1)), real, generated),
-            list(e.labels("train")),
-            list(e.labels("generated")),
-        ),
+        compute=_over_training(lambda y: heterozygosity(y.unsqueeze(1))),
         needs=frozenset(("labels",)),
     ),
     Metric(
