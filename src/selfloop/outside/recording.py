@@ -38,7 +38,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
-from selfloop.measures import obstacle, width
+from selfloop.measures import OF_TEXT, obstacle, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
@@ -144,7 +144,7 @@ def record(
 def _looking(features: str | Extractor | None, reference: EventSet, there: Run | None) -> tuple[Extractor, str]:
     """Return the features that were named, else those of the run, else what suits, and what there is to say of it."""
     if features is None:
-        return unnamed([reference.pictures]) if there is None else (there.experiment.features, "")
+        return unnamed([(reference.events, reference.pictures)]) if there is None else (there.experiment.features, "")
     return member(FEATURES, features), ""
 
 
@@ -228,6 +228,8 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
 
 def _default(data: Held) -> tuple[str, ...]:
     """Return the metrics that are measured of some data where none are named."""
+    if data.holds == "text":
+        return OF_TEXT
     wide = math.prod(data.shape[1:]) > _WIDE
     return tuple(name for name in DEFAULT if not (wide and name == "covariance_error"))
 
