@@ -21,14 +21,14 @@ from selfloop.analysis.sources import EventSet
 from selfloop.arms import Arm
 from selfloop.core.config import GREATEST
 from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
-from selfloop.core.events import Images, Mixed, Vectors
+from selfloop.core.events import Images, Mixed, Text, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
 from selfloop.data import kept
-from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, described
+from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, TokenArray, described, told
 from selfloop.data.base import Split
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -165,6 +165,10 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
         return EncodedTable(**_counts(real.x, beside, loop, rows, 0.2), **described(real.events)), reference
+    if isinstance(real.events, Text):
+        reference = replace(real, x=real.x[:0])
+        beside = None if apart is None else align(reference, apart).generated
+        return TokenArray(**_counts(real.x, beside, loop, rows, 0.1), **told(real.events)), reference
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
