@@ -468,6 +468,11 @@ def row_size(kind: Kind, space: Sequence[int], dtype: torch.dtype) -> int:
     return 4 * space[0] if kind == Text.kind else math.prod(space) * dtype.itemsize
 
 
+def row_in_words(kind: Kind, space: Sequence[int]) -> str:
+    """Return what a row of events of a space is, in words."""
+    return f"{space[0]} tokens out of {space[1]}" if kind == Text.kind else f"shape {tuple(space)}"
+
+
 def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
     """Return what :meth:`Events.plain` and :meth:`Events.description` wrote; the latter may be missing.
 
