@@ -33,10 +33,11 @@ from selfloop.core.registry import FAMILIES
 from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
+from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.engines.local import cores
 from selfloop.experiment import Experiment, files_of, member
 from selfloop.generators.base import GENERATORS, Generator
-from selfloop.metrics.base import METRICS, Metric
+from selfloop.metrics.base import METRICS, NUMBERS, Metric
 from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
 from selfloop.store import Run, belongs
@@ -220,6 +221,9 @@ def _experiment(
     plain = Experiment.build(usual).model_dump()
     plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
     watched = [each for each in WATCHED if each not in criteria and METRICS[each].goal is not None]
+    if dataset.holds == "text":
+        del plain["features"]  # those that suit it are found where the run begins
+        watched = [each for each in watched if not METRICS[each].needs & NUMBERS]
     plain["metrics"] = [*criteria, *watched]
     for path, value in read_assignments(settings):
         if path.split(".")[0] in _OWN:
@@ -258,6 +262,9 @@ def _file(path: Path) -> Dataset:
     if (path / "experiment.yaml").is_file():
         raise DataError(f"{quoted(path)} is a run: give the data that it was made of")
     suffix = path.suffix.lower()
+    if is_corpus(path):
+        unit = "line" if suffix == PLAIN else "document"
+        return member(DATA, json.dumps({"name": "text", "path": str(path), "unit": unit}))  # type: ignore[no-any-return]
     pictures = path.is_dir() or suffix == ".zip" or (suffix in (".npy", ".npz") and read_images(path) is not None)
     settings = {"name": "image_files" if pictures else "table", "path": str(path)}
     return member(DATA, json.dumps(settings))  # type: ignore[no-any-return]
