@@ -222,7 +222,7 @@ class Experiment(Frozen):
             advice = ": set data.labels to true" if "labels" in type(self.data).model_fields else ""
             raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
         named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
-        for who, wanted in self._needs():
+        for who, wanted in self.wants():
             for need in sorted(wanted - self.generator.offers - self.data.offers - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
@@ -238,7 +238,7 @@ class Experiment(Frozen):
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
         refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
-    def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
+    def wants(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
         for name in self.metrics:
             if name in METRICS:
