@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -54,6 +54,7 @@ def write_report(
     metric: str | None = None,
     control: Mapping[str, Any] | None = None,
     tolerance: float = verdict.TOLERANCE,
+    said: Sequence[str] = (),
 ) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
@@ -62,6 +63,7 @@ def write_report(
         metric: to judge by, in place of the first distance.
         control: keys of the grid and the values of the control, in place of λ = 0.
         tolerance: by what share a setting may be worse than its control.
+        said: sentences that come first, as of advice.
 
     Raises:
         ConfigError: the metric, the control or the tolerance is none.
@@ -70,7 +72,7 @@ def write_report(
     """
     curves = read(run)
     by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
-    return write(run, curves, by, alarms_of(run, curves, control))
+    return write(run, curves, by, alarms_of(run, curves, control), said)
 
 
 def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None) -> Alarms:
@@ -79,7 +81,7 @@ def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None
     return alarms(curves, run.metrics, alarm=experiment.alarm, control=control, horizon=experiment.generations)
 
 
-def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None) -> Path:
+def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None, said: Sequence[str] = ()) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
     with disk_errors(run.path):
@@ -92,7 +94,7 @@ def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = 
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised, said).encode())
     return folder / "index.html"
 
 
@@ -119,10 +121,18 @@ def _write_tables(curves: Curves, folder: Path) -> None:
         write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
 
 
-def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str], raised: Alarms | None = None) -> str:
+def html(
+    run: Run,
+    curves: Curves,
+    by: verdict.Judged,
+    figures: list[str],
+    raised: Alarms | None = None,
+    said: Sequence[str] = (),
+) -> str:
     """Return the page, with as many frames of samples as its size allows."""
     raised = alarms_of(run, curves) if raised is None else raised
     made = {
+        "said": said,
         "alarms": {"says": raised.says, "headings": HEADINGS, "rows": raised.rows},
         "figures": figures,
         "config": run.experiment.yaml(),
@@ -143,6 +153,7 @@ def compared(found: Comparison) -> str:
         "what": f"{_count(len(found.runs), 'run')} compared, {_count(found.curves.generations - 1, 'retraining')}",
         "unfinished": "",
         "notes": [],
+        "said": [],
         "sources": [],
         "alarms": {},
         "figures": [],
