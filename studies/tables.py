@@ -200,6 +200,9 @@ def section(run: Run, curves: Curves, found: list[Case]) -> str:
         ]
         what = f"**{case.first}**" if case.losses else ""
         lines.append(f"| {case.generator} | {case.regime} | {' | '.join(cells)} | {what} |")
+    floors = (curves.floors[metric][np.isfinite(curves.floors[metric])] for metric in metrics)
+    cells = [f"{floor.mean():.4g}" if len(floor) else "" for floor in floors]
+    lines.append(f"| real training rows | | {' | '.join(cells)} | |")
     return "\n".join([*lines, "", f"Every loss by generation: [{name}.csv]({name}.csv).", ""])
 
 
