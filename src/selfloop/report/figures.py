@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, band, mean
 from selfloop.metrics.base import Metric
-from selfloop.report.pictures import Canvas
+from selfloop.report.pictures import Canvas, pictured
 from selfloop.report.style import Style, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
@@ -89,9 +89,10 @@ def collapse(run: Run, curves: Curves) -> Figure | None:
 
 def samples(run: Run, curves: Curves) -> Figure | None:
     """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
-    if curves.generations == 0:
+    drawn = [i for i, of in enumerate(curves.settings) if pictured(run.real(of.arms[0]).events)]
+    if curves.generations == 0 or not drawn:
         return None
-    settings = spaced(range(len(curves.settings)), _ROWS)
+    settings = spaced(drawn, _ROWS)
     shown = spaced(range(1, curves.generations), _COLUMNS)
     columns = 2 + len(shown)
     figure = _figure(1.9 * columns + 0.5, 1.9 * len(settings) + 0.5)

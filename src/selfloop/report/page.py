@@ -31,8 +31,9 @@ from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.metrics.classes import class_shares
 from selfloop.report.charts import chart, seeds_shown
+from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
-from selfloop.report.pictures import Canvas, data_uri, png
+from selfloop.report.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
@@ -189,6 +190,7 @@ def _template(
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
+        "columns_script": Markup(_asset("columns.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **head,
         "comparison": comparison,
@@ -206,8 +208,9 @@ def _template(
     }
 
     def render(most: int) -> str:
-        pictures = _pictures(rows, some, most)
-        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
+        pictures, tables = _pictures(rows, some, most), columns(rows, some, most)
+        drawn = {"pictures": pictures, "columns": tables}
+        return template.render(**fixed, **drawn, pictures_json=embed(pictures["script"]), columns_json=embed(tables))
 
     return render
 
@@ -345,12 +348,14 @@ def _charts(
 
 
 def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
-    """Return pictures of the real data and of up to ``most`` generations, of every setting's first arm."""
-    shown = spaced(range(curves.generations), most) if most else []
+    """Return pictures of the real data and of up to ``most`` generations, of each setting's first arm that has some."""
+    places = [i for i, setting in enumerate(curves.settings) if pictured(rows.real(setting.arms[0]).events)]
+    settings = [curves.settings[i] for i in places]
+    shown = spaced(range(curves.generations), most) if most and settings else []
     frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
-    labels = [setting.label for setting in curves.settings]
+    labels = [setting.label for setting in settings]
     real, axes, kinds = [], [], set()
-    for setting in curves.settings if shown else ():
+    for setting in settings if shown else ():
         arm = setting.arms[0]
         kept = rows.real(arm)
         canvas = Canvas.of(kept)
@@ -367,6 +372,7 @@ def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
         "real": real[:1] if len(set(real)) == 1 else real,
         "axes": axes,
         "labels": labels,
+        "places": places,
         "script": {"frames": frames, "labels": labels},
         "kinds": sorted(kinds),
     }
