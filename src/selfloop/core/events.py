@@ -18,7 +18,7 @@ from torch import Tensor
 from selfloop.core.columns import Column, Number, plain, read_column
 from selfloop.core.forms import COMMAS, Form
 
-Kind = Literal["vectors", "images"]
+Kind = Literal["vectors", "images", "text"]
 """The words by which data and generators say what events they hold and make."""
 
 DATA_UNITS = "data units"
