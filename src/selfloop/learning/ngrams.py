@@ -82,7 +82,7 @@ def _tally(key: Numbers, weight: Doubles | None, bound: int) -> tuple[Numbers, D
     """Return the distinct keys below ``bound``, ascending, and the sum of the weights of each."""
     if bound <= _DENSE:
         count = np.bincount(key, weight, bound).astype(np.float64)
-        found = np.flatnonzero(count)
+        found = np.flatnonzero(count).astype(np.int64)
         return found, count[found]
     if weight is None:
         each, times = np.unique(key, return_counts=True)
