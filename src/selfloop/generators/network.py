@@ -269,7 +269,7 @@ class NetworkModel(Sampler, ABC):
             own = Streams((seed,), streams.generation)
             fitted = self._fit_or_advise(one, data.select([r]), budget, own, device.team, device.checkpoint(r))
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
-        return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
+        return fits[0] if len(fits) == 1 else {name: torch.cat([one[name] for one in fits]) for name in fits[0]}
 
     def _fit_or_advise(
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
