@@ -70,6 +70,7 @@ def several(draw: Any, count: int) -> list[np.ndarray]:
 # Rows
 
 
+@settings(max_examples=50, deadline=None)
 @given(sets(), st.integers(1, 9))
 def test_ngrams_are_those_that_a_plain_count_finds(x: np.ndarray, n: int) -> None:
     assert lengths(x).tolist() == [len(row) for row in written(x)]
@@ -106,6 +107,7 @@ def test_what_is_no_rows_of_ids_is_refused(x: Any) -> None:
 # Diversity
 
 
+@settings(max_examples=50, deadline=None)
 @given(sets(), st.integers(1, 4))
 def test_distinct_and_repetition_are_those_of_a_plain_count(x: np.ndarray, n: int) -> None:
     all_of = grams(x, n)
@@ -155,6 +157,7 @@ def test_bands_are_halves_and_tenths_of_the_tokens() -> None:
     assert mass_ratio(x, rows("bbcc"), "middle") == pytest.approx(1 / 0.4)
 
 
+@settings(max_examples=50, deadline=None)
 @given(sets())
 def test_bands_share_the_tokens_out(x: np.ndarray) -> None:
     there = np.bincount(x.ravel(), minlength=2)[1:] > 0
@@ -208,6 +211,7 @@ def test_zipf_exponent_of_one_token_is_not_defined() -> None:
 # Copies
 
 
+@settings(max_examples=50, deadline=None)
 @given(several(2))
 def test_longest_copies_are_those_of_a_plain_search(two: list[np.ndarray]) -> None:
     train, generated = two
@@ -216,6 +220,7 @@ def test_longest_copies_are_those_of_a_plain_search(two: list[np.ndarray]) -> No
     assert longest_copies(train, generated).tolist() == expected
 
 
+@settings(max_examples=50, deadline=None)
 @given(several(2))
 def test_copies_and_duplicates_are_those_of_a_plain_search(two: list[np.ndarray]) -> None:
     train, generated = two
@@ -233,6 +238,7 @@ def test_copies_of_known_rows() -> None:
 # Laws
 
 
+@settings(max_examples=50, deadline=None)
 @given(sets(2))
 def test_kl_to_the_same_rows_is_the_price_of_smoothing_alone(x: np.ndarray) -> None:
     told = [k for row, n in zip(x.tolist(), scored(x), strict=True) for k in row[:n]]

@@ -23,7 +23,7 @@ from selfloop.metrics.text_rows import (
     windows,
 )
 
-_BITS = 23
+_MOST = 23  # bits of the table of hashes that are asked for
 
 
 def copied_texts(train: Ids, generated: Ids) -> float:
@@ -70,8 +70,8 @@ def _among(asked: Keys, known: Keys) -> Mask:
 
     Only those of the others are sorted that a table of the first bits does not rule out.
     """
-    shift = np.uint64(64 - _BITS)
-    table = np.zeros(2**_BITS, bool)
+    bits = min(_MOST, 3 + max(len(asked), len(known)).bit_length())
+    shift, table = np.uint64(64 - bits), np.zeros(2**bits, bool)
     table[asked >> shift] = True
     near = np.sort(known[table[known >> shift]])
     return looked_up(near, np.ones(len(near), np.int64), asked) > 0
