@@ -70,7 +70,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     experiment, looks = seeing(experiment, members, real)
     members = arms(experiment)
     kept = {arm.data_key: real.of(arm.data_key) for arm in members}
-    extent: Extent = lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n)  # noqa: E731
+    extent: Extent = lambda arm: (kept[arm.data_key].events.space, kept[arm.data_key].n)  # noqa: E731
     refuse_excess(experiment, extent)
     if not (out / "experiment.yaml").exists():  # else some of it is there
         refuse_beyond_disk(members, extent, out)

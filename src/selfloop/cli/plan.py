@@ -157,7 +157,7 @@ def _measured_small(experiment: Experiment) -> _Small:
     model, streams = experiment.generator, Streams(seeds=(0,))
     split = experiment.data.load([0])
     x = split.events.typed(split.train, model.dtype)
-    event, n = tuple(x.shape[2:]), x.shape[1]
+    event, n = split.events.space, x.shape[1]
     refuse_excess(experiment, lambda arm: (event, n))
     budgets = [(each or experiment.budget or Budget(epochs=1)).resolve(n) for each in (experiment.pretrain, None)]
     batch = getattr(model, "batch_size", 1)
@@ -177,7 +177,7 @@ def _measured_small(experiment: Experiment) -> _Small:
     step = max(times[-1] - times[-2], 0.0) / _STEPS if model.trained else 0.0
     first, later = ((times[0] if not model.trained else step * budget.count(batch)) for budget in budgets)
     size = sum(leaf.numel() * leaf.element_size() for leaf in fitted.values())
-    return _Small(event, n, math.prod(event) * x.element_size(), size, first, later, sample)
+    return _Small(event, n, x[0, 0].nbytes, size, first, later, sample)
 
 
 def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:

@@ -55,7 +55,7 @@ class Generator(Protocol):
         """The file that generation 0 begins with."""
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
-        """Return the state of R untrained models of events of the given shape."""
+        """Return the state of R untrained models of events of a space: their shape and, of text, (L, V)."""
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the state after fitting each model to its own data, going on from ``state``."""
