@@ -43,6 +43,7 @@ from selfloop.generators import Density, Gaussian, Generator
 from selfloop.generators.base import GENERATORS, Conditional
 from selfloop.generators.ensemble import Ensemble
 from selfloop.generators.estimator import Estimator
+from selfloop.learning.sequences import ended
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import Outcome, advance, load, mix
 from selfloop.metrics import METRICS, Evidence, Metric
@@ -194,8 +195,18 @@ def generator(request: pytest.FixtureRequest) -> Generator:
 every_generator = pytest.mark.parametrize("generator", members(GENERATORS), indirect=True)
 
 
+TEXT = (6, 9)
+"""The length of rows of tokens, and how many tokens there are."""
+
+
 def event(generator: Generator) -> tuple[int, ...]:
-    return EVENT if "vectors" in generator.makes else (1, 8, 8)
+    """Return what ``init`` is told."""
+    return EVENT if "vectors" in generator.makes else TEXT if "text" in generator.makes else (1, 8, 8)
+
+
+def shape(generator: Generator) -> tuple[int, ...]:
+    """Return the shape of a row."""
+    return TEXT[:1] if "text" in generator.makes else event(generator)
 
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
@@ -214,8 +225,10 @@ def equal(a: State, b: State) -> bool:
 
 def data(generator: Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
     """Training sets of different sizes: 40 rows, and 40 + 20 r of them in arm r of the full stack."""
-    x = Streams(seeds).normal("test data", (80, *event(generator)), dtype=torch.float64)
-    if "vectors" not in generator.makes:
+    x = Streams(seeds).normal("test data", (80, *shape(generator)), dtype=torch.float64)
+    if "text" in generator.makes:
+        x = ended((4 + 2 * x).clamp(0, TEXT[1] - 1).to(torch.int32))
+    elif "vectors" not in generator.makes:
         x = (127 + 60 * x).clamp(0, 255)
     x = suited(GENERATORS.name_of(generator), x)
     count = torch.tensor([40 + 20 * SEEDS.index(seed) for seed in seeds])
@@ -253,6 +266,8 @@ class TestGenerators:
     def test_a_nan_stays_in_its_own_arm(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
         state = generator.init(event(generator), streams)
+        if "text" in generator.makes and "parameters" not in generator.offers:
+            return  # counts of tokens are always finite
         sick, ill = data(generator), {k: v.clone() for k, v in state.items()}
         if "vectors" not in generator.makes:  # which cannot be NaN, but weights can
             for name, leaf in ill.items():
@@ -300,7 +315,7 @@ class TestGenerators:
         state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
         assert all(v.shape[0] == len(SEEDS) for v in state.values())
         x = generator.sample(state, 11, streams)
-        assert x.shape == (3, 11, *event(generator))
+        assert x.shape == (3, 11, *shape(generator))
         assert x.dtype == generator.dtype
         assert not x.requires_grad
         if "density" in generator.offers:
