@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,15 +17,17 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from torch import Tensor
 
+from selfloop.core.events import Text
+from selfloop.core.tokens import Characters
 from selfloop.generators.gaussian import Gaussian
 from selfloop.metrics.base import METRICS, Evidence
 from selfloop.metrics.text_copies import copied_texts, duplicate_texts, longest_copies
 from selfloop.metrics.text_diversity import distinct, repetition, self_bleu
-from selfloop.metrics.text_judge import NgramJudge, judged_ratio
+from selfloop.metrics.text_judge import judge, judged_perplexities, judged_ratio
 from selfloop.metrics.text_laws import bigram_kl, unigram_kl
 from selfloop.metrics.text_length import mean_length
 from selfloop.metrics.text_perplexity import token_loss
-from selfloop.metrics.text_rows import Windows, ids, lengths, ngrams, scored, windows
+from selfloop.metrics.text_rows import Windows, ids, lengths, ngrams, told, windows
 from selfloop.metrics.text_vocabulary import BANDS, Band, band, mass_ratio, token_entropy, tokens_kept
 from selfloop.metrics.text_zipf import zipf_exponent
 
@@ -93,7 +96,7 @@ def test_windows_are_the_same_in_whatever_order_widths_are_asked_for() -> None:
 
 
 def test_the_edge_is_told_where_there_is_one() -> None:
-    assert scored(rows("", "ab", "abc")).tolist() == [1, 3, 3]
+    assert told(rows("", "ab", "abc")).sum(1).tolist() == [1, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -241,8 +244,7 @@ def test_copies_of_known_rows() -> None:
 @settings(max_examples=50, deadline=None)
 @given(sets(2))
 def test_kl_to_the_same_rows_is_the_price_of_smoothing_alone(x: np.ndarray) -> None:
-    told = [k for row, n in zip(x.tolist(), scored(x), strict=True) for k in row[:n]]
-    count = np.array([*Counter(told).values()])
+    count = np.array([*Counter(x[told(x)].tolist()).values()])
     smooth = (count + 0.5) / (count + 0.5).sum()
     assert unigram_kl(x, x) == pytest.approx(entropy(count / count.sum(), smooth), abs=1e-12)
 
@@ -273,14 +275,7 @@ class Uniform(Gaussian):
     """Says every one of V tokens with the same probability, of which rows of ids know nothing else."""
 
     def log_prob(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.stack([-torch.from_numpy(scored(ids(arm))) * state["log"][r] for r, arm in enumerate(x)])
-
-
-class Told:
-    """Stands for events of text."""
-
-    def __init__(self, *space: int) -> None:
-        self.space = space
+        return torch.stack([-torch.from_numpy(told(ids(arm)).sum(1)) * state["log"][r] for r, arm in enumerate(x)])
 
 
 def evidence(train: np.ndarray, held_out: np.ndarray, *generated: np.ndarray, tokens: int = 27) -> Evidence:
@@ -296,7 +291,7 @@ def evidence(train: np.ndarray, held_out: np.ndarray, *generated: np.ndarray, to
         train=x,
         held_out=y,
         generated=z,
-        events=Told(train.shape[1], tokens),  # type: ignore[arg-type]
+        events=Text(train.shape[1], Characters(string.ascii_lowercase[: tokens - 1])),
     )
 
 
@@ -310,21 +305,22 @@ def test_perplexity_of_equal_chances_is_the_vocabulary() -> None:
 
 
 def test_a_judge_sums_to_1_over_the_next_token() -> None:
-    judge = NgramJudge(random(30, 6, 5), 5)
+    by = judge(random(30, 6, 5), 5)
     for before in ([], [1], [4, 2], [3, 3, 3], [1, 2, 3, 4]):
-        row = [[*before, w] + [0] * (6 - len(before) - 1) for w in range(5)]
-        last = [judge.log_prob(np.array([each]))[len(before)] for each in row]
-        assert np.exp(last).sum() == pytest.approx(1, rel=1e-12)
+        rows_ = np.array([[*before, w] + [0] * (5 - len(before)) for w in range(5)])
+        use = np.arange(6) <= len(before)
+        found = np.exp(by.log_prob(rows_.astype(np.int32), np.tile(use, (5, 1))))
+        prefix = use & (np.arange(6) < len(before))
+        whole = np.exp(by.log_prob(rows_[:1].astype(np.int32), prefix[None]))
+        assert found.sum() == pytest.approx(whole[0], rel=1e-12)
 
 
-def test_a_judge_of_known_rows() -> None:
-    judge = NgramJudge(rows("ab", "aa", width=3), 4, order=2)
-    one = {"a": (3 + 3 / 4) / 9, "b": (1 + 3 / 4) / 9, "edge": (2 + 3 / 4) / 9}  # 6 tokens, 3 different
-    found = np.exp(judge.log_prob(rows("ab", width=3)))
-    assert found[0] == pytest.approx((2 + one["a"]) / 3)  # after the edge: a, twice
-    assert found[1] == pytest.approx((1 + 3 * one["b"]) / 6)  # after a: a, b, edge
-    assert found[2] == pytest.approx((1 + one["edge"]) / 2)  # after b: the edge
-    assert np.exp(NgramJudge(rows("ab"), 4).log_prob(rows("cc"))).min() > 0
+def test_perplexities_of_rows_are_those_of_their_tokens() -> None:
+    by, x = judge(random(30, 6, 5), 5), random(9, 6, 5, 1)
+    each, use = judged_perplexities(by, x), told(x)
+    total = by.log_prob(x.astype(np.int32), use)
+    assert -np.log(each) * use.sum(1) == pytest.approx(total)
+    assert judged_perplexities(judge(rows("ab"), 4), rows("cc")).max() < math.inf
 
 
 def test_a_judge_tells_text_that_is_too_likely_from_noise() -> None:

@@ -25,7 +25,7 @@ from selfloop.metrics.sliced import max_sliced_wasserstein, sliced_wasserstein
 from selfloop.metrics.tables import Table
 from selfloop.metrics.text_copies import copied_texts, duplicate_texts, longest_copies
 from selfloop.metrics.text_diversity import distinct, repetition, self_bleu
-from selfloop.metrics.text_judge import NgramJudge
+from selfloop.metrics.text_judge import judge, judged_perplexities
 from selfloop.metrics.text_laws import bigram_kl, unigram_kl
 from selfloop.metrics.text_vocabulary import mass_ratio, token_entropy, tokens_kept
 from selfloop.metrics.text_zipf import zipf_exponent
@@ -39,7 +39,6 @@ __all__ = [
     "Metric",
     "Modes",
     "Moments",
-    "NgramJudge",
     "Sizes",
     "Table",
     "association_error",
@@ -64,6 +63,8 @@ __all__ = [
     "frechet",
     "frechet_infinity",
     "heterozygosity",
+    "judge",
+    "judged_perplexities",
     "leading_variance_ratio",
     "levels_kept",
     "likelihood_gap",

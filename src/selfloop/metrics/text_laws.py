@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfloop.metrics.base import METRICS, compared
-from selfloop.metrics.text_rows import TEXT, Ids, Mask, held, ids, kinds, looked_up, rows_of, scored
+from selfloop.metrics.text_rows import TEXT, Ids, held, ids, kinds, looked_up, rows_of, told
 
 _ADDED = 0.5
 
@@ -23,7 +23,7 @@ def unigram_kl(real: Ids, generated: Ids) -> float:
         real: (N, L) ids.
         generated: (M, L) ids.
     """
-    return _divergence(*(x[_told(x)] for x in (ids(real), ids(generated))))
+    return _divergence(*(x[told(x)] for x in (ids(real), ids(generated))))
 
 
 def bigram_kl(real: Ids, generated: Ids) -> float:
@@ -33,13 +33,9 @@ def bigram_kl(real: Ids, generated: Ids) -> float:
     return _divergence(*(_pairs(x, size) for x in (real, generated)))
 
 
-def _told(x: Ids) -> Mask:
-    return np.arange(x.shape[1]) < scored(x)[:, None]
-
-
 def _pairs(x: Ids, size: int) -> Ids:
     before = np.pad(x[:, :-1], ((0, 0), (1, 0)))
-    return (before * size + x)[_told(x)]
+    return (before * size + x)[told(x)]
 
 
 def _divergence(real: Ids, generated: Ids) -> float:

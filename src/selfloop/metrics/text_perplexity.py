@@ -10,7 +10,7 @@ from torch import Tensor
 from selfloop.core.capabilities import Capability
 from selfloop.generators.base import Density
 from selfloop.metrics.base import METRICS, Evidence, Metric, Which
-from selfloop.metrics.text_rows import TEXT, rows_of, scored
+from selfloop.metrics.text_rows import TEXT, rows_of, told
 
 _NEEDS: frozenset[Capability] = TEXT | {"density"}
 
@@ -34,7 +34,7 @@ def token_loss(evidence: Evidence, which: Which, model: Literal["state", "first"
 
     def compute() -> Tensor:
         total = generator.log_prob(getattr(evidence, model), getattr(evidence, which)).double().sum(1).cpu()
-        return -total / torch.tensor([float(scored(x).sum()) for x in rows_of(evidence, which)], dtype=torch.float64)
+        return -total / torch.tensor([float(told(x).sum()) for x in rows_of(evidence, which)], dtype=torch.float64)
 
     return evidence.shared(("token_loss", which, model), compute)
 

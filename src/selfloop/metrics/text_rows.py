@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfloop.core import events
 from selfloop.core.capabilities import Capability
+from selfloop.learning.sequences import scored
 from selfloop.metrics.base import Evidence, Which
 from selfloop.metrics.demand import Sizes
 
@@ -51,14 +54,14 @@ def rows_of(evidence: Evidence, which: Which) -> list[Ids]:
 
 def lengths(x: Ids) -> Ids:
     """Return how many tokens (N, L) rows have before their edge, (N,)."""
-    edge = x == 0
-    found: Ids = np.where(edge.any(1), edge.argmax(1), x.shape[1])
+    found: Ids = events.lengths(torch.from_numpy(x)).numpy()
     return found
 
 
-def scored(x: Ids) -> Ids:
-    """Return how many tokens of (N, L) rows a model is asked for, (N,): those of the row, and an edge that ends it."""
-    return np.minimum(lengths(x) + 1, x.shape[1])
+def told(x: Ids) -> Mask:
+    """Return which tokens of (N, L) rows a model is asked for: those of the row, and the edge that ends it."""
+    found: Mask = scored(torch.from_numpy(x)).numpy()
+    return found
 
 
 class Windows:
@@ -137,10 +140,9 @@ def vocabulary(evidence: Evidence) -> int:
     Raises:
         TypeError: the rows are no text.
     """
-    space = getattr(evidence.events, "space", ())
-    if len(space) != 2:
+    if not isinstance(evidence.events, events.Text):
         raise TypeError("the rows are no text")
-    return int(space[1])
+    return evidence.events.tokenizer.size
 
 
 def held(sizes: Sizes) -> int:
