@@ -858,12 +858,12 @@ def test_the_loop_keeps_arms_apart(generator: Generator, tmp_path: Path) -> None
     metrics = {"metrics": ["nll"]} if generator.makes == {"text"} else {}
     plain = metrics | {
         "name": "contract",
-        "data": data | {"n": 40, "held_out": 50} | labels,
+        "data": data | {"n": 24, "held_out": 30} | labels,
         "generator": generator,
         "generations": 2,
         "budget": {"steps": 5},
         "seeds": [5, 6],
-        "grid": {"mixing.lam": [0, 0.5, "inf"]},
+        "grid": {"mixing.lam": [0.5, "inf"]},
     }
     apart(arms(Experiment.build(plain)))
 

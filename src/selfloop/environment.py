@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from collections.abc import Callable, Sequence
@@ -208,6 +209,7 @@ def _refuse_foreign(experiment: Experiment, rows: Tensor) -> None:
         raise ConfigError(f"generator {who} does not fit data {data}: {error}") from error
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return version(name)
