@@ -223,7 +223,7 @@ class Experiment(Frozen):
             raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
         named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
         held = self.data.offers | (frozenset() if self.data.holds == "text" else frozenset[Capability](("numbers",)))
-        for who, wanted in self._needs():
+        for who, wanted in self.wants():
             for need in sorted(wanted - self.generator.offers - held - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
@@ -241,7 +241,7 @@ class Experiment(Frozen):
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
         refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
-    def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
+    def wants(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
         for name in self.metrics if self.names_metrics else ():  # those of the default give way to others
             if name in METRICS:
