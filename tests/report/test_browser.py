@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, complaints, needs_browser
 from fakes import MOONS, FakeRun, experiment
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -18,13 +18,7 @@ from test_page import NASTY
 
 from selfloop.report import write_report
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --window-size=1200,1600"
-)
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no browser: {', '.join(MISSING)} not found")
+pytestmark = needs_browser
 
 VISIBLE = """
 const [setting, role] = arguments;
@@ -36,15 +30,8 @@ return Bokeh.documents.flatMap((doc) => doc.roots()).flatMap((plot) => plot.rend
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS.split(), f"--user-data-dir={folder / 'profile'}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("browser") / "profile") as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +51,7 @@ def page(browser: webdriver.Chrome, report: str) -> webdriver.Chrome:
 
 
 def test_it_loads_without_a_complaint_and_draws_every_chart(page: webdriver.Chrome) -> None:
-    assert [entry for entry in page.get_log("browser") if entry["level"] != "INFO"] == []
+    assert complaints(page) == []
     assert page.title == "fake · selfloop report"
     charts = page.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(charts) == 4

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from selfloop.analysis.curves import Array
-from selfloop.core.events import Events, Mixed
+from selfloop.core.events import Events, Mixed, Text
 from selfloop.data.real import Real
 
 PIXELS = 96
@@ -36,8 +36,8 @@ _CLASSES = 10
 
 
 def pictured(events: Events) -> bool:
-    """Whether rows are drawn as one picture: those of columns of several kinds are drawn column by column."""
-    return not isinstance(events, Mixed)
+    """Whether rows are drawn as one picture: text is read, and columns of several kinds are drawn one by one."""
+    return not isinstance(events, Mixed | Text)
 
 
 @dataclass(frozen=True)
