@@ -88,8 +88,8 @@ def _target(evidence: Evidence) -> str:
 
 _NEEDS: frozenset[Capability] = COLUMNS | {"target"}
 _MODEL = (
-    "of scikit-learn's histogram gradient boosting, with its defaults and no early stopping, trained on the generated "
-    "rows to predict the target column from the others, in the held-out real rows"
+    "of scikit-learn's histogram gradient boosting, with its defaults, no early stopping and at most 1,000 trees, "
+    "trained on the generated rows to predict the target column from the others, in the held-out real rows"
 )
 
 METRICS.register(
@@ -99,7 +99,7 @@ METRICS.register(
         definition=f"Accuracy, or R² where the target is a number, {_MODEL}.",
         goal="higher",
         note="up to that of the training rows",
-        version=1,
+        version=2,
         unit="share",
         scale="difference",
         floor=True,
@@ -112,7 +112,7 @@ METRICS.register(
         definition=f"Area under the ROC curve, one class against the rest, the mean over classes, {_MODEL}.",
         goal="higher",
         note="up to that of the training rows",
-        version=1,
+        version=2,
         unit="probability",
         floor=True,
         compute=lambda e: per_arm(lambda found: found.auc, _classified(e)),

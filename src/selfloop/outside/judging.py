@@ -32,6 +32,7 @@ def judge(
     tolerance: float = verdict.TOLERANCE,
     rows: int = ROWS,
     raw: bool = False,
+    target: str | None = None,
     out: str | Path | None = None,
 ) -> Judgement:
     """Judge a loop that was run elsewhere by its generations 0, 1, 2, ….
@@ -53,6 +54,8 @@ def judge(
         tolerance: by what share the loop may be worse.
         rows: the most rows that are measured of a set; of more, some are drawn.
         raw: whether numbers are compared in the units in which they come.
+        target: a column of a table: what a model learns of a generation that predicts it is measured too, in held-out
+            rows; None is that of a directory that has one.
         out: the run directory, made or added to; None is a temporary one, gone when nothing refers to the run any more.
 
     Raises:
@@ -74,6 +77,7 @@ def judge(
             tolerance=tolerance,
             rows=rows,
             raw=raw,
+            target=target,
         )
     except BaseException:
         if made is not None:
@@ -94,6 +98,7 @@ def judge_loop(
     tolerance: float = verdict.TOLERANCE,
     rows: int = ROWS,
     raw: bool = False,
+    target: str | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Judgement:
@@ -115,6 +120,7 @@ def judge_loop(
         also=also,
         rows=rows,
         raw=raw,
+        target=target,
         notice=notice,
         progress=progress,
     )
