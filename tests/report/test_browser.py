@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from fakes import MOONS, FakeRun, experiment
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from test_columns import mixed
+from test_page import NASTY
 
 from selfloop.report import write_report
 
@@ -109,3 +112,30 @@ def test_colours_follow_the_scheme(page: webdriver.Chrome) -> None:
 def _prefer(driver: webdriver.Chrome, scheme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+def test_columns_follow_the_slider_and_the_setting(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, experiment(mixed(tmp_path), seeds=1, generations=3), last=3, diverge={3: 2})
+    browser.get(write_report(run).as_uri())
+    ready = "return document.documentElement.dataset.ready === 'true'"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+
+    def texts(of: str) -> list[str]:
+        return [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"#columns {of}")]
+
+    names = texts("#columns-shapes figcaption span:first-child")
+    assert names == ["amount", NASTY.strip().replace("\u2028", " "), "day", "count", "big"]
+    assert texts("#columns-label") == ["3: 3 retrainings"]
+    assert texts("#columns-pairs figcaption span:first-child") == ["Real", "Generated", "Generated − real"]
+    assert "=cmd()" in texts(".level .name")
+    before = texts(".level .share")
+    assert all(share.endswith(" %") for share in before)
+    Select(browser.find_element(By.ID, "columns-setting")).select_by_index(3)
+    assert texts("#columns-label") == ["3: 3 retrainings, diverged"]
+    assert {*texts(".level .share")} == {"–"}
+    browser.find_element(By.ID, "columns-generation").send_keys(Keys.HOME)
+    assert texts("#columns-label") == ["0: no retraining"]
+    assert all(share.endswith(" %") for share in texts(".level .share"))
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.title == "fake · selfloop report"
