@@ -17,7 +17,7 @@ from rich.table import Table
 from selfloop.engines.local import cores
 
 COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
-OTHERS = ("growth", "memory", "curvature", "rates")
+OTHERS = ("growth", "memory", "curvature", "rates", "text")
 
 
 def machine() -> str:

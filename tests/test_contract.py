@@ -113,6 +113,19 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             IMAGES | {"augment": 0.5, "steps": 3},
             IMAGES | {"augment": 0.0, "steps": 3, "conditional": {"classes": 10, "dropout": 0.3}},
         ],
+        "gpt": [
+            {"layers": 2, "width": 16, "heads": 2, "dropout": 0.1, "batch_size": 16},
+            {
+                "layers": 1,
+                "width": 16,
+                "heads": 2,
+                "batch_size": 16,
+                "prompt": 2,
+                "top_k": 5,
+                "top_p": 0.9,
+                "min_p": 0.05,
+            },
+        ],
         "ddpm_images": [IMAGES | {"steps": 3}],
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [
@@ -827,14 +840,20 @@ def apart(chosen: list[Arm]) -> None:
 
 
 @every_generator
-def test_the_loop_keeps_arms_apart(generator: Generator) -> None:
+def test_the_loop_keeps_arms_apart(generator: Generator, tmp_path: Path) -> None:
     """A stack of arms of different λ and seed gives each arm what it gets alone, over three generations."""
     name = GENERATORS.name_of(generator)
     usual = "two_moons" if "vectors" in generator.makes else "digit_images"
+    data: dict[str, Any] = {"name": name if name in COUNTED else usual}
+    if generator.makes == {"text"}:
+        lines = tmp_path / "lines.txt"
+        lines.write_text("\n".join(f"{'ab' * (i % 4)}{i}" for i in range(99)))
+        data = {"name": "text", "path": str(lines), "unit": "line"}
     labels = {"labels": True} if "labels" in generator.offers else {}
-    plain = {
+    metrics = {"metrics": ["nll"]} if generator.makes == {"text"} else {}
+    plain = metrics | {
         "name": "contract",
-        "data": {"name": name if name in COUNTED else usual, "n": 40, "held_out": 50} | labels,
+        "data": data | {"n": 40, "held_out": 50} | labels,
         "generator": generator,
         "generations": 2,
         "budget": {"steps": 5},

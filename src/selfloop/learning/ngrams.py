@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selfloop.learning.sequences import EDGE
+from selfloop.core.tokens import EDGE
 
 Doubles = NDArray[np.float64]
 Numbers = NDArray[np.int64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EDGE = 0
+from selfloop.core.tokens import EDGE
 
 
 def scored(x: Tensor) -> Tensor:

@@ -74,12 +74,13 @@ class Cache:
         gpt: the network's size.
         rows: B.
         like: a parameter, of whose device they are.
+        dtype: in which the network computes; None is the parameter's.
     """
 
-    def __init__(self, gpt: GPT, rows: int, like: Tensor) -> None:
+    def __init__(self, gpt: GPT, rows: int, like: Tensor, dtype: torch.dtype | None = None) -> None:
         self.taken = 0
         shape = (gpt.layers, 2, rows, gpt.heads, gpt.length, gpt.width // gpt.heads)
-        self._held = torch.empty(shape, dtype=_precision(like), device=like.device)
+        self._held = torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
 
     def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add those of the T tokens that follow, (B, heads, T, d), and return all, (B, heads, taken + T, d)."""
@@ -90,11 +91,6 @@ class Cache:
     def keep(self, rows: Tensor) -> None:
         """Keep some of the rows, (B,) bool."""
         self._held = self._held[:, :, rows]
-
-
-def _precision(like: Tensor) -> torch.dtype:
-    kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
 
 
 def _hidden(params: Copy, gpt: GPT, x: Tensor, dropout: torch.Generator | None, cache: Cache | None = None) -> Tensor:
@@ -128,7 +124,7 @@ def _hidden(params: Copy, gpt: GPT, x: Tensor, dropout: torch.Generator | None, 
 
 def log_prob(params: State, gpt: GPT, x: Tensor, dropout: Sequence[torch.Generator] | None = None) -> Tensor:
     """Return the log probabilities of rows x (1, B, L) in nats, (1, B); places after all first edges cost nothing."""
-    copy = {name: leaf[0] for name, leaf in params.items()}
+    copy = {name: leaf.squeeze(0) for name, leaf in params.items()}
     used = scored(x[0])
     rows = x[0, :, : int(used.sum(1).max())].long()
     used = used[:, : rows.shape[1]]
@@ -142,5 +138,5 @@ def log_prob(params: State, gpt: GPT, x: Tensor, dropout: Sequence[torch.Generat
 
 def following(params: State, gpt: GPT, x: Tensor, cache: Cache, dropout: object = None) -> Tensor:
     """Return the logits (1, B, V) of the token after the next ones x (1, B, T) of rows in a cache."""
-    copy = {name: leaf[0] for name, leaf in params.items()}
+    copy = {name: leaf.squeeze(0) for name, leaf in params.items()}
     return F.linear(_hidden(copy, gpt, x[0], None, cache)[:, -1], copy["token"]).unsqueeze(0)
