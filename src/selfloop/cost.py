@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from selfloop.arms import Arm, arms, stacks
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
-from selfloop.core.events import row_size
+from selfloop.core.events import row_in_words, row_size
 from selfloop.core.memory import in_words, refuse_beyond_memory
 from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
@@ -70,8 +70,9 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     generator = experiment.generator
     name, of = GENERATORS.name_of(generator), f"of {many} arms at once" if many > 1 else "of an arm"
     row = row_size(experiment.data.holds, event, generator.dtype)
-    refuse_beyond_memory(many * n * row, f"{n:.6g} real rows of shape {event} {of}")
-    refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of shape {event} {of} in a generation")
+    what = row_in_words(experiment.data.holds, event)
+    refuse_beyond_memory(many * n * row, f"{n:.6g} real rows of {what} {of}")
+    refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of {what} {of} in a generation")
     state = _state_size(generator, event)
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
     step = generator.step_size(event, n) if isinstance(generator, Sampler) else 0

@@ -20,6 +20,8 @@ from selfloop.mixing.base import draws
 
 _UNASKED = 2**30  # bytes that a metric may take which nobody has named
 _WIDEST = 2048  # features of networks of images: Inception's
+OF_TEXT = ("frechet_held_out", "precision_held_out", "recall_held_out", "coverage_held_out")
+"""Metrics of text where none was named."""
 SETS = {"train": "rows to train on", "held_out": "held-out rows", "generated": "generated rows"}
 
 
@@ -48,7 +50,7 @@ def seeing(experiment: Experiment, members: Iterable[Arm], real: RealRows) -> tu
     if experiment.names_features:
         return experiment, ""
     kept = [real.of(key) for key in dict.fromkeys(arm.data_key for arm in members)]
-    features, words = unnamed(each.events.pixels(each.rows[:1]) for each in kept)
+    features, words = unnamed((each.events, each.events.pixels(each.rows[:1])) for each in kept)
     return experiment.with_features(features), words
 
 
@@ -60,6 +62,8 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] =
     """
     if experiment.names_metrics:
         return experiment, ""
+    if experiment.data.holds == "text":
+        return experiment.with_metrics([*OF_TEXT, *more]), ""
     names, gone = dict[str, None](), dict[str, int]()
     asked = () if experiment.alarm is None else experiment.alarm.statistics
     for name in (*experiment.metrics, *more):

@@ -14,10 +14,10 @@ import torch
 from fakes import FakeRun, experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop.core.tokens import Characters
 from test_page import NASTY, Page, page_of
 
 from selfloop.core.events import Text
+from selfloop.core.tokens import Characters
 from selfloop.report import read, write_report
 from selfloop.report.frequencies import frequencies, ranked
 from selfloop.report.page import LIMIT

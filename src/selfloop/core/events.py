@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfloop.core.columns import Column, Number, plain, read_column
 from selfloop.core.errors import DataError
-from selfloop.core.forms import COMMAS, Form
+from selfloop.core.forms import COMMAS, LINES, Form
 from selfloop.core.tokens import EDGE, Tokenizer, read_tokenizer
 
 Kind = Literal["vectors", "images", "text"]
@@ -381,10 +381,14 @@ class Text:
     Attributes:
         block: L.
         tokenizer: what the tokens are.
+        column: what text is called where it stands in a table.
+        form: how the user's file writes it.
     """
 
     block: int
     tokenizer: Tokenizer
+    column: str = "text"
+    form: Form = LINES
     kind: ClassVar[Kind] = "text"
     columns: ClassVar[tuple[str, ...]] = ()
     categories: ClassVar[tuple[range, ...]] = ()
@@ -410,8 +414,8 @@ class Text:
         return x.detach().to("cpu", torch.float64)
 
     def rows(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the tokens (k,) of a unit of text, one at least, as rows (⌈k / L⌉, L) int32."""
-        rows = np.full((-(-len(tokens) // self.block), self.block), EDGE, dtype=np.int32)
+        """Return the tokens (k,) of a unit of text as rows (⌈k / L⌉, L) int32; an empty one is a row of edges."""
+        rows = np.full((max(1, -(-len(tokens) // self.block)), self.block), EDGE, dtype=np.int32)
         rows.reshape(-1)[: len(tokens)] = tokens
         return rows
 
@@ -421,10 +425,10 @@ class Text:
         return [self.tokenizer.decode(row[:k]) for row, k in zip(rows, lengths(x).tolist(), strict=True)]
 
     def table(self, x: Tensor) -> dict[str, np.ndarray]:
-        """Return (N, L) rows as one column, "text", (N,) of objects."""
+        """Return (N, L) rows as one column, (N,) of objects."""
         values = np.empty(len(x), dtype=object)
         values[:] = self.texts(x)
-        return {"text": values}
+        return {self.column: values}
 
     def snap(self, x: Tensor) -> Tensor:
         """Return (N, L) samples with nothing but edges after the first one.
@@ -450,8 +454,8 @@ class Text:
         return {"kind": self.kind, "block": self.block, "tokenizer": self.tokenizer.plain()}
 
     def description(self) -> dict[str, Any]:
-        """There is nothing else."""
-        return {}
+        """Return the form of the file."""
+        return {"column": self.column, "form": self.form.plain()}
 
 
 def lengths(x: Tensor) -> Tensor:
@@ -462,6 +466,11 @@ def lengths(x: Tensor) -> Tensor:
 def row_size(kind: Kind, space: Sequence[int], dtype: torch.dtype) -> int:
     """Return the bytes of a row of events of a space for a model that computes in ``dtype``: text stays int32."""
     return 4 * space[0] if kind == Text.kind else math.prod(space) * dtype.itemsize
+
+
+def row_in_words(kind: Kind, space: Sequence[int]) -> str:
+    """Return what a row of events of a space is, in words."""
+    return f"{space[0]} tokens out of {space[1]}" if kind == Text.kind else f"shape {tuple(space)}"
 
 
 def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
@@ -475,7 +484,8 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
     if written["kind"] == Images.kind:
         return Images(tuple(map(int, written["shape"])), int(written.get("classes", 0)))
     if written["kind"] == Text.kind:
-        return Text(int(written["block"]), read_tokenizer(written["tokenizer"]))
+        tokenizer = read_tokenizer(written["tokenizer"])
+        return Text(int(written["block"]), tokenizer, str(told.get("column", "text")), form)
     if written["kind"] == "mixed":
         return Mixed(tuple(map(read_column, written["parts"])), form)
     if written["kind"] != Vectors.kind:

@@ -19,7 +19,7 @@ from selfloop.core.streams import Streams
 from selfloop.core.tokens import Bytes, Characters, Tokenizer
 from selfloop.data.base import DATA, Split, held_apart
 from selfloop.data.finite import Finite, refuse_twice
-from selfloop.data.reading.texts import Piece, Unit, read_texts
+from selfloop.data.reading.texts import Unit, encoded, read_texts
 
 _LONGEST = 64  # tokens of a row where none says how many
 
@@ -93,30 +93,23 @@ def _corpus(data: Texts, *stamps: tuple[int, int] | None) -> _Corpus:
 
 
 def _read(data: Texts) -> _Corpus:
-    units = read_texts(data.path, data.column, data.unit)
-    others = [] if data.held_out_path is None else read_texts(data.held_out_path, data.column, data.unit)
+    units, form, column = read_texts(data.path, data.column, data.unit)
+    others = [] if data.held_out_path is None else read_texts(data.held_out_path, data.column, data.unit).pieces
     tokenizer = _tokenizer(data, [each.text for each in (*units, *others)])
-    tokens = [_encoded(each, tokenizer) for each in units]
+    tokens = [encoded(each, tokenizer) for each in units]
     total, longest = sum(map(len, tokens)) + len(tokens), max(map(len, tokens)) + 1  # with their edges
     block = min(longest, _LONGEST) if data.block is None else data.block
     if block > total:
         source = f"text {quoted(data.path)}"
         raise DataError(f"{source} has {total} tokens, and block is {block}: lower data.block to {longest} or less")
-    events = Text(block, tokenizer)
+    events = Text(block, tokenizer, column, form)
     rows = [events.rows(each) for each in tokens]
-    apart = np.concatenate([events.rows(_encoded(each, tokenizer)) for each in others]) if others else None
+    apart = np.concatenate([events.rows(encoded(each, tokenizer)) for each in others]) if others else None
     return _Corpus(events, np.concatenate(rows), np.array([len(each) for each in rows]), apart)
 
 
 def _tokenizer(data: Texts, texts: list[str]) -> Tokenizer:
     return Bytes() if data.tokenizer == "bytes" else Characters.of(texts)
-
-
-def _encoded(unit: Piece, tokenizer: Tokenizer) -> np.ndarray:
-    try:
-        return tokenizer.encode(unit.text)
-    except ValueError as error:
-        raise DataError(f"{unit.where} holds {error}, which the tokenizer has no token for") from error
 
 
 def _divided(corpus: _Corpus, data: Texts, seeds: Sequence[int], source: str) -> Split:

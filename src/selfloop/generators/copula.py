@@ -17,10 +17,9 @@ from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.generators.gaussian import symmetric_root
-from selfloop.learning.training import BUFFERS, ROWS, Budget
+from selfloop.learning.training import CATEGORY, ROWS, Budget
 
 _X, _COUNT, _WEIGHT = (f"{ROWS}{name}" for name in ("x", "count", "weight"))
-_CATEGORY = f"{BUFFERS}category"
 _ORDER = 64  # of the last Hermite polynomial in which scores are expanded
 _HALVINGS = 52  # until the bisection is as fine as a float
 
@@ -65,7 +64,7 @@ class Copula(Sampler):
             _X: torch.zeros(r, 0, d, dtype=self.dtype),
             _COUNT: torch.zeros(r, dtype=torch.int64),
             _WEIGHT: torch.zeros(r, 0, dtype=self.dtype),
-            _CATEGORY: torch.zeros(r, d, dtype=torch.int64),
+            CATEGORY: torch.zeros(r, d, dtype=torch.int64),
         }
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
@@ -77,7 +76,7 @@ class Copula(Sampler):
             _X: torch.nn.utils.rnn.pad_sequence([x for x, _ in arms], batch_first=True),
             _COUNT: torch.tensor([len(x) for x, _ in arms]),
             _WEIGHT: torch.nn.utils.rnn.pad_sequence([weight for _, weight in arms], batch_first=True),
-            _CATEGORY: category.repeat(len(arms), 1),
+            CATEGORY: category.repeat(len(arms), 1),
         }
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
@@ -207,7 +206,7 @@ def _quantiles(z: Tensor, state: State, r: int) -> Tensor:
     drawn = torch.zeros_like(z)
     # One number at a time, in SciPy: a vectorised Φ may round a number by where it stands.
     u = torch.from_numpy(np.asarray(ndtr(z.numpy())))
-    for column in _columns(x, state[_CATEGORY][r]):
+    for column in _columns(x, state[CATEGORY][r]):
         values, share, _ = column.distribution(weight)
         edges, latent = share.cumsum(0), u[:, column.at[0]].contiguous()
         chosen = values[torch.searchsorted(edges, latent * edges[-1], right=True).clamp_max(len(values) - 1)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selfloop.metrics.arrays import ArrayLike, level, pair
-from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, NUMBERS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand, matrices
 
 _COLUMNS = 1024
@@ -99,6 +99,7 @@ METRICS.register(
         title="Mean error",
         definition="Euclidean distance between the means of the generated and of the real training rows.",
         goal="lower",
+        needs=NUMBERS,
         version=1,
         unit="data units",
         compute=_mean_error,
@@ -108,6 +109,7 @@ METRICS.register(
         title="Covariance error",
         definition="Frobenius norm of the difference of the unbiased covariances of generated and real training rows.",
         goal="lower",
+        needs=NUMBERS,
         version=1,
         unit="data units²",
         compute=_covariance_error,
@@ -118,6 +120,7 @@ METRICS.register(
         title="Variance ratio",
         definition="Total variance tr Cov of the generated rows over that of the real training rows.",
         goal=1.0,
+        needs=NUMBERS,
         version=1,
         unit="ratio",
         compute=_variance_ratio,
@@ -144,6 +147,7 @@ METRICS.register(
             "for a model without Σ, of the generated over the real training rows."
         ),
         goal=1.0,
+        needs=NUMBERS,
         version=1,
         unit="ratio",
         compute=_root_ratio,

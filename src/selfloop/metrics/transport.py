@@ -14,7 +14,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
-from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, NUMBERS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.sliced import line_costs
 
@@ -99,6 +99,7 @@ def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
 
     return Metric(
         name=f"w{p}_{against}",
+        needs=NUMBERS,
         title=f"W{'₁₂'[p - 1]} to {'held-out data' if against == 'held_out' else 'training data'}",
         definition=f"Exact Wasserstein-{p} distance (Euclidean) between the generated rows and {words}.",
         goal="lower",

@@ -16,10 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, band, mean
-from selfloop.core.events import Text
 from selfloop.metrics.base import Metric
 from selfloop.report.frequencies import frequencies as by_rank
-from selfloop.report.pictures import Canvas
+from selfloop.report.pictures import Canvas, pictured
 from selfloop.report.style import Style, ladder, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
@@ -91,9 +90,10 @@ def collapse(run: Run, curves: Curves) -> Figure | None:
 
 def samples(run: Run, curves: Curves) -> Figure | None:
     """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
-    if curves.generations == 0 or any(isinstance(run.real(s.arms[0]).events, Text) for s in curves.settings):
+    drawn = [i for i, of in enumerate(curves.settings) if pictured(run.real(of.arms[0]).events)]
+    if curves.generations == 0 or not drawn:
         return None
-    settings = spaced(range(len(curves.settings)), _ROWS)
+    settings = spaced(drawn, _ROWS)
     shown = spaced(range(1, curves.generations), _COLUMNS)
     columns = 2 + len(shown)
     figure = _figure(1.9 * columns + 0.5, 1.9 * len(settings) + 0.5)

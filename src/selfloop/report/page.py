@@ -33,9 +33,10 @@ from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.metrics.classes import class_shares
 from selfloop.report.charts import chart, frequency_chart, seeds_shown
+from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.frequencies import frequencies
-from selfloop.report.pictures import Canvas, data_uri, png
+from selfloop.report.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
@@ -58,6 +59,7 @@ def write_report(
     metric: str | None = None,
     control: Mapping[str, Any] | None = None,
     tolerance: float = verdict.TOLERANCE,
+    said: Sequence[str] = (),
 ) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
@@ -66,6 +68,7 @@ def write_report(
         metric: to judge by, in place of the first distance.
         control: keys of the grid and the values of the control, in place of λ = 0.
         tolerance: by what share a setting may be worse than its control.
+        said: sentences that come first, as of advice.
 
     Raises:
         ConfigError: the metric, the control or the tolerance is none.
@@ -74,7 +77,7 @@ def write_report(
     """
     curves = read(run)
     by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
-    return write(run, curves, by, alarms_of(run, curves, control))
+    return write(run, curves, by, alarms_of(run, curves, control), said)
 
 
 def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None) -> Alarms:
@@ -83,7 +86,7 @@ def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None
     return alarms(curves, run.metrics, alarm=experiment.alarm, control=control, horizon=experiment.generations)
 
 
-def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None) -> Path:
+def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None, said: Sequence[str] = ()) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
     with disk_errors(run.path):
@@ -96,7 +99,7 @@ def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = 
                 drawn.append(name)
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
-        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised).encode())
+        write_bytes(folder / "index.html", html(run, curves, by, drawn, raised, said).encode())
     return folder / "index.html"
 
 
@@ -123,10 +126,18 @@ def _write_tables(curves: Curves, folder: Path) -> None:
         write_bytes(folder / f"{metric}-arms.csv", arms_csv(curves, metric).encode())
 
 
-def html(run: Run, curves: Curves, by: verdict.Judged, figures: list[str], raised: Alarms | None = None) -> str:
+def html(
+    run: Run,
+    curves: Curves,
+    by: verdict.Judged,
+    figures: list[str],
+    raised: Alarms | None = None,
+    said: Sequence[str] = (),
+) -> str:
     """Return the page, with as many frames of samples as its size allows."""
     raised = alarms_of(run, curves) if raised is None else raised
     made = {
+        "said": said,
         "alarms": {"says": raised.says, "headings": HEADINGS, "rows": raised.rows},
         "figures": figures,
         "config": run.experiment.yaml(),
@@ -147,6 +158,7 @@ def compared(found: Comparison) -> str:
         "what": f"{_count(len(found.runs), 'run')} compared, {_count(found.curves.generations - 1, 'retraining')}",
         "unfinished": "",
         "notes": [],
+        "said": [],
         "sources": [],
         "alarms": {},
         "figures": [],
@@ -183,6 +195,7 @@ def _template(
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
+        "columns_script": Markup(_asset("columns.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **head,
         "comparison": comparison,
@@ -201,8 +214,9 @@ def _template(
     }
 
     def render(most: int) -> str:
-        pictures = _pictures(rows, some, most)
-        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
+        pictures, tables = _pictures(rows, some, most), columns(rows, some, most)
+        drawn = {"pictures": pictures, "columns": tables}
+        return template.render(**fixed, **drawn, pictures_json=embed(pictures["script"]), columns_json=embed(tables))
 
     return render
 
@@ -341,15 +355,18 @@ def _charts(
 
 
 def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
-    """Return what the real data and up to ``most`` generations look like, of every setting's first arm.
+    """Return what the real data and up to ``most`` generations look like, of each setting's first arm that is shown.
 
     What rows look like is a picture, as a data: address, or of text a list of some of them.
     """
-    shown = spaced(range(curves.generations), most) if most else []
+    events = [rows.real(setting.arms[0]).events for setting in curves.settings]
+    places = [i for i, of in enumerate(events) if isinstance(of, Text) or pictured(of)]
+    settings = [curves.settings[i] for i in places]
+    shown = spaced(range(curves.generations), most) if most and settings else []
     frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
-    labels = [setting.label for setting in curves.settings]
+    labels = [setting.label for setting in settings]
     real, axes, kinds = [], [], set()
-    for setting in curves.settings if shown else ():
+    for setting in settings if shown else ():
         arm = setting.arms[0]
         kept = rows.real(arm)
         look = _look(kept)
@@ -370,6 +387,7 @@ def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
         "real": real[:1] if all(each == real[0] for each in real) else real,
         "axes": axes,
         "labels": labels,
+        "places": places,
         "script": {"frames": frames, "labels": labels},
         "kinds": sorted(kinds),
     }

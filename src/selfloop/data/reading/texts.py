@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from selfloop.core.errors import DataError, is_text, listed, quoted
+from selfloop.core.forms import LINES, Form
 from selfloop.core.memory import in_words, memory
+from selfloop.core.tokens import Tokenizer
 from selfloop.data.reading.sheets import ENDINGS, read_sheet
 
 Unit = Literal["document", "line"]
 
-JSON_LINES = (".jsonl", ".ndjson")
-_ARRAYS = (".npy", ".npz", ".zip")
+PLAIN, JSON_LINES = ".txt", (".jsonl", ".ndjson")
+_OTHERS = (".npy", ".npz", ".zip", ".gz", ".docx", ".pdf")
 _TEXT = "text"  # the column that is taken where none is named
 _BYTES = 20  # of Python's objects, for every byte of a file, about
 
@@ -31,7 +35,22 @@ class Piece(NamedTuple):
     where: str
 
 
-def read_texts(path: str, column: str | None, unit: Unit) -> list[Piece]:
+class Corpus(NamedTuple):
+    """Units of text, the form of the file that holds them, and what the column with them is called there."""
+
+    pieces: list[Piece]
+    form: Form
+    column: str
+
+
+def is_corpus(path: Path) -> bool:
+    """Whether a file or folder is plainly of text: .txt, JSON Lines, or a folder with .txt files."""
+    if path.is_dir():
+        return any(each.is_file() for each in path.rglob(f"*{PLAIN}"))
+    return path.suffix.lower() in (PLAIN, *JSON_LINES)
+
+
+def read_texts(path: str, column: str | None, unit: Unit, empty: bool = False) -> Corpus:
     """Read the units of a file or folder, by the ending of its name.
 
     A folder has a document in every file below it whose name ends in .txt, in the order of their paths; JSON Lines have
@@ -42,28 +61,41 @@ def read_texts(path: str, column: str | None, unit: Unit) -> list[Piece]:
         path: of the file or folder.
         column: of a table or of objects; None is "text", or the only one.
         unit: what is wanted.
+        empty: whether units may be empty, as samples may, lines among them.
 
     Raises:
         DataError: it cannot be read, a document is empty, or there is nothing in it.
     """
     source = f"text {quoted(path)}"
     try:
-        documents = list(_documents(Path(path), column, source))
+        form, name, documents = _documents(Path(path), column, source)
+        documents = list(documents)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or quoted(error)}") from error
-    empty = [each.where for each in documents if not each.text]
-    if empty:
-        more = f", as are {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise DataError(f"{empty[0]} is empty{more}: an empty document holds nothing to learn from, leave it out")
-    if unit == "document":
-        return documents
-    lines = [each for document in documents for each in _lines(document)]
-    if not lines:
-        raise DataError(f"{source} has no line that is not empty")
-    return lines
+    blank = [] if empty else [each.where for each in documents if not each.text]
+    if blank:
+        more = f", as are {len(blank) - 1} more" if len(blank) > 1 else ""
+        raise DataError(f"{blank[0]} is empty{more}: an empty document holds nothing to learn from, leave it out")
+    if unit == "line":
+        documents = [each for document in documents for each in _lines(document, empty)]
+    if not documents:
+        raise DataError(f"{source} has no {unit} that is not empty")
+    return Corpus(documents, form, name)
 
 
-def _documents(path: Path, column: str | None, source: str) -> Iterator[Piece]:
+def encoded(piece: Piece, tokenizer: Tokenizer) -> np.ndarray:
+    """Return the tokens (k,) int32 of a unit of text.
+
+    Raises:
+        DataError: the tokenizer has no token for a part of it, with where that stands.
+    """
+    try:
+        return tokenizer.encode(piece.text)
+    except ValueError as error:
+        raise DataError(f"{piece.where} holds {error}, which the tokenizer has no token for") from error
+
+
+def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, Iterable[Piece]]:
     if not path.exists():
         raise DataError(f"{source} does not exist")
     ending = path.suffix.lower()
@@ -71,19 +103,19 @@ def _documents(path: Path, column: str | None, source: str) -> Iterator[Piece]:
     if column is not None and not tabular:
         raise DataError(f"{source} has no columns, and column is {quoted(column)}: leave it out")
     if path.is_dir():
-        files = sorted(each for each in path.rglob("*.txt") if each.is_file())
+        files = sorted(each for each in path.rglob(f"*{PLAIN}") if each.is_file())
         if not files:
             raise DataError(f"{source} is a folder without files whose names end in .txt")
         _refuse_large(sum(each.stat().st_size for each in files), source)
-        yield from (Piece(_text(each, f"text {quoted(each)}"), f"text {quoted(each)}") for each in files)
-    elif ending in _ARRAYS:
+        named = ((each, f"text {quoted(each)}") for each in files)
+        return Form(JSON_LINES[0]), _TEXT, (Piece(_text(each, name), name) for each, name in named)
+    if ending in _OTHERS:
         raise DataError(f"{source}: {ending} holds no text; give text, a folder of .txt, JSON Lines, or a table")
-    elif ending in JSON_LINES:
-        yield from _of_json_lines(_text(path, source), column, source)
-    elif ending in ENDINGS:
-        yield from _of_table(str(path), column, source)
-    else:
-        yield Piece(_text(path, source), source)
+    if ending in JSON_LINES:
+        return Form(ending), column or _TEXT, _of_json_lines(_text(path, source), column, source)
+    if ending in ENDINGS:
+        return _of_table(str(path), column, source)
+    return LINES, _TEXT, [Piece(_text(path, source), source)]
 
 
 def _refuse_large(size: int, source: str) -> None:
@@ -114,9 +146,10 @@ def _text(path: Path, source: str) -> str:
         ) from error
 
 
-def _lines(document: Piece) -> Iterator[Piece]:
-    for number, line in enumerate(document.text.split("\n"), 1):
-        if held := line.removesuffix("\r"):
+def _lines(document: Piece, empty: bool) -> Iterator[Piece]:
+    for number, line in enumerate(document.text.removesuffix("\n").split("\n"), 1):
+        held = line.removesuffix("\r")
+        if held or empty:
             yield Piece(held, f"{document.where}: line {number}")
 
 
@@ -142,7 +175,7 @@ def _of_json_lines(text: str, column: str | None, source: str) -> Iterator[Piece
         yield Piece(value, where)
 
 
-def _of_table(path: str, column: str | None, source: str) -> Iterator[Piece]:
+def _of_table(path: str, column: str | None, source: str) -> tuple[Form, str, Iterable[Piece]]:
     import pyarrow as pa
 
     sheet = read_sheet(path)
@@ -153,11 +186,11 @@ def _of_table(path: str, column: str | None, source: str) -> Iterator[Piece]:
     strings = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if not strings:
         raise DataError(f"{source}: column {quoted(name)} holds {values.type}, and no text")
-    for row, value in enumerate(values.to_pylist()):
-        where = f"{source}: {sheet.where(row)}"
-        if value is None:
-            raise DataError(f"{where} has no {quoted(name)}: leave the row out")
-        yield Piece(value, where)
+    if values.null_count:
+        row = values.is_null().to_pylist().index(True)
+        raise DataError(f"{source}: {sheet.where(row)} has no {quoted(name)}: leave the row out")
+    pieces = (Piece(value, f"{source}: {sheet.where(row)}") for row, value in enumerate(values.to_pylist()))
+    return sheet.only([name]).form, name, pieces
 
 
 def _picked(names: list[str], column: str | None, where: str) -> str:
