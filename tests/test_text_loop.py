@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfloop.cli.main import main
+from selfloop.cli.main import main as main_of_argv
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import Text
 from selfloop.experiment import Experiment
@@ -28,6 +29,15 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def main(arguments: list[str]) -> int:
+    """Run a command in this process, and return its code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["selfloop", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main_of_argv()
+    return int(stop.value.code or 0)
+
+
 def settings(path: Path, **more: Any) -> dict[str, Any]:
     data = {"name": "text", "path": str(path), "unit": "line"}
     return {"name": "t", "data": data, "generator": "categorical", "generations": 2} | more
@@ -36,7 +46,7 @@ def settings(path: Path, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def done(names: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "text"
-    run(Experiment.build(settings(names)), out)
+    list(run(Experiment.build(settings(names)), out))
     return out
 
 
@@ -46,7 +56,7 @@ def test_a_run_of_text_stands_alone(done: Path) -> None:
     assert isinstance(events, Text)
     assert set(events.texts(found.samples(2, 0))) <= set(NAMES)
     assert FEATURES.name_of(found.experiment.features) == "ngrams"
-    assert found.records[-1]["metrics"]["frechet_held_out"] > 0
+    assert found.of_generation(2)[0]["metrics"]["frechet_held_out"] > 0
 
 
 @pytest.mark.parametrize("ending", ["txt", "jsonl", "csv", "parquet", "db"])
