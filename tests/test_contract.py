@@ -126,6 +126,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
                 "min_p": 0.05,
             },
         ],
+        "ddpm": [{"timesteps": 20}],
         "ddpm_images": [IMAGES | {"steps": 3}],
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [

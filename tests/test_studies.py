@@ -14,7 +14,7 @@ from selfloop import Experiment, Run, run
 from selfloop.analysis.curves import read
 from selfloop.data.toy import EightGaussians
 from selfloop.learning.schedule import Schedule
-from studies import fig3, forecasts, loops, regimes, stability, tables
+from studies import fig3, forecasts, loops, regimes, stability, texts, tables
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
@@ -184,3 +184,28 @@ def test_the_page_of_tables_is_what_the_records_say(tmp_path: Path) -> None:
     assert "Of 1 settings with synthetic rows" in text
     assert "20 rows to train on, 4 retrainings, 3 seeds" in text
     assert f"{loss.mean[4]:.4f}" in files["wine.csv"].decode()
+
+
+def test_loops_of_text_have_figures_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("".join(f"{a}{b}|`{a}\n" for a in "abcd" for b in "efghijklmnop"))
+    settings = {
+        "name": "x",
+        "data": {"name": "text", "path": str(tmp_path / "words.txt"), "unit": "line", "held_out": 10},
+        "generator": "ngram",
+        "generations": 2,
+        "seeds": 2,
+        "grid": {"mixing": [{"name": "augment", "lam": 0}, {"name": "replace"}]},
+        "metrics": ["perplexity_held_out", "distinct_2"],
+    }
+    for _ in run(Experiment.build(settings), tmp_path / "run"):
+        pass
+    done = Run.open(tmp_path / "run")
+    curves = read(done)
+    assert texts.perplexity(done, curves).axes[0].get_ylabel() == "Held-out perplexity"
+    assert len(texts.rows(done, curves).axes) == 2
+    lines = texts.table(done, curves).splitlines()
+    assert len(lines) == 4
+    assert lines[0].count("perplexity_held_out, t = ") == 3
+    lines = texts.samples(done, curves, (0, 2)).splitlines()
+    assert [line.split(" | ")[1] for line in lines[3:]] == ["0", "2", "0", "2"]
+    assert all(line.replace("∣", "").count("|") == 4 for line in lines)  # what is in a row ends no cell
