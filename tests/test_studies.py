@@ -14,7 +14,7 @@ from selfloop import Experiment, Run, run
 from selfloop.analysis.curves import read
 from selfloop.data.toy import EightGaussians
 from selfloop.learning.schedule import Schedule
-from studies import fig3, forecasts, loops, regimes, stability, texts, tables
+from studies import fig3, forecasts, loops, regimes, stability, tables, texts
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
