@@ -347,8 +347,13 @@ class Experiment(Frozen):
         return to_yaml(self._written())
 
     def _written(self) -> dict[str, Any]:
-        """Return the settings as they are recorded: without update and alarm where there are none."""
+        """Return the settings as they are recorded: without update and alarm where there are none.
+
+        Of text they are without metrics and features where none are named: those of the default are of numbers.
+        """
         absent = {key for key in ("update", "alarm") if getattr(self, key) is None}  # records are older than these
+        if getattr(self.data, "holds", None) == "text":
+            absent |= self.model_dump().keys() - self.given().keys()
         return {key: value for key, value in self.model_dump().items() if key not in absent}
 
     def __str__(self) -> str:
