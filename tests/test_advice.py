@@ -100,12 +100,12 @@ def test_what_was_shown_at_a_look_stays() -> None:
 def test_the_smaller_of_two_criteria_counts_and_both_share_the_level() -> None:
     rng = np.random.default_rng(1)
     control = {name: 1 + 0.01 * rng.standard_normal(8) for name in ("w2_held_out", "w1_held_out")}
-    factors = {Fraction(1, 2): (1.0, 1.3), Fraction(1, 4): (1.0, 1.0), Fraction(1): (1.5, 1.5)}
+    factors = {Fraction(0): (1.0, 1.0), Fraction(1, 2): (1.0, 1.3), Fraction(1, 4): (1.0, 1.0), Fraction(1): (1.5, 1.5)}
     at = {
         share: {name: control[name] * factor for name, factor in zip(control, pair, strict=True)}
         for share, pair in factors.items()
     }
-    found = brackets(at, control, {name: METRICS[name] for name in control}, 0.1, zero=True)
+    found = brackets(at, control, {name: METRICS[name] for name in control}, 0.1, known=control)
     assert found is not None
     by, both = found
     assert by["w2_held_out"].fine == Fraction(1, 2)
@@ -548,3 +548,106 @@ def test_arguments_of_another_kind(more: dict[str, Any], tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match=next(iter(more))):
         selfloop.advise(np.random.default_rng(0).normal(size=(100, 2)), generator="gaussian", **more)
     assert not list(tmp_path.iterdir())
+
+
+# Tables with a target
+
+
+def customers(rows: int = 160, seed: int = 0) -> dict[str, Any]:
+    """Return a table as people have them: words, dates, whole and missing numbers, truth values."""
+    rng = np.random.default_rng(seed)
+    plan, visits = rng.choice(["basic", "plus", "pro"], rows), rng.poisson(4, rows)
+    spent = np.round(20 * visits + 50 * (plan == "pro") + rng.normal(0, 8, rows), 2)
+    return {
+        "plan": plan.tolist(),
+        "visits": visits.tolist(),
+        "since": (np.datetime64("2020-01-01") + rng.integers(0, 900, rows)).astype(str).tolist(),
+        "active": rng.choice(["true", "false"], rows).tolist(),
+        "rating": [None if rng.random() < 0.1 else round(float(x), 1) for x in rng.normal(3, 1, rows)],
+        "spent": spent.tolist(),
+        "stays": np.where(visits + rng.normal(0, 0.7, rows) > 3.5, "yes", "no").tolist(),
+    }
+
+
+def write(path: Path, columns: dict[str, Any]) -> Path:
+    """Write columns as CSV, nothing where a value is missing."""
+    lines = [",".join(columns)]
+    lines += [",".join("" if x is None else str(x) for x in row) for row in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.usefixtures("few")
+def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write(tmp_path / "customers.csv", customers(90))
+    asked: dict[str, Any] = {"target": "stays", "horizon": 2, "tolerance": 0.9}
+
+    def stop(step: Step) -> None:
+        if step.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        advise(table, out=tmp_path / "cut", progress=stop, workers=0, **asked)
+    found = advise(table, out=tmp_path / "cut", workers=0, **asked)
+    assert list(found.criteria) == ["sliced_w2_held_out", "tstr_auc"]
+    assert (found.generator, found.target, len(found.sentences)) == ("copula", "stays", 6)
+    assert found.loop is not None
+    assert [each.share for each in found.loop.by["tstr_auc"].tried][:1] == [0]
+    assert found.loop.by["tstr_auc"].tried[0].seeds > 0  # the control too is held against the real rows
+    assert found.loop.by["sliced_w2_held_out"].tried[0].seeds == 0
+    (worth,) = found.downstream
+    assert 0.8 < worth.real <= 1
+    assert {0, 1} <= set(worth.scores)
+    assert "by Sliced W2 to held-out data and" in found.sentences[0]
+    assert "Downstream AUC is" in found.sentences[-1]
+    assert json.loads(found.json())["downstream"][0]["criterion"] == "tstr_auc"
+    assert advise(table, out=tmp_path / "whole", workers=0, **asked) == found
+    assert bits(tmp_path / "whole") == bits(tmp_path / "cut")
+    capsys.readouterr()
+    assert command(str(table), target="stays", horizon=2, tolerance="90%", out=tmp_path / "whole") == 0
+    assert "6. What rows are worth to a model that predicts 'stays'" in capsys.readouterr().out.replace("\n", " ")
+    page = (tmp_path / "whole" / "report" / "index.html").read_text()
+    assert "What rows are worth to a model that predicts" in page
+
+
+@pytest.mark.usefixtures("few")
+def test_a_generator_that_alone_costs_too_much_is_told_of(tmp_path: Path) -> None:
+    table = write(tmp_path / "customers.csv", customers(90))
+    blurred = {"name": "kernel_density", "bandwidth": 3.0}
+    found = advise(table, generator=blurred, target="spent", horizon=2, out=tmp_path / "run", workers=0)
+    assert list(found.criteria) == ["sliced_w2_held_out", "tstr_score"]
+    assert found.loop is not None
+    assert found.loop.by["tstr_score"].worse == 0
+    assert found.share is None
+    assert "it is shown that it is not, even of samples of a model that saw real data alone" in found.sentences[0]
+    assert "no share by Downstream score" in found.sentences[0]
+    assert found.sentences[-1].endswith("another generator would help, not a smaller share.")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"target": "nothing"}, "has no column 'nothing', the target"),
+        ({"target": "rating"}, "the target 'rating' is missing in some rows"),
+        ({"target": "country"}, "the target 'country' never changes"),
+        ({"target": "noise"}, "the target 'noise' is not predicted by the other columns"),
+        ({"target": "spent", "metrics": ["tstr_auc"]}, "tstr_auc needs a target of classes"),
+        ({"target": "spent", "settings": ["data.target=stays"]}, "the target is 'spent' and, in the settings, 'stays'"),
+        ({"metrics": ["tstr_score"]}, "tstr_score needs"),
+    ],
+)
+def test_targets_that_cannot_be(asked: dict[str, Any], why: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(7).normal(size=160).tolist()
+    table = write(tmp_path / "rows.csv", customers() | {"country": ["FR"] * 160, "noise": noise})
+    with pytest.raises(SelfloopError, match=re.escape(why)):
+        advise(table, out=tmp_path / "run", workers=0, **asked)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_has_no_columns_has_no_target_and_needs_a_generator() -> None:
+    with pytest.raises(ConfigError, match="no columns to predict"):
+        advise("gaussian", generator="gaussian", target="x")
+    with pytest.raises(ConfigError, match="name a generator"):
+        advise("gaussian")

@@ -20,23 +20,27 @@ from typing import Any
 
 import numpy as np
 
-from selfloop.analysis.advice import Above, Advice, Axis, Limit, More
+from selfloop.analysis.advice import Above, Advice, Axis, Downstream, Limit, More, of_target
 from selfloop.analysis.curves import Array
 from selfloop.analysis.decline import Decline, collapse, half_life
 from selfloop.analysis.paired import ends, excess
 from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
+from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
+from selfloop.core.events import Events, Mixed
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
+from selfloop.core.samples import State
 from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.engines.local import cores
 from selfloop.experiment import Experiment, files_of, member
 from selfloop.generators.base import GENERATORS, Generator
-from selfloop.metrics.base import METRICS, Metric
+from selfloop.metrics.base import METRICS, Evidence, Metric, computed
+from selfloop.metrics.tables import columns_of
 from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
 from selfloop.store import Run, belongs
@@ -48,12 +52,22 @@ CRITERION = "w2_held_out"
 WATCHED = ("variance_ratio", "precision_train", "coverage_train", "density_train", "neighbour_entropy")
 """Recorded besides, of which one may speak earlier."""
 
+CRITERION_OF_TABLES = "sliced_w2_held_out"
+"""By which it is judged of tables with a target or with columns that are not all numbers, as their hundreds of arms are
+measured with what predicts, and W2 takes longer than all else."""
+
+WATCHED_OF_TABLES = ("variance_ratio", "shape_error_held_out", "association_error_held_out", "levels_kept")
+
+GENERATOR_OF_TABLES = "copula"
+"""That is retrained where none is named: it takes columns of any kind, and no settings."""
+
 FEWEST_ROWS = 32
 """To train on: of the smallest share on the ladder there must be a row."""
 
 _TWO_SIDED = 0.975  # of each bound of a 95 % interval
 _ASKED = "selfloop advise:"
 _SHORTEST_RESCUE = 6  # retrainings: three of them after the damage, which are judged
+_REAL = "the real rows"  # in place of a regime: what metrics of a target are of these rows, in every generation
 _CONTROL: dict[str, Any] = {"name": "augment", "lam": 0.0}
 _SYNTHETIC: dict[str, Any] = {"name": "augment", "lam": math.inf}
 _OWN = ("name", "description", "mixing", "generations", "seeds", "grid", "metrics", "figures")
@@ -70,6 +84,7 @@ class Step:
         done: of its generations.
         total: generations.
         left: seconds that the rest will take, about; NaN where nothing tells yet.
+        most: seconds that the most seeds of as many regimes would take from the start, likewise.
     """
 
     seeds: int
@@ -78,6 +93,7 @@ class Step:
     done: int
     total: int
     left: float
+    most: float
 
 
 Progress = Callable[[Step], None]
@@ -106,16 +122,12 @@ class _Axis:
     zero: bool
     most: float = 1.0
 
-    @property
-    def begin(self) -> tuple[Fraction, ...]:
-        """The shares that are tried first."""
-        return BEGIN if self.zero else (Fraction(0), *BEGIN)
-
 
 def advise(
     data: Any,
     *,
-    generator: str | Mapping[str, Any] | Generator,
+    generator: str | Mapping[str, Any] | Generator | None = None,
+    target: str | None = None,
     tolerance: float = 0.1,
     horizon: int = 20,
     budget: float | None = None,
@@ -130,24 +142,35 @@ def advise(
 
     Args:
         data: a file or folder, the name of a built-in data set or its settings; or an array, a frame, a function.
-        generator: its name, or its settings.
+        generator: its name, or its settings; None is a Gaussian copula, for data that have columns.
+        target: a column of theirs, by which is judged besides what the samples are worth to a model that is trained on
+            them to predict it: against the same model trained on the real rows.
         tolerance: by what share the loss may be larger than that of real data alone, above 0 and at most 1.
         horizon: T, retrainings after which it is compared.
         budget: seconds after which to stop at the next generation; None goes on until the answer is narrow or there are
             64 seeds. A later call goes on from there.
-        metrics: one or several by which to judge: all must be within the tolerance. None is W2 to held-out data.
+        metrics: one or several by which to judge: all must be within the tolerance. Where none is of the distribution,
+            there is W2 to held-out data, sliced for tables with a target or columns that are not all numbers; where
+            none is of the target, the area under the ROC curve of one with classes, and R² of a number.
         out: the run directory; None is ``runs/advice-DATA-GENERATOR``.
         settings: ``key.path=value`` settings of the experiment besides these, as ``budget.epochs=5``.
         seed: the first; others give an independent answer.
-        workers: processes; None is one per core for generators that are trained, and this one for others.
+        workers: processes; None is one per core for generators that are trained and for targets, and this one for
+            others.
         progress: is told of every generation.
 
     Raises:
         ConfigError, DataError: it cannot be asked so; nothing is written.
         RunError: the directory holds something else, or is damaged.
         StorageFull: the disk is full; the same call goes on when there is space.
+
+    Examples:
+        >>> from selfloop import advise
+        >>> found = advise("gaussian", generator="gaussian", horizon=4, budget=1.0, settings=["data.n=200"])
+        >>> found.horizon, found.criteria
+        (4, {'w2_held_out': 'W₂ to held-out data'})
     """
-    criteria = _criteria(metrics)
+    _refuse_metrics(metrics)
     _refuse(tolerance, horizon, budget)
     refuse_unlike("the seed", seed, Integral, "a whole number")
     if workers is not None:
@@ -156,7 +179,7 @@ def advise(
             raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
     if out is not None:
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
-    base = _experiment(data, generator, horizon, criteria, settings)
+    base, criteria = _experiment(data, generator, target, horizon, metrics, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
     folder = expanded(out) if out is not None else Path("runs") / _folder(base)
@@ -166,9 +189,10 @@ def advise(
         raise DataError(
             f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more"
         )
+    _refuse_chance(base, criteria, seed)
     axes, missing = _axes(base, rows)
     if workers is None:
-        workers = cores() if base.generator.trained else 0
+        workers = cores() if base.generator.trained or base.data.predicted() is not None else 0
     growth = _Growth(base, folder, seed, workers, budget, progress)
     found, plan = None, _first(axes)
     while (recorded := growth.reach(plan)) is not None:
@@ -183,17 +207,32 @@ def advise(
 # The question
 
 
-def _criteria(metrics: Sequence[str]) -> dict[str, Metric]:
-    refuse_no_names(metrics, "metrics")
-    names = list(metrics) or [CRITERION]
+def _refuse_metrics(names: Sequence[str]) -> None:
+    refuse_no_names(names, "metrics")
     for name in names:
         if name not in METRICS:
             raise ConfigError(f"no metric is called {name!r}{nearest(name, list(METRICS))}")
         if METRICS[name].goal is None:
             raise ConfigError(f"{name!r} has no direction to judge by: neither more nor less of it is better")
     if len(set(names)) < len(names):
-        raise ConfigError(f"metric {names[0]!r} is named twice: name each once")
-    return {name: METRICS[name] for name in names}
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ConfigError(f"metric {twice!r} is named twice: name each once")
+
+
+def _criteria(named: Sequence[str], events: Events | None, target: str | None) -> dict[str, Metric]:
+    """Return by what is judged: what is named, and what is lacking of the distribution and of the target."""
+    downstream = [name for name in named if of_target(METRICS[name])]
+    others = [name for name in named if name not in downstream]
+    if not others and (target is not None or not named):
+        others = [CRITERION if events is None else CRITERION_OF_TABLES]
+    if not downstream and target is not None:
+        downstream = ["tstr_auc" if _classes(events, target) else "tstr_score"]
+    return {name: METRICS[name] for name in (*others, *downstream)}
+
+
+def _classes(events: Events | None, target: str) -> bool:
+    """Whether a target is of classes, and not a number."""
+    return any(part.name == target and isinstance(part, Category) for part in columns_of(events))
 
 
 def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
@@ -210,17 +249,25 @@ def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
 
 
 def _experiment(
-    data: Any, generator: Any, horizon: int, criteria: Mapping[str, Metric], settings: Sequence[str]
-) -> Experiment:
-    """Return the experiment without its seeds and regimes."""
+    data: Any, generator: Any, target: str | None, horizon: int, metrics: Sequence[str], settings: Sequence[str]
+) -> tuple[Experiment, dict[str, Metric]]:
+    """Return the experiment without its seeds and regimes, and by what it is judged.
+
+    Raises:
+        ConfigError, DataError: there is none.
+    """
     dataset = _dataset(data)
-    model = member(GENERATORS, generator)
+    if target is not None:
+        dataset = _aimed(dataset, target, settings)
+    if generator is None and "columns" not in dataset.offers:
+        raise ConfigError(
+            f"name a generator that is retrained on data {DATA.name_of(dataset)}, as --generator gaussian"
+        )
+    model = member(GENERATORS, GENERATOR_OF_TABLES if generator is None else generator)
     name = f"advice-{DATA.name_of(dataset)}-{GENERATORS.name_of(model)}"[:64]
     usual = {"name": name, "data": "gaussian", "generator": "gaussian", "generations": horizon}
     plain = Experiment.build(usual).model_dump()
     plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
-    watched = [each for each in WATCHED if each not in criteria and METRICS[each].goal is not None]
-    plain["metrics"] = [*criteria, *watched]
     for path, value in read_assignments(settings):
         if path.split(".")[0] in _OWN:
             raise ConfigError(f"{path} is what advise sets itself: leave it out")
@@ -230,7 +277,36 @@ def _experiment(
         raise ConfigError(
             f"generator {name} is trained by gradient steps: say how long a retraining lasts, as --set budget.epochs=20"
         )
-    return Experiment.build(plain)
+    set_ = DATA.parse(plain["data"])
+    events, aim = _table(set_), set_.predicted()
+    criteria = _criteria(metrics, events, aim)
+    watched = [*(WATCHED if events is None else WATCHED_OF_TABLES), *(["tstr_score"] if aim is not None else [])]
+    plain["metrics"] = list(dict.fromkeys([*criteria, *(each for each in watched if METRICS[each].goal is not None)]))
+    return Experiment.build(plain), criteria
+
+
+def _aimed(dataset: Dataset, target: str, settings: Sequence[str]) -> Dataset:
+    """Return data with a column to predict.
+
+    Raises:
+        ConfigError: they have none, or another one is set.
+    """
+    refuse_unlike("the target", target, str, "the name of a column")
+    if "target" not in type(dataset).model_fields:
+        raise ConfigError(f"data {DATA.name_of(dataset)} has no columns to predict: leave the target out")
+    named = [dataset.predicted(), *(value for path, value in read_assignments(settings) if path == "data.target")]
+    for other in named:
+        if other is not None and other != target:
+            raise ConfigError(f"the target is {quoted(target)} and, in the settings, {quoted(other)}: name one")
+    return dataset.model_copy(update={"target": target})
+
+
+def _table(dataset: Dataset) -> Events | None:
+    """Return what the rows of a table are that has a target or columns that are not all numbers, None of others."""
+    if "columns" not in dataset.offers:
+        return None
+    events = dataset.load([0]).events
+    return events if dataset.predicted() is not None or isinstance(events, Mixed) else None
 
 
 def _dataset(data: Any) -> Dataset:
@@ -279,6 +355,36 @@ def _refuse_other(folder: Path, base: Experiment) -> None:
     if there.present:  # the run's own data may lie elsewhere, and be others: those that are asked about count
         arm = there.arms[0]
         there.holds(arm, base.data.load([arm.seed]), 0)
+
+
+def _refuse_chance(base: Experiment, criteria: Mapping[str, Metric], seed: int) -> None:
+    """Refuse a target that nobody can predict: of what real rows are not worth samples cannot be worth less.
+
+    Raises:
+        DataError: a model that is trained on the real rows predicts the held-out ones no better than chance does.
+    """
+    target = base.data.predicted()
+    if target is None:
+        return
+    split = base.data.load([seed])
+    nothing: State = {}
+    evidence = Evidence(
+        generator=base.generator,
+        state=nothing,
+        first=nothing,
+        untrained=nothing,
+        train=split.train,
+        held_out=split.held_out,
+        generated=split.train,
+        events=split.events,
+        target=target,
+    )
+    name, chance = ("tstr_auc", 0.5) if _classes(split.events, target) else ("tstr_score", 0.0)
+    if name in criteria and not (score := computed(name, evidence)[0]) > chance:
+        raise DataError(
+            f"the target {quoted(target)} is not predicted by the other columns, even by the real rows: "
+            f"{METRICS[name].title} is {score:.3g}, and that of chance {chance:g}; name another target"
+        )
 
 
 def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, str]]:
@@ -333,7 +439,7 @@ def _text(regime: Mapping[str, Any]) -> str:
 
 
 def _first(axes: Mapping[Axis, _Axis]) -> _Plan:
-    regimes = [_CONTROL, *(axis.regime(share) for axis in axes.values() for share in axis.begin)]
+    regimes = [_CONTROL, *(axis.regime(share) for axis in axes.values() for share in (Fraction(0), *BEGIN))]
     return _Plan(
         LOOKS[0], tuple(dict.fromkeys(map(_text, regimes))), "real data alone, halves, and synthetic data alone"
     )
@@ -342,14 +448,17 @@ def _first(axes: Mapping[Axis, _Axis]) -> _Plan:
 def _next(plan: _Plan, axes: Mapping[Axis, _Axis], found: _Found) -> _Plan | None:
     """Return what to run next: shares that halve what is open, else more seeds; None where no more is asked."""
     last = plan.seeds == LOOKS[-1]
-    new = {name: limit.all.asks(last) for name, limit in found.limits.items()}
+    new = {
+        name: list(dict.fromkeys(share for bracket in limit.open for share in bracket.asks(last)))
+        for name, limit in found.limits.items()
+    }
     regimes = dict.fromkeys([*plan.regimes, *(_text(axes[name].regime(s)) for name in new for s in new[name])])
     if len(regimes) > len(plan.regimes):
         words = [
             f"{name} {', '.join(f'{100 * float(s):.4g} %' for s in shares)}" for name, shares in new.items() if shares
         ]
         return _Plan(plan.seeds, tuple(regimes), f"halves what is open: {'; '.join(words)} synthetic")
-    wide = [name for name, limit in found.limits.items() if not limit.all.narrow]
+    wide = [name for name, limit in found.limits.items() if limit.open]
     if last or not wide:
         return None
     return _Plan(LOOKS[LOOKS.index(plan.seeds) + 1], plan.regimes, f"more seeds: {', '.join(wide)} undecided")
@@ -396,22 +505,26 @@ class _Growth:
 
         def begun(t: int, stacks: int, of: int) -> None:  # not before: what cannot be run is refused first
             if not done and stacks == 1:
-                self._tell(plan, 0, total, math.nan)
+                self._tell(plan, 0, total)
 
         for generation in run(experiment, self.folder, workers=self.workers, progress=begun):
             now = time.monotonic()
             self.seconds, before = self.seconds + now - before, now
             self.arms += min(len(generation.records), count)
             done += 1
-            self._tell(plan, done, total, self.seconds / self.arms * len(generation.records) * (total - done))
+            each = self.seconds / self.arms
+            most = each * LOOKS[-1] * len(plan.regimes) * total
+            self._tell(plan, done, total, each * len(generation.records) * (total - done), most)
             if now > self.until:
                 break
         return self._recorded(plan)
 
-    def _tell(self, plan: _Plan, done: int, total: int, left: float) -> None:
+    def _tell(self, plan: _Plan, done: int, total: int, left: float = math.nan, most: float = math.nan) -> None:
         if self.progress is not None:
-            step = Step(seeds=plan.seeds, regimes=len(plan.regimes), why=plan.why, done=done, total=total, left=left)
-            self.progress(step)
+            seeds, regimes = plan.seeds, len(plan.regimes)
+            self.progress(
+                Step(seeds=seeds, regimes=regimes, why=plan.why, done=done, total=total, left=left, most=most)
+            )
 
     def more(self, plan: _Plan) -> More:
         """Return what a plan that was not reached would take."""
@@ -446,7 +559,8 @@ class _Growth:
             if (regime := _text(arm.settings["mixing"])) in plan.regimes and arm.seed in seeds
         }
         shape = len(seeds), self.base.generations + 1
-        found = {regime: {name: np.full(shape, np.nan) for name in self.base.metrics} for regime in plan.regimes}
+        every = (*plan.regimes, _REAL)
+        found = {regime: {name: np.full(shape, np.nan) for name in self.base.metrics} for regime in every}
         for t in reversed(range(shape[1])):  # the last first, which tells at once whether all is there
             records = [record for record in there.everything_of(t) if record["arm"] in row]
             if len(records) < len(seeds) * len(plan.regimes):
@@ -456,10 +570,18 @@ class _Growth:
                 for name, value in record["metrics"].items():
                     if value is not None:
                         found[regime][name][s, t] = value
+                for name, value in record.get("reference", {}).items():
+                    if value is not None:
+                        found[_REAL][name][s] = value
         return found
 
 
-_Recorded = dict[str, dict[str, Array]]  # by regime and metric, (S, T + 1)
+_Recorded = dict[str, dict[str, Array]]  # by regime, or the real rows, and metric, (S, T + 1)
+
+
+def _control(recorded: _Recorded, name: str) -> Array:
+    """Return what a metric is held against: of a target the real rows' score, else arms that see no others."""
+    return recorded[_REAL if of_target(METRICS[name]) else _text(_CONTROL)][name]
 
 
 # The answer
@@ -489,26 +611,27 @@ class _Found:
         tolerance: float,
     ) -> _Found:
         """Read a plan's records along every axis."""
-        control = {name: ends(recorded[_text(_CONTROL)][name]) for name in criteria}
+        control = {name: ends(_control(recorded, name)) for name in criteria}
         limits: dict[Axis, Limit] = {}
         for name, axis in axes.items():
             at = _shares(axis, recorded)
             values = {share: {each: ends(recorded[regime][each]) for each in criteria} for share, regime in at.items()}
-            shown = brackets(values, control, criteria, tolerance, zero=axis.zero)
+            known = [each for each in criteria if axis.zero and not of_target(METRICS[each])]
+            shown = brackets(values, control, criteria, tolerance, known=known)
             if shown is not None:
-                limits[name] = Limit(by=shown[0], all=shown[1], most=axis.most)
+                limits[name] = Limit(by=shown[0], all=shown[1], most=axis.most, each=axis.zero)
         return cls(seeds, recorded, limits)
 
 
 def _shares(axis: _Axis, recorded: Mapping[str, object]) -> dict[Fraction, str]:
     """Return the shares of an axis whose regimes are recorded, and these."""
     rungs = [Fraction(i, 32) for i in range(33)]
-    found = {share: _text(axis.regime(share)) for share in rungs if share or not axis.zero}
+    found = {share: _text(axis.regime(share)) for share in rungs}
     return {share: regime for share, regime in found.items() if regime in recorded}
 
 
 def _enough(found: _Found) -> More | None:
-    return None if all(limit.all.narrow for limit in found.limits.values()) else More(seeds=None)
+    return More(seeds=None) if any(limit.open for limit in found.limits.values()) else None
 
 
 def _answer(
@@ -542,11 +665,21 @@ def _answer(
         titles=names,
         missing=dict(missing) | {name: why for name in axes if name not in known},
         more=more,
+        target=base.data.predicted(),
+        downstream=() if found is None else tuple(_downstream(found, axes["loop"], criteria)),
         run=folder,
     )
     if found is None or "loop" not in known:
         return advice
     return replace(advice, above=tuple(_above(found, axes["loop"], criteria)), **_alarms(found, criteria))
+
+
+def _downstream(found: _Found, axis: _Axis, criteria: Mapping[str, Metric]) -> Iterator[Downstream]:
+    """Yield what rows are worth to a model that predicts the target: the real ones, and those of every share."""
+    for name in (name for name, metric in criteria.items() if of_target(metric)):
+        real, at = found.recorded[_REAL][name], _shares(axis, found.recorded)
+        scores = {share: float(ends(found.recorded[regime][name]).mean()) for share, regime in at.items()}
+        yield Downstream(criterion=name, real=float(ends(real).mean()), scores=scores)
 
 
 def _above(found: _Found, axis: _Axis, criteria: Mapping[str, Metric]) -> Iterator[Above]:
@@ -556,7 +689,7 @@ def _above(found: _Found, axis: _Axis, criteria: Mapping[str, Metric]) -> Iterat
     if worse is None:
         return
     name = next(name for name in criteria if limit.by[name].worse is not None and limit.by[name].worse == worse)
-    metric, control = criteria[name], found.recorded[_text(_CONTROL)][name]
+    metric, control = criteria[name], _control(found.recorded, name)
     for share in dict.fromkeys((worse, Fraction(1))):
         arms_of = found.recorded[at[share]]
         over = excess(ends(arms_of[name]), ends(control), metric, _TWO_SIDED)

@@ -96,6 +96,12 @@ class Experiment(Frozen):
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
+
+    Examples:
+        >>> from selfloop import Experiment
+        >>> experiment = Experiment.load("fig4-small").override("generations=5", "seeds=2")
+        >>> experiment.generations, experiment.grid
+        (5, {'mixing.lam': [inf, 1]})
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -223,7 +229,7 @@ class Experiment(Frozen):
             raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
         named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
         held = self.data.offers | (frozenset() if self.data.holds == "text" else frozenset[Capability](("numbers",)))
-        for who, wanted in self._needs():
+        for who, wanted in self.wants():
             for need in sorted(wanted - self.generator.offers - held - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
@@ -241,7 +247,7 @@ class Experiment(Frozen):
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
         refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
-    def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
+    def wants(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
         for name in self.metrics if self.names_metrics else ():  # those of the default give way to others
             if name in METRICS:

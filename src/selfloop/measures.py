@@ -22,6 +22,9 @@ _UNASKED = 2**30  # bytes that a metric may take which nobody has named
 _WIDEST = 2048  # features of networks of images: Inception's
 OF_TEXT = ("frechet_held_out", "precision_held_out", "recall_held_out", "coverage_held_out")
 """Metrics of text where none was named."""
+OF_COLUMNS = ("shape_error_held_out", "association_error_held_out", "levels_kept")
+"""Metrics besides the default ones, of rows with columns that are not all numbers; and of those with a target this:"""
+OF_TARGET = ("tstr_score",)
 SETS = {"train": "rows to train on", "held_out": "held-out rows", "generated": "generated rows"}
 
 
@@ -102,9 +105,9 @@ def of_columns(members: Iterable[Arm], real: RealRows) -> list[str]:
     found = dict[str, None]()
     for arm in members:
         if isinstance(real.of(arm.data_key).events, Mixed):
-            found |= dict.fromkeys(("shape_error_held_out", "association_error_held_out", "levels_kept"))
+            found |= dict.fromkeys(OF_COLUMNS)
         if "target" in arm.experiment.data.offers:
-            found |= {"tstr_score": None}
+            found |= dict.fromkeys(OF_TARGET)
     return list(found)
 
 

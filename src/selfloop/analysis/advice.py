@@ -18,7 +18,9 @@ from selfloop.analysis.decline import Decline
 from selfloop.analysis.paired import LEVEL
 from selfloop.analysis.threshold import LOOKS, Bracket, Tried
 from selfloop.analysis.warning import FALSE_ALARMS, Ranked
+from selfloop.core.errors import quoted
 from selfloop.core.frames import frame
+from selfloop.metrics.base import Metric
 from selfloop.mixing.parts import multiple
 from selfloop.theory.measured import Interval
 
@@ -38,11 +40,18 @@ class Limit:
         by: by criterion, what is shown of the shares of synthetic rows that were tried.
         all: of all criteria together.
         most: the share of real rows where that of synthetic ones is 0: 1, or less where too few are fresh.
+        each: whether every criterion is to be answered, and not only all together.
     """
 
     by: Mapping[str, Bracket]
     all: Bracket
     most: float = 1.0
+    each: bool = False
+
+    @property
+    def open(self) -> list[Bracket]:
+        """The brackets that are to be narrower."""
+        return [bracket for bracket in (self.by.values() if self.each else [self.all]) if not bracket.narrow]
 
     def real(self, synthetic: Fraction) -> float:
         """Return the share of real rows that goes with one of synthetic rows on the ladder."""
@@ -62,6 +71,26 @@ class Above:
     share: Fraction
     excess: Interval
     decline: Decline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downstream:
+    """What rows are worth to a model that is trained on them to predict the target, in the mean over seeds.
+
+    Attributes:
+        criterion: the score's name.
+        real: of a model trained on the real rows.
+        scores: of one trained on the samples at the end, by the share of synthetic rows in the training sets.
+    """
+
+    criterion: str
+    real: float
+    scores: Mapping[Fraction, float]
+
+
+def of_target(metric: Metric) -> bool:
+    """Whether a metric is of what models predict, so that it is held against the real rows themselves."""
+    return "target" in metric.needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +116,7 @@ class More:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """An answer: printed, its five sentences.
+    """An answer: printed, its five sentences, six where there is a target.
 
     Attributes:
         data: the data set's name.
@@ -106,6 +135,8 @@ class Advice:
         titles: of the statistics.
         missing: by axis, why nothing can be said of it.
         more: what would tell more; None where all is told that is asked for.
+        target: the column that models predict, None where nothing is judged by that.
+        downstream: by every criterion that is of the target, what rows are worth to such a model.
         run: the run directory.
     """
 
@@ -125,6 +156,8 @@ class Advice:
     titles: Mapping[str, str]
     missing: Mapping[Axis, str]
     more: More | None
+    target: str | None = None
+    downstream: tuple[Downstream, ...] = ()
     run: Path = field(compare=False)
 
     @property
@@ -140,9 +173,10 @@ class Advice:
         return float(self.loop.all.fine or 0), math.inf if self.loop.all.worse is None else float(self.loop.all.worse)
 
     @property
-    def sentences(self) -> tuple[str, str, str, str, str]:
-        """How much, what happens above it, what fresh data does, what rescues, and what to watch."""
-        return _how_much(self), _how_fast(self), _fresh(self), _rescue(self), _watch(self)
+    def sentences(self) -> tuple[str, ...]:
+        """How much, what happens above it, what fresh data does, what rescues, what to watch, what a target tells."""
+        every = _how_much(self), _how_fast(self), _fresh(self), _rescue(self), _watch(self)
+        return every if self.target is None else (*every, _what_for(self))
 
     def __str__(self) -> str:
         return "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(self.sentences, 1))
@@ -199,10 +233,7 @@ def _how_much(found: Advice) -> str:
         return f"How much synthetic data the loop bears cannot be said: {found.missing['loop']}."
     bracket = found.loop.all
     fine, worse = bracket.fine or Fraction(0), bracket.worse
-    loss = (
-        f"the loss after {found.horizon} retrainings ({' and '.join(found.criteria.values())}) is no more than "
-        f"{share(found.tolerance)} above that of real data alone"
-    )
+    loss = _promise(found)
     if fine == 1:
         words = f"Training sets may be synthetic altogether: with {SURE} confidence {loss}"
     elif fine:
@@ -210,7 +241,9 @@ def _how_much(found: Advice) -> str:
         words = f"{most}: with {SURE} confidence {loss}"
     else:
         words = f"Of no share of synthetic data that was tried is it shown with {SURE} confidence that {loss}"
-    if worse is not None:
+    if worse == 0:
+        words += "; it is shown that it is not, even of samples of a model that saw real data alone"
+    elif worse is not None:
         words += f"; it reaches that at a share between {_percent(fine)} and {_percent(worse)} ({SURE}, both ends)"
     elif fine < 1:
         words += "; no share is shown to exceed that"
@@ -220,16 +253,43 @@ def _how_much(found: Advice) -> str:
     return f"{words}{_open(bracket, found)}."
 
 
+def _promise(found: Advice) -> str:
+    """Return what is not to happen to the criteria, as a clause."""
+    downstream = [each.criterion for each in found.downstream]
+    losses = " and ".join(title for name, title in found.criteria.items() if name not in downstream)
+    scores = " and ".join(found.criteria[name] for name in downstream)
+    parts = []
+    if losses:
+        parts.append(
+            f"the loss after {found.horizon} retrainings ({losses}) is no more than {share(found.tolerance)} above "
+            "that of real data alone"
+        )
+    if scores:
+        after = "" if losses else f" after {found.horizon} retrainings"
+        parts.append(
+            f"what samples are worth to a model that predicts {quoted(found.target)}{after} ({scores}) is no more than "
+            f"{share(found.tolerance)} below what the real rows are"
+        )
+    return ", and ".join(parts)
+
+
 def _percent(of: Fraction) -> str:
     return f"{100 * float(of):.4g} %"
 
 
 def _within(found: Advice) -> str:
-    return f"within {share(found.tolerance)} of that of real data alone"
+    words = f"within {share(found.tolerance)} of that of real data alone"
+    return f"{words}, and {_scores(found)} within as much of that of the real rows" if found.downstream else words
+
+
+def _scores(found: Advice) -> str:
+    return " and ".join(found.criteria[each.criterion] for each in found.downstream)
 
 
 def _range(bracket: Bracket) -> str:
     low, high = bracket.fine or Fraction(0), bracket.worse
+    if high == 0 or low == 1:
+        return "no share" if high == 0 else _percent(low)
     return f"{_percent(low)} to {_percent(high)}" if high is not None else f"{_percent(low)} or more"
 
 
@@ -247,8 +307,9 @@ def _open(bracket: Bracket, found: Advice) -> str:
     return f"; {neither}{found.more}"
 
 
-def _excess(each: Tried) -> str:
-    return "∞" if math.isinf(each.excess.value) else f"{each.excess.value:+.0%}"
+def _excess(each: Tried, sign: int = 1) -> str:
+    """Return by how much a loss is larger or, with the sign −1, a score; such a one is of what is better if larger."""
+    return "∞" if math.isinf(each.excess.value) else f"{sign * each.excess.value:+.0%}"
 
 
 def _how_fast(found: Advice) -> str:
@@ -358,3 +419,29 @@ def _watch(found: Advice) -> str:
     few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
     rate = f"where {share(found.alarms)} of control arms would raise a false one"
     return f"{words}, {rate} ({first.arms} arms of each kind judged{few})."
+
+
+def _what_for(found: Advice) -> str:
+    """Return what rows are worth to a model that predicts the target."""
+    begin = f"What rows are worth to a model that predicts {quoted(found.target)}"
+    if found.loop is None or not found.downstream:
+        return f"{begin} cannot be said: {found.missing.get('loop', 'no metric of it was named')}."
+    return f"{begin}: {'; '.join(_worth(each, found.loop.by[each.criterion], found) for each in found.downstream)}."
+
+
+def _worth(of: Downstream, bracket: Bracket, found: Advice) -> str:
+    def by(share: Fraction) -> str:
+        return f"{of.scores[share]:.3g} ({next(_excess(each, -1) for each in bracket.tried if each.share == share)})"
+
+    words = (
+        f"{found.criteria[of.criterion]} is {of.real:.3g} where it is trained on the real rows, {by(Fraction(0))} on"
+    )
+    words += " samples of a generator that saw real rows alone"
+    if bracket.fine and bracket.fine < 1:
+        words += f", {by(bracket.fine)} on those of the loop at {_percent(bracket.fine)} synthetic"
+    words += f", and {by(Fraction(1))} on those of the fully synthetic loop"
+    if bracket.worse == 0:
+        words += (
+            "; as the generator alone costs more than the tolerance, another generator would help, not a smaller share"
+        )
+    return words

@@ -20,7 +20,7 @@ Legend: p a share of synthetic rows in [0, 1]; D depth of the ladder; K looks; S
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -176,7 +176,7 @@ def brackets(
     criteria: Mapping[str, Metric],
     tolerance: float,
     *,
-    zero: bool,
+    known: Collection[str],
 ) -> tuple[dict[str, Bracket], Bracket] | None:
     """Return the bracket of each criterion and of all together.
 
@@ -185,7 +185,7 @@ def brackets(
         control: by metric, (S,).
         criteria: metrics by name.
         tolerance: τ.
-        zero: whether a share of 0 is the control.
+        known: metrics by which a share of 0 is the control itself.
 
     Returns:
         None where a criterion cannot be compared.
@@ -193,10 +193,12 @@ def brackets(
     level = each_level(len(criteria))
     by: dict[str, list[Tried]] = {}
     for name, metric in criteria.items():
-        found = [tried(share, at[name], control[name], metric, tolerance, level) for share, at in ends.items()]
-        known = [each for each in found if each is not None]
-        if len(known) < len(found):
-            return None
-        by[name] = [*known, *([KNOWN] if zero else [])]
+        by[name] = []
+        for share, at in ends.items():
+            itself = share == 0 and name in known
+            found = KNOWN if itself else tried(share, at[name], control[name], metric, tolerance, level)
+            if found is None:
+                return None
+            by[name].append(found)
     every = [together(each) for each in zip(*by.values(), strict=True)]
     return {name: Bracket.of(each) for name, each in by.items()}, Bracket.of(every)

@@ -26,14 +26,20 @@ def command(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="a table, array or folder of pictures, or a name or YAML")
     ],
-    generator: Annotated[str, typer.Option(metavar="NAME|YAML", help="what is retrained on its own samples")],
+    generator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|YAML", help="what is retrained on its own samples; default of tables: copula"),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="to predict: what samples are worth to that must hold too")
+    ] = None,
     tolerance: Annotated[
         str, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1")
     ] = "10%",
     horizon: Annotated[int, typer.Option(metavar="T", help="retrainings after which it is compared")] = 20,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="45s, 30m or 2h; default: what it takes")] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data")
+        str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data, sliced of tables")
     ] = None,
     score: Annotated[str | None, typer.Option(metavar="NAME", help="a second metric that must hold too")] = None,
     out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=expanded)] = None,
@@ -44,15 +50,16 @@ def command(
 ) -> int:
     """Say how much synthetic data a loop bears, what happens above that, what rescues it, and what to watch."""
     share, seconds = _share(tolerance), None if budget is None else _seconds(budget)
-    from selfloop.advisor import CRITERION, advise
+    from selfloop.advisor import advise
     from selfloop.report.page import write_report
     from selfloop.store import Run
 
-    metrics = list(dict.fromkeys([metric or CRITERION, *([score] if score else [])]))
+    metrics = list(dict.fromkeys(name for name in (metric, score) if name is not None))
     with _shown() as progress:
         found = advise(
             data,
             generator=generator,
+            target=target,
             tolerance=share,
             horizon=horizon,
             budget=seconds,
@@ -62,7 +69,8 @@ def command(
             progress=progress,
         )
     ran = Run.open(found.run)
-    page = write_report(ran, metric=metrics[0], tolerance=share) if ran.finished else None
+    judged = next(iter(found.criteria))
+    page = write_report(ran, metric=judged, tolerance=share, said=found.sentences) if ran.finished else None
     if as_json:
         say_plain(found.json())
         return 0
@@ -97,14 +105,15 @@ def _seconds(text: str) -> float:
 @contextmanager
 def _shown() -> Iterator[Callable[[Step], None]]:
     """Show on standard error what is run and why: a bar on a terminal, a line a plan elsewhere."""
-    said: tuple[int, str] | None = None
+    said: tuple[int, str, bool] | None = None
     with bar("advise") as tick:
 
         def show(step: Step) -> None:
             nonlocal said
             tick(step.done, step.total, _words(step))
-            if not sys.stderr.isatty() and (step.seeds, step.why) != said:
-                said = step.seeds, step.why
+            now = step.seeds, step.why, math.isnan(step.left)  # once more when it is known how long it takes
+            if not sys.stderr.isatty() and now != said:
+                said = now
                 print(printable(_words(step)), file=sys.stderr, flush=True)
 
         yield show
@@ -113,5 +122,7 @@ def _shown() -> Iterator[Callable[[Step], None]]:
 def _words(step: Step) -> str:
     from selfloop.analysis.advice import duration
 
-    left = "" if math.isnan(step.left) else f" · {duration(step.left)} left of this step"
-    return f"{step.seeds} seeds of {step.regimes} regimes · {step.why}{left}"
+    words = f"{step.seeds} seeds of {step.regimes} regimes · {step.why}"
+    if math.isnan(step.left):
+        return words
+    return f"{words} · {duration(step.left)} left of this step, {duration(step.most)} in all if it took the most seeds"

@@ -30,6 +30,7 @@ TYPES = ("number", "normal", "category", "time", "constant")
 are modelled, categories, dates and times, and one value in every row."""
 
 _ATOM, _SKEW = 0.1, 2.0  # the share of one value, and the skewness, beyond which normal scores are modelled
+_OWN = 0.9  # words a row, beyond which they are taken to name the rows
 _FEW = 20  # rows, below which whole numbers may all differ by chance
 _DECIMALS = 6  # at most, to which numbers that have no text are found to be rounded
 _UNITS = (("D", 86_400_000_000_000), ("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))  # nanoseconds
@@ -305,6 +306,7 @@ class _Reader:
         else:
             chosen = forms([text.strip() for text in present[:50].to_pylist()])
         if not chosen:
+            self._refuse_several_forms(name, column)
             return None
         read = {form: read_times(column, form) for form in chosen}
         wrong = {form: int((found.other | found.impossible).sum()) for form, found in read.items()}
@@ -325,6 +327,27 @@ class _Reader:
             raise self.refused(name, f"{text}: {why}{more}; correct it, or set types: {{{_key(name)}: category}}", row)
         self.times[name] = best[0]
         return found.values
+
+    def _refuse_several_forms(self, name: str, column: Any) -> None:
+        """Refuse text that all is dates or times, but not of one form."""
+        if self.types.get(name) is not None:
+            return
+        at = [i for i, there in enumerate(column.is_valid().to_pylist()) if there][:50]
+        texts = [column[i].as_py().strip() for i in at]
+        every: list[set[str]] = []
+        for text in texts:
+            every.append({*forms([text])})
+            if not every[-1]:
+                return
+        other = next((i for i, found in enumerate(every) if not found & every[0]), None)
+        if other is None:
+            return
+        raise self.refused(
+            name,
+            f"{quoted(texts[other], 40)} is not written as {quoted(texts[0], 40)}, and both are dates or times; write "
+            f"them alike, or set types: {{{_key(name)}: category}}",
+            at[other],
+        )
 
     def _of_times(self, name: str, times: Values) -> Known:
         absent = np.isnat(times)
@@ -395,9 +418,11 @@ class _Reader:
         if declared == "constant":
             raise self.refused(name, f"it is declared constant, and has {len(levels)} values")
         there = len(values) - int(absent.sum())
-        if declared is None and len(levels) == there > 2:
-            words = f"each of its {there} rows has a value of its own, such as {quoted(values[~absent][0], 40)}"
-            raise self.refused(name, f"{words}: it names the rows; {self._leave(name, 'category')}")
+        if declared is None and (len(levels) == there > 2 or (there >= _FEW and len(levels) > _OWN * there)):
+            own = f"each of its {there} rows has a value of its own"
+            words = own if len(levels) == there else f"its {there} rows have {len(levels)} values"
+            such = f"such as {quoted(values[~absent][0], 40)}"
+            raise self.refused(name, f"{words}, {such}: it names the rows; {self._leave(name, 'category')}")
         return Known(Category(name, tuple(levels), missing=missing), values)
 
 
@@ -642,10 +667,10 @@ def encoded(sheet: Sheet, events: Mixed) -> Tensor:
     except ValueError as error:
         why, row, name = error.args
         value = values[name][row]
-        said = why if value is None or value != value else f"{quoted(value, 40)} {why}"
-        if name in events.form.times or "missing" in why:
-            said = why
-        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the real rows") from None
+        absent = value is None or value != value or "missing" in why
+        said = why if name in events.form.times else f"{quoted(value, 40)} {why}"
+        said = "the value is missing, and none is in the real rows" if absent else f"{said} in the real rows"
+        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said}") from None
 
 
 def _declared(column: Column, times: Mapping[str, str]) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 
 from selfloop.core.columns import Category, Number
 from selfloop.core.errors import DataError
+from selfloop.core.events import Mixed
 from selfloop.core.forms import Form
 from selfloop.data.reading.kinds import Known, columns_of
-from selfloop.data.reading.tables import Choice, chosen
+from selfloop.data.reading.tables import Choice, chosen, refuse_wide
 
 _TOP = 5  # levels that are named
 
@@ -48,7 +49,7 @@ class Summary:
         form: of the file.
         lines: one a column that can be modelled.
         left_out: columns that were left out.
-        refused: what is wrong with each of the others, with what to do.
+        refused: what is wrong with each of the others or with all together, with what to do.
         plain: whether all columns are numbers that are there and vary.
     """
 
@@ -89,9 +90,18 @@ def summary(path: str, choice: Choice) -> Summary:
     sheet = chosen(path, choice)
     if len(sheet) < 3:
         raise DataError(f"{sheet.source} has {len(sheet)} rows; it needs 3, 2 to train on and 1 to hold out")
+    refuse_wide(sheet, len(sheet.columns))
     found = columns_of(sheet, choice.types)
     lines = [_line(known, found.plain) for known in found.known]
-    return Summary(len(sheet), found.form, tuple(lines), tuple(choice.leave_out), found.refused, found.plain)
+    refused = list(found.refused)
+    width = sum(line.coordinates for line in lines)
+    if not width and not refused:
+        refused.append(f"{sheet.source}: no column ever changes, and there is nothing to model")
+    try:
+        refuse_wide(sheet, width, Mixed(tuple(known.column for known in found.known)))
+    except DataError as error:
+        refused.append(str(error))
+    return Summary(len(sheet), found.form, tuple(lines), tuple(choice.leave_out), tuple(refused), found.plain)
 
 
 def _line(known: Known, plain: bool) -> Line:

@@ -30,6 +30,9 @@ from selfloop.data.reading.sheets import Sheet, damaged, pick, read_sheet, refus
 
 _INDEX = re.compile(r"(Unnamed: 0(\.[0-9]+)*)?")  # what pandas calls one without a name, in a file and once read back
 
+WIDEST = 2000
+"""Numbers a row of a table with names, encoded: fits and distances take time by their cube, of these seconds."""
+
 ARRAYS = (".npy", ".npz")
 """Endings of files of arrays, which hold numbers alone."""
 
@@ -159,6 +162,7 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     if len(sheet) < least:
         needs = "3, 2 to train on and 1 to hold out" if least == 3 else str(least)
         raise DataError(f"{sheet.source} has {len(sheet)} rows; it needs {needs}")
+    refuse_wide(sheet, len(sheet.columns))
     found = kinds(sheet, types)
     if found.plain:
         values = np.column_stack([numbers.values for numbers in found.plain])
@@ -166,9 +170,28 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     events = Mixed(tuple(known.column for known in found.known), found.sheet.form)
     if not events.columns:
         raise DataError(f"{sheet.source}: no column ever changes, and there is nothing to model")
+    refuse_wide(sheet, len(events.columns), events)
     what = f"{sheet.source}: {len(sheet)} rows of {len(events.columns)} numbers"
     refuse_beyond_memory(8 * len(sheet) * len(events.columns), what)
     return Coded(events, events.encode({known.column.name: known.values for known in found.known}).numpy())
+
+
+def refuse_wide(sheet: Sheet, width: int, events: Mixed | None = None) -> None:
+    """Refuse a sheet of which a row is so many numbers that nothing would end.
+
+    Raises:
+        DataError: with the widest column, where it is known what the columns are.
+    """
+    if width <= WIDEST:
+        return
+    why = ""
+    if events is not None:
+        most = max(events.parts, key=lambda part: len(part.coordinates))
+        why = f", {len(most.coordinates)} of them of {quoted(most.name)}"
+    raise DataError(
+        f"{sheet.source}: a row of its {len(sheet.columns)} columns is {width} numbers{why}, and more than {WIDEST} "
+        "take minutes a fit; choose some by columns, or leave some out"
+    )
 
 
 def read_like(path: str, like: Mixed | Vectors, choice: Choice = EVERYTHING) -> np.ndarray:

@@ -18,6 +18,7 @@ from selfloop.core.errors import DataError, is_text, listed, quoted
 from selfloop.core.forms import LINES, Form
 from selfloop.core.memory import in_words, memory
 from selfloop.core.tokens import Tokenizer
+from selfloop.data.reading.corpora import made_by
 from selfloop.data.reading.sheets import ENDINGS, read_sheet
 
 Unit = Literal["document", "line"]
@@ -97,7 +98,8 @@ def encoded(piece: Piece, tokenizer: Tokenizer) -> np.ndarray:
 
 def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, Iterable[Piece]]:
     if not path.exists():
-        raise DataError(f"{source} does not exist")
+        how = made_by(str(path))
+        raise DataError(f"{source} does not exist" + (f": make it by {how}" if how else ""))
     ending = path.suffix.lower()
     tabular = not path.is_dir() and ending in (*JSON_LINES, *ENDINGS)
     if column is not None and not tabular:
