@@ -16,7 +16,7 @@ from rich.table import Table
 
 from selfloop.engines.local import cores
 
-COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
+COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images", "tables")
 OTHERS = ("growth", "memory", "curvature", "rates", "text")
 
 

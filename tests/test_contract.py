@@ -126,6 +126,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
                 "min_p": 0.05,
             },
         ],
+        "ddpm": [{"timesteps": 20}],
         "ddpm_images": [IMAGES | {"steps": 3}],
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [
@@ -899,6 +900,28 @@ def test_vectors_may_be_rows_of_a_table_of_any_columns(generator: Generator) -> 
     found = split.events.table(x)
     assert set(found["word"].tolist()) <= {"a", "b", None}
     assert all(value is None or 0 <= value < 9 for value in found["count"].tolist())
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [each for each in members(GENERATORS) if each.values[0]["name"] not in COUNTED],
+    indirect=True,
+)
+def test_the_loop_keeps_arms_of_tables_apart(generator: Generator) -> None:
+    """As on rows of numbers, where columns are of any kind."""
+    if "vectors" not in generator.makes:
+        return
+    plain = {
+        "name": "contract",
+        "data": array(MIXED, n=60),
+        "generator": generator,
+        "generations": 2,
+        "budget": {"steps": 5},
+        "metrics": ["mean_error"],
+        "seeds": [5, 6],
+        "grid": {"mixing.lam": [0, 0.5, "inf"]},
+    }
+    apart(arms(Experiment.build(plain)))
 
 
 def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:

@@ -146,14 +146,11 @@ def test_killed_in_every_regime(nest: Nursery, tmp_path: Path, regime: str) -> N
 
 @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
 def test_every_crash_point(nest: Nursery, tmp_path: Path, torn: bool) -> None:
-    # The third retraining is the first to drop weights.
-    experiment = tiny(generations=3, **CLOSED)
+    # The third retraining is the first to drop weights. Half a write is half a write, whatever was fitted.
+    experiment = tiny(generations=3, metrics=["mean_error"], **CLOSED if torn else {})
     expected, _ = _whole(nest, experiment, tmp_path / "whole")
-    points, trained = (
-        nest.run(counted, tmp_path / counted.generator.name, crash_at=None, torn=torn)["message"].split()
-        for counted in (experiment, tiny(generations=3))
-    )
-    assert points == trained  # how a fit is made changes nothing in the directory
+    counted = nest.run(experiment, tmp_path / "counted", crash_at=None, torn=torn)
+    points = counted["message"].split()
     assert len(points) >= (20 if torn else 60), points
     for n, what in enumerate(points):
         out = tmp_path / f"run-{n}"

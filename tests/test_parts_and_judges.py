@@ -326,7 +326,7 @@ def test_a_function_of_ones_own_runs_in_workers_is_recorded_and_can_be_absent(tm
         "verified, verifier = Right, lam = 1",
     ]
     with pytest.raises(ConfigError, match="no judge is called 'Right'"):
-        list(run(opened.experiment.override("generations=3"), tmp_path / "2"))
+        list(run(opened.experiment.override("generations=3"), tmp_path / "1"))
 
 
 # Bad settings

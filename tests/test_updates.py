@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ended, small, snapshot
+from helpers import Nursery, ended, small, snapshot
 from torch import Tensor
 
 from selfloop import ConfigError, Experiment, Run, RunError, run

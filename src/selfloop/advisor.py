@@ -163,6 +163,12 @@ def advise(
         ConfigError, DataError: it cannot be asked so; nothing is written.
         RunError: the directory holds something else, or is damaged.
         StorageFull: the disk is full; the same call goes on when there is space.
+
+    Examples:
+        >>> from selfloop import advise
+        >>> found = advise("gaussian", generator="gaussian", horizon=4, budget=1.0, settings=["data.n=200"])
+        >>> found.horizon, found.criteria
+        (4, {'w2_held_out': 'W₂ to held-out data'})
     """
     _refuse_metrics(metrics)
     _refuse(tolerance, horizon, budget)

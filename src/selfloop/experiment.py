@@ -96,6 +96,12 @@ class Experiment(Frozen):
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
+
+    Examples:
+        >>> from selfloop import Experiment
+        >>> experiment = Experiment.load("fig4-small").override("generations=5", "seeds=2")
+        >>> experiment.generations, experiment.grid
+        (5, {'mixing.lam': [inf, 1]})
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")

@@ -29,6 +29,9 @@ OF_TEXT = (
     "tokens_kept",
 )
 """Metrics of text where none was named."""
+OF_COLUMNS = ("shape_error_held_out", "association_error_held_out", "levels_kept")
+"""Metrics besides the default ones, of rows with columns that are not all numbers; and of those with a target this:"""
+OF_TARGET = ("tstr_score",)
 SETS = {"train": "rows to train on", "held_out": "held-out rows", "generated": "generated rows"}
 
 
@@ -110,9 +113,9 @@ def of_columns(members: Iterable[Arm], real: RealRows) -> list[str]:
     found = dict[str, None]()
     for arm in members:
         if isinstance(real.of(arm.data_key).events, Mixed):
-            found |= dict.fromkeys(("shape_error_held_out", "association_error_held_out", "levels_kept"))
+            found |= dict.fromkeys(OF_COLUMNS)
         if "target" in arm.experiment.data.offers:
-            found |= {"tstr_score": None}
+            found |= dict.fromkeys(OF_TARGET)
     return list(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,6 @@ def rows(n: int = 200, streams: Streams = STREAMS) -> Samples:
     return replace(Samples.full(x, 0), categories=CATEGORIES)
 
 
-@functools.cache
-def learned(generator: Generator) -> Tensor:
-    """Return (R, 300, 12) samples after a fit of some length."""
-    return drawn(generator, 300, 400)
-
-
 def drawn(generator: Generator, n: int, steps: int, data: Samples | None = None) -> Tensor:
     state = generator.init((D,), STREAMS)
     return generator.sample(
@@ -104,6 +97,23 @@ class TestHead:
         assert torch.isfinite(loss).all()
         assert torch.isfinite(outputs.grad).all()  # type: ignore[arg-type]
 
+    def test_levels_are_drawn_by_their_probabilities(self) -> None:
+        p = self.head.mean(STREAMS.normal("outputs", (1, D))).expand(3, 20_000, D)
+        x = self.head.drawn(p, STREAMS.uniform("levels", (20_000, len(CATEGORIES))))
+        assert torch.equal(x[..., NUMBERS], p[..., NUMBERS])
+        assert ((x == 0) | (x == 1))[..., 1:8].all()
+        assert all((x[..., list(category)].sum(-1) == 1).all() for category in CATEGORIES[1:])
+        assert torch.allclose(x.mean(1), p[:, 0], atol=0.015)
+
+    def test_levels_of_probability_0_are_never_drawn(self) -> None:
+        p = torch.zeros(1, 5, D)
+        p[..., [3, 7, 9]] = 1
+        for u in (0.0, 0.5, 1 - 2**-24):
+            assert torch.equal(self.head.drawn(p, torch.full((1, 5, len(CATEGORIES)), u)), p)
+
+    def test_what_is_not_finite_is_not_drawn_away(self) -> None:
+        assert torch.isnan(self.head.drawn(torch.full((1, 2, D), torch.nan), torch.zeros(1, 2, 4))).all()
+
     def test_without_categories_it_is_the_squared_error(self) -> None:
         outputs, target = (STREAMS.normal(name, (7, D)) for name in ("outputs", "target"))
         head = Head((), D)
@@ -134,25 +144,18 @@ class TestHead:
 @pytest.mark.parametrize("generator", NETWORKS, ids=lambda g: f"{g.name}-{getattr(g, 'solver', '')}")
 @pytest.mark.usefixtures("as_in_a_worker")
 class TestNetworks:
-    def test_samples_are_probabilities_of_levels(self, generator: Generator) -> None:
-        x = learned(generator)
-        assert torch.isfinite(x).all()
-        if isinstance(generator, OTCFM):  # a chain ends with noise that was predicted, not with the mean
-            for category in CATEGORIES[1:]:
-                own = x[..., list(category)]
-                assert own.min() >= -1e-4
-                assert torch.allclose(own.sum(-1), torch.ones(()), atol=1e-3)
-        assert x[..., list(CATEGORIES[1])].max(-1).values.mean() > 0.8
-
     def test_shares_and_dependence_are_those_of_the_rows(self, generator: Generator) -> None:
-        real, x = rows().x, learned(generator)
+        real, x = rows().x, drawn(generator, 300, 200)
+        assert torch.isfinite(x).all()
         for category in CATEGORIES[1:]:
             at = list(category)
             shares = F.one_hot(x[..., at].argmax(-1), len(at)).float().mean((0, 1))
-            assert (shares - real[..., at].mean((0, 1))).abs().sum() / 2 < 0.1
-        assert abs((x[..., 1] > 0.5).float().mean() - real[..., 1].mean()) < 0.06
+            assert (shares - real[..., at].mean((0, 1))).abs().sum() / 2 < 0.12
         third = x[..., 2:5].argmax(-1) == 2
-        assert x[..., 11][third].mean() - x[..., 11][~third].mean() > 2  # 3 in the rows
+        assert x[..., 11][third].mean() - x[..., 11][~third].mean() > 1.5  # 3 in the rows
+        if isinstance(generator, OTCFM):  # which draws levels; a chain ends with numbers
+            assert torch.equal(Head(CATEGORIES, D).drawn(x, torch.zeros(3, 300, 4).fill_(0.5)), x)
+            assert abs(x[..., 1].mean() - real[..., 1].mean()) < 0.03  # a rare one
 
     def test_rows_of_numbers_have_the_bits_that_they_had(self, generator: Generator) -> None:
         data = replace(rows(), categories=())

@@ -90,9 +90,10 @@ def test_times_and_missing_values_are_bars_too(run: FakeRun) -> None:
     assert first["columns"][0]["real"][-1] == pytest.approx(2000, abs=300)
 
 
-def test_bars_of_whole_numbers_hold_the_same_count_of_them() -> None:
+@pytest.mark.parametrize("column", [Number("x", "int64", 0, 99), Number("x", "float64", 0, 99, decimals=0)])
+def test_bars_of_whole_numbers_hold_the_same_count_of_them(column: Number) -> None:
     table = Table(("x",), {"x": np.arange(1000) % 100.0}, {})
-    bars = _bars(Number("x", "int64", 0, 99), table)
+    bars = _bars(column, table)
     assert len(bars.labels) <= 24
     shares = bars.shares(table)
     assert set(shares[1:-1]) == {500}

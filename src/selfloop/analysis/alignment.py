@@ -11,7 +11,7 @@ from torch import Tensor
 from selfloop.analysis.sources import EventSet
 from selfloop.core.columns import Column, Constant, Number
 from selfloop.core.errors import DataError, listed, quoted
-from selfloop.core.events import DATA_UNITS, Images, Mixed, Text, Vectors
+from selfloop.core.events import DATA_UNITS, Events, Images, Mixed, Text, Vectors
 from selfloop.data.reading.tables import Rows
 from selfloop.data.table import moments
 
@@ -25,12 +25,14 @@ class Aligned:
         generated: (M, *event).
         unit: of both.
         scaling: by what numbers are scaled, in words.
+        events: what their rows are.
     """
 
     real: Tensor
     generated: Tensor
     unit: str
     scaling: str
+    events: Events
 
 
 def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bool = False) -> Aligned:
@@ -53,15 +55,23 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
     if pictures[0] is not None and pictures[1] is not None:
         if not resized and pictures[0].shape[1:] != pictures[1].shape[1:]:
             raise _unlike(real, generated, "their sizes differ")
-        unit = Images(tuple(pictures[0].shape[1:])).unit
-        return Aligned(real=pictures[0], generated=pictures[1], unit=unit, scaling="pictures as they are")
+        images = Images(tuple(pictures[0].shape[1:]))
+        return Aligned(
+            real=pictures[0],
+            generated=pictures[1],
+            unit=images.unit,
+            scaling="pictures as they are",
+            events=images,
+        )
     if isinstance(real.events, Text) and isinstance(generated.events, Text):
         if not real.events.alike(generated.events):
             raise DataError(
                 f"{real.source!r} and {generated.source!r} cannot be compared: their tokens or the lengths of their "
                 "rows differ"
             )
-        return Aligned(real=real.x, generated=generated.x, unit=real.events.unit, scaling="tokens as they are")
+        return Aligned(
+            real=real.x, generated=generated.x, unit=real.events.unit, scaling="tokens as they are", events=real.events
+        )
     if isinstance(real.events, Text) or isinstance(generated.events, Text):
         raise _unlike(real, generated, "only one of them is text")
     if isinstance(real.events, Vectors) or isinstance(generated.events, Vectors):
@@ -70,7 +80,13 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
         if not real.events.alike(generated.events):
             raise _unlike(real, generated, "columns are matched by name and by what they hold")
         how = f"columns encoded as those of {real.source!r}"
-        return Aligned(real=real.x, generated=_encoded(real.events, generated), unit=real.events.unit, scaling=how)
+        return Aligned(
+            real=real.x,
+            generated=_encoded(real.events, generated),
+            unit=real.events.unit,
+            scaling=how,
+            events=real.events,
+        )
     if not isinstance(real.events, Vectors) or not isinstance(generated.events, Vectors):
         raise _unlike(real, generated, "only one of them is of pictures")
     if sorted(real.events.columns) != sorted(generated.events.columns):
@@ -82,6 +98,7 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
         generated=_scaled(generated.x[:, order], _ordered(generated.events, order), shift, scale),
         unit=unit,
         scaling=scaling,
+        events=Vectors(real.events.columns, shift, scale),
     )
 
 

@@ -9,28 +9,37 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from selfloop.core.errors import ConfigError
-from selfloop.core.events import DATA_UNITS
+from selfloop.core.columns import Category
+from selfloop.core.errors import ConfigError, listed, quoted
+from selfloop.core.events import DATA_UNITS, Events, Mixed, Vectors
 from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
-from selfloop.measures import obstacle, width
+from selfloop.measures import OF_COLUMNS, OF_TARGET, obstacle, width
 from selfloop.metrics.arrays import alike, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence
 from selfloop.metrics.demand import Sizes
 from selfloop.metrics.frechet import bootstrap_error
+from selfloop.metrics.tables import columns_of
 
 _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs little
 
 SCORES = {
     metric.name.removesuffix("_train"): metric
     for metric in METRICS.values()
-    if (metric.name.endswith("_train") and not metric.needs & {"labels", "columns"})
+    if (metric.name.endswith("_train") and "labels" not in metric.needs)
+    or ("columns" in metric.needs and not metric.name.endswith("_held_out"))
     or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
 } | {"authenticity": METRICS["authenticity"]}
-"""By name; the reference takes the place of the training set."""
+"""By name; the reference takes the place of the training set, and of the held-out one."""
 
 DEFAULT = ("frechet", "kid", "precision", "recall", "density", "coverage", "sliced_w2", "vendi_ratio", "authenticity")
+
+
+def default(events: Events, target: str | None = None) -> tuple[str, ...]:
+    """Return the scores of sets where none are named."""
+    of_columns = [name.removesuffix("_held_out") for name in OF_COLUMNS] if isinstance(events, Mixed) else []
+    return (*DEFAULT, *of_columns, *(OF_TARGET if target is not None else ()))
 
 
 _SETS = {"train": "real events", "generated": "generated events"}
@@ -81,6 +90,8 @@ def scores(
     features: Extractor | None = None,
     names: Sequence[str] = DEFAULT,
     progress: Progress | None = None,
+    events: Events | None = None,
+    target: str | None = None,
 ) -> list[Score]:
     """Compare generated events with real ones.
 
@@ -93,14 +104,18 @@ def scores(
         features: what the metrics look at; None is the events as they are.
         names: out of :data:`SCORES`.
         progress: told of images whose features are computed.
+        events: what the rows are, for scores of columns.
+        target: the column that models predict, for scores of that: they train on the generated rows, and are tested
+            on the real ones.
 
     Raises:
-        ConfigError: a name is not known.
+        ConfigError: a name is not known, or is of columns or a target that there are not.
         DataError: the features cannot be computed.
         ValueError: the sets cannot be compared.
     """
     if unknown := [name for name in names if name not in SCORES]:
         raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
+    _refuse_lacking(names, events, target)
     extractor = features or FEATURES.parse("identity")
     if "pixels" not in extractor.needs:
         alike(real, generated)
@@ -112,7 +127,15 @@ def scores(
     a, b = pair(a, b, least=2)
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
     evidence = Evidence(
-        generator=Gaussian(), state={}, first={}, untrained={}, train=a[None], held_out=a[None], generated=b[None]
+        generator=Gaussian(),
+        state={},
+        first={},
+        untrained={},
+        train=a[None],
+        held_out=a[None],
+        generated=b[None],
+        events=events,
+        target=target,
     )
     found = []
     for name in names:
@@ -136,6 +159,29 @@ def scores(
             )
         )
     return found
+
+
+def _refuse_lacking(names: Sequence[str], events: Events | None, target: str | None) -> None:
+    """Refuse scores of columns or of a target of sets that have none, and targets that are none.
+
+    Raises:
+        ConfigError: with the first.
+    """
+    of = {column.name: column for column in columns_of(events)} if isinstance(events, Mixed | Vectors) else {}
+    if target is not None and target not in of:
+        raise ConfigError(f"there is no column {quoted(target)} to predict; there are {listed(list(of)) or 'none'}")
+    if target is not None and not (of[target].coordinates and not of[target].missing):
+        why = "is missing in some rows" if of[target].coordinates else "never changes"
+        raise ConfigError(f"the target {quoted(target)} {why}; name another column")
+    for name in names:
+        if "columns" in SCORES[name].needs and not of:
+            raise ConfigError(f"score {name} is of the columns of a table, which these sets do not have: leave it out")
+        if "target" in SCORES[name].needs and target is None:
+            raise ConfigError(f"score {name} is of what a model predicts: name the column by --target, or leave it out")
+        if SCORES[name].classes and target is not None and not isinstance(of[target], Category):
+            raise ConfigError(
+                f"score {name} needs a target of classes, and {quoted(target)} is a number: use tstr_score"
+            )
 
 
 def _sizes(real: Tensor, generated: Tensor, extractor: Extractor) -> Sizes:

@@ -33,6 +33,9 @@ MetricOption = Annotated[str | None, typer.Option(help="to judge by, in place of
 Tolerance = Annotated[float, typer.Option(help="by what share the loop may be worse")]
 RowsOption = Annotated[int, typer.Option(min=2, help="the most rows of a set that are measured")]
 Raw = Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")]
+Target = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="to predict: what generations are worth to that is measured too")
+]
 Out = Annotated[
     Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=expanded)
 ]
@@ -49,6 +52,7 @@ class Settings:
     tolerance: float
     rows: int
     raw: bool
+    target: str | None
     out: Path | None
 
     def folder(self, loop: Loop) -> Path:
@@ -70,6 +74,7 @@ class Settings:
                 tolerance=self.tolerance,
                 rows=self.rows,
                 raw=self.raw,
+                target=self.target,
                 notice=complain,
                 progress=tick,
             )

@@ -16,11 +16,13 @@ from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.events import Kind, Text
 from selfloop.core.streams import Streams
-from selfloop.core.tokens import Bytes, Characters, Tokenizer
+from selfloop.core.tokens import Bytes, Characters, Subwords, Tokenizer
 from selfloop.data.base import DATA, Split, held_apart
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.texts import Unit, encoded, read_texts
+from selfloop.data.reading.tokenizer_files import read_tokenizer_file
 
+_VOCABULARY = 1024
 _LONGEST = 64  # tokens of a row where none says how many
 
 
@@ -30,8 +32,11 @@ class Texts(Finite):
 
     ``path`` is a text file in UTF-8, a folder of .txt files, JSON Lines (.jsonl), or a table (.csv, .parquet, …), of
     which ``column`` holds the text. A ``unit`` is a document, or a line of one. One longer than ``block`` fills several
-    rows, and rows never span units. ``tokenizer`` is "characters", of which the alphabet is that of the text, or
-    "bytes". ``block`` None has room for the longest unit and its end, and for 64 tokens at most.
+    rows, and rows never span units. ``block`` None has room for the longest unit and its end, and 64 tokens at most.
+
+    ``tokenizer`` is "characters", of which the alphabet is that of the text, "bytes", or "bpe", byte-pair encoding
+    trained on the text to at most ``vocabulary`` tokens, 1024 if left out. ``tokenizer_path`` takes the one of a
+    ``tokenizer.json``, or of the folder of a model, instead.
 
     Units are drawn by the seed: no unit has rows both to train on and held out. ``n`` and ``held_out`` count rows; of
     the last unit that is drawn, rows beyond them are left out. ``held_out`` None holds out a tenth of the rows, and
@@ -46,7 +51,9 @@ class Texts(Finite):
     column: str | None = None
     unit: Unit = "document"
     block: int | None = Field(default=None, ge=2, le=2**16)
-    tokenizer: Literal["characters", "bytes"] = "characters"
+    tokenizer: Literal["characters", "bytes", "bpe"] = "characters"
+    tokenizer_path: FilePath | None = None
+    vocabulary: int | None = Field(default=None, ge=258, le=2**20)
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
     held_out_path: FilePath | None = None
@@ -54,11 +61,15 @@ class Texts(Finite):
     @model_validator(mode="after")
     def _two_files(self) -> Texts:
         refuse_twice(self.path, self.held_out_path)
+        if self.vocabulary is not None and (self.tokenizer != "bpe" or self.tokenizer_path is not None):
+            raise ValueError("vocabulary is of tokenizer bpe: leave it out")
         return self
 
     def load(self, seeds: Sequence[int]) -> Split:
         """Read, encode and divide the text, events (block,) int32."""
-        corpus = _corpus(self, *map(_stamp, (self.path, self.held_out_path)))
+        read = {"path", "column", "unit", "block", "tokenizer", "tokenizer_path", "vocabulary", "held_out_path"}
+        stamps = tuple(map(_stamp, (self.path, self.held_out_path, self.tokenizer_path)))
+        corpus = _corpus(self.model_dump_json(include=read), stamps)
         return _divided(corpus, self, seeds, f"text {quoted(self.path)}")
 
 
@@ -71,31 +82,24 @@ class _Corpus(NamedTuple):
     apart: np.ndarray | None
 
 
-def _stamp(path: str | None) -> tuple[int, int] | None:
-    """Return by what is seen that a file has changed; None of a folder, which is read again."""
-    if path is None or not Path(path).is_file():
-        return None
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size
+def _stamp(path: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Return by what is seen that a file, or one below a folder, has changed."""
+    if path is None:
+        return ()
+    found = ((str(each), each.stat()) for each in (Path(path), *sorted(Path(path).rglob("*"))) if each.is_file())
+    return tuple((name, about.st_mtime_ns, about.st_size) for name, about in found)
 
 
 @lru_cache(maxsize=2)
-def _of_file(settings: str, stamps: tuple[object, ...]) -> _Corpus:
+def _corpus(settings: str, stamps: tuple[object, ...]) -> _Corpus:
+    """Return what is encoded of the text, read once as long as files are as they were."""
     return _read(Texts.model_validate_json(settings))
-
-
-def _corpus(data: Texts, *stamps: tuple[int, int] | None) -> _Corpus:
-    """Return what is encoded of the text, read once where it is a file."""
-    if stamps[0] is None:
-        return _read(data)
-    read = {"path", "column", "unit", "block", "tokenizer", "held_out_path"}
-    return _of_file(data.model_dump_json(include=read), stamps)
 
 
 def _read(data: Texts) -> _Corpus:
     units, form, column = read_texts(data.path, data.column, data.unit)
     others = [] if data.held_out_path is None else read_texts(data.held_out_path, data.column, data.unit).pieces
-    tokenizer = _tokenizer(data, [each.text for each in (*units, *others)])
+    tokenizer = _tokenizer(data, [each.text for each in units], [each.text for each in others])
     tokens = [encoded(each, tokenizer) for each in units]
     total, longest = sum(map(len, tokens)) + len(tokens), max(map(len, tokens)) + 1  # with their edges
     block = min(longest, _LONGEST) if data.block is None else data.block
@@ -108,8 +112,14 @@ def _read(data: Texts) -> _Corpus:
     return _Corpus(events, np.concatenate(rows), np.array([len(each) for each in rows]), apart)
 
 
-def _tokenizer(data: Texts, texts: list[str]) -> Tokenizer:
-    return Bytes() if data.tokenizer == "bytes" else Characters.of(texts)
+def _tokenizer(data: Texts, texts: list[str], others: list[str]) -> Tokenizer:
+    if data.tokenizer_path is not None:
+        return read_tokenizer_file(data.tokenizer_path)
+    if data.tokenizer == "bytes":
+        return Bytes()
+    if data.tokenizer == "bpe":
+        return Subwords.trained(texts, data.vocabulary or _VOCABULARY)
+    return Characters.of([*texts, *others])
 
 
 def _divided(corpus: _Corpus, data: Texts, seeds: Sequence[int], source: str) -> Split:

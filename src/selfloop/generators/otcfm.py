@@ -125,19 +125,21 @@ class OTCFM(Sampler):
         """Integrate the flow from N(0, τI) at t = 0 to t = 1, τ being the temperature.
 
         At categories of a head it is (E[x₁|x_t] − x_t)/(1 − t), which has no value at t = 1 and multiplies the
-        network's errors as it comes near. An Euler step of 1 − t leads from there to E[x₁|x_t] itself, the
-        probabilities of the levels: so end Euler's equal steps, which never look at t = 1, and so ends dopri5 from
-        t = 0.9 on. There a coordinate is 0.9 x₁ + 0.1 x₀, and which level it is of is wrong once in 10¹⁰.
+        network's errors as it comes near. An Euler step of 1 − t leads from any t to E[x₁|x_t] itself, the
+        probabilities of the levels, by which one is drawn: the most probable one alone would lose rare levels. So end
+        Euler's equal steps, which never look at t = 1, and so ends dopri5 from t = 0.9 on. There a coordinate is
+        0.9 x₁ + 0.1 x₀, and of two levels the wrong one is nearer once in 10¹⁰.
         """
-        d = state["net.6.bias"].shape[1]
-        velocity, x = _velocity(state), latents(streams, (n, d), temperature)
+        velocity, head = _flow(state)
+        x = latents(streams, (n, head.d), temperature)
+        end = 1 - _LAST if head.categories else 1.0
         if self.solver == "euler":
-            return euler(velocity, x, self.solver_steps)
-        if CATEGORY not in state:
-            return dopri5(velocity, x, self.tolerance, self.tolerance)
-        end = 1 - _LAST
-        x = dopri5(velocity, x, self.tolerance, self.tolerance, end=end)
-        return x + _LAST * velocity(x, x.new_full((len(x), 1), end))
+            x = euler(velocity, x, self.solver_steps)
+        else:
+            x = dopri5(velocity, x, self.tolerance, self.tolerance, end=end)
+            if end < 1:
+                x = x + (1 - end) * velocity(x, x.new_full((len(x), 1), end))
+        return head.drawn(x, streams.uniform("levels", (n, len(head.categories)))) if head.categories else x
 
     @torch.no_grad()
     def log_prob(self, state: State, x: Tensor) -> Tensor:
@@ -151,11 +153,11 @@ class OTCFM(Sampler):
             raise ConfigError(f"generator otcfm has no log_prob on rows with categories: {_NO_DENSITY}")
         n, d = x.shape[1:]
         probes = exact(d) if d <= _EXACT else rademacher(_PROBES, n, d)
-        return pull_back(_velocity(state), x.to(self.dtype), probes, self.tolerance).log_prob
+        return pull_back(_flow(state)[0], x.to(self.dtype), probes, self.tolerance).log_prob
 
 
-def _velocity(state: State) -> Velocity:
-    """Return the flow of a state: at categories (E[x₁|x_t] − x_t)/(1 − t), of the probabilities of their levels."""
+def _flow(state: State) -> tuple[Velocity, Head]:
+    """Return the velocities of a state's networks, and by what their outputs are read."""
     params = averaged(state)
     head = Head.of(state, params["net.6.bias"].shape[1])
 
@@ -165,4 +167,4 @@ def _velocity(state: State) -> Velocity:
             return outputs
         return torch.where(head.numbers, outputs, (head.mean(outputs) - x) / (1 - t.unsqueeze(-1)))
 
-    return velocity
+    return velocity, head

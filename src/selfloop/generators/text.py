@@ -104,18 +104,19 @@ class TextModel(NetworkModel):
         start = begun.shape[1] - 1
         live = torch.arange(len(rows), device=net.device)[(x[:, :start] != EDGE).all(1)]
         write, keep = self.write(net, len(live))
-        following, sound = begun[live], torch.ones((), dtype=torch.bool, device=net.device)
+        following, on = begun[live], torch.ones(len(live), dtype=torch.bool, device=net.device)
+        sound, going = torch.ones((), dtype=torch.bool, device=net.device), len(live)
         for i in range(start, length):
-            if not len(live):
+            if not going:
                 break
             logits = write(following)
             sound &= torch.isfinite(logits).all()
-            token = self._chosen(logits.double(), numbers[live, i], temperature)
-            x[live, i] = token
-            on = token != EDGE
-            if not bool(on.all()):
-                live, token = live[on], token[on]
+            token = self._chosen(logits.double(), numbers[live, i], temperature).masked_fill(~on, EDGE)
+            x[live, i], on = token, token != EDGE
+            going = int(on.sum())
+            if going < 0.75 * len(on):  # to leave rows that have ended costs a copy of all that the others hold
                 keep(on)
+                live, token, on = live[on], token[on], on[on]
             following = token.unsqueeze(1)
         return x.double().masked_fill(~sound, torch.nan).unsqueeze(0)
 

@@ -81,6 +81,21 @@ class Head:
         parts = self._apart(outputs, target, rows)
         return torch.cat([_entropy(x, y, levels) if levels else (x - u).square() for levels, (x, u, y) in parts], -1)
 
+    def drawn(self, probabilities: Tensor, uniform: Tensor) -> Tensor:
+        """Return rows (…, d) with one level of each category, one-hot, drawn by its probability; numbers stay.
+
+        What is not finite stays as well.
+
+        Args:
+            probabilities: (…, d), of each category about 1 together.
+            uniform: (…, number of categories) numbers on [0, 1).
+        """
+        if not self.categories:
+            return probabilities
+        each = iter(torch.split(uniform, [size // levels for size, levels in self._runs if levels], -1))
+        parts = [_drawn(x, next(each), levels) if levels else x for levels, (x,) in self._apart(probabilities)]
+        return torch.cat(parts, -1)
+
 
 def told(state: State, data: Samples, way: Way) -> State:
     """Return a state that knows the categories of the rows it is fitted to, where a network is to have a head."""
@@ -110,3 +125,15 @@ def _entropy(x: Tensor, rows: Tensor, levels: int) -> Tensor:
     if levels == 1:
         return -(rows * logs[..., 0] + (1 - rows) * logs[..., 1])
     return -rows * logs.flatten(-2)
+
+
+def _drawn(x: Tensor, uniform: Tensor, levels: int) -> Tensor:
+    """Return one-hot levels (…, m levels) by their probabilities and m uniform numbers."""
+    if levels == 1:
+        found = uniform < x
+    else:
+        edges = x.view(*x.shape[:-1], -1, levels).clamp_min(0).cumsum(-1)
+        passed = uniform.unsqueeze(-1) * edges[..., -1:] >= edges
+        which = passed.sum(-1, keepdim=True).clamp_max(levels - 1)
+        found = (which == torch.arange(levels)).flatten(-2)
+    return torch.where(torch.isfinite(x), found.to(x.dtype), x)

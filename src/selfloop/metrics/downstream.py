@@ -32,6 +32,15 @@ def classification(train: Table, test: Table, target: str) -> Classified:
     Rows without a class are left out of both. A class that is not in ``train`` has probability 0 in every row, so that
     no row of it is told right, and its area is ½. NaN where either has no row left, and for the area where the rows are
     all of one class.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, classification
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> classification(real, real, "city").accuracy
+        0.5
     """
     from sklearn.metrics import roc_auc_score
 
@@ -51,6 +60,15 @@ def regression(train: Table, test: Table, target: str) -> float:
     """Return R², of gradient-boosted trees that are trained on one table, in another.
 
     Rows without a value are left out of both. NaN where either has no row left, or the values do not vary.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, regression
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> regression(real, real, "age")
+        0.0
     """
     train, test = (x.take(~x.missing(target)) for x in (train, test))
     if not len(train) or not len(test):
@@ -88,8 +106,8 @@ def _target(evidence: Evidence) -> str:
 
 _NEEDS: frozenset[Capability] = COLUMNS | {"target"}
 _MODEL = (
-    "of scikit-learn's histogram gradient boosting, with its defaults and no early stopping, trained on the generated "
-    "rows to predict the target column from the others, in the held-out real rows"
+    "of scikit-learn's histogram gradient boosting, with its defaults, no early stopping and at most 1,000 trees, "
+    "trained on the generated rows to predict the target column from the others, in the held-out real rows"
 )
 
 METRICS.register(
@@ -99,7 +117,7 @@ METRICS.register(
         definition=f"Accuracy, or R² where the target is a number, {_MODEL}.",
         goal="higher",
         note="up to that of the training rows",
-        version=1,
+        version=2,
         unit="share",
         scale="difference",
         floor=True,
@@ -112,7 +130,7 @@ METRICS.register(
         definition=f"Area under the ROC curve, one class against the rest, the mean over classes, {_MODEL}.",
         goal="higher",
         note="up to that of the training rows",
-        version=1,
+        version=2,
         unit="probability",
         floor=True,
         compute=lambda e: per_arm(lambda found: found.auc, _classified(e)),

@@ -28,7 +28,15 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def covariance(x: Tensor) -> Tensor:
-    """Return the unbiased covariances (R, d, d) float64 of (R, N, *event) rows."""
+    """Return the unbiased covariances (R, d, d) float64 of (R, N, *event) rows.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import covariance
+        >>> covariance(torch.tensor([[[0.0, 0.0], [2.0, 2.0]]]))
+        tensor([[[2., 2.],
+                 [2., 2.]]], dtype=torch.float64)
+    """
     x = x.double().flatten(2)
     centred = x - x.mean(1, keepdim=True)
     return centred.transpose(1, 2) @ centred / (x.shape[1] - 1)
@@ -54,6 +62,14 @@ def leading_variance_ratio(train: ArrayLike, generated: ArrayLike, share: float 
 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import leading_variance_ratio
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> round(leading_variance_ratio(real, generated), 1)
+        0.3
     """
     (train, generated), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     values, vectors = torch.linalg.eigh(covariance(train[None])[0])

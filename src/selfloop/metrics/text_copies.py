@@ -27,13 +27,31 @@ _MOST = 23  # bits of the table of hashes that are asked for
 
 
 def copied_texts(train: Ids, generated: Ids) -> float:
-    """Return the share of generated rows (M, L) that are a training row (N, L), token for token."""
+    """Return the share of generated rows (M, L) that are a training row (N, L), token for token.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import copied_texts
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> made = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 1, 2]])
+        >>> round(copied_texts(real, made), 3)
+        0.667
+    """
     real, made = (windows(x, x.shape[1])[:, 0] for x in (ids(train), ids(generated)))
     return float(_among(made, real).mean())
 
 
 def duplicate_texts(x: Ids) -> float:
-    """Return the share of (N, L) rows that are equal to one before them."""
+    """Return the share of (N, L) rows that are equal to one before them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import duplicate_texts
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> made = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 1, 2]])
+        >>> round(duplicate_texts(made), 3)
+        0.333
+    """
     x = ids(x)
     return 1 - len(kinds(windows(x, x.shape[1])[:, 0])[0]) / len(x)
 
@@ -47,6 +65,14 @@ def longest_copies(train: Ids, generated: Ids) -> Ids:
     Args:
         train: (N, L) ids.
         generated: (M, L) ids; edges are in no copy.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import longest_copies
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> made = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 1, 2]])
+        >>> longest_copies(real, made)
+        array([4, 4, 2])
     """
     train, generated = ids(train), ids(generated)
     there, asked = Windows(train), Windows(generated)

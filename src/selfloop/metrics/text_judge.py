@@ -23,13 +23,31 @@ def judge(train: Ids, size: int) -> Law:
     Args:
         train: the rows.
         size: of the vocabulary, the edge included.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import judge
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> law = judge(real, size=10)
+        >>> law.log_prob(real.astype(np.int32), real > 0).shape
+        (3,)
     """
     x = ids(train)
     return Law(counted(x.astype(np.int32), told(x), None, _ORDER, size), size, None, _DISCOUNT)
 
 
 def judged_perplexities(by: Law, x: Ids) -> NDArray[np.float64]:
-    """Return the perplexity a token of each of (M, L) rows, (M,); edges that end them are tokens."""
+    """Return the perplexity a token of each of (M, L) rows, (M,); edges that end them are tokens.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import judge, judged_perplexities
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> made = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 1, 2]])
+        >>> law = judge(real, size=10)
+        >>> int(judged_perplexities(law, made).argmax())  # the row that is none of the real ones
+        2
+    """
     use = told(ids(x))
     found: NDArray[np.float64] = np.exp(-by.log_prob(ids(x).astype(np.int32), use) / use.sum(1))
     return found

@@ -23,6 +23,14 @@ def zipf_exponent(x: Ids) -> float:
 
     Args:
         x: (N, L) ids; edges do not count.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import zipf_exponent
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> made = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 1, 2]])
+        >>> zipf_exponent(real) < zipf_exponent(made)
+        True
     """
     count = np.sort(counts(ids(x)))[::-1]
     count = count[count > 0]

@@ -35,6 +35,13 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
 
     Raises:
         ValueError: an entry is not finite, or the events differ in size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import wasserstein
+        >>> real = np.array([[0.0, 0.0], [1.0, 0.0]])
+        >>> wasserstein(real, real + [3.0, 4.0])
+        5.0
     """
     (a, b), scale = level(*(side.double() for side in pair(a, b, ("a", "b"))))
     if a.shape[1] == 1:

@@ -32,6 +32,7 @@ def judge(
     tolerance: float = verdict.TOLERANCE,
     rows: int = ROWS,
     raw: bool = False,
+    target: str | None = None,
     out: str | Path | None = None,
 ) -> Judgement:
     """Judge a loop that was run elsewhere by its generations 0, 1, 2, ….
@@ -53,12 +54,23 @@ def judge(
         tolerance: by what share the loop may be worse.
         rows: the most rows that are measured of a set; of more, some are drawn.
         raw: whether numbers are compared in the units in which they come.
+        target: a column of a table: what a model learns of a generation that predicts it is measured too, in held-out
+            rows; None is that of a directory that has one.
         out: the run directory, made or added to; None is a temporary one, gone when nothing refers to the run any more.
 
     Raises:
         DataError: something cannot be read, compared or judged; nothing is written.
         ConfigError: a setting is none.
         RunError: the directory is another loop's, or a generation is not what it was.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop import judge
+        >>> real = np.random.default_rng(0).normal(size=(400, 2))
+        >>> shrinking = [real[:200] * 0.7**t for t in range(6)]
+        >>> found = judge(real[200:], shrinking, metrics=["sliced_w2_held_out"])
+        >>> found.verdict.word
+        'collapsed'
     """
     if out is not None:
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
@@ -74,6 +86,7 @@ def judge(
             tolerance=tolerance,
             rows=rows,
             raw=raw,
+            target=target,
         )
     except BaseException:
         if made is not None:
@@ -94,6 +107,7 @@ def judge_loop(
     tolerance: float = verdict.TOLERANCE,
     rows: int = ROWS,
     raw: bool = False,
+    target: str | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Judgement:
@@ -115,6 +129,7 @@ def judge_loop(
         also=also,
         rows=rows,
         raw=raw,
+        target=target,
         notice=notice,
         progress=progress,
     )

@@ -30,6 +30,8 @@ from selfloop.core.streams import Streams
 from selfloop.data import kept
 from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, TokenArray, described, told
 from selfloop.data.base import Split
+from selfloop.data.reading.tables import Coded, Rows
+from selfloop.data.table import refuse_target
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared
@@ -38,7 +40,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
-from selfloop.measures import OF_TEXT, obstacle, width
+from selfloop.measures import OF_COLUMNS, OF_TARGET, OF_TEXT, obstacle, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
@@ -83,6 +85,7 @@ def record(
     also: Sequence[str] = (),
     rows: int = ROWS,
     raw: bool = False,
+    target: str | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -93,7 +96,7 @@ def record(
     Args:
         loop: with at least one generation.
         out: the run directory, made or added to.
-        features, metrics, rows, raw: as of :func:`judge`.
+        features, metrics, rows, raw, target: as of :func:`judge`.
         also: metrics besides these.
         notice: called with a line on what was chosen because nobody had named it.
         progress: told after each generation.
@@ -110,7 +113,9 @@ def record(
         raise ConfigError(f"rows is {rows}: at least 2 are needed to measure anything")
     out = expanded(out)
     there = Run.open(out) if (out / "experiment.yaml").exists() else None
-    data, reference = _data(loop, raw, rows)
+    if target is None and there is not None:
+        target = there.experiment.data.predicted()
+    data, reference = _data(loop, raw, rows, target)
     extractor, words = _looking(features, reference, there)
     if words and notice is not None:
         notice(words)
@@ -148,7 +153,7 @@ def _looking(features: str | Extractor | None, reference: EventSet, there: Run |
     return member(FEATURES, features), ""
 
 
-def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
+def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, EventSet]:
     """Return the real rows as data, and a set that says what generations are brought to: it has a few of them."""
     real = loop.real.read(None)
     apart = None if loop.held_out is None else loop.held_out.read(real.events)
@@ -157,6 +162,8 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
         others = [next(iter(loop.generations.values()))[0].read(real.events), *([] if apart is None else [apart])]
         pictures = pictures if all(each.pictures is not None for each in others) else None
     if pictures is not None:
+        if target is not None:
+            raise ConfigError(f"{real.source!r} holds pictures, which have no columns to predict: leave the target out")
         reference = replace(real, x=pictures[:1], events=Images(tuple(pictures.shape[1:])), kind="pictures")
         own = pictures
         beside = None if apart is None else align(reference, apart).generated
@@ -164,8 +171,13 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     if isinstance(real.events, Mixed):
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
-        return EncodedTable(**_counts(real.x, beside, loop, rows, 0.2), **described(real.events)), reference
+        coded = Coded(real.events, real.x.numpy())
+        refuse_target(coded, target, quoted(real.source))
+        counts: dict[str, Any] = _counts(real.x, beside, loop, rows, 0.2)
+        return EncodedTable(**counts, **described(real.events), target=target), reference
     if isinstance(real.events, Text):
+        if target is not None:
+            raise ConfigError(f"{real.source!r} holds text, which has no columns to predict: leave the target out")
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
         return TokenArray(**_counts(real.x, beside, loop, rows, 0.1), **told(real.events)), reference
@@ -177,9 +189,10 @@ def _data(loop: Loop, raw: bool, rows: int) -> tuple[Held, EventSet]:
     events = Vectors(real.events.columns, shift, scale, word="" if unnamed.unit == unit else unit)
     reference = replace(real, x=real.x[:0].double(), events=events, kind="run")
     beside = None if apart is None else _restored(reference, apart)
-    counts: dict[str, Any] = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
+    refuse_target(Rows(list(events.columns), real.x.double().numpy()), target, quoted(real.source))
+    counts = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
     known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
-    return ScaledArray(**counts, **known, word=events.word), reference
+    return ScaledArray(**counts, **known, word=events.word, target=target), reference
 
 
 def _refuse_far(real: EventSet, shift: Tensor, scale: Tensor) -> None:
@@ -235,7 +248,9 @@ def _default(data: Held) -> tuple[str, ...]:
     if data.holds == "text":
         return OF_TEXT
     wide = math.prod(data.shape[1:]) > _WIDE
-    return tuple(name for name in DEFAULT if not (wide and name == "covariance_error"))
+    of_columns = OF_COLUMNS if isinstance(data, EncodedTable) else ()
+    of_target = () if data.predicted() is None else OF_TARGET
+    return tuple(name for name in (*DEFAULT, *of_columns, *of_target) if not (wide and name == "covariance_error"))
 
 
 def _sizes(data: Held, extractor: Extractor) -> Sizes:

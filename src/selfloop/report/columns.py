@@ -239,7 +239,7 @@ def _number_bars(column: Number, numbers: Floats) -> _Bars:
     low, high = np.quantile(there, [0.005, 0.995]) if len(there) else (0.0, 1.0)
     if low == high:
         low, high = there.min(), there.max()
-    if np.dtype(column.dtype).kind in "iu" or column.epoch is not None:
+    if _whole(column) or column.epoch is not None:
         step = max(1.0, np.ceil((high - low + 1) / _BARS))
         cuts = np.arange(np.floor(low), high + step, step) - (0.5 if step == 1 else 0.0)
     else:
@@ -255,11 +255,14 @@ def _number_bars(column: Number, numbers: Floats) -> _Bars:
     )
 
 
+def _whole(column: Number) -> bool:
+    return np.dtype(column.dtype).kind in "iu" or column.decimals == 0
+
+
 def _said(column: Number, number: float) -> str:
     """Return a number, or a time, in words."""
     if column.epoch is None:
-        whole = np.dtype(column.dtype).kind in "iu" and abs(number) < 1e9
-        return f"{np.ceil(number):,.0f}" if whole else f"{number:.4g}"
+        return f"{np.ceil(number):,.0f}" if _whole(column) and abs(number) < 1e9 else f"{number:.4g}"
     start, unit = column.epoch
     return str(np.datetime64(start, unit) + np.timedelta64(int(np.rint(number)), unit))  # type: ignore[call-overload]
 

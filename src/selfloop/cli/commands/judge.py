@@ -30,6 +30,7 @@ def command(
     tolerance: judging.Tolerance = 0.1,
     rows: judging.RowsOption = 10_000,
     raw: judging.Raw = False,
+    target: judging.Target = None,
     unknown: Annotated[
         str | None, typer.Option(metavar="SET", help="how many of these rows look like those of the generations")
     ] = None,
@@ -45,7 +46,14 @@ def command(
     from selfloop.outside import loop_of
 
     settings = judging.Settings(
-        features=features, metrics=metrics, metric=metric, tolerance=tolerance, rows=rows, raw=raw, out=out
+        features=features,
+        metrics=metrics,
+        metric=metric,
+        tolerance=tolerance,
+        rows=rows,
+        raw=raw,
+        target=target,
+        out=out,
     )
     loop = loop_of(real, words, held_out=held_out, control=control, every=every)
     share = None if unknown is None else judging.share_of(unknown, loop, features)

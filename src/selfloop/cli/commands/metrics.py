@@ -20,6 +20,9 @@ def command(
     generated: Annotated[str, typer.Argument(metavar="GENERATED", help="the same, or RUN@3 for generation 3")],
     features: FeaturesOption = None,
     only: Annotated[str | None, typer.Option(metavar="NAME,…", help="which scores; default: those of any set")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="to predict: what the generated rows are worth to that")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
 ) -> int:
@@ -37,9 +40,9 @@ def command(
     extractor = named or suited
     if named is None and words:
         complain(words)
-    names = scores.DEFAULT if only is None else [name.strip() for name in only.split(",")]
     resized = "pixels" in extractor.needs
     sets = align(*given, raw=raw, resized=resized)
+    names = scores.default(sets.events, target) if only is None else [name.strip() for name in only.split(",")]
     try:
         with bar("features", shown=resized) as tick:
             found = scores.scores(
@@ -51,6 +54,8 @@ def command(
                 features=extractor,
                 names=names,
                 progress=tick,
+                events=sets.events,
+                target=target,
             )
     except ValueError as error:
         raise DataError(f"{real!r} and {generated!r} cannot be compared: {error}") from error

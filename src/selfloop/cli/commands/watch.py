@@ -32,6 +32,7 @@ def command(
     tolerance: judging.Tolerance = 0.1,
     rows: judging.RowsOption = 10_000,
     raw: judging.Raw = False,
+    target: judging.Target = None,
     out: judging.Out = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print JSON, a line for every generation that arrives")
@@ -50,7 +51,14 @@ def command(
     from selfloop.outside import loop_of
 
     settings = judging.Settings(
-        features=features, metrics=metrics, metric=metric, tolerance=tolerance, rows=rows, raw=raw, out=out
+        features=features,
+        metrics=metrics,
+        metric=metric,
+        tolerance=tolerance,
+        rows=rows,
+        raw=raw,
+        target=target,
+        out=out,
     )
     arrivals = Arrivals(settle)
     code: int | None = None

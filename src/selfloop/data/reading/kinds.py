@@ -667,10 +667,10 @@ def encoded(sheet: Sheet, events: Mixed) -> Tensor:
     except ValueError as error:
         why, row, name = error.args
         value = values[name][row]
-        said = why if value is None or value != value else f"{quoted(value, 40)} {why}"
-        if name in events.form.times or "missing" in why:
-            said = why
-        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said} in the real rows") from None
+        absent = value is None or value != value or "missing" in why
+        said = why if name in events.form.times else f"{quoted(value, 40)} {why}"
+        said = "the value is missing, and none is in the real rows" if absent else f"{said} in the real rows"
+        raise DataError(f"{sheet.source}, {sheet.where(row)}, column {quoted(name)}: {said}") from None
 
 
 def _declared(column: Column, times: Mapping[str, str]) -> str:

@@ -88,12 +88,12 @@ def encoded(piece: Piece, tokenizer: Tokenizer) -> np.ndarray:
     """Return the tokens (k,) int32 of a unit of text.
 
     Raises:
-        DataError: the tokenizer has no token for a part of it, with where that stands.
+        DataError: a part of it cannot be encoded, with where that stands.
     """
     try:
         return tokenizer.encode(piece.text)
     except ValueError as error:
-        raise DataError(f"{piece.where} holds {error}, which the tokenizer has no token for") from error
+        raise DataError(f"{piece.where} holds {error}") from error
 
 
 def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, Iterable[Piece]]:
@@ -166,8 +166,8 @@ def _of_json_lines(text: str, column: str | None, source: str) -> Iterator[Piece
             at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise DataError(f"{where} is no JSON{at}: every line is an object or a string of its own") from error
         if isinstance(value, dict):
-            name = _picked(list(value), column, where)
-            value, where = value[name], f"{where}: {quoted(name)}"
+            column = _picked(list(value), column, where)  # of the first is that of all
+            value, where = value[column], f"{where}: {quoted(column)}"
         elif column is not None:
             raise DataError(f"{where} is no object with the field {quoted(column)}")
         if not isinstance(value, str):

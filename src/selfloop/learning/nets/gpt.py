@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,6 @@ from torch import Tensor
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.learning.sequences import before, scored
-
-Copy = Mapping[str, Tensor]  # the parameters of one copy
 
 
 @dataclass(frozen=True)
@@ -93,30 +92,40 @@ class Cache:
         self._held = self._held[:, :, rows]
 
 
-def _hidden(params: Copy, gpt: GPT, x: Tensor, dropout: torch.Generator | None, cache: Cache | None = None) -> Tensor:
-    """Return what the network makes of tokens x (B, T), the next ones of rows in the cache, (B, T, width)."""
+def _hidden(copy: Mapping[str, Tensor], gpt: GPT, x: Tensor, used: Tensor | None = None, **told: Any) -> Tensor:
+    """Return what the network makes of tokens x (B, T), (B T, width), or of those alone that are used, (B, T) bool.
+
+    It may be told of ``dropout``, a generator, and of a ``cache``, of whose rows they are the next tokens.
+    """
+    dropout, cache = told.get("dropout"), told.get("cache")
     (b, t), start = x.shape, 0 if cache is None else cache.taken
+    at = None if used is None or bool(used.all()) else torch.nonzero(used.flatten()).squeeze(1)
+
+    def picked(y: Tensor) -> Tensor:
+        return y if at is None else y[at]
+
+    def spread(y: Tensor) -> Tensor:
+        return y if at is None else y.new_zeros(b * t, y.shape[1]).index_copy(0, at, y)
 
     def dropped(y: Tensor) -> Tensor:
-        if dropout is None or gpt.dropout == 0:
-            return y
         kept = 1 - gpt.dropout
-        return y * torch.empty_like(y).bernoulli_(kept, generator=dropout).div_(kept)
+        return y if dropout is None else y * torch.empty_like(y).bernoulli_(kept, generator=dropout).div_(kept)
 
     def norm(y: Tensor, name: str) -> Tensor:
-        return F.layer_norm(y, (gpt.width,), params[name])
+        return F.layer_norm(y, (gpt.width,), copy[name])
 
-    h = dropped(F.embedding(x, params["token"]) + params["position"][start : start + t])
+    places = torch.arange(start, start + t, device=x.device).repeat(b)
+    h = dropped(F.embedding(picked(x.flatten()), copy["token"]) + F.embedding(picked(places), copy["position"]))
     for i in range(gpt.layers):
-        qkv = F.linear(norm(h, f"{i}.norm1"), params[f"{i}.qkv"])
+        qkv = spread(F.linear(norm(h, f"{i}.norm1"), copy[f"{i}.qkv"]))
         q, k, v = qkv.view(b, t, 3, gpt.heads, gpt.width // gpt.heads).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.add(i, k, v)
         # Tokens after the first part of a row come one by one, and so see all that there are.
         y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-        h = h + dropped(F.linear(y.transpose(1, 2).reshape(b, t, gpt.width), params[f"{i}.out"]))
-        wide = F.gelu(F.linear(norm(h, f"{i}.norm2"), params[f"{i}.wide"]), approximate="tanh")
-        h = h + dropped(F.linear(wide, params[f"{i}.narrow"]))
+        h = h + dropped(F.linear(picked(y.transpose(1, 2).reshape(b * t, gpt.width)), copy[f"{i}.out"]))
+        wide = F.gelu(F.linear(norm(h, f"{i}.norm2"), copy[f"{i}.wide"]))
+        h = h + dropped(F.linear(wide, copy[f"{i}.narrow"]))
     if cache is not None:
         cache.taken += t
     return norm(h, "norm")
@@ -128,15 +137,13 @@ def log_prob(params: State, gpt: GPT, x: Tensor, dropout: Sequence[torch.Generat
     used = scored(x[0])
     rows = x[0, :, : int(used.sum(1).max())].long()
     used = used[:, : rows.shape[1]]
-    h = _hidden(copy, gpt, before(rows), dropout[0] if dropout else None)
-    # Tokens that are not scored are most of short units; the products with all V tokens are most of the work.
-    logits = F.linear(h[used], copy["token"])
-    each = torch.zeros(used.shape, dtype=torch.float32, device=x.device)
-    each[used] = -F.cross_entropy(logits.float(), rows[used], reduction="none")
-    return each.sum(1).unsqueeze(0)
+    logits = F.linear(_hidden(copy, gpt, before(rows), used, dropout=dropout[0] if dropout else None), copy["token"])
+    each = -F.cross_entropy(logits.float(), rows[used], reduction="none")
+    return torch.zeros(used.shape, device=x.device).masked_scatter(used, each).sum(1).unsqueeze(0)
 
 
 def following(params: State, gpt: GPT, x: Tensor, cache: Cache, dropout: object = None) -> Tensor:
     """Return the logits (1, B, V) of the token after the next ones x (1, B, T) of rows in a cache."""
     copy = {name: leaf.squeeze(0) for name, leaf in params.items()}
-    return F.linear(_hidden(copy, gpt, x[0], None, cache)[:, -1], copy["token"]).unsqueeze(0)
+    h = _hidden(copy, gpt, x[0], cache=cache).view(*x.shape[1:], gpt.width)
+    return F.linear(h[:, -1], copy["token"]).unsqueeze(0)
