@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, read
@@ -36,7 +37,6 @@ from selfloop.report.texts import shown
 from selfloop.store import Run
 from studies.regimes import bands
 
-GENERATIONS = (0, 5, 10)
 ROWS = 5
 CHARACTERS = 160
 BINS = 40
@@ -69,6 +69,7 @@ def perplexity(run: Run, curves: Curves, metric: str = "perplexity_held_out") ->
             label=plain(setting.label),
         )
     axes.set(xlabel="Number of retrainings", ylabel=plain(run.metric(metric).title))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_minor_formatter("{x:.3g}")
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
@@ -129,15 +130,13 @@ def rows(run: Run, curves: Curves) -> Figure:
 
 def table(run: Run, curves: Curves) -> str:
     """Return every metric at the first, the middle and the last generation, mean ± standard error, as Markdown."""
-    at = spaced(range(curves.generations), 3)
-    lines = [["regime", *(f"{name}, t = {t}" for name in curves.metrics for t in at)]]
-    lines.append(["---"] * len(lines[0]))
+    lines = [["regime", "generation", *curves.metrics], ["---"] * (2 + len(curves.metrics))]
     for setting in curves.settings:
-        cells = []
-        for name in curves.metrics:
-            middle, error = bands(curves, setting, name)
-            cells += [_cell(middle[t], error[t] / 2) for t in at]
-        lines.append([setting.label, *cells])
+        found = [bands(curves, setting, name) for name in curves.metrics]
+        lines += [
+            [setting.label, str(t), *(_cell(middle[t], error[t] / 2) for middle, error in found)]
+            for t in spaced(range(curves.generations), 3)
+        ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -147,15 +146,15 @@ def _cell(middle: float, error: float) -> str:
     return f"{middle:.3g} ± {error:.1g}" if math.isfinite(error) else f"{middle:.3g}"
 
 
-def samples(run: Run, curves: Curves, generations: Sequence[int] = GENERATIONS) -> str:
-    """Return the first rows of some generations of every regime's first arm, and real ones, as Markdown."""
+def samples(run: Run, curves: Curves) -> str:
+    """Return real rows, and some of every regime's first arm at the same generations, as Markdown."""
     real = run.real(curves.settings[0].arms[0])
     assert isinstance(real.events, Text)
     lines = ["| regime | generation | rows |", "| --- | --- | --- |", f"| real | | {_rows(real.events, real.rows)} |"]
     lines += [
         f"| {setting.label} | {t} | {_rows(real.events, run.samples(t, setting.arms[0]))} |"
         for setting in curves.settings
-        for t in generations
+        for t in spaced(range(curves.generations), 3)
         if t in _living(curves, setting)
     ]
     return "\n".join(lines) + "\n"

@@ -139,6 +139,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"of": "otcfm"},
             {"of": "flow", "learn_from": "others"},
         ],
+        "transformers": [],  # needs a folder, and has tests of its own
         "outside": [],  # stands for models that were trained elsewhere: nothing of it can be run
     },
     "mixing": {
@@ -736,7 +737,7 @@ class TestMetrics:
             shown.compute(evidence(torch.zeros(3, 5, 2)))
 
 
-@metrics("columns")  # those are held to the same on tables, in tests/metrics/test_columns_of_runs.py
+@metrics("columns", "text")  # held to the same in tests/metrics/test_columns_of_runs.py and test_text.py
 class TestValuesOfMetrics:
     def test_arms_do_not_see_their_neighbours(self, metric: Metric) -> None:
         x = 2 * Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64) + 1
@@ -814,7 +815,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@metrics("density", "prediction", "linear", "classes", "columns")
+@metrics("density", "prediction", "linear", "classes", "columns", "text")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()

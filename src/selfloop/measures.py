@@ -20,7 +20,14 @@ from selfloop.mixing.base import draws
 
 _UNASKED = 2**30  # bytes that a metric may take which nobody has named
 _WIDEST = 2048  # features of networks of images: Inception's
-OF_TEXT = ("frechet_held_out", "precision_held_out", "recall_held_out", "coverage_held_out")
+OF_TEXT = (
+    "bigram_kl_held_out",
+    "frechet_held_out",
+    "perplexity_judge_ratio",
+    "distinct_2",
+    "token_entropy",
+    "tokens_kept",
+)
 """Metrics of text where none was named."""
 OF_COLUMNS = ("shape_error_held_out", "association_error_held_out", "levels_kept")
 """Metrics besides the default ones, of rows with columns that are not all numbers; and of those with a target this:"""
@@ -66,7 +73,8 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] =
     if experiment.names_metrics:
         return experiment, ""
     if experiment.data.holds == "text":
-        return experiment.with_metrics([*OF_TEXT, *more]), ""
+        likely = ["perplexity_held_out"] if "density" in experiment.generator.offers else []
+        return experiment.with_metrics([*likely, *OF_TEXT, *more]), ""
     names, gone = dict[str, None](), dict[str, int]()
     asked = () if experiment.alarm is None else experiment.alarm.statistics
     for name in (*experiment.metrics, *more):

@@ -7,6 +7,7 @@ import math
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from scipy.stats import entropy
 from torch import Tensor
 
 from selfloop.core.events import Text
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams
 from selfloop.core.tokens import Characters
 from selfloop.generators.gaussian import Gaussian
+from selfloop.generators.ngram import NGram
+from selfloop.learning.training import Budget
 from selfloop.metrics.base import METRICS, Evidence
 from selfloop.metrics.text_copies import copied_texts, duplicate_texts, longest_copies
 from selfloop.metrics.text_diversity import distinct, repetition, self_bleu
@@ -295,6 +300,16 @@ def evidence(train: np.ndarray, held_out: np.ndarray, *generated: np.ndarray, to
     )
 
 
+def fitted(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray) -> Evidence:
+    """Return evidence of bigram models, of which this generation's is fitted to the samples."""
+    found, model, streams = evidence(train, held_out, generated), NGram(order=2), Streams((0,))
+    blank = model.init((train.shape[1], 27), streams)
+    state, first = (
+        model.fit(blank, Samples.full(x, 0), Budget(epochs=1), streams) for x in (found.generated, found.train)
+    )
+    return replace(found, generator=model, state=state, first=first)
+
+
 def test_perplexity_of_equal_chances_is_the_vocabulary() -> None:
     found = evidence(random(20, 5, 9), random(8, 5, 9, 1), random(20, 5, 9, 2), random(20, 5, 9, 3))
     assert METRICS["perplexity_held_out"].compute(found).tolist() == pytest.approx([27, 27])
@@ -371,6 +386,14 @@ class TestEveryMetric:
             assert value == metric.goal
         if name.endswith("_kept") or name == "copied_texts":
             assert value == 1
+
+    def test_a_collapsed_model_is_worse_than_a_good_one(self, name: str) -> None:
+        """New rows of the real law beside one pair of tokens said again and again, or copies of the training rows."""
+        metric = METRICS[name]
+        train, held_out, new = (random(200, 8, 24, seed) for seed in range(3))
+        collapsed = train if "cop" in name else np.tile([1, 2], (200, 4))
+        good, bad = (metric.compute(fitted(train, held_out, x)).item() for x in (new, collapsed))
+        assert metric.goal is None or metric.badness(good) < metric.badness(bad)
 
     def test_rows_without_a_token_are_none_or_a_number(self, name: str) -> None:
         some, none = random(30, 8, 24), np.zeros((30, 8), int)
