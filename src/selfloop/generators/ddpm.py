@@ -131,7 +131,7 @@ class DDPM(Sampler):
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too.
 
-        At categories of a head the last step leads to E[x_0|x_1], the probabilities of the levels, by which one is drawn.
+        At categories of a head the last step leads to E[x_0|x_1], the probabilities by which a level is drawn.
         """
         params, times = averaged(state), torch.arange(self.timesteps)
         shape = (n, params["out_fc.bias"].shape[1])
