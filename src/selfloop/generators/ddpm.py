@@ -129,7 +129,10 @@ class DDPM(Sampler):
 
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
-        """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too."""
+        """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too.
+
+        At categories of a head the last step leads to E[x_0|x_1], the probabilities by which a level is drawn.
+        """
         params, times = averaged(state), torch.arange(self.timesteps)
         shape = (n, params["out_fc.bias"].shape[1])
         shifts = decoder_shift(params, times.expand(len(streams.seeds), -1))
@@ -141,7 +144,7 @@ class DDPM(Sampler):
                 return outputs
             return torch.where(head.numbers, outputs, (x - signal[t] * head.mean(outputs)) / sigma[t])
 
-        return ancestral(
+        x = ancestral(
             noise,
             latents(streams, shape, temperature),
             self.schedule,
@@ -149,3 +152,4 @@ class DDPM(Sampler):
             lambda i: latents(streams, shape, temperature, i + 1),
             self.variance,
         )
+        return head.drawn(x, streams.uniform("levels", (n, len(head.categories)))) if head.categories else x
