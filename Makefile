@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # -qq hides pip's notices; errors are still printed.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+# --quiet would hide the warnings from --strict too; this hides an advertisement.
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test check bench gpu-check docs clean
 .DEFAULT_GOAL := help
@@ -20,7 +22,7 @@ check: $(VENV)/.installed-test  ## lint, formatting, types, and the documentatio
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
 	@$(PIP) -e ".[bench]"

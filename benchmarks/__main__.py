@@ -16,8 +16,8 @@ from rich.table import Table
 
 from selfloop.engines.local import cores
 
-COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images")
-OTHERS = ("growth", "memory", "curvature", "rates")
+COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images", "tables")
+OTHERS = ("growth", "memory", "curvature", "rates", "text")
 
 
 def machine() -> str:

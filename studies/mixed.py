@@ -7,15 +7,18 @@ minutes on one core. Ways to show a category to a network that knows numbers alo
 - ``uniform``: one-hot rows plus numbers uniform on [0, 1), as integers are dequantised (Theis et al. 2016).
 - ``normal``: one-hot rows plus normal numbers with a deviation of 0.1.
 - ``scaled``: one-hot rows of which every coordinate is in standard deviations, as numbers are.
-- ``head``: the network gives the probabilities of the levels, by cross-entropy, and from them the mean of x₁ given x_t
-  (OT-CFM: variational flow matching, Eijkelboom et al. 2024) or of x₀ given x_t (DDPM); numbers have the usual loss.
+- ``head``: as it is by default, the network gives the probabilities of the levels, by cross-entropy, and from them the
+  mean of x₁ given x_t (OT-CFM: variational flow matching, Eijkelboom et al. 2024) or of x₀ given x_t (DDPM); numbers
+  have the usual loss.
 
 ``wine`` is scikit-learn's, its class and the terciles of two of its columns as categories; ``made`` has 2,000 rows of
-four numbers and four categories of 2, 3, 5 and 8 levels, whose shares and means depend on each other. Half of the rows
-train and half are held out. Measured are as many samples as rows that train: the accuracy on held-out rows of
-scikit-learn's histogram gradient boosting that was trained on samples to predict the last category (TSTR), the mean
-over categories of the total variation to the held-out rows, the mean difference of the pairwise correlations of all
-coordinates, and the mean over numbers of the Kolmogorov–Smirnov distance. Means over seeds ± their standard errors.
+four numbers and four categories of 2, 3, 5 and 8 levels, whose shares and means depend on each other; ``rare`` has
+4,000 rows of three numbers and four categories, one of 12 levels each half as frequent as the one before, and one that
+says whether a number is missing. Half of the rows train and half are held out. Measured are as many samples as rows
+that train: the accuracy on held-out rows of scikit-learn's histogram gradient boosting that was trained on samples to
+predict the last category (TSTR), the mean over categories of the total variation to the held-out rows, the mean
+difference of the pairwise correlations of all coordinates, the mean over numbers of the Kolmogorov–Smirnov distance,
+and the share of the training rows' levels that there are. Means over seeds ± their standard errors.
 """
 
 from __future__ import annotations
@@ -32,21 +35,18 @@ from sklearn.datasets import load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from selfloop.core.samples import Samples, State
+from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.generators.copula import Copula
 from selfloop.generators.ddpm import DDPM
 from selfloop.generators.otcfm import OTCFM
-from selfloop.learning.nets.mlp import decoder, decoder_shift, time_mlp
-from selfloop.learning.samplers import ancestral, euler
-from selfloop.learning.training import Batches, Blocks, Budget, averaged, train
-from selfloop.learning.transport.coupling import optimal_pairs
+from selfloop.learning.head import Way
+from selfloop.learning.training import Budget
 
 Rows = tuple[Tensor, tuple[range, ...]]
 """Rows (n, d), numbers first and in standard deviations, and the coordinates of each category."""
 
-EULER = 100
 BATCH = 256  # of both, for an equal budget
 
 
@@ -83,79 +83,16 @@ def made(n: int = 2000, seed: int = 0) -> Rows:
     return encoded(numbers, [town, job, size, bought])
 
 
-def head(out: Tensor, x: Tensor, spans: tuple[range, ...]) -> tuple[Tensor, Tensor]:
-    """Return E[one-hot | x] at the coordinates of categories and the outputs elsewhere, and the log probabilities."""
-    mean, logs = out.clone(), torch.zeros_like(out)
-    for span in spans:
-        at = slice(span.start, span.stop)
-        logs[..., at] = out[..., at].log_softmax(-1)
-        mean[..., at] = logs[..., at].exp()
-    return mean, logs
-
-
-def flow_with_head(rows: Samples, spans: tuple[range, ...], steps: int, streams: Streams, n: int) -> Tensor:
-    """Return samples of OT-CFM whose network gives probabilities, (R, n, d)."""
-    model = OTCFM()
-    b, d = model.batch_size, rows.x.shape[2]
-    batches = Batches(rows, b, streams)
-    noise = Blocks(lambda shape, i: streams.normal("noise", shape, i), (b, d))
-    times = Blocks(lambda shape, i: streams.uniform("times", shape, i), (b, 1))
-    draws = Blocks(lambda shape, i: streams.integers("pairs", b, shape, i), (b,))
-    number = torch.ones(d)
-    for span in spans:
-        number[list(span)] = 0
-
-    def loss(params: State, step: int) -> Tensor:
-        x0, x1 = optimal_pairs(noise[step], batches[step], draws[step])
-        xt = (1 - times[step]) * x0 + times[step] * x1
-        out = time_mlp(params, xt, times[step].squeeze(-1))
-        _, logs = head(out, xt, spans)
-        return ((out - (x1 - x0)).square() * number - x1 * logs * (1 - number)).mean((1, 2))
-
-    state = train(model.init((d,), streams), loss, steps=steps, adam=model.optimizer, batch_size=b, ema=None)
-    params = averaged(state)
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        out = time_mlp(params, x, t)
-        mean, _ = head(out, x, spans)
-        return out * number + (mean - x) / (1 - t.reshape(len(t), -1, 1)) * (1 - number)
-
-    return euler(velocity, streams.normal("latents", (n, d)), EULER)
-
-
-def diffusion_with_head(rows: Samples, spans: tuple[range, ...], steps: int, streams: Streams, n: int) -> Tensor:
-    """Return samples of DDPM whose network gives probabilities, (R, n, d)."""
-    model = DDPM(batch_size=BATCH)
-    b, d = model.batch_size, rows.x.shape[2]
-    batches = Batches(rows, b, streams)
-    noise = Blocks(lambda shape, i: streams.normal("noise", shape, i), (b, d))
-    times = Blocks(lambda shape, i: streams.integers("times", model.timesteps, shape, i), (b,))
-    signals = torch.from_numpy(np.sqrt(model.schedule.alphas_bar)).float()
-    sigmas = torch.from_numpy(np.sqrt(1 - model.schedule.alphas_bar)).float()
-    number = torch.ones(d)
-    for span in spans:
-        number[list(span)] = 0
-
-    def loss(params: State, step: int) -> Tensor:
-        x, e, t = batches[step], noise[step], times[step]
-        xt = signals[t].unsqueeze(-1) * x + sigmas[t].unsqueeze(-1) * e
-        out = decoder(params, xt, decoder_shift(params, t), model.layers)
-        _, logs = head(out, xt, spans)
-        return ((out - e).square() * number - x * logs * (1 - number)).mean((1, 2))
-
-    state = train(model.init((d,), streams), loss, steps=steps, adam=model.optimizer, batch_size=b, ema=None)
-    params = averaged(state)
-    shifts = decoder_shift(params, torch.arange(model.timesteps).expand(len(streams.seeds), -1))
-
-    def noise_in(x: Tensor, t: int) -> Tensor:
-        out = decoder(params, x, shifts[:, t : t + 1], model.layers)
-        mean, _ = head(out, x, spans)
-        return out * number + (x - signals[t] * mean) / sigmas[t] * (1 - number)
-
-    latents = streams.normal("latents", (n, d))
-    return ancestral(
-        noise_in, latents, model.schedule, lambda i: streams.normal("latents", (n, d), i + 1), "fixed-large"
-    )
+def rare(n: int = 4000, seed: int = 0) -> Rows:
+    """Return n rows of three numbers and categories with rare levels."""
+    rng = np.random.default_rng(seed)
+    share = 2.0 ** -np.arange(12)
+    town = rng.choice(12, n, p=share / share.sum())
+    numbers = rng.normal(size=(n, 3)) + 1.5 * rng.normal(size=(12, 3))[town]
+    job = (rng.gumbel(size=(n, 4)) + numbers @ rng.normal(size=(3, 4))).argmax(1)
+    missing = (rng.random(n) < np.where(job == 2, 0.3, 0.02)).astype(int)
+    bought = (numbers[:, 0] + (job == 1) - missing + rng.normal(size=n) / 2 > 0.5).astype(int)
+    return encoded(numbers, [town, job, missing, bought])
 
 
 def shown(x: Tensor, spans: tuple[range, ...], way: str, streams: Streams) -> Tensor:
@@ -174,13 +111,11 @@ def shown(x: Tensor, spans: tuple[range, ...], way: str, streams: Streams) -> Te
 
 def samples(name: str, way: str, x: Tensor, spans: tuple[range, ...], steps: int, streams: Streams) -> Tensor:
     """Return as many samples as rows (R, n, d), in the same units."""
-    n = x.shape[1]
-    rows = Samples.full(shown(x.float(), spans, way, streams), 0)
-    if way == "head":
-        return {"otcfm": flow_with_head, "ddpm": diffusion_with_head}[name](rows, spans, steps, streams, n)
-    model = {"otcfm": OTCFM(solver="euler", solver_steps=EULER), "ddpm": DDPM(batch_size=BATCH)}[name]
+    rows = replace(Samples.full(shown(x.float(), spans, way, streams), 0), categories=spans)
+    learned: Way = "softmax" if way == "head" else "one-hot"
+    model = {"otcfm": OTCFM(categories=learned), "ddpm": DDPM(categories=learned, batch_size=BATCH)}[name]
     state = model.fit(model.init(x.shape[2:], streams), rows, Budget(steps=steps), streams)
-    found = model.sample(state, n, streams)
+    found = model.sample(state, x.shape[1], streams)
     if way == "scaled":
         at = [j for span in spans for j in span]
         found[..., at] = found[..., at] * x[..., at].float().std(1, keepdim=True) + x[..., at].float().mean(
@@ -198,8 +133,8 @@ def snapped(x: Tensor, spans: tuple[range, ...]) -> np.ndarray:
     return found.numpy()
 
 
-def measured(found: np.ndarray, held_out: np.ndarray, spans: tuple[range, ...]) -> list[float]:
-    """Return TSTR accuracy, total variation, error of correlations and KS distance of rows (n, d)."""
+def measured(found: np.ndarray, held_out: np.ndarray, train: np.ndarray, spans: tuple[range, ...]) -> list[float]:
+    """Return TSTR accuracy, total variation, error of correlations, KS distance and levels kept of rows (n, d)."""
     target, last = list(spans[-1]), spans[-1].start
     y = found[:, target].argmax(1)
     score = float((held_out[:, target].argmax(1) == y[0]).mean())
@@ -211,18 +146,22 @@ def measured(found: np.ndarray, held_out: np.ndarray, spans: tuple[range, ...]) 
         pairs = [np.nan_to_num(np.corrcoef(x.T)) for x in (found, held_out)]
     upper = np.triu_indices(len(pairs[0]), 1)
     numbers = [ks_2samp(found[:, j], held_out[:, j]).statistic for j in range(spans[0].start)]
-    return [score, float(np.mean(shares)), float(np.abs(pairs[0] - pairs[1])[upper].mean()), float(np.mean(numbers))]
+    levels = [j for span in spans for j in span if train[:, j].any()]
+    kept = float(found[:, levels].any(0).mean())
+    error = float(np.abs(pairs[0] - pairs[1])[upper].mean())
+    return [score, float(np.mean(shares)), error, float(np.mean(numbers)), kept]
 
 
 def results(seeds: int, steps: int) -> Iterator[tuple[str, str, str, np.ndarray, float]]:
-    """Yield the table, generator, way, measures (R, 4) and seconds an arm of every comparison."""
+    """Yield the table, generator, way, measures (R, 5) and seconds an arm of every comparison."""
     streams = Streams(tuple(range(seeds)))
-    for table, (rows, spans) in {"wine": wine(), "made": made()}.items():
+    for table, (rows, spans) in {"wine": wine(), "made": made(), "rare": rare()}.items():
         order = streams.permutations("divided", [len(rows)] * seeds)
         half = len(rows) // 2
         x = torch.stack([rows[torch.from_numpy(o[:half].copy())] for o in order])
         held_out = [rows[torch.from_numpy(o[half:].copy())].numpy() for o in order]
-        every = [measured(a.numpy(), b, spans) for a, b in zip(x, held_out, strict=True)]
+        train = x.numpy()
+        every = [measured(a, b, a, spans) for a, b in zip(train, held_out, strict=True)]
         yield table, "real rows", "", np.array(every), 0.0
         ways = ("plain", "uniform", "normal", "scaled", "head")
         for name, way in [("copula", ""), *((name, way) for name in ("otcfm", "ddpm") for way in ways)]:
@@ -233,7 +172,7 @@ def results(seeds: int, steps: int) -> Iterator[tuple[str, str, str, np.ndarray,
             else:
                 drawn = samples(name, way, x, spans, steps, streams)
             spent = (time.perf_counter() - begun) / seeds
-            every = [measured(snapped(a, spans), b, spans) for a, b in zip(drawn, held_out, strict=True)]
+            every = [measured(snapped(a, spans), b, c, spans) for a, b, c in zip(drawn, held_out, train, strict=True)]
             yield table, name, way, np.array(every), spent
 
 
@@ -243,8 +182,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
-    print("| table | generator | categories | TSTR accuracy | total variation | correlations | KS | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| table | generator | categories | TSTR accuracy | total variation | correlations | KS | levels | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with as_in_a_worker():
         for table, name, way, values, spent in results(options.seeds, options.steps):
             error = values.std(0, ddof=1) / np.sqrt(len(values))

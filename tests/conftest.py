@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import Nursery, nursery
 
+from selfloop.engines import local
 from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
 
 LONG = (
@@ -47,3 +49,30 @@ def as_in_a_worker() -> Iterator[None]:
     """Run as the engines do, where bits are compared."""
     with settings_of_a_worker():
         yield
+
+
+@pytest.fixture(scope="session")
+def nest() -> Iterator[Nursery]:
+    """A process that forks others, started once."""
+    with nursery() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _pool() -> Iterator[local.Workers]:
+    started = local.Workers(2)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def shared_workers(_pool: local.Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lend runs with workers the same two processes, as a start takes seconds; other tests start and end their own."""
+
+    class Lent:
+        map = staticmethod(_pool.map)
+
+        def close(self) -> None:
+            """Leave the processes to the next run."""
+
+    monkeypatch.setattr(local, "Workers", lambda workers: Lent())

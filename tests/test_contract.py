@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from helpers import suited
+from helpers import one_hot_adult, suited
 from PIL import Image
 from torch import Tensor
 
@@ -43,6 +43,7 @@ from selfloop.generators import Density, Gaussian, Generator
 from selfloop.generators.base import GENERATORS, Conditional
 from selfloop.generators.ensemble import Ensemble
 from selfloop.generators.estimator import Estimator
+from selfloop.learning.sequences import ended
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import Outcome, advance, load, mix
 from selfloop.metrics import METRICS, Evidence, Metric
@@ -112,6 +113,20 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             IMAGES | {"augment": 0.5, "steps": 3},
             IMAGES | {"augment": 0.0, "steps": 3, "conditional": {"classes": 10, "dropout": 0.3}},
         ],
+        "gpt": [
+            {"layers": 2, "width": 16, "heads": 2, "dropout": 0.1, "batch_size": 16},
+            {
+                "layers": 1,
+                "width": 16,
+                "heads": 2,
+                "batch_size": 16,
+                "prompt": 2,
+                "top_k": 5,
+                "top_p": 0.9,
+                "min_p": 0.05,
+            },
+        ],
+        "ddpm": [{"timesteps": 20}],
         "ddpm_images": [IMAGES | {"steps": 3}],
         "otcfm_images": [IMAGES | {"tolerance": 0.1}],
         "diffusers": [
@@ -124,6 +139,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"of": "otcfm"},
             {"of": "flow", "learn_from": "others"},
         ],
+        "transformers": [],  # needs a folder, and has tests of its own
         "outside": [],  # stands for models that were trained elsewhere: nothing of it can be run
     },
     "mixing": {
@@ -160,6 +176,9 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "table": [{"path": "rows.npy"}, {"path": "rows.npy", "fresh_rows": 15}],
         "image_files": [{"path": "images.npy"}, {"path": "images.npy", "fresh_rows": 15}],
         "cifar10": [{"path": "cifar"}],
+        "scikit_learn": [{"table": "wine", "target": "cultivar", "fresh_rows": 15}, {"table": "diabetes"}],
+        "adult": [{"path": "adult.csv.zip", "target": "salary", "held_out": 20}],
+        "diamonds": [{"path": "diamonds.csv"}],
         "array": [DATA.plain(array(TABLE, fresh_rows=15))],
         "image_array": [DATA.plain(array(PICTURES, fresh_rows=15))],
         "scaled_array": [SCALED],
@@ -194,8 +213,18 @@ def generator(request: pytest.FixtureRequest) -> Generator:
 every_generator = pytest.mark.parametrize("generator", members(GENERATORS), indirect=True)
 
 
+TEXT = (6, 9)
+"""The length of rows of tokens, and how many tokens there are."""
+
+
 def event(generator: Generator) -> tuple[int, ...]:
-    return EVENT if "vectors" in generator.makes else (1, 8, 8)
+    """Return what ``init`` is told."""
+    return EVENT if "vectors" in generator.makes else TEXT if "text" in generator.makes else (1, 8, 8)
+
+
+def shape(generator: Generator) -> tuple[int, ...]:
+    """Return the shape of a row."""
+    return TEXT[:1] if "text" in generator.makes else event(generator)
 
 
 pytestmark = pytest.mark.usefixtures("as_in_a_worker")
@@ -214,8 +243,10 @@ def equal(a: State, b: State) -> bool:
 
 def data(generator: Generator, seeds: tuple[int, ...] = SEEDS) -> Samples:
     """Training sets of different sizes: 40 rows, and 40 + 20 r of them in arm r of the full stack."""
-    x = Streams(seeds).normal("test data", (80, *event(generator)), dtype=torch.float64)
-    if "vectors" not in generator.makes:
+    x = Streams(seeds).normal("test data", (80, *shape(generator)), dtype=torch.float64)
+    if "text" in generator.makes:
+        x = ended((4 + 2 * x).clamp(0, TEXT[1] - 1).to(torch.int32))
+    elif "vectors" not in generator.makes:
         x = (127 + 60 * x).clamp(0, 255)
     x = suited(GENERATORS.name_of(generator), x)
     count = torch.tensor([40 + 20 * SEEDS.index(seed) for seed in seeds])
@@ -253,6 +284,8 @@ class TestGenerators:
     def test_a_nan_stays_in_its_own_arm(self, generator: Generator) -> None:
         streams = Streams(SEEDS)
         state = generator.init(event(generator), streams)
+        if "text" in generator.makes and "parameters" not in generator.offers:
+            return  # counts of tokens are always finite
         sick, ill = data(generator), {k: v.clone() for k, v in state.items()}
         if "vectors" not in generator.makes:  # which cannot be NaN, but weights can
             for name, leaf in ill.items():
@@ -300,7 +333,7 @@ class TestGenerators:
         state = generator.fit(generator.init(event(generator), streams), data(generator), BUDGET, streams)
         assert all(v.shape[0] == len(SEEDS) for v in state.values())
         x = generator.sample(state, 11, streams)
-        assert x.shape == (3, 11, *event(generator))
+        assert x.shape == (3, 11, *shape(generator))
         assert x.dtype == generator.dtype
         assert not x.requires_grad
         if "density" in generator.offers:
@@ -538,6 +571,8 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     """Return a data set, its file beside it where it needs one."""
     np.save(tmp_path / "rows.npy", TABLE)
     np.save(tmp_path / "images.npy", PICTURES)
+    one_hot_adult(tmp_path / "adult.csv.zip", n=60)
+    (tmp_path / "diamonds.csv").write_text("carat,cut\n" + "\n".join(f"{k * k}.5,{'ab'[k % 2]}" for k in range(40)))
     rng = np.random.default_rng(1)
     (tmp_path / "cifar").mkdir()
     for which in ("train", "test"):
@@ -702,7 +737,7 @@ class TestMetrics:
             shown.compute(evidence(torch.zeros(3, 5, 2)))
 
 
-@metrics("columns")  # those are held to the same on tables, in tests/metrics/test_columns_of_runs.py
+@metrics("columns", "text")  # held to the same in tests/metrics/test_columns_of_runs.py and test_text.py
 class TestValuesOfMetrics:
     def test_arms_do_not_see_their_neighbours(self, metric: Metric) -> None:
         x = 2 * Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64) + 1
@@ -780,7 +815,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
-@metrics("density", "prediction", "linear", "classes", "columns")
+@metrics("density", "prediction", "linear", "classes", "columns", "text")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
     assert torch.isfinite(values).all()
@@ -812,19 +847,25 @@ def apart(chosen: list[Arm]) -> None:
 
 
 @every_generator
-def test_the_loop_keeps_arms_apart(generator: Generator) -> None:
+def test_the_loop_keeps_arms_apart(generator: Generator, tmp_path: Path) -> None:
     """A stack of arms of different λ and seed gives each arm what it gets alone, over three generations."""
     name = GENERATORS.name_of(generator)
     usual = "two_moons" if "vectors" in generator.makes else "digit_images"
+    data: dict[str, Any] = {"name": name if name in COUNTED else usual}
+    if generator.makes == {"text"}:
+        lines = tmp_path / "lines.txt"
+        lines.write_text("\n".join(f"{'ab' * (i % 4)}{i}" for i in range(99)))
+        data = {"name": "text", "path": str(lines), "unit": "line"}
     labels = {"labels": True} if "labels" in generator.offers else {}
-    plain = {
+    metrics = {"metrics": ["nll"]} if generator.makes == {"text"} else {}
+    plain = metrics | {
         "name": "contract",
-        "data": {"name": name if name in COUNTED else usual, "n": 40, "held_out": 50} | labels,
+        "data": data | {"n": 24, "held_out": 30} | labels,
         "generator": generator,
         "generations": 2,
         "budget": {"steps": 5},
         "seeds": [5, 6],
-        "grid": {"mixing.lam": [0, 0.5, "inf"]},
+        "grid": {"mixing.lam": [0.5, "inf"]},
     }
     apart(arms(Experiment.build(plain)))
 
@@ -860,6 +901,28 @@ def test_vectors_may_be_rows_of_a_table_of_any_columns(generator: Generator) -> 
     found = split.events.table(x)
     assert set(found["word"].tolist()) <= {"a", "b", None}
     assert all(value is None or 0 <= value < 9 for value in found["count"].tolist())
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [each for each in members(GENERATORS) if each.values[0]["name"] not in COUNTED],
+    indirect=True,
+)
+def test_the_loop_keeps_arms_of_tables_apart(generator: Generator) -> None:
+    """As on rows of numbers, where columns are of any kind."""
+    if "vectors" not in generator.makes:
+        return
+    plain = {
+        "name": "contract",
+        "data": array(MIXED, n=60),
+        "generator": generator,
+        "generations": 2,
+        "budget": {"steps": 5},
+        "metrics": ["mean_error"],
+        "seeds": [5, 6],
+        "grid": {"mixing.lam": [0, 0.5, "inf"]},
+    }
+    apart(arms(Experiment.build(plain)))
 
 
 def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:

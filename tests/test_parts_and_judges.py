@@ -310,7 +310,7 @@ if __name__ == "__main__":
         "generator": {"name": "otcfm", "width": 8, "batch_size": 8}, "budget": {"steps": 4}, "generations": 2,
         "grid": {"mixing": [{"name": "curated", "reward": "Right"}, {"name": "verified", "verifier": "Right"}]},
     })
-    for workers in (2, 0):
+    for workers in (1, 0):
         list(run(experiment, f"{sys.argv[1]}/{workers}", workers=workers))
 """
 
@@ -318,15 +318,15 @@ if __name__ == "__main__":
 def test_a_function_of_ones_own_runs_in_workers_is_recorded_and_can_be_absent(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     subprocess.run([sys.executable, str(tmp_path / "script.py"), str(tmp_path)], check=True, timeout=300)
-    assert snapshot(tmp_path / "2") == snapshot(tmp_path / "0")
-    opened = Run.open(tmp_path / "2")
+    assert snapshot(tmp_path / "1") == snapshot(tmp_path / "0")
+    opened = Run.open(tmp_path / "1")
     assert opened.environment["code"]["judge Right"]["what"] == "program"
     assert [setting.label for setting in read(opened).settings] == [
         "curated, reward = Right, k = 2, lam = 1",
         "verified, verifier = Right, lam = 1",
     ]
     with pytest.raises(ConfigError, match="no judge is called 'Right'"):
-        list(run(opened.experiment.override("generations=3"), tmp_path / "2"))
+        list(run(opened.experiment.override("generations=3"), tmp_path / "1"))
 
 
 # Bad settings

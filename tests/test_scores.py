@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import tiny
+from helpers import Nursery, tiny
 from PIL import Image
 from torch import Tensor
 
@@ -100,16 +98,8 @@ def as_json(metrics: Callable[..., tuple[int, str, str]]) -> Callable[..., dict[
 # end to end
 
 
-def test_rows_in_a_process_of_its_own(here: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "selfloop", "metrics", "a.npy", "b.npy"],
-        cwd=here,
-        env=os.environ | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def test_rows_in_a_process_of_its_own(nest: Nursery, here: Path) -> None:
+    result = nest.command("metrics", "a.npy", "b.npy", cwd=here)
     assert (result.returncode, result.stderr) == (0, "")
     for name in DEFAULT:
         assert re.search(rf"^ ?{name} ", result.stdout, re.MULTILINE)

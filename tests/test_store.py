@@ -208,11 +208,12 @@ class TestPromises:
             Run.open(tmp_path / "last").state(1, 0)
         Run.open(tmp_path / "last").verify()
 
+    @pytest.mark.usefixtures("shared_workers")
     def test_workers_do_not_change_a_bit(self, tmp_path: Path) -> None:
         plan = small(budget={"steps": 3})
-        for workers in (0, 1, 2):
+        for workers in (0, 2):
             list(run(plan, tmp_path / str(workers), workers=workers))
-        assert snapshot(tmp_path / "0") == snapshot(tmp_path / "1") == snapshot(tmp_path / "2")
+        assert snapshot(tmp_path / "0") == snapshot(tmp_path / "2")
 
     def test_a_fit_that_is_killed_goes_on_where_it_was_saved(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -384,7 +385,7 @@ def test_what_changes_after_it_was_checked_is_checked_again(tmp_path: Path, look
     assert looked_at["generation-0001"] == 1
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_full_disk_ends_the_run_and_it_resumes_when_there_is_space(
     little_disk: Path, tmp_path: Path, workers: int
 ) -> None:

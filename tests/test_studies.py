@@ -14,7 +14,7 @@ from selfloop import Experiment, Run, run
 from selfloop.analysis.curves import read
 from selfloop.data.toy import EightGaussians
 from selfloop.learning.schedule import Schedule
-from studies import fig3, forecasts, loops, regimes, stability
+from studies import fig3, forecasts, loops, regimes, stability, tables, texts
 
 
 @pytest.mark.parametrize("rate", stability.RATES)
@@ -142,3 +142,70 @@ def test_without_its_farthest_rows_a_mode_has_the_share_of_variance_that_the_rul
     schedule = Schedule.linear(1e-3, 0.2, 100)
     kept, every = (fig3.Arm("", "fixed-small", dropped=q).rule(schedule)(0.01) for q in (dropped, 0.0))
     assert float(kept / every) == pytest.approx(square, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "breaks"),
+    [
+        ([0, 6, 7, 8], 1.0, 1),
+        ([6, 4, 7, 8], 1.0, None),  # two generations are too few
+        ([0, 6, 4, 6, 7, 8], 1.0, 3),
+        ([6, 6, 6], 1.0, 0),
+        ([0, 6, 7, 8], 3.6, None),
+        ([-9, -9, -9, -9], 1.0, None),
+        ([0, 6, 7, 8], math.nan, None),  # of one seed nothing is said
+    ],
+)
+def test_a_metric_breaks_where_losses_stay(mean: list[float], error: float, breaks: int | None) -> None:
+    loss = tables.Loss("tails", "levels_kept", np.array(mean, float), np.full(len(mean), error))
+    assert loss.breaks == breaks
+
+
+def test_the_page_of_tables_is_what_the_records_say(tmp_path: Path) -> None:
+    experiment = Experiment.load("wine").override(
+        "data={name: scikit_learn, table: iris, target: species, n: 20}",
+        "generations=4",
+        "seeds=3",
+        "grid={mixing: [{name: augment, lam: 0}, {name: augment, lam: inf}]}",
+        "metrics=[shape_error_held_out, levels_kept]",
+    )
+    list(run(experiment, tmp_path / "iris"))
+    done = Run.open(tmp_path / "iris")
+    text, files = tables.page([done])
+    assert set(files) == {"wine.png", "wine.csv"}
+    curves = read(done)
+    control, replaced = curves.settings
+    worse = 100 * (curves.of(replaced, "shape_error_held_out") - curves.of(control, "shape_error_held_out"))
+    loss = tables.cases(done, curves)[1].losses[0]
+    np.testing.assert_allclose(loss.mean, worse.mean(0))
+    np.testing.assert_allclose(loss.error, worse.std(0, ddof=1) / math.sqrt(3))
+    kept = curves.of(control, "levels_kept") - curves.of(replaced, "levels_kept")
+    np.testing.assert_allclose(tables.cases(done, curves)[1].losses[1].mean, 100 * kept.mean(0))
+    assert "Of 1 settings with synthetic rows" in text
+    assert "20 rows to train on, 4 retrainings, 3 seeds" in text
+    assert f"{loss.mean[4]:.4f}" in files["wine.csv"].decode()
+
+
+def test_loops_of_text_have_figures_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("".join(f"{a}{b}|`{a}\n" for a in "abcd" for b in "efghijklmnop"))
+    settings = {
+        "name": "x",
+        "data": {"name": "text", "path": str(tmp_path / "words.txt"), "unit": "line", "held_out": 10},
+        "generator": "ngram",
+        "generations": 2,
+        "seeds": 2,
+        "grid": {"mixing": [{"name": "augment", "lam": 0}, {"name": "replace"}]},
+        "metrics": ["perplexity_held_out", "distinct_2"],
+    }
+    for _ in run(Experiment.build(settings), tmp_path / "run"):
+        pass
+    done = Run.open(tmp_path / "run")
+    curves = read(done)
+    assert texts.perplexity(done, curves).axes[0].get_ylabel() == "Held-out perplexity"
+    assert len(texts.rows(done, curves).axes) == 2
+    lines = texts.table(done, curves).splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["0", "1", "2"] * 2
+    assert lines[0] == "| regime | generation | perplexity_held_out | distinct_2 |"
+    lines = texts.samples(done, curves).splitlines()
+    assert [line.split(" | ")[1] for line in lines[3:]] == ["0", "1", "2"] * 2
+    assert all(line.replace("∣", "").count("|") == 4 for line in lines)  # what is in a row ends no cell

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ended, nursery, small, snapshot
+from helpers import Nursery, ended, small, snapshot
 from torch import Tensor
 
 from selfloop import ConfigError, Experiment, Run, RunError, run
@@ -242,22 +242,23 @@ def test_one_of_ones_own_joins_as_others_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("update", ["average", {"name": "extrapolate", "w": 0.5}])
-def test_a_killed_run_with_an_update_ends_as_if_nothing_had_happened(update: Any, tmp_path: Path) -> None:
+def test_a_killed_run_with_an_update_ends_as_if_nothing_had_happened(
+    update: Any, nest: Nursery, tmp_path: Path
+) -> None:
     generator = {"name": "otcfm", "width": 8, "batch_size": 32, "ema": {"decay": 0.9}}
     plan = small(generator=generator, update=update, generations=3, budget={"steps": 5})
-    with nursery() as nest:
-        whole = nest.run(plan, tmp_path / "whole", crash_at=None)
-        assert ended(whole)
-        expected, points = snapshot(tmp_path / "whole"), len(whole["message"].split())
-        for share in (0.5, 0.75):
-            out = tmp_path / f"killed-{share}"
-            assert nest.run(plan, out, crash_at=int(share * points))["code"] == 9
-            assert ended(nest.run(plan, out))
-            assert snapshot(out) == expected
-        grown = tmp_path / "grown"
-        for generations in (1, 3):
-            assert ended(nest.run(small(**plan.model_dump() | {"generations": generations}), grown))
-        assert snapshot(grown) == expected
+    whole = nest.run(plan, tmp_path / "whole", crash_at=None)
+    assert ended(whole)
+    expected, points = snapshot(tmp_path / "whole"), len(whole["message"].split())
+    for share in (0.5, 0.75):
+        out = tmp_path / f"killed-{share}"
+        assert nest.run(plan, out, crash_at=int(share * points))["code"] == 9
+        assert ended(nest.run(plan, out))
+        assert snapshot(out) == expected
+    grown = tmp_path / "grown"
+    for generations in (1, 3):
+        assert ended(nest.run(small(**plan.model_dump() | {"generations": generations}), grown))
+    assert snapshot(grown) == expected
 
 
 def test_without_an_update_nothing_is_recorded_of_one(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ class Arm:
         seed: of all its random streams.
         settings: the grid's keys and this arm's values.
         experiment: the experiment with these values filled in and no grid.
+
+    Examples:
+        >>> from selfloop import Experiment
+        >>> from selfloop.arms import arms
+        >>> [(arm.seed, arm.settings) for arm in arms(Experiment.load("fig4-small"))]
+        [(0, {'mixing.lam': inf}), (0, {'mixing.lam': 1.0})]
     """
 
     index: int

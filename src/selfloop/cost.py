@@ -5,7 +5,6 @@ Lower bounds all of them: what is not refused may still fail, and what is cannot
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from selfloop.arms import Arm, arms, stacks
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
+from selfloop.core.events import row_in_words, row_size
 from selfloop.core.memory import in_words, refuse_beyond_memory
 from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
@@ -26,7 +26,7 @@ _MOST_STEPS = 10**10
 """Gradient steps of one fit: a week or two of the smallest networks."""
 
 
-Extent = Callable[[Arm], tuple[tuple[int, ...], int]]  # the shape of an arm's events, and how many train
+Extent = Callable[[Arm], tuple[tuple[int, ...], int]]  # the space of an arm's events, and how many train
 
 
 def refuse_excess(experiment: Experiment, extent: Extent) -> None:
@@ -57,7 +57,8 @@ def refuse_beyond_disk(members: Sequence[Arm], extent: Extent, out: Path) -> Non
     for arm in members:
         experiment, (event, n) = arm.experiment, extent(arm)
         least = min(draws(experiment.mixing, t, n) for t in (0, experiment.generations))
-        size += least * (experiment.generations + 1) * math.prod(event) * experiment.generator.dtype.itemsize
+        row = row_size(experiment.data.holds, event, experiment.generator.dtype)
+        size += least * (experiment.generations + 1) * row
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     if size > (free := shutil.disk_usage(there).free):
         raise ConfigError(f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(free)}")
@@ -68,9 +69,10 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     experiment, many = members[0].experiment, len(members)
     generator = experiment.generator
     name, of = GENERATORS.name_of(generator), f"of {many} arms at once" if many > 1 else "of an arm"
-    row = math.prod(event) * generator.dtype.itemsize
-    refuse_beyond_memory(many * n * row, f"{n:.6g} real rows of shape {event} {of}")
-    refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of shape {event} {of} in a generation")
+    row = row_size(experiment.data.holds, event, generator.dtype)
+    what = row_in_words(experiment.data.holds, event)
+    refuse_beyond_memory(many * n * row, f"{n:.6g} real rows of {what} {of}")
+    refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of {what} {of} in a generation")
     state = _state_size(generator, event)
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
     step = generator.step_size(event, n) if isinstance(generator, Sampler) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from selfloop.arms import Arm, arms
+from selfloop.core.capabilities import WORDS
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.registry import FAMILIES, within
@@ -70,7 +72,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     experiment, looks = seeing(experiment, members, real)
     members = arms(experiment)
     kept = {arm.data_key: real.of(arm.data_key) for arm in members}
-    extent: Extent = lambda arm: (tuple(kept[arm.data_key].rows.shape[1:]), kept[arm.data_key].n)  # noqa: E731
+    extent: Extent = lambda arm: (kept[arm.data_key].events.space, kept[arm.data_key].n)  # noqa: E731
     refuse_excess(experiment, extent)
     if not (out / "experiment.yaml").exists():  # else some of it is there
         refuse_beyond_disk(members, extent, out)
@@ -81,6 +83,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     refuse_untold(experiment.metrics, members, real)
     for arm in members:
         _refuse_classes(arm, kept[arm.data_key])
+        _refuse_lacking(arm, kept[arm.data_key])
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
@@ -104,6 +107,23 @@ def _refuse_classes(arm: Arm, real: Real) -> None:
             f"generator {GENERATORS.name_of(generator)} knows of {wanted} classes, and data {data} are {what}: "
             "let both be alike"
         )
+
+
+def _refuse_lacking(arm: Arm, real: Real) -> None:
+    """Refuse what needs something of a generator that it does not have on such data.
+
+    Raises:
+        ConfigError: with what can be done.
+    """
+    generator = arm.experiment.generator
+    lacking = generator.lacks(real.events) if isinstance(generator, Sampler) else {}
+    for who, wanted in arm.experiment.wants():
+        for need in sorted(wanted & lacking.keys()):
+            name, data = GENERATORS.name_of(generator), DATA.name_of(arm.experiment.data)
+            raise ConfigError(
+                f"{who} needs {WORDS[need]}, which generator {name} does not have on the rows of data {data}: "
+                f"{lacking[need]}"
+            )
 
 
 def _refuse_regime(arm: Arm, real: Real) -> None:
@@ -189,6 +209,7 @@ def _refuse_foreign(experiment: Experiment, rows: Tensor) -> None:
         raise ConfigError(f"generator {who} does not fit data {data}: {error}") from error
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -96,6 +96,12 @@ class Experiment(Frozen):
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
+
+    Examples:
+        >>> from selfloop import Experiment
+        >>> experiment = Experiment.load("fig4-small").override("generations=5", "seeds=2")
+        >>> experiment.generations, experiment.grid
+        (5, {'mixing.lam': [inf, 1]})
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -222,8 +228,9 @@ class Experiment(Frozen):
             advice = ": set data.labels to true" if "labels" in type(self.data).model_fields else ""
             raise ConfigError(f"generator {generator} learns from labels, which data {data} does not have{advice}")
         named: frozenset[Capability] = getattr(self.features, "offers", frozenset())
-        for who, wanted in self._needs():
-            for need in sorted(wanted - self.generator.offers - self.data.offers - named):
+        held = self.data.offers | (frozenset() if self.data.holds == "text" else frozenset[Capability](("numbers",)))
+        for who, wanted in self.wants():
+            for need in sorted(wanted - self.generator.offers - held - named):
                 lacks = f"data {data}" if need in OF_DATA else f"generator {generator}"
                 lacks = f"features {FEATURES.name_of(self.features)}" if need in OF_FEATURES else lacks
                 setting = {"fresh": "fresh_rows", "target": "target"}.get(need)
@@ -231,6 +238,8 @@ class Experiment(Frozen):
                 if need == "labels":
                     known = getattr(type(self.generator), "model_fields", {})
                     advice = ": let generator.conditional say of how many classes" if "conditional" in known else ""
+                if need == "numbers":
+                    advice = ": name another, that looks at text or at rows as they are"
                 if need == "naming":
                     advice = ": use classifier"
                 if need == "temperature":
@@ -238,12 +247,13 @@ class Experiment(Frozen):
                 raise ConfigError(f"{who} needs {WORDS[need]}, which {lacks} does not have{advice}")
         refuse_incomplete(self.mixing)  # what it lacks means little where there cannot be what it needs
 
-    def _needs(self) -> Iterator[tuple[str, frozenset[Capability]]]:
+    def wants(self) -> Iterator[tuple[str, frozenset[Capability]]]:
         """Yield what needs something of data or generator, and what."""
-        for name in self.metrics:
+        for name in self.metrics if self.names_metrics else ():  # those of the default give way to others
             if name in METRICS:
                 yield f"metric {name}", METRICS[name].needs
-        yield f"features {FEATURES.name_of(self.features)}", self.features.needs
+        if self.names_features:
+            yield f"features {FEATURES.name_of(self.features)}", self.features.needs
         yield f"mixing {MIXINGS.name_of(self.mixing)}", needs(self.mixing)
         if self.update is not None:
             yield f"update {UPDATES.name_of(self.update)}", frozenset[Capability](("parameters",))
@@ -380,7 +390,7 @@ class Experiment(Frozen):
         """
         found: list[tuple[dict[str, Any], Experiment]] = []
         seen: set[str] = set()
-        base = self.model_dump() | {"grid": {}, "alarm": None}  # which looks at all arms together
+        base = self.given() | {"grid": {}, "alarm": None}  # which looks at all arms together
         for values in itertools.product(*self.grid.values()):
             settings, plain = dict(zip(self.grid, values, strict=True)), dict(base)
             for key, value in settings.items():

@@ -170,7 +170,7 @@ def advance(
     real = split if rows.all else split.select(rows.chosen)
     last = None if state is None else rows.narrow(state)
     begun = None if first is None else rows.narrow(first)
-    fitted = _trained(living, data, split.train.shape[1], t, last, begun, device)
+    fitted = _trained(living, data, split, t, last, begun, device)
     samples = _sample(living, real, t, fitted, device)
     records = measure(living, real, t, fitted, fitted if begun is None else begun, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
@@ -194,26 +194,28 @@ def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
 
 
 def _trained(
-    arms: Sequence[Arm], data: Samples, n: int, t: int, last: State | None, first: State | None, device: Device
+    arms: Sequence[Arm], data: Samples, split: Split, t: int, last: State | None, first: State | None, device: Device
 ) -> State:
     """Fit every arm, and make the experiment's update to the weights, if it has one."""
     update = arms[0].experiment.update
     if update is None or last is None:
-        return _fit(arms, data, n, t, last, device)
+        return _fit(arms, data, split, t, last, device)
     first = _required(first)
-    fitted = _fit(arms, data, n, t, first if getattr(update, "starts", "last") == "first" else last, device)
+    fitted = _fit(arms, data, split, t, first if getattr(update, "starts", "last") == "first" else last, device)
     return updated(update, t, fitted, last, first)
 
 
-def _fit(arms: Sequence[Arm], data: Samples, n: int, t: int, state: State | None, device: Device) -> State:
+def _fit(arms: Sequence[Arm], data: Samples, split: Split, t: int, state: State | None, device: Device) -> State:
     """Fit every arm to its training set; those whose rows are weighed apart from the others, which go another way."""
     experiment = arms[0].experiment
     generator, streams = experiment.generator, _streams(arms, t)
     if state is None or experiment.retrain == "scratch":
-        state = generator.init(data.x.shape[2:], streams)
+        state = generator.init(split.events.space, streams)
     elif experiment.optimizer == "reset":
         state = reset_optimizer(state)
-    budget = ((experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)).resolve(n)
+    budget = ((experiment.pretrain if t == 0 else None) or experiment.budget or Budget(epochs=1)).resolve(
+        split.train.shape[1]
+    )
     weighed = [not data.alike(r) for r in range(len(arms))]
     groups = _alike(weighed)
     if len(groups) == 1:
@@ -383,7 +385,7 @@ def _measured(
         generator=experiment.generator,
         state=rows.narrow(state),
         first=rows.narrow(first),
-        untrained=experiment.generator.init(split.train.shape[2:], streams) if state else {},
+        untrained=experiment.generator.init(split.events.space, streams) if state else {},
         train=real.train,
         held_out=real.held_out,
         generated=samples.x if rows.all and samples.x.shape[1] == count else samples.x[sound, :count],

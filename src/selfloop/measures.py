@@ -20,6 +20,15 @@ from selfloop.mixing.base import draws
 
 _UNASKED = 2**30  # bytes that a metric may take which nobody has named
 _WIDEST = 2048  # features of networks of images: Inception's
+OF_TEXT = (
+    "bigram_kl_held_out",
+    "frechet_held_out",
+    "perplexity_judge_ratio",
+    "distinct_2",
+    "token_entropy",
+    "tokens_kept",
+)
+"""Metrics of text where none was named."""
 OF_COLUMNS = ("shape_error_held_out", "association_error_held_out", "levels_kept")
 """Metrics besides the default ones, of rows with columns that are not all numbers; and of those with a target this:"""
 OF_TARGET = ("tstr_score",)
@@ -51,7 +60,7 @@ def seeing(experiment: Experiment, members: Iterable[Arm], real: RealRows) -> tu
     if experiment.names_features:
         return experiment, ""
     kept = [real.of(key) for key in dict.fromkeys(arm.data_key for arm in members)]
-    features, words = unnamed(each.events.pixels(each.rows[:1]) for each in kept)
+    features, words = unnamed((each.events, each.events.pixels(each.rows[:1])) for each in kept)
     return experiment.with_features(features), words
 
 
@@ -63,6 +72,9 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] =
     """
     if experiment.names_metrics:
         return experiment, ""
+    if experiment.data.holds == "text":
+        likely = ["perplexity_held_out"] if "density" in experiment.generator.offers else []
+        return experiment.with_metrics([*likely, *OF_TEXT, *more]), ""
     names, gone = dict[str, None](), dict[str, int]()
     asked = () if experiment.alarm is None else experiment.alarm.statistics
     for name in (*experiment.metrics, *more):

@@ -52,6 +52,15 @@ class Generation:
         t: its number.
         records: one per arm, as in metrics.jsonl; of a run that grew by arms, of those that are new.
         seconds: wall time it took.
+
+    Examples:
+        >>> from selfloop import Experiment, run
+        >>> experiment = Experiment(
+        ...     name="first", data="gaussian", generator="gaussian", generations=2, metrics=["variance_ratio"]
+        ... )
+        >>> *_, last = run(experiment, "runs/first")
+        >>> last.t, sorted(last.records[0]["metrics"])
+        (2, ['variance_ratio'])
     """
 
     t: int
@@ -120,6 +129,14 @@ def run(
         ConfigError, DataError: the experiment cannot be run, or not by several devices; nothing is written.
         RunError: the directory is another experiment's, in use, or damaged.
         StorageFull: the disk is full; run again to resume.
+
+    Examples:
+        >>> from selfloop import Experiment, run
+        >>> experiment = Experiment(
+        ...     name="first", data="gaussian", generator="gaussian", generations=2, metrics=["variance_ratio"]
+        ... )
+        >>> [generation.t for generation in run(experiment, "runs/first")]
+        [0, 1, 2]
     """
     refuse_unnameable(Path(out))
     if getattr(experiment.generator, "elsewhere", False):

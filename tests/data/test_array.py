@@ -6,7 +6,6 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import Nursery, ended, nursery, snapshot
+from helpers import Nursery, ended, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -38,12 +37,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what this process was given, as another one would not know it."""
     monkeypatch.setattr(kept, "_HELD", {})
     monkeypatch.setattr(kept, "_FOLDERS", {})
-
-
-@pytest.fixture(scope="module")
-def nurse() -> Iterator[Nursery]:
-    with nursery() as started:
-        yield started
 
 
 # what is taken
@@ -219,6 +212,7 @@ def test_a_run_has_the_rows_in_the_user_s_units(tmp_path: Path) -> None:
         assert np.array_equal(kept._read(tmp_path / "run" / f"data-{key[:16]}.safetensors", key), rows)
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_workers_find_the_rows_and_change_no_bit(tmp_path: Path) -> None:
     wanted = experiment(ROWS, generator={"name": "otcfm", "width": 4, "batch_size": 16}, budget={"steps": 2})
     for workers in (0, 2):
@@ -227,7 +221,7 @@ def test_workers_find_the_rows_and_change_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("x", [ROWS, IMAGES])
-def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nurse: Nursery, x: np.ndarray) -> None:
+def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nest: Nursery, x: np.ndarray) -> None:
     out, whole = tmp_path / "run", tmp_path / "whole"
     images = {
         "generator": {"name": "otcfm_images", "net": NET, "batch_size": 8},
@@ -241,7 +235,7 @@ def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nurse: Nurs
         if generation.t == 1:
             going.close()
     assert Run.open(out).last == 1
-    assert ended(nurse.run(wanted, out)), "a process that was never given the array"
+    assert ended(nest.run(wanted, out)), "a process that was never given the array"
     assert snapshot(out) == snapshot(whole)
     os.rename(out, moved := tmp_path / "elsewhere")
     code = f"from selfloop import Run; r = Run.open({str(moved)!r}); r.verify(); print(r.split(0).train.shape[1])"

@@ -160,6 +160,7 @@ def test_arms_may_differ_in_their_functions(tmp_path: Path) -> None:
     assert [opened.real(arm).n for arm in range(3)] == [1000, 1000, 24]
 
 
+@pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize("local", [False, True])
 def test_workers_get_it_and_change_no_bit(tmp_path: Path, local: bool) -> None:
     data = function((lambda seed, n: np.random.default_rng(seed).random((n, 2))) if local else draw, n=40)

@@ -83,12 +83,12 @@ def selfloop(*commands: Sequence[str], site: Path | None = None, cwd: Path) -> l
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder with a run that the plugin made, by two workers, its own engine and tracker beside it; and the site."""
+    """A folder with a run that the plugin made, by a worker, its own engine and tracker beside it; and the site."""
     here, site = tmp_path_factory.mktemp("run"), install(tmp_path_factory.mktemp("site"))
     (here / "e.yaml").write_text(EXPERIMENT)
     diary = ("--engine", "backwards", "--track", f"{{name: diary, path: {here / 'diary.txt'}}}")
     workers, backwards, listed = selfloop(
-        ("run", "e.yaml", "--out", "run", "--workers", "2"),
+        ("run", "e.yaml", "--out", "run", "--workers", "1"),
         ("run", "e.yaml", "--out", "backwards", *diary),
         ("list",),
         site=site,

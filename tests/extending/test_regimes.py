@@ -148,6 +148,7 @@ def test_a_run_resumes_to_the_same_bits(mixing: Regime, tmp_path: Path) -> None:
     assert len(origin["sha256"]) == 64
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_workers_know_the_regimes_of_a_module(tmp_path: Path) -> None:
     settings = experiment(HalfFresh(), generator=NETWORK, budget={"steps": 6}, generations=2)
     assert len(list(run(settings, tmp_path / "spread", workers=2))) == 3
@@ -176,7 +177,7 @@ if __name__ == "__main__":
         generations=2,
         grid={"mixing.share": [0.5, 1.0]},
     )
-    for workers in (2, 0):
+    for workers in (1, 0):
         list(run(experiment, f"{sys.argv[1]}/{workers}", workers=workers))
 """
 
@@ -185,8 +186,8 @@ def test_workers_know_the_regimes_of_a_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
-    assert files(tmp_path / "2") == files(tmp_path / "0")
-    assert [r["born"] for r in Run.open(tmp_path / "2").of_generation(2)] == [{"0": 20, "2": 10}, {"0": 20, "2": 20}]
+    assert files(tmp_path / "1") == files(tmp_path / "0")
+    assert [r["born"] for r in Run.open(tmp_path / "1").of_generation(2)] == [{"0": 20, "2": 10}, {"0": 20, "2": 20}]
 
 
 def test_a_script_shows_all_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

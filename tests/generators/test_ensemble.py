@@ -225,6 +225,7 @@ def test_the_loop_knows_who_made_what_is_read_from_files(tmp_path: Path) -> None
         assert torch.equal(there.state(3, 0)["mean"][0, m], own.sum(0) / len(own))
 
 
+@pytest.mark.usefixtures("shared_workers")
 def test_it_ends_alike_however_it_is_run(tmp_path: Path) -> None:
     generator = {"name": "ensemble", "of": OTCFM} | OTHERS
     experiment = small(generator=generator, grid={"mixing": ["accumulate", {"name": "window", "generations": 2}]})

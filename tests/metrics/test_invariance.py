@@ -38,7 +38,7 @@ NAMES = [
     for name, metric in METRICS.items()
     if name not in NEEDING_MORE
     and not name.startswith("kid")
-    and not metric.needs & {"prediction", "linear", "classes", "labels", "columns"}
+    and not metric.needs & {"prediction", "linear", "classes", "labels", "columns", "text"}
 ]
 
 

@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, complaints, needs_browser
 from fakes import MOONS, FakeRun, experiment
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from test_columns import mixed
+from test_page import NASTY
 
 from selfloop.report import write_report
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --window-size=1200,1600"
-)
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no browser: {', '.join(MISSING)} not found")
+pytestmark = needs_browser
 
 VISIBLE = """
 const [setting, role] = arguments;
@@ -34,15 +30,8 @@ return Bokeh.documents.flatMap((doc) => doc.roots()).flatMap((plot) => plot.rend
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS.split(), f"--user-data-dir={folder / 'profile'}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("browser") / "profile") as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +51,7 @@ def page(browser: webdriver.Chrome, report: str) -> webdriver.Chrome:
 
 
 def test_it_loads_without_a_complaint_and_draws_every_chart(page: webdriver.Chrome) -> None:
-    assert [entry for entry in page.get_log("browser") if entry["level"] != "INFO"] == []
+    assert complaints(page) == []
     assert page.title == "fake · selfloop report"
     charts = page.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(charts) == 4
@@ -123,3 +112,30 @@ def test_colours_follow_the_scheme(page: webdriver.Chrome) -> None:
 def _prefer(driver: webdriver.Chrome, scheme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+
+def test_columns_follow_the_slider_and_the_setting(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, experiment(mixed(tmp_path), seeds=1, generations=3), last=3, diverge={3: 2})
+    browser.get(write_report(run).as_uri())
+    ready = "return document.documentElement.dataset.ready === 'true'"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+
+    def texts(of: str) -> list[str]:
+        return [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"#columns {of}")]
+
+    names = texts("#columns-shapes figcaption span:first-child")
+    assert names == ["amount", NASTY.strip().replace("\u2028", " "), "day", "count", "big"]
+    assert texts("#columns-label") == ["3: 3 retrainings"]
+    assert texts("#columns-pairs figcaption span:first-child") == ["Real", "Generated", "Generated − real"]
+    assert "=cmd()" in texts(".level .name")
+    before = texts(".level .share")
+    assert all(share.endswith(" %") for share in before)
+    Select(browser.find_element(By.ID, "columns-setting")).select_by_index(3)
+    assert texts("#columns-label") == ["3: 3 retrainings, diverged"]
+    assert {*texts(".level .share")} == {"–"}
+    browser.find_element(By.ID, "columns-generation").send_keys(Keys.HOME)
+    assert texts("#columns-label") == ["0: no retraining"]
+    assert all(share.endswith(" %") for share in texts(".level .share"))
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.title == "fake · selfloop report"

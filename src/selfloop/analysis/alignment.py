@@ -11,7 +11,7 @@ from torch import Tensor
 from selfloop.analysis.sources import EventSet
 from selfloop.core.columns import Column, Constant, Number
 from selfloop.core.errors import DataError, listed, quoted
-from selfloop.core.events import DATA_UNITS, Events, Images, Mixed, Vectors
+from selfloop.core.events import DATA_UNITS, Events, Images, Mixed, Text, Vectors
 from selfloop.data.reading.tables import Rows
 from selfloop.data.table import moments
 
@@ -40,7 +40,7 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
 
     Sets that both are pictures are compared as pictures. Columns of numbers are matched by name and, unless ``raw``,
     standardised as those of the real set are: of a run as its model sees them, of a table by its means and deviations.
-    An array, which may hold features as well, is compared as it is.
+    An array, which may hold features as well, is compared as it is, and so are tokens, which must be the same ones.
 
     Args:
         real: the reference.
@@ -63,6 +63,17 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
             scaling="pictures as they are",
             events=images,
         )
+    if isinstance(real.events, Text) and isinstance(generated.events, Text):
+        if not real.events.alike(generated.events):
+            raise DataError(
+                f"{real.source!r} and {generated.source!r} cannot be compared: their tokens or the lengths of their "
+                "rows differ"
+            )
+        return Aligned(
+            real=real.x, generated=generated.x, unit=real.events.unit, scaling="tokens as they are", events=real.events
+        )
+    if isinstance(real.events, Text) or isinstance(generated.events, Text):
+        raise _unlike(real, generated, "only one of them is text")
     if isinstance(real.events, Vectors) or isinstance(generated.events, Vectors):
         real, generated = _in_numbers(real), _in_numbers(generated)
     if isinstance(real.events, Mixed):
@@ -153,5 +164,7 @@ def _unlike(real: EventSet, generated: EventSet, why: str) -> DataError:
 def _told(each: EventSet) -> str:
     if isinstance(each.events, Vectors | Mixed) and each.pictures is None:
         return f"{each.source!r} has {len(each.events.columns)} values an event, {listed(each.events.columns)}"
+    if isinstance(each.events, Text):
+        return f"{each.source!r} has rows of {each.events.block} tokens"
     channels, height, width = each.events.shape if each.pictures is None else each.pictures.shape[1:]
     return f"{each.source!r} has pictures of {height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"

@@ -202,6 +202,16 @@ def compare(
     Raises:
         ConfigError: there is nothing that can be compared, or the metric, the control or the tolerance is none.
         RunError: a run is damaged.
+
+    Examples:
+        >>> from selfloop import Experiment, compare, run
+        >>> experiment = Experiment(
+        ...     name="first", data="gaussian", generator="gaussian", generations=2, metrics=["variance_ratio"]
+        ... )
+        >>> for kind in "gaussian", "kernel_density":
+        ...     for generation in run(experiment.override(f"generator={kind}"), f"runs/{kind}"): pass
+        >>> [difference.key for difference in compare(["runs/gaussian", "runs/kernel_density"]).differences]
+        ['generator']
     """
     opened = _opened(runs)
     if len(opened) < 2:

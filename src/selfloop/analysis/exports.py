@@ -21,7 +21,7 @@ from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
 from selfloop.core.errors import DataError
-from selfloop.core.events import Mixed, Vectors
+from selfloop.core.events import Mixed, Text, Vectors
 from selfloop.core.files import write_bytes
 from selfloop.core.forms import COMMAS, Form
 from selfloop.data.reading.delimited import is_number
@@ -45,7 +45,9 @@ def write_pictures(
         DataError: these are no images, or there is something in the folder.
     """
     if images is None:
-        raise DataError(f"{str(folder)!r}: there are no pictures to write, this run's events are vectors; use --csv")
+        raise DataError(
+            f"{str(folder)!r}: there are no pictures to write, this run's events are none; name a file such as rows.csv"
+        )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,8 @@ def write_pictures(
 def write_table(rows: EventSet, path: Path, form: str = "") -> int:
     """Write rows in the form of the user's own table: its units, types, bounds, marks and ways to write times.
 
+    Text is a column of a table, a field of JSON Lines, or, in a text file, a line.
+
     Args:
         rows: them.
         path: of a file that is not there yet.
@@ -76,21 +80,27 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
         How many numbers lay beyond the bounds and are written as the nearest within.
 
     Raises:
-        DataError: these are no rows of a table, the file is there already, or its ending names no form.
+        DataError: these are no rows of a table, the file is there already, its ending names no form, or text that holds
+            newlines is to be lines.
     """
-    if not isinstance(rows.events, Vectors | Mixed):
+    if not isinstance(rows.events, Vectors | Mixed | Text):
         raise DataError(
             f"{str(path)!r}: there are no rows of numbers to write, this run's events are images; use --png"
         )
-    form = form or _FORMS.get(path.suffix.lower(), "")
+    forms = _FORMS | _OF_TEXT if isinstance(rows.events, Text) else _FORMS
+    form = form or forms.get(path.suffix.lower(), "")
     if not form:
-        raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(_FORMS)}")
+        raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(forms)}")
     if path.exists():
         raise DataError(f"{str(path)!r} is there already: give the name of a new file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns, own = rows.events.table(rows.x), rows.events.form
-    writers = {"csv": _csv, "parquet": _parquet, "feather": _feather, "sqlite": _sqlite}
-    write_bytes(path, writers[form](columns, own))
+    writers = {"csv": _csv, "parquet": _parquet, "feather": _feather, "sqlite": _sqlite} | {
+        "lines": _lines,
+        "jsonl": _json_lines,
+    }
+    content = writers[form](columns, own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
     return _beyond(rows.events, rows.x) if isinstance(rows.events, Vectors) else 0
 
 
@@ -100,6 +110,21 @@ _FORMS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".feather": "feat
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
 }
+
+
+_OF_TEXT = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+def _lines(columns: dict[str, np.ndarray], form: Form) -> bytes:
+    (texts,) = columns.values()
+    if any("\n" in text for text in texts):
+        raise DataError("some texts hold newlines, and a text file has one a line: write JSON Lines, as rows.jsonl")
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def _json_lines(columns: dict[str, np.ndarray], form: Form) -> bytes:
+    ((name, texts),) = columns.items()
+    return "".join(f"{json.dumps({name: text}, ensure_ascii=False)}\n" for text in texts).encode()
 
 
 def _beyond(events: Vectors, x: Tensor) -> int:

@@ -193,6 +193,16 @@ def forecast(
         ConfigError: the run did not record the metric or has fewer than three generations, ``seen`` is none of them, or
             ``to`` is not after it or too far.
         RunError: the run is damaged.
+
+    Examples:
+        >>> from selfloop import Experiment, forecast, run
+        >>> experiment = Experiment(
+        ...     name="first", data="gaussian", generator="gaussian", generations=6, metrics=["variance_ratio"]
+        ... )
+        >>> for generation in run(experiment, "runs/first"): pass
+        >>> found = forecast("runs/first", to=12)
+        >>> found.last, found.to
+        (6, 12)
     """
     refuse_unlike("the run", run, (Run, str, PathLike), "a run directory or its path")
     for name, number in (("to", to), ("seen", 0 if seen is None else seen)):

@@ -47,6 +47,14 @@ class Judgement:
         by: what it is judged by, and against what.
         verdict: on the loop.
         loop: the setting that the verdict is on; another one is the control.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop import judge
+        >>> real = np.random.default_rng(0).normal(size=(400, 2))
+        >>> found = judge(real[200:], [real[:200] * 0.7**t for t in range(6)], metrics=["sliced_w2_held_out"])
+        >>> found.verdict.word, found.code
+        ('collapsed', 4)
     """
 
     run: Run

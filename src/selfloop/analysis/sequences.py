@@ -20,11 +20,11 @@ from selfloop.core.errors import ConfigError, DataError, listed, quoted
 from selfloop.core.paths import expanded
 from selfloop.data.reading.sheets import ENDINGS
 from selfloop.data.reading.tables import ARRAYS
+from selfloop.data.reading.texts import JSON_LINES, PLAIN
 from selfloop.store import Run
 
-TEXT = (".txt", ".text", ".json", ".jsonl", ".md")
 _PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
-_TABLES = (*ENDINGS, *ARRAYS)
+_TABLES = (*ENDINGS, *ARRAYS, PLAIN, *JSON_LINES)
 _FIELD = re.compile(r"\{([ts])\}")
 _RUNS = re.compile(r"(?P<runs>.+)@\{t\}(?P<arm>/\d{1,6})?")
 
@@ -50,9 +50,6 @@ def sequences(words: Sequence[str], *, every: int = 1, growing: bool = False) ->
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     found = {s: _spaced(numbered, every, growing) for s, numbered in sorted(_found(words, growing).items())}
-    for source in itertools.chain.from_iterable(found.values()):
-        if Path(source).suffix.lower() in TEXT and not os.path.isdir(expanded(source)):
-            refuse_text(source)
     shortest = min(map(len, found.values()), default=0)
     for s, sources in found.items():
         if len(sources) > shortest and not growing:
@@ -130,11 +127,9 @@ def _of_folder(word: str, growing: bool) -> Numbered:
     if any(path.suffix.lower() in _PICTURES for path in inner):
         return {0: word}
     some = [path for path in inner if path.is_dir() or path.suffix.lower() in (*_TABLES, ".zip")]
-    if not some and (texts := [path for path in inner if path.suffix.lower() in TEXT]):
-        refuse_text(str(texts[0]))
     if not some and not growing:
         what = f"holds no generation but {listed(path.name for path in inner)}" if inner else "is an empty folder"
-        raise DataError(f"{word!r} {what}: it needs a table, an array, a zip or a folder of pictures for each")
+        raise DataError(f"{word!r} {what}: it needs a table, text, an array, a zip or a folder of pictures for each")
     return _numbered(sorted((os.path.join(word, path.name) for path in some), key=_natural), given=False)
 
 
@@ -167,15 +162,6 @@ def _unique(pairs: Iterable[tuple[int, str]]) -> Numbered:
             raise DataError(f"generation {number} is there twice, as {found[number]!r} and as {source!r}: remove one")
         found[number] = source
     return found
-
-
-def refuse_text(source: str) -> None:
-    """Refuse text.
-
-    Raises:
-        DataError: always.
-    """
-    raise DataError(f"{source!r} is text, which cannot be judged yet: give a table, an array or pictures")
 
 
 def _matching(pattern: str) -> dict[int, Numbered]:

@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
-from selfloop.core.events import Events, Images, Mixed, Vectors
+from selfloop.core.events import Events, Images, Mixed, Text, Vectors
 from selfloop.core.paths import expanded
+from selfloop.core.tokens import Bytes
 from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
-from selfloop.data.reading.sheets import Sheet
+from selfloop.data.reading.sheets import ENDINGS, Sheet
 from selfloop.data.reading.tables import EVERYTHING, Coded, Rows, chosen, like_sheet, read_rows
+from selfloop.data.reading.texts import JSON_LINES, PLAIN, Unit, encoded, is_corpus, read_texts
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
+
+_BLOCK = 256  # tokens of a row of text at most
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
 
@@ -34,15 +39,15 @@ class EventSet:
         source: what the user calls them.
         x: (N, *event), in model units.
         events: what a row is.
-        kind: "pictures", an "array", whose columns have no names, a "table", or those of a "run", whose model has units
-            for them.
+        kind: "pictures", an "array", whose columns have no names, a "table", "text", or those of a "run", whose model
+            has units for them.
         labels: (N,) int64, the classes of rows of a run that has some; None elsewhere.
     """
 
     source: str
     x: Tensor
     events: Events
-    kind: Literal["pictures", "array", "table", "run"]
+    kind: Literal["pictures", "array", "table", "text", "run"]
     labels: Tensor | None = None
 
     @property
@@ -55,13 +60,15 @@ def read_events(source: str, least: int = 3, like: Events | None = None) -> Even
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
-    rows (N, d); a CSV or Parquet table; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
+    rows (N, d); a CSV or Parquet table; text, a line of a .txt, a file of a folder of them or a line of JSON Lines an
+    event; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
     ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5.
 
     Args:
         source: where from.
         least: how many rows a table must have.
-        like: what other rows are, by whose columns a table is read; None finds out what its own are.
+        like: what other rows are, by whose columns a table is read, and by whose tokens text; None finds out what its
+            own are.
 
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
@@ -75,6 +82,8 @@ def read_events(source: str, least: int = 3, like: Events | None = None) -> Even
         )
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{source!r} does not exist")
+    if isinstance(like, Text) or is_corpus(path):
+        return _of_text(source, path, like)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _of_images(source, read_pictures(path))
     is_array = path.suffix.lower() in (".npy", ".npz")
@@ -114,6 +123,20 @@ def _like(source: str, sheet: Sheet, like: Mixed | Vectors) -> EventSet:
     """Return the rows of a table by the columns of others: of numbers alone in their own units."""
     events = like if isinstance(like, Mixed) else Vectors.unscaled(tuple(sheet.columns))
     return EventSet(source=source, x=torch.from_numpy(like_sheet(sheet, events)), events=events, kind="table")
+
+
+def _of_text(source: str, path: Path, like: Events | None) -> EventSet:
+    """Return text as tokens: those of other rows, or bytes, of which a text has no other."""
+    unit: Unit = "line" if path.suffix.lower() == PLAIN else "document"
+    known = like if isinstance(like, Text) else None
+    column = known.column if known is not None and path.suffix.lower() in (*JSON_LINES, *ENDINGS) else None
+    corpus = read_texts(str(path), column, unit, empty=known is not None)
+    tokenizer = Bytes() if known is None else known.tokenizer
+    tokens = [encoded(each, tokenizer) for each in corpus.pieces]
+    if known is None:
+        known = Text(min(max(map(len, tokens)) + 1, _BLOCK), tokenizer, corpus.column, corpus.form)
+    x = torch.from_numpy(np.concatenate([known.rows(each) for each in tokens]))
+    return EventSet(source=source, x=x, events=known, kind="text")
 
 
 def held_digest(x: Any, source: str) -> str:

@@ -217,9 +217,9 @@ def _paths(run: Run, second: Mapping[int, Record]) -> dict[int, Doubles]:
     """Return by arm what is seen of it, (T, d + 1): means of the rows that train the next, and their log variance.
 
     Both are against the arm's own real rows, in their standard deviations, over the latest generations; NaN from a
-    divergence on. ``second`` holds the records of generation 1 by arm.
+    divergence on. ``second`` holds the records of generation 1 by arm. Of text there is none: tokens are no numbers.
     """
-    if run.last < 0:
+    if run.last < 0 or run.real(run.arms[0].index).events.kind == "text":
         return {}
     generations = range(max(0, run.last - _LATEST), run.last + 1)
     views = [_View.of(run, members, second) for members in run.stacks]

@@ -52,7 +52,10 @@ def first_alarms(
     """Return by statistic the generations of alarms in the arms judged, the control's and the loop's; inf for none.
 
     Args:
-        control, loop, seeds, metrics: as of :func:`rank`.
+        control: as of :func:`rank`, as are the others.
+        loop: of the arms of the loop.
+        seeds: of both.
+        metrics: by name.
 
     Raises:
         ValueError: there are no even seeds, or no odd ones.

@@ -99,7 +99,7 @@ def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
     clean = loop.real.read(None)
     of_loop = [each for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
     made, asked = [each.read(clean.events) for each in of_loop], read_events(unknown, like=clean.events)
-    suited, _ = unnamed(each.pictures for each in (clean, *made, asked))
+    suited, _ = unnamed((each.events, each.pictures) for each in (clean, *made, asked))
     return of_sets(clean, made, asked, features=extractor or suited)
 
 

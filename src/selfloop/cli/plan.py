@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch
 
 from selfloop.arms import arms, first_alike, stacks
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.events import Kind, row_in_words, row_size
 from selfloop.core.memory import in_words
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
@@ -40,7 +40,7 @@ class _Work:
     later: int  # and of those after it
     steps_first: int
     steps_later: int
-    images: int  # drawn by one arm in a generation
+    rows: int  # drawn by one arm in a generation
 
     @property
     def steps(self) -> int:
@@ -48,7 +48,7 @@ class _Work:
 
     @property
     def drawn(self) -> int:
-        return (self.first + self.later) * self.images
+        return (self.first + self.later) * self.rows
 
 
 def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
@@ -74,14 +74,16 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     # Weights do not change how long a step takes; the checkpoint may not even be there.
     fresh = model.model_copy(update={"checkpoint": None}) if model.starts_from is not None else model
     with as_in_a_worker():  # as fits are
-        step, image, count = _measured(fresh, event, team, seconds)
-    hours = (work.steps * step + work.drawn * image) / 3600 / team.size
+        step, row, count = _measured(fresh, data.holds, event, team, seconds)
+    hours = (work.steps * step + work.drawn * row) / 3600 / team.size
     state = 4 * count * (3 + (model.ema is not None))
+    size = row_size(data.holds, event, torch.uint8)
+    what = "images" if data.holds == "images" else "rows"
     generations, count_arms = experiment.generations + 1, len(arms(experiment))
     kept = generations if experiment.keep_states == "all" else 3
-    disk = count_arms * (kept * state + generations * work.images * math.prod(event))
+    disk = count_arms * (kept * state + generations * work.rows * size)
     rows = [
-        ("data", f"{n:,} images of {' × '.join(map(str, event))}"),
+        ("data", f"{n:,} {what} of {row_in_words(data.holds, event)}"),
         ("network", f"{count:,} parameters"),
         ("arms", f"{count_arms}"),
         ("fits", f"{work.first + work.later}: generation 0 once a seed, then {experiment.generations} of each arm"),
@@ -89,13 +91,13 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
             "gradient steps",
             f"{work.steps:,}: {work.steps_first:,} in generation 0, {work.steps_later:,} in a later fit",
         ),
-        ("images trained on", f"{work.steps * model.batch_size:,}"),
-        ("images drawn", f"{work.drawn:,}"),
+        (f"{what} trained on", f"{work.steps * model.batch_size:,}"),
+        (f"{what} drawn", f"{work.drawn:,}"),
         ("a step", f"{step * 1e3:.3g} ms on {team.device}, batch {model.batch_size}"),
-        ("an image", f"{image * 1e3:.3g} ms, {model.sample_batch} at once"),
+        (what.removesuffix("s"), f"{row * 1e3:.3g} ms, {model.sample_batch} at once"),
         ("time", f"about {hours:.3g} hours on {team.size} × {team.device}, metrics not counted"),
         ("disk", f"{disk / 1e9:.3g} GB"),
-        ("memory", f"at least {_memory(model, state, n, event) / 1e9:.3g} GB beside what a step needs"),
+        ("memory", f"at least {_memory(model, state, n, data.holds, event) / 1e9:.3g} GB beside what a step needs"),
     ]
     return rows + [("missing", words) for words in missing(experiment)]
 
@@ -104,6 +106,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
 class _Small:
     """What one arm takes: its rows, bytes of a row and of a state, seconds of a first and a later fit and of a row."""
 
+    kind: Kind
     event: tuple[int, ...]
     n: int
     row: int
@@ -135,7 +138,7 @@ def _of_small(experiment: Experiment) -> Rows:
         kept = last + 1 if experiment.keep_states == "all" else 3
         disk += rows * one.row + len(members) * kept * one.state
         seconds += first * one.first + later * one.later + rows * one.sample
-    sets = dict.fromkeys(f"{one.n:,} rows of shape {one.event}" for one in known.values())
+    sets = dict.fromkeys(f"{one.n:,} rows of {row_in_words(one.kind, one.event)}" for one in known.values())
     return [
         ("data", "; ".join(sets)),
         ("arms", f"{len(chosen)}, {len(groups)} tasks"),
@@ -157,7 +160,7 @@ def _measured_small(experiment: Experiment) -> _Small:
     model, streams = experiment.generator, Streams(seeds=(0,))
     split = experiment.data.load([0])
     x = split.events.typed(split.train, model.dtype)
-    event, n = tuple(x.shape[2:]), x.shape[1]
+    event, n = split.events.space, x.shape[1]
     refuse_excess(experiment, lambda arm: (event, n))
     budgets = [(each or experiment.budget or Budget(epochs=1)).resolve(n) for each in (experiment.pretrain, None)]
     batch = getattr(model, "batch_size", 1)
@@ -177,7 +180,7 @@ def _measured_small(experiment: Experiment) -> _Small:
     step = max(times[-1] - times[-2], 0.0) / _STEPS if model.trained else 0.0
     first, later = ((times[0] if not model.trained else step * budget.count(batch)) for budget in budgets)
     size = sum(leaf.numel() * leaf.element_size() for leaf in fitted.values())
-    return _Small(event, n, math.prod(event) * x.element_size(), size, first, later, sample)
+    return _Small(experiment.data.holds, event, n, x[0, 0].nbytes, size, first, later, sample)
 
 
 def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
@@ -189,19 +192,22 @@ def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
         later=len(chosen) * experiment.generations,
         steps_first=(experiment.pretrain or budget).resolve(n).count(model.batch_size),
         steps_later=budget.resolve(n).count(model.batch_size),
-        images=max(draws(arm.experiment.mixing, 1, n) for arm in chosen),
+        rows=max(draws(arm.experiment.mixing, 1, n) for arm in chosen),
     )
 
 
-def _measured(model: NetworkModel, event: tuple[int, ...], team: Team, seconds: float) -> tuple[float, float, int]:
-    """Return the seconds of a step and of an image drawn, and the network's parameters.
+def _measured(
+    model: NetworkModel, kind: Kind, event: tuple[int, ...], team: Team, seconds: float
+) -> tuple[float, float, int]:
+    """Return the seconds of a step and of a row drawn, and the network's parameters.
 
-    Where a whole batch would take too long it is timed on as many images as fit, and its time is proportional.
+    Where a whole batch would take too long it is timed on as many rows as fit, and its time is proportional.
     """
     streams, device = Streams(seeds=(0,)), Device(Team(team.device))
     state = model.init(event, streams)
-    images = torch.randint(0, 256, (1, model.batch_size, *event), dtype=torch.uint8, generator=torch.Generator())
-    data = Samples.full(images, born=0)
+    shape, high, dtype = (event, 256, torch.uint8) if kind == "images" else (event[:1], event[-1], torch.int32)
+    rows = torch.randint(0, high, (1, model.batch_size, *shape), dtype=dtype, generator=torch.Generator())
+    data = Samples.full(rows, born=0)
 
     def step(batch: int) -> float:
         """Return the seconds of a step on a batch, without what a fit takes once."""
@@ -229,6 +235,6 @@ def _as_many_as_fit(one: float, most: int, seconds: float) -> int:
     return max(1, min(most, int(seconds / one)))
 
 
-def _memory(model: NetworkModel, state: int, n: int, event: tuple[int, ...]) -> float:
-    """Return the bytes of a state and its gradients, and of the real, the mixed and the drawn images."""
-    return state + state / (3 + (model.ema is not None)) + 4 * n * math.prod(event)
+def _memory(model: NetworkModel, state: int, n: int, kind: Kind, event: tuple[int, ...]) -> float:
+    """Return the bytes of a state and its gradients, and of the real, the mixed and the drawn rows."""
+    return state + state / (3 + (model.ema is not None)) + 4 * n * row_size(kind, event, torch.uint8)

@@ -41,6 +41,13 @@ class Frozen(BaseModel):
     """A set of settings that never changes after it was checked.
 
     Numbers of NumPy are taken for Python's, and none is greater than :data:`GREATEST`.
+
+    Examples:
+        >>> from selfloop import Frozen
+        >>> class Halves(Frozen):
+        ...     share: float = 0.5
+        >>> Halves(share=0.25)
+        Halves(share=0.25)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

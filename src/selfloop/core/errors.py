@@ -12,7 +12,16 @@ FOREIGN = (Exception, SystemExit, GeneratorExit)
 
 
 class SelfloopError(Exception):
-    """Something the user can put right; the command line prints the message and exits with 2."""
+    """Something the user can put right; the command line prints the message and exits with 2.
+
+    Examples:
+        >>> from selfloop import Experiment, SelfloopError
+        >>> try:
+        ...     Experiment.load("fig4-smal")
+        ... except SelfloopError as error:
+        ...     print(error)
+        no recipe or file is called 'fig4-smal', did you mean 'fig4-small'?
+    """
 
 
 class ConfigError(SelfloopError):

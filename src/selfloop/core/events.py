@@ -1,13 +1,13 @@
 """What one row of a data set is: its shape and type, its units, how it is restored and drawn, what it is alike to.
 
-There are vectors, rows of mixed columns, and images; sequences of tokens are to be one more class. A set is a tensor
-(N, *shape) in model units; an object of these classes says what its rows mean, and no code elsewhere asks which kind
-they are.
+There are vectors, rows of mixed columns, images, and sequences of tokens. A set is a tensor (N, *shape) in model units;
+an object of these classes says what its rows mean, and no code elsewhere asks which kind they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from selfloop.core.columns import Column, Number, plain, read_column
-from selfloop.core.forms import COMMAS, Form
+from selfloop.core.errors import DataError
+from selfloop.core.forms import COMMAS, LINES, Form
+from selfloop.core.tokens import EDGE, Tokenizer, read_tokenizer
 
-Kind = Literal["vectors", "images"]
+Kind = Literal["vectors", "images", "text"]
 """The words by which data and generators say what events they hold and make."""
 
 DATA_UNITS = "data units"
@@ -35,6 +37,10 @@ class Events(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one event in model units."""
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """What a generator's ``init`` is told of an event: its shape and, of text, how many tokens there are."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -140,6 +146,11 @@ class Vectors:
         return (len(self.columns),)
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.shape
+
+    @property
     def unit(self) -> str:
         """What 1 is in model units."""
         if self.word:
@@ -221,6 +232,11 @@ class Mixed:
     def shape(self) -> tuple[int, ...]:
         """Of one event, (d,)."""
         return (len(self.columns),)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.shape
 
     @property
     def categories(self) -> tuple[range, ...]:
@@ -310,6 +326,11 @@ class Images:
     categories: ClassVar[tuple[range, ...]] = ()
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.shape
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """There are none."""
         return ()
@@ -349,6 +370,109 @@ class Images:
         return {}
 
 
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Sequences (L,) of tokens, int32. A row holds a unit of text, a document or a line, or a piece of one.
+
+    The first edge, token 0, ends a row, and all tokens after it are edges. A unit longer than L fills several rows, all
+    but the last without an edge; no row spans units. So the law of a row is that of its tokens up to and including the
+    first edge, or of all L where there is none.
+
+    Attributes:
+        block: L.
+        tokenizer: what the tokens are.
+        column: what text is called where it stands in a table.
+        form: how the user's file writes it.
+    """
+
+    block: int
+    tokenizer: Tokenizer
+    column: str = "text"
+    form: Form = LINES
+    kind: ClassVar[Kind] = "text"
+    columns: ClassVar[tuple[str, ...]] = ()
+    categories: ClassVar[tuple[range, ...]] = ()
+    classes: ClassVar[int] = 0
+    unit: ClassVar[str] = "tokens"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one event, (L,)."""
+        return (self.block,)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """(L, V)."""
+        return (self.block, self.tokenizer.size)
+
+    def typed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the tokens as they are, whatever the model computes in."""
+        return x
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Return the tokens as float64 on the CPU."""
+        return x.detach().to("cpu", torch.float64)
+
+    def rows(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the tokens (k,) of a unit of text as rows (⌈k / L⌉, L) int32; an empty one is a row of edges."""
+        rows = np.full((max(1, -(-len(tokens) // self.block)), self.block), EDGE, dtype=np.int32)
+        rows.reshape(-1)[: len(tokens)] = tokens
+        return rows
+
+    def texts(self, x: Tensor) -> list[str]:
+        """Return the text of each of (N, L) rows."""
+        rows = x.detach().cpu().numpy()
+        return [self.tokenizer.decode(row[:k]) for row, k in zip(rows, lengths(x).tolist(), strict=True)]
+
+    def table(self, x: Tensor) -> dict[str, np.ndarray]:
+        """Return (N, L) rows as one column, (N,) of objects."""
+        values = np.empty(len(x), dtype=object)
+        values[:] = self.texts(x)
+        return {self.column: values}
+
+    def snap(self, x: Tensor) -> Tensor:
+        """Return (N, L) samples with nothing but edges after the first one.
+
+        Raises:
+            DataError: there is no such token as one of theirs.
+        """
+        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.tokenizer.size:
+            wrong = int(x.max()) if int(x.min()) >= 0 else int(x.min())
+            raise DataError(f"samples hold token {wrong}, and tokens are 0 to {self.tokenizer.size - 1}")
+        return torch.where((x == EDGE).cumsum(1) > 0, EDGE, x)
+
+    def pixels(self, x: Tensor) -> Tensor | None:
+        """They are no pictures."""
+        return None
+
+    def alike(self, other: Events) -> bool:
+        """Whether both are of the same tokens, and rows as long."""
+        return isinstance(other, Text) and self.block == other.block and self.tokenizer == other.tokenizer
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"kind": self.kind, "block": self.block, "tokenizer": self.tokenizer.plain()}
+
+    def description(self) -> dict[str, Any]:
+        """Return the form of the file."""
+        return {"column": self.column, "form": self.form.plain()}
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Return how many tokens (N, L) rows hold before the first edge, (N,) int64."""
+    return (x != EDGE).long().cumprod(1).sum(1)
+
+
+def row_size(kind: Kind, space: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the bytes of a row of events of a space for a model that computes in ``dtype``: text stays int32."""
+    return 4 * space[0] if kind == Text.kind else math.prod(space) * dtype.itemsize
+
+
+def row_in_words(kind: Kind, space: Sequence[int]) -> str:
+    """Return what a row of events of a space is, in words."""
+    return f"{space[0]} tokens out of {space[1]}" if kind == Text.kind else f"shape {tuple(space)}"
+
+
 def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | None = None) -> Events:
     """Return what :meth:`Events.plain` and :meth:`Events.description` wrote; the latter may be missing.
 
@@ -359,6 +483,9 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
     form = Form(**told.get("form", {}))
     if written["kind"] == Images.kind:
         return Images(tuple(map(int, written["shape"])), int(written.get("classes", 0)))
+    if written["kind"] == Text.kind:
+        tokenizer = read_tokenizer(written["tokenizer"])
+        return Text(int(written["block"]), tokenizer, str(told.get("column", "text")), form)
     if written["kind"] == "mixed":
         return Mixed(tuple(map(read_column, written["parts"])), form)
     if written["kind"] != Vectors.kind:

@@ -43,3 +43,6 @@ class Form:
 
 COMMAS = Form()
 """Plain comma-separated text."""
+
+LINES = Form(".txt")
+"""Text without columns."""

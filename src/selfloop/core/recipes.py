@@ -6,7 +6,13 @@ from importlib import resources
 
 
 def recipes() -> list[str]:
-    """Return the names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package.
+
+    Examples:
+        >>> from selfloop import recipes
+        >>> "fig4-small" in recipes()
+        True
+    """
     folder = resources.files("selfloop") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 

@@ -45,6 +45,13 @@ class Samples:
         categories: of vectors, the coordinates of each category, one of which is 1 in every row and the others 0; a
             single coordinate is 1 where the number before it is missing. It is not stored: the events know it, and the
             loop tells it to the fit.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop import Samples
+        >>> real, made = Samples.full(torch.zeros(1, 4, 2), born=0), Samples.full(torch.ones(1, 2, 2), born=3)
+        >>> Samples.union([real, made]).born
+        tensor([[0, 0, 0, 0, 3, 3]], dtype=torch.int16)
     """
 
     x: Tensor

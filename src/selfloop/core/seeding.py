@@ -19,8 +19,7 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: 0 … 2³² − 1, which NumPy's takes at most.
     """
-    restore, deterministic = _states(), torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    restore, chosen = _states(), _deterministic()
     try:
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_available():
@@ -31,7 +30,13 @@ def seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         restore()
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if _deterministic() != chosen:  # the call imports torch's compiler, which takes seconds
+            torch.use_deterministic_algorithms(chosen[0], warn_only=chosen[1])
+
+
+def _deterministic() -> tuple[bool, bool]:
+    """Return whether torch keeps to deterministic algorithms, and whether it only warns where it has none."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def _states() -> Callable[[], None]:

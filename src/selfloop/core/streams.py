@@ -32,6 +32,14 @@ class Streams:
 
     Every method draws for each arm from its own stream and stacks: the result leads with R. ``purpose`` names
     what the numbers are for, ``index`` counts repeated draws for one purpose (a block of training steps, an epoch).
+
+    Examples:
+        >>> from selfloop import Streams
+        >>> streams = Streams(seeds=(0, 1), generation=3)
+        >>> streams.normal("noise", (4, 2)).shape
+        torch.Size([2, 4, 2])
+        >>> streams.normal("noise", (2,)).equal(streams.normal("noise", (2,)))
+        True
     """
 
     seeds: tuple[int | str, ...]

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import BASE, one_line
 from selfloop.core.errors import ConfigError, DataError
-from selfloop.core.events import Mixed, Vectors, read_events
+from selfloop.core.events import Events, Kind, Mixed, Text, Vectors, read_events
 from selfloop.core.samples import State
 from selfloop.data import kept
-from selfloop.data.base import DATA, Parts, Split
+from selfloop.data.base import DATA, Parts, Split, divide
 from selfloop.data.finite import Finite
 from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
@@ -165,8 +166,7 @@ class EncodedTable(Held, Tabular):
             DataError: that is nowhere, as of :meth:`rows`.
         """
         about = kept.find(self.columns_sha256, f"what the columns of {self.source} are")
-        plain, told = json.loads(about.numpy().tobytes())
-        found = read_events(plain, told)
+        found = _read(about)
         assert isinstance(found, Mixed)
         return found
 
@@ -180,8 +180,12 @@ class EncodedTable(Held, Tabular):
 
 def described(events: Mixed) -> dict[str, Any]:
     """Return the settings of :class:`EncodedTable` that say what its rows are, which the process keeps."""
-    text = json.dumps([events.plain(), events.description()], sort_keys=True).encode()
-    return {"columns_sha256": kept.hold(torch.frombuffer(bytearray(text), dtype=torch.uint8))}
+    return {"columns_sha256": _kept(events)}
+
+
+def told(events: Text) -> dict[str, Any]:
+    """Return the setting of :class:`TokenArray` that says what its tokens are, which the process keeps."""
+    return {"tokens_sha256": _kept(events)}
 
 
 @DATA.register
@@ -204,6 +208,48 @@ class ImageArray(Held, ImageSet):
     def _sets(self, seeds: Sequence[int]) -> Parts:
         rows, apart = self.rows(), self.apart()
         return divide_images(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, apart)
+
+
+@DATA.register
+class TokenArray(Held):
+    """Rows of tokens (N, L) in memory.
+
+    Attributes:
+        dtype: of the tokens.
+        tokens_sha256: of what the tokens are, which is kept beside the rows.
+    """
+
+    name: Literal["token_array"] = "token_array"
+    holds: ClassVar[Kind] = "text"
+    always: ClassVar[frozenset[Capability]] = frozenset(("text",))
+    dtype: Literal["int32"] = "int32"
+    shape: list[int] = Field(min_length=2, max_length=2)
+    tokens_sha256: SHA256
+
+    def files(self) -> dict[str, State]:
+        """Return all rows, and what they are."""
+        return super().files() | {kept.file_name(self.tokens_sha256): {"rows": self._about()}}
+
+    def load(self, seeds: Sequence[int]) -> Split:
+        """Divide the rows, events (L,)."""
+        rows, apart = self.rows().numpy(), self.apart()
+        others = None if apart is None else apart.numpy()
+        parts = divide(rows, self.n, self.held_out, seeds, self.source, fresh_rows=self.fresh_rows, apart=others)
+        return Split(train=parts.train, held_out=parts.held_out, events=_read(self._about()), aside=parts.aside)
+
+    def _about(self) -> Tensor:
+        return kept.find(self.tokens_sha256, f"what the tokens of {self.source} are")
+
+
+def _read(about: Tensor) -> Events:
+    """Return what rows are, as :func:`_kept` wrote it."""
+    return read_events(*json.loads(about.numpy().tobytes()))
+
+
+def _kept(events: Events) -> str:
+    """Keep what rows are as long as the process lives, and return its SHA-256."""
+    text = json.dumps([events.plain(), events.description()], sort_keys=True).encode()
+    return kept.hold(torch.frombuffer(bytearray(text), dtype=torch.uint8))
 
 
 Made = TypeVar("Made", Array, EncodedTable, ImageArray)

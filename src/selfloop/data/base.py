@@ -26,7 +26,7 @@ class Split:
     """Real data of R arms in model units.
 
     Attributes:
-        train: (R, n, *event), float64 or, of images, uint8.
+        train: (R, n, *event), float64 or, of images, uint8, or, of text, int32.
         held_out: (R, m, *event), rows that no model trains on.
         events: what a row is.
         aside: (R, f, *event), rows that neither train nor are held out, for later generations; None where none are.
@@ -94,7 +94,7 @@ class Dataset(Frozen, ABC):
     Attributes:
         holds: the kind of its events.
         offers: what it has besides rows: "modes", a form as "pixels", "fresh" rows, "coefficients", "labelled" rows,
-            "columns", a "target".
+            "columns", a "target", "text".
     """
 
     holds: ClassVar[Kind] = "vectors"
@@ -109,13 +109,13 @@ class Dataset(Frozen, ABC):
         """
 
     def extent(self) -> tuple[tuple[int, ...], int]:
-        """Return an event's shape and how many rows there are to train on, from the settings where they tell.
+        """Return the space of events and how many rows there are to train on, from the settings where they tell.
 
         Raises:
             DataError: they do not, and the data cannot be read.
         """
-        train = self.load([0]).train
-        return tuple(train.shape[2:]), train.shape[1]
+        split = self.load([0])
+        return split.events.space, split.train.shape[1]
 
     def modes(self) -> tuple[Tensor, float] | None:
         """Return the centres (K, d) of equally likely normal modes and their standard deviation, if it has such."""
@@ -215,7 +215,7 @@ def divide(
         raise DataError(f"{source}: held_out is {m}, but at least 1 row must be held out")
     n = _training_rows(len(rows), n, m, fresh_rows, source)
     orders = Streams(seeds=tuple(seeds)).permutations("data", [len(rows)] * len(seeds))
-    held = _taken(rows, [order[n : n + m] for order in orders]) if apart is None else _drawn(apart, held_out, seeds)
+    held = _taken(rows, [order[n : n + m] for order in orders]) if apart is None else held_apart(apart, held_out, seeds)
     aside = _taken(rows, [order[n + m : n + m + fresh_rows] for order in orders]) if fresh_rows else None
     return Parts(_taken(rows, [order[:n] for order in orders]), held, aside)
 
@@ -233,8 +233,12 @@ def _training_rows(total: int, n: int | None, held_out: int, fresh_rows: int, so
     return n
 
 
-def _drawn(apart: np.ndarray, count: int | None, seeds: Sequence[int]) -> Tensor:
-    """Return ``count`` of some rows for each seed, (R, count, *event); all of them are shared, not copied."""
+def held_apart(apart: np.ndarray, count: int | None, seeds: Sequence[int]) -> Tensor:
+    """Return ``count`` of rows that are none to train on for each seed, (R, count, *event); all are shared, not copied.
+
+    Raises:
+        DataError: there are not as many.
+    """
     if count is None:
         return torch.from_numpy(apart).expand(len(seeds), *apart.shape)
     if count > len(apart):

@@ -42,7 +42,7 @@ class Extractor(Protocol):
 
     @property
     def needs(self) -> frozenset[Capability]:
-        """What data must offer: a form as "pixels" for networks of images."""
+        """What data must offer: a form as "pixels" for networks of images, "text", "numbers"."""
 
     def key(self) -> str:
         """Return what the features depend on besides the events."""
@@ -55,7 +55,7 @@ class Features(Frozen, ABC):
     """Settings that name what metrics look at; concrete classes fix ``name``, by which a configuration selects them.
 
     Attributes:
-        needs: what data must offer: a form as "pixels" for networks of images.
+        needs: what data must offer: a form as "pixels" for networks of images, "text", "numbers".
         offers: what they have besides: the "naming" of classes, by ``named``, which maps features (N, k) to the classes
             (N,) int64 that they show, out of as many as ``names``.
         unit: of what they return.

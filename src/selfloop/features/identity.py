@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.events import DATA_UNITS
 from selfloop.features.base import FEATURES, Features, Progress
 
@@ -15,6 +16,7 @@ class Identity(Features):
     """Rows as they are, in the model's units."""
 
     name: Literal["identity"] = "identity"
+    needs: ClassVar[frozenset[Capability]] = frozenset(("numbers",))
     unit: ClassVar[str] = DATA_UNITS
 
     def key(self) -> str:

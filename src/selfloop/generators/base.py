@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Frozen
-from selfloop.core.events import Kind
+from selfloop.core.events import Events, Kind
 from selfloop.core.registry import Family
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
@@ -55,7 +55,7 @@ class Generator(Protocol):
         """The file that generation 0 begins with."""
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
-        """Return the state of R untrained models of events of the given shape."""
+        """Return the state of R untrained models of events of a space: their shape and, of text, (L, V)."""
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Return the state after fitting each model to its own data, going on from ``state``."""
@@ -92,6 +92,10 @@ class Sampler(Frozen):
     def given(self, data: Samples) -> Tensor:
         """Return how many rows of each arm's training set it can learn from, (R,): an arm without any has starved."""
         return data.count
+
+    def lacks(self, events: Events) -> Mapping[Capability, str]:
+        """Return what of its offers it has not got on such events, and what can be done."""
+        return {}
 
     def refuse(self, x: Tensor) -> None:
         """Refuse real rows (n, *event) that no model of the family makes; it is asked before anything is fitted.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
+from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -25,8 +26,8 @@ class Categorical(Sampler):
     """As often as each category is among the training rows: Σ_i w_i 1[x_i = k] / Σ_i w_i for rows that count w_i.
 
     A category is a row: rows are of one category where they agree in all columns, whatever numbers stand for them. A
-    column of whole numbers, or several, is the usual case; a table's standardised columns are as good. Of rows that
-    all differ it is the bootstrap.
+    column of whole numbers, or several, is the usual case; a table's standardised columns are as good, and so are rows
+    of tokens. Of rows that all differ it is the bootstrap.
 
     State: ``rows.x`` (R, K, d) the categories, in ascending order and padded with zeros to the most that an arm has,
     ``rows.count`` (R,) how many there are, and ``rows.probability`` (R, K), float64. None of these is a parameter whose
@@ -34,6 +35,7 @@ class Categorical(Sampler):
     """
 
     name: Literal["categorical"] = "categorical"
+    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors", "text"))
     offers: ClassVar[frozenset[Capability]] = frozenset(("density", "exponential", "temperature"))
     dtype: ClassVar[torch.dtype] = torch.float64
     # Alone, an arm's state is as long as its own table.

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
@@ -17,10 +19,11 @@ from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.generators.gaussian import symmetric_root
-from selfloop.learning.training import BUFFERS, ROWS, Budget
+from selfloop.learning.training import CATEGORY, ROWS, Budget
 
 _X, _COUNT, _WEIGHT = (f"{ROWS}{name}" for name in ("x", "count", "weight"))
-_CATEGORY = f"{BUFFERS}category"
+Floats = NDArray[np.float64]
+
 _ORDER = 64  # of the last Hermite polynomial in which scores are expanded
 _HALVINGS = 52  # until the bisection is as fine as a float
 
@@ -54,8 +57,8 @@ class Copula(Sampler):
         return self.dtype.itemsize * math.prod(event) ** 2
 
     def step_size(self, event: Sequence[int], n: int) -> int:
-        """Return the bytes of the scores, and of what each pair of columns would be correlated like."""
-        return self.dtype.itemsize * math.prod(event) * (2 * n + 4 * math.prod(event))
+        """Return the bytes of the scores, and of correlations, observed and latent, and of their eigenvectors."""
+        return self.dtype.itemsize * math.prod(event) * (2 * n + 5 * math.prod(event))
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return no rows, which sample NaN."""
@@ -65,7 +68,7 @@ class Copula(Sampler):
             _X: torch.zeros(r, 0, d, dtype=self.dtype),
             _COUNT: torch.zeros(r, dtype=torch.int64),
             _WEIGHT: torch.zeros(r, 0, dtype=self.dtype),
-            _CATEGORY: torch.zeros(r, d, dtype=torch.int64),
+            CATEGORY: torch.zeros(r, d, dtype=torch.int64),
         }
 
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
@@ -77,7 +80,7 @@ class Copula(Sampler):
             _X: torch.nn.utils.rnn.pad_sequence([x for x, _ in arms], batch_first=True),
             _COUNT: torch.tensor([len(x) for x, _ in arms]),
             _WEIGHT: torch.nn.utils.rnn.pad_sequence([weight for _, weight in arms], batch_first=True),
-            _CATEGORY: category.repeat(len(arms), 1),
+            CATEGORY: category.repeat(len(arms), 1),
         }
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE) -> Tensor:
@@ -174,17 +177,36 @@ def _latent(observed: Tensor, expansions: Tensor) -> Tensor:
         observed: (d, d).
         expansions: f, (_ORDER, d).
     """
-    low, high = -torch.ones_like(observed), torch.ones_like(observed)
-    pairs = [torch.outer(f, f) for f in expansions]
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        value = torch.zeros_like(middle)
-        for pair in reversed(pairs):
-            value = (value + pair) * middle
-        above = value > observed
-        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    fixed = (expansions == 0).all(0)  # a column of one value
-    return torch.where(fixed | fixed.unsqueeze(1), torch.zeros_like(low), (low + high) / 2)
+    free = torch.nonzero((expansions != 0).any(0)).flatten()  # others are of one value, or not a column's first
+    f, pairs = expansions[:, free].contiguous(), torch.meshgrid(free, free, indexing="ij")
+    found = np.zeros((len(free), len(free)))
+    _bisect(observed[pairs].numpy(), f.numpy(), found)
+    latent = torch.zeros_like(observed)
+    latent[pairs] = torch.from_numpy(found)
+    return latent
+
+
+@njit(cache=True, nogil=True)
+def _bisect(observed: Floats, f: Floats, found: Floats) -> None:
+    """Write ρ of m columns, (m, m), row by row of pairs below the diagonal, so that little is held at once."""
+    order, m = f.shape
+    for i in range(m):
+        low, high, middle, value = -np.ones(i), np.ones(i), np.zeros(i), np.zeros(i)
+        for _ in range(_HALVINGS):
+            for j in range(i):
+                middle[j] = (low[j] + high[j]) / 2
+                value[j] = 0.0
+            for k in range(order - 1, -1, -1):
+                own = f[k, i]
+                for j in range(i):
+                    value[j] = (value[j] + own * f[k, j]) * middle[j]
+            for j in range(i):
+                if value[j] > observed[i, j]:
+                    high[j] = middle[j]
+                else:
+                    low[j] = middle[j]
+        for j in range(i):
+            found[i, j] = found[j, i] = (low[j] + high[j]) / 2
 
 
 def _positive(correlation: Tensor) -> Tensor:
@@ -207,7 +229,7 @@ def _quantiles(z: Tensor, state: State, r: int) -> Tensor:
     drawn = torch.zeros_like(z)
     # One number at a time, in SciPy: a vectorised Φ may round a number by where it stands.
     u = torch.from_numpy(np.asarray(ndtr(z.numpy())))
-    for column in _columns(x, state[_CATEGORY][r]):
+    for column in _columns(x, state[CATEGORY][r]):
         values, share, _ = column.distribution(weight)
         edges, latent = share.cumsum(0), u[:, column.at[0]].contiguous()
         chosen = values[torch.searchsorted(edges, latent * edges[-1], right=True).clamp_max(len(values) - 1)]

@@ -16,6 +16,7 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler, latents
+from selfloop.learning.head import Head, Way, told
 from selfloop.learning.nets.mlp import decoder, decoder_init, decoder_shift
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.samplers import Schedule, ancestral
@@ -37,6 +38,9 @@ class DDPM(Sampler):
         beta_start: β_1 of the linear schedule.
         beta_end: β_T.
         variance: of a reverse step, "fixed-large" (β_t) or "fixed-small" (β̃_t).
+        categories: "softmax" gives the network a head: its outputs for a category are logits, which cross-entropy
+            trains, of the levels of x_0, and their probabilities say what the noise is; or categories are learned
+            "one-hot", as numbers.
         batch_size: rows per step and arm.
         optimizer: Adam's hyperparameters.
         ema: the averaged weights that sample; None samples with the last ones.
@@ -49,6 +53,7 @@ class DDPM(Sampler):
     beta_start: PositiveFloat = 1e-3
     beta_end: float = Field(default=0.2, gt=0, lt=1)
     variance: Literal["fixed-large", "fixed-small"] = "fixed-large"
+    categories: Way = "softmax"
     batch_size: PositiveInt = 1000
     optimizer: Adam = Adam(beta1=0.5)
     ema: EMA | None = None
@@ -77,13 +82,21 @@ class DDPM(Sampler):
         (d,) = event
         return fresh(decoder_init(streams, d, self.width), ema=self.ema is not None)
 
-    def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return ‖ε − ε_θ(x_t, t)‖²/d per row, (R, B), of (R, B, d) data at times t (R, B) (Ho et al., Eq. 14)."""
+    def _noisy(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return √ᾱ_t and √(1 − ᾱ_t) at times of any shape, (…, 1) both."""
         alphas_bar = self.schedule.alphas_bar
-        signal = torch.from_numpy(np.sqrt(alphas_bar)).float()[t].unsqueeze(-1)
-        sigma = torch.from_numpy(np.sqrt(1 - alphas_bar)).float()[t].unsqueeze(-1)
-        predicted = decoder(params, signal * x0 + sigma * noise, self._shift(params, t), self.layers)
-        return (noise - predicted).square().mean(-1)
+        tables = np.sqrt(alphas_bar), np.sqrt(1 - alphas_bar)
+        signal, sigma = (torch.from_numpy(table).float()[t].unsqueeze(-1) for table in tables)
+        return signal, sigma
+
+    def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor, head: Head | None = None) -> Tensor:
+        """Return ‖ε − ε_θ(x_t, t)‖²/d per row, (R, B), of (R, B, d) data at times t (R, B) (Ho et al., Eq. 14).
+
+        A category of a head has the cross-entropy of its level in place of its squares.
+        """
+        signal, sigma = self._noisy(t)
+        outputs = decoder(params, signal * x0 + sigma * noise, self._shift(params, t), self.layers)
+        return (head or Head((), x0.shape[2])).loss(outputs, noise, x0).mean(-1)
 
     def _shift(self, params: State, t: Tensor) -> Tensor:
         """Return the decoder's shifts at t (R, B), from a table of all times where that is the shorter way."""
@@ -95,12 +108,14 @@ class DDPM(Sampler):
     def fit(self, state: State, data: Samples, budget: Budget, streams: Streams, device: Device = HERE) -> State:
         """Minimise the simplified DDPM loss."""
         b, d = self.batch_size, data.x.shape[2]
+        state = told(state, data, self.categories)
+        head = Head.of(state, d)
         batches = Batches(data, b, streams)
         noise = Blocks(lambda shape, i: streams.normal("noise", shape, i), (b, d))
         times = Blocks(lambda shape, i: streams.integers("times", self.timesteps, shape, i), (b,))
 
         def loss(params: State, step: int) -> Tensor:
-            return self.loss(params, batches[step], times[step], noise[step]).mean(1)
+            return self.loss(params, batches[step], times[step], noise[step], head).mean(1)
 
         return train(
             state,
@@ -115,11 +130,19 @@ class DDPM(Sampler):
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Run the ancestral chain from N(0, τI), τ being the temperature; each step's noise has the variance τ, too."""
-        params = averaged(state)
+        params, times = averaged(state), torch.arange(self.timesteps)
         shape = (n, params["out_fc.bias"].shape[1])
-        shifts = decoder_shift(params, torch.arange(self.timesteps).expand(len(streams.seeds), -1))
+        shifts = decoder_shift(params, times.expand(len(streams.seeds), -1))
+        head, (signal, sigma) = Head.of(state, shape[1]), self._noisy(times)
+
+        def noise(x: Tensor, t: int) -> Tensor:
+            outputs = decoder(params, x, shifts[:, t : t + 1], self.layers)
+            if not head.categories:
+                return outputs
+            return torch.where(head.numbers, outputs, (x - signal[t] * head.mean(outputs)) / sigma[t])
+
         return ancestral(
-            lambda x, t: decoder(params, x, shifts[:, t : t + 1], self.layers),
+            noise,
             latents(streams, shape, temperature),
             self.schedule,
             # The chain's noise belongs to the latents: "common latents" makes both the same in every generation.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
-from selfloop.core.events import Kind
+from selfloop.core.events import Events, Kind
 from selfloop.core.registry import Named
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
@@ -108,6 +108,10 @@ class Ensemble(Sampler):
     def batch_size(self) -> int | None:
         """Of its models, where they have one."""
         return getattr(self.of, "batch_size", None)
+
+    def lacks(self, events: Events) -> Mapping[Capability, str]:
+        """Return what its models lack."""
+        return self.of.lacks(events) if isinstance(self.of, Sampler) else {}
 
     def refuse(self, x: Tensor) -> None:
         """Refuse real rows that none of its models makes."""

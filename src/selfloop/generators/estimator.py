@@ -32,11 +32,10 @@ from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.generators.factories import Copies, named, one_line, register, signature
 from selfloop.generators.scikit_learn import SKLEARN
 from selfloop.generators.tabular import TABULAR
-from selfloop.learning.training import BUFFERS, EVENT, ROWS, Budget, parameters
+from selfloop.learning.training import CATEGORY, EVENT, ROWS, Budget, parameters
 
 _MADE: dict[str, Callable[..., Any]] = TABLES.setdefault("model", {})  # what this program gave to Estimator.of
 _X, _COUNT, _SEED, _WEIGHT = (f"{ROWS}{name}" for name in ("x", "count", "seed", "weight"))
-_CATEGORY = f"{BUFFERS}category"
 _LOST = -1  # in the place of a seed: the last fit has failed
 
 
@@ -181,7 +180,7 @@ class Estimator(Sampler):
         if data.weight is not None:
             fitted[_WEIGHT] = data.weight[:, : x.shape[1]]
         if data.categories:
-            fitted[_CATEGORY] = category_numbers(data.categories, x.shape[2]).repeat(len(x), 1)
+            fitted[CATEGORY] = category_numbers(data.categories, x.shape[2]).repeat(len(x), 1)
         for r in range(len(x)) if streams.generation == 0 else ():
             try:
                 self._from_rows(_arm(fitted, r), device)
@@ -226,7 +225,7 @@ class Estimator(Sampler):
         x, weight = _counted(state[_X][0], state[_COUNT], state.get(_WEIGHT))
         if not _usable(x):
             return None
-        categories = numbered_categories(state[_CATEGORY][0]) if _CATEGORY in state else ()
+        categories = numbered_categories(state[CATEGORY][0]) if CATEGORY in state else ()
         # How a sum is split over threads changes its last digits.
         with seeded(int(state[_SEED])), threadpool_limits(1):
             model = self._made(device)

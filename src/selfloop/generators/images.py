@@ -23,11 +23,11 @@ from selfloop.core.events import Kind
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
-from selfloop.generators.network import Draws, Net, NetworkModel
+from selfloop.generators.network import Draws, Net, NetworkModel, Noise, event_noise
 from selfloop.learning.nets import unet as unets
 from selfloop.learning.nets.architecture import UNet
 from selfloop.learning.pixels import to_interval
-from selfloop.learning.training import fresh, fresh_size
+from selfloop.learning.training import EVENT, fresh, fresh_size
 
 
 class Size(Frozen):
@@ -80,6 +80,18 @@ class ImageModel(NetworkModel):
     def couple(self, x: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Return what the loss needs of a whole batch x (1, B, C, H, W) on [−1, 1]: tensors (1, B, …) on the CPU."""
         return (x,)
+
+    @abstractmethod
+    def generate(self, net: Net, noise: Noise) -> Tensor:
+        """Return (1, B, C, H, W) on [−1, 1] made of ``noise()``, that shape and on the CPU.
+
+        All normal numbers come from there, those of its steps too: at a temperature τ their variance is τ.
+        """
+
+    def draw(self, net: Net, streams: Streams, rows: range, state: State, temperature: float) -> Tensor:
+        """Return what :meth:`generate` makes of each image's own noise."""
+        event = tuple(state[EVENT][0].tolist())
+        return self.generate(net, event_noise(streams, rows, event, math.sqrt(temperature)))
 
     @abstractmethod
     def finish(self, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -152,7 +151,7 @@ class Net:
     dtype: torch.dtype | None = None
     dropout: torch.Generator | None = None
 
-    def __call__(self, *inputs: Tensor, **told: Tensor | None) -> Tensor:
+    def __call__(self, *inputs: Tensor, **told: Any) -> Tensor:
         """Map inputs such as events (1, B, *event) and times (1, B) or (1, 1) to float32 predictions (1, B, …)."""
         dropout = None if self.dropout is None else [self.dropout]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -205,6 +204,10 @@ class NetworkModel(Sampler, ABC):
     def architecture(self, event: Sequence[int]) -> Any:
         """Return what there is to the network of such events besides parameters: settings, or a module."""
 
+    def shape(self, space: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of an event of a space."""
+        return tuple(space)
+
     @property
     @abstractmethod
     def evaluate(self) -> Callable[..., Tensor]:
@@ -224,15 +227,20 @@ class NetworkModel(Sampler, ABC):
         """Return the loss of each event of a share of what :meth:`prepare` returned; (1, B) on the net's device."""
 
     @abstractmethod
-    def generate(self, net: Net, noise: Noise) -> Tensor:
-        """Return (1, B, *event) made of ``noise()``, that shape and on the CPU; NaN where the network is lost.
+    def draw(self, net: Net, streams: Streams, rows: range, state: State, temperature: float) -> Tensor:
+        """Return events (1, B, …) of one arm, by their numbers among all that are drawn; NaN where the network is lost.
 
-        All normal numbers come from there, as they are scaled by the temperature.
+        Args:
+            net: of the weights that sample.
+            streams: of the arm; every event has a stream of its own.
+            rows: the numbers of the events.
+            state: of the arm.
+            temperature: at which they are drawn.
         """
 
     @abstractmethod
     def finish(self, x: Tensor) -> Tensor:
-        """Return what :meth:`generate` did as events, of ``dtype``."""
+        """Return what :meth:`draw` did as events, of ``dtype``."""
 
     def network(self, params: State, event: Sequence[int], dropout: torch.Generator | None = None) -> Net:
         """Return one arm's network."""
@@ -269,7 +277,7 @@ class NetworkModel(Sampler, ABC):
             own = Streams((seed,), streams.generation)
             fitted = self._fit_or_advise(one, data.select([r]), budget, own, device.team, device.checkpoint(r))
             fits.append({name: leaf.cpu() for name, leaf in fitted.items()})
-        return {name: torch.cat([fitted[name] for fitted in fits]) for name in fits[0]}
+        return fits[0] if len(fits) == 1 else {name: torch.cat([one[name] for one in fits]) for name in fits[0]}
 
     def _fit_or_advise(
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
@@ -295,7 +303,7 @@ class NetworkModel(Sampler, ABC):
     def _fit(
         self, state: State, data: Samples, budget: Budget, streams: Streams, team: Team, checkpoint: Checkpoint | None
     ) -> State:
-        event, device = tuple(data.x.shape[2:]), state[EVENT].device
+        event, device = tuple(state[EVENT][0].tolist()), state[EVENT].device
         size, steps = self._share(team), budget.count(self.batch_size)
         batches, whole, draws = Batches(data, self.batch_size, streams), Draws(streams), Draws(streams)
         dropout = torch.Generator(device) if self.drops else None
@@ -356,10 +364,7 @@ class NetworkModel(Sampler, ABC):
 
     @torch.no_grad()
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
-        """Draw (R, n, *event) events; NaN, and floats therefore, where an arm's are not finite.
-
-        At a temperature τ all normal numbers that a sampler draws have the variance τ, those that it begins with and
-        those of its steps.
+        """Draw (R, n, …) events; NaN, and floats therefore, where an arm's are not finite.
 
         Raises:
             ConfigError: it has no temperature.
@@ -370,37 +375,37 @@ class NetworkModel(Sampler, ABC):
         for r, seed in enumerate(streams.seeds):
             one = {name: leaf[r : r + 1].to(device.team.device) for name, leaf in state.items()}
             own = Streams((seed,), streams.generation)
-            drawn.append(self._sample_or_advise(one, n, own, device.team, math.sqrt(temperature)))
+            drawn.append(self._sample_or_advise(one, n, own, device.team, temperature))
         return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
-    def _sample_or_advise(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
+    def _sample_or_advise(self, state: State, n: int, streams: Streams, team: Team, temperature: float) -> Tensor:
         """Draw the events of one arm.
 
         Raises:
             ConfigError: the device has not enough memory; it names a number of events at once that there is enough for.
         """
         with contextlib.suppress(torch.OutOfMemoryError):
-            return self._sample(state, n, streams, team, deviation)
+            return self._sample(state, n, streams, team, temperature)
         count = min(self.sample_batch, n) // 2 if team.size == 1 else 0
         while count:
             with contextlib.suppress(torch.OutOfMemoryError):
                 smaller = self.model_copy(update={"sample_batch": count})
-                smaller._sample(state, count, streams, team, deviation)
+                smaller._sample(state, count, streams, team, temperature)
                 raise ConfigError(_short(team, f"{count} drawn at once fit: set generator.sample_batch to {count}"))
             count //= 2
         one = "not even one event at a time fits: use a smaller network"
         raise ConfigError(_short(team, one if team.size == 1 else "lower generator.sample_batch"))
 
-    def _sample(self, state: State, n: int, streams: Streams, team: Team, deviation: float) -> Tensor:
-        event = tuple(state[EVENT][0].tolist())
-        net = self.network(averaged(state), event)
+    def _sample(self, state: State, n: int, streams: Streams, team: Team, temperature: float) -> Tensor:
+        space = tuple(state[EVENT][0].tolist())
+        net, event = self.network(averaged(state), space), self.shape(space)
         labels = None if self.told is None else self.told.drawn(state[SHARES], n, streams)
         events = torch.zeros(1, n, *event, dtype=self.dtype, device=team.device)
         lost = torch.zeros(1, device=team.device)
         for start in range(0, n, self.sample_batch)[team.rank :: team.size]:
             rows = range(start, min(start + self.sample_batch, n))
             one = net if labels is None else self.tell(net, labels[:, rows.start : rows.stop])
-            x = self.generate(one, event_noise(streams, rows, event, deviation))
+            x = self.draw(one, streams, rows, state, temperature)
             lost += ~torch.isfinite(x).all()
             events[:, rows.start : rows.stop] = self.finish(x)
         team.all_reduce([lost])

@@ -22,7 +22,7 @@ class Outside(Sampler):
     """Models that were trained elsewhere: ``selfloop judge`` has their samples, and nothing can be run."""
 
     name: Literal["outside"] = "outside"
-    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors", "images"))
+    makes: ClassVar[frozenset[Kind]] = frozenset(("vectors", "images", "text"))
     offers: ClassVar[frozenset[Capability]] = frozenset()
     dtype: ClassVar[torch.dtype] = torch.float64
     elsewhere: ClassVar[bool] = True

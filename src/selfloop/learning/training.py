@@ -183,6 +183,7 @@ OPTIMIZER, SHADOW, LOSS, FAILED, EVENT = "optimizer.", "ema.", "loss", "failed",
 SHARES = "class_shares"  # of what a model of classes was trained on
 ROWS = "rows."  # training rows that a model without parameters keeps
 BUFFERS = "buffers."  # what a user's model keeps beside its parameters: running statistics, counters
+CATEGORY = f"{BUFFERS}category"  # (R, d) of which category a coordinate is, from 1, 0 of a number's
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCALE = f"{OPTIMIZER}scale"
 _DONE, _TOTAL = "fit.steps", "fit.loss"  # of a fit under way
@@ -346,7 +347,7 @@ class _Fit:
         out |= self._average
         out[f"{OPTIMIZER}step"] = torch.full_like(self._rest[f"{OPTIMIZER}step"], self.taken)
         out[FAILED], out[LOSS] = self.failed, self._rest[LOSS]
-        out |= {name: self._rest[name] for name in (EVENT, SHARES) if name in self._rest}
+        out |= {name: self._rest[name] for name in (EVENT, SHARES, CATEGORY) if name in self._rest}
         return out | (self._scale.state if self._scale is not None else {})
 
 

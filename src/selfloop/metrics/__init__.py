@@ -23,6 +23,12 @@ from selfloop.metrics.parameters import parameter_distance
 from selfloop.metrics.repeats import copied_rows, duplicate_rows
 from selfloop.metrics.sliced import max_sliced_wasserstein, sliced_wasserstein
 from selfloop.metrics.tables import Table
+from selfloop.metrics.text_copies import copied_texts, duplicate_texts, longest_copies
+from selfloop.metrics.text_diversity import distinct, repetition, self_bleu
+from selfloop.metrics.text_judge import judge, judged_perplexities
+from selfloop.metrics.text_laws import bigram_kl, unigram_kl
+from selfloop.metrics.text_vocabulary import mass_ratio, token_entropy, tokens_kept
+from selfloop.metrics.text_zipf import zipf_exponent
 from selfloop.metrics.transport import wasserstein
 from selfloop.metrics.two_sample import two_sample_auc
 
@@ -38,6 +44,7 @@ __all__ = [
     "association_error",
     "associations",
     "authenticity",
+    "bigram_kl",
     "bootstrap_error",
     "broken_bounds",
     "categories_kept",
@@ -46,16 +53,23 @@ __all__ = [
     "class_tv",
     "classification",
     "copied_rows",
+    "copied_texts",
     "covariance",
     "density_coverage",
+    "distinct",
     "duplicate_rows",
+    "duplicate_texts",
     "effective_classes",
     "frechet",
     "frechet_infinity",
     "heterozygosity",
+    "judge",
+    "judged_perplexities",
     "leading_variance_ratio",
     "levels_kept",
     "likelihood_gap",
+    "longest_copies",
+    "mass_ratio",
     "max_sliced_wasserstein",
     "missing_pattern_error",
     "missing_rate_error",
@@ -66,9 +80,15 @@ __all__ = [
     "parameter_distance",
     "precision_recall",
     "regression",
+    "repetition",
+    "self_bleu",
     "shape_errors",
     "sliced_wasserstein",
+    "token_entropy",
+    "tokens_kept",
     "two_sample_auc",
+    "unigram_kl",
     "vendi",
     "wasserstein",
+    "zipf_exponent",
 ]

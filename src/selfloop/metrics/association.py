@@ -21,6 +21,15 @@ def associations(x: Table) -> Floats:
     Cramér's V, and of a number with a category the correlation ratio, 0 … 1, with their corrections for bias, without
     which a set would have more of either the fewer its rows are. A missing category is a level. It is 0 where it is not
     defined, as where one of the two does not vary.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, associations
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> associations(real).shape
+        (2, 2)
     """
     at = {name: i for i, name in enumerate(x.names)}
     found = np.eye(len(x.names))
@@ -39,6 +48,15 @@ def association_error(real: Table, generated: Table) -> float:
     """Return the mean |difference| of the associations over all pairs of columns; 0 where there is one column.
 
     Of more than 100 columns it is that of 100 at equal distances.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, association_error
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> association_error(real, real)
+        0.0
     """
     names = real.names
     if len(names) > _MOST:

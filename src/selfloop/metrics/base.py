@@ -25,6 +25,9 @@ Scale = Literal["ratio", "log", "difference"]
 _LABELLED = (("FD∞", "FD∞"), ("Fréchet distance", "FD"), ("KID", "KD"))
 """Words of titles that are taken for numbers on Inception's features, and what they are on others, before the label."""
 
+NUMBERS: frozenset[Capability] = frozenset(("numbers",))
+"""What metrics need that look at the numbers of rows themselves, of which text has none."""
+
 WORDS = {"train": "the real training set", "held_out": "the held-out real set"}
 
 

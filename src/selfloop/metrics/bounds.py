@@ -15,6 +15,16 @@ def broken_bounds(real: Table, generated: Table) -> float:
 
     A number or time is, where it is below the least or above the greatest of them; a category, where it is none of
     their levels; and a missing value, where none of theirs is missing.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, broken_bounds
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> broken_bounds(real, made)
+        0.0
     """
     return float(np.mean([_outside(real, generated, name).mean() for name in real.names]))
 

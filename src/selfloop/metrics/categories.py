@@ -13,13 +13,26 @@ def heterozygosity(x: Tensor) -> float:
 
     Args:
         x: (N, *event) rows of categories, of one category where they agree in all numbers.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import heterozygosity
+        >>> heterozygosity(torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+        0.5
     """
     share = torch.unique(x.flatten(1), dim=0, return_counts=True)[1].double() / len(x)
     return float(1 - share.square().sum())
 
 
 def categories_kept(real: Tensor, generated: Tensor) -> float:
-    """Return the share of the categories among the real rows that are among the generated ones, (N, *event) both."""
+    """Return the share of the categories among the real rows that are among the generated ones, (N, *event) both.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import categories_kept
+        >>> categories_kept(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([[0.0], [0.0], [2.0]]))
+        0.5
+    """
     here, there = (torch.unique(x.flatten(1).double(), dim=0) for x in (real, generated))
     times = torch.unique(torch.cat([here, there]), dim=0, return_counts=True)[1]
     return float((times == 2).sum()) / len(here)

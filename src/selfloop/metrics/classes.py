@@ -21,17 +21,38 @@ _LEAST = 2  # rows of a class of which there is a covariance
 
 
 def class_shares(labels: Tensor, classes: int) -> Tensor:
-    """Return p, (classes,) float64, of labels (N,) int64."""
+    """Return p, (classes,) float64, of labels (N,) int64.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import class_shares
+        >>> class_shares(torch.tensor([0, 0, 1, 2]), 3)
+        tensor([0.5000, 0.2500, 0.2500], dtype=torch.float64)
+    """
     return torch.bincount(labels, minlength=classes).double() / len(labels)
 
 
 def class_tv(real: Tensor, generated: Tensor, classes: int) -> float:
-    """Return the total variation ½ Σ_k |p_k − q_k| of two sets of labels, (N,) and (M,): by which share p is off q."""
+    """Return the total variation ½ Σ_k |p_k − q_k| of two sets of labels, (N,) and (M,): by which share p is off q.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import class_tv
+        >>> class_tv(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1]), 2)
+        0.25
+    """
     return float((class_shares(real, classes) - class_shares(generated, classes)).abs().sum() / 2)
 
 
 def effective_classes(labels: Tensor) -> float:
-    """Return the exponential of the entropy of p, of labels (N,): k where k classes are equally common (Hill 1973)."""
+    """Return the exponential of the entropy of p, of labels (N,): k where k classes are equally common (Hill 1973).
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import effective_classes
+        >>> round(effective_classes(torch.tensor([0, 1, 2, 3])), 6)
+        4.0
+    """
     share = class_shares(labels, 1)
     return math.exp(-float(torch.xlogy(share, share).sum()))
 
@@ -47,6 +68,14 @@ def class_frechet(
         real_label: (N,) their classes.
         generated_label: (M,).
         classes: how many there are.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import class_frechet
+        >>> x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+        >>> label = torch.arange(40) % 2
+        >>> sorted(class_frechet(x, x + 1, label, label, classes=2))
+        [0, 1]
     """
     found = {}
     for k in range(classes):

@@ -32,6 +32,15 @@ def classification(train: Table, test: Table, target: str) -> Classified:
     Rows without a class are left out of both. A class that is not in ``train`` has probability 0 in every row, so that
     no row of it is told right, and its area is ½. NaN where either has no row left, and for the area where the rows are
     all of one class.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, classification
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> classification(real, real, "city").accuracy
+        0.5
     """
     from sklearn.metrics import roc_auc_score
 
@@ -51,6 +60,15 @@ def regression(train: Table, test: Table, target: str) -> float:
     """Return R², of gradient-boosted trees that are trained on one table, in another.
 
     Rows without a value are left out of both. NaN where either has no row left, or the values do not vary.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, regression
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> regression(real, real, "age")
+        0.0
     """
     train, test = (x.take(~x.missing(target)) for x in (train, test))
     if not len(train) or not len(test):

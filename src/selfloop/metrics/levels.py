@@ -31,7 +31,18 @@ class Kept:
 
 
 def levels_kept(real: Table, generated: Table) -> Kept:
-    """Return how many levels of all categories survive, a missing one being a level."""
+    """Return how many levels of all categories survive, a missing one being a level.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, levels_kept
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> levels_kept(real, made)
+        Kept(levels=1.0, weighted=1.0, rare=nan)
+    """
     weights, survivors = [np.empty(0)], [np.empty(0, bool)]
     for name, codes in real.codes.items():
         level, count = np.unique(codes, return_counts=True)

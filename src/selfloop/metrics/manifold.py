@@ -95,6 +95,15 @@ def precision_recall(
 
     Raises:
         ValueError: k or the convention make no sense, a set has no k-th neighbour, or an entry is not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import precision_recall
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> found = precision_recall(real, generated, k=3, convention="standard")
+        >>> found.precision > found.recall
+        True
     """
     found = Manifolds(real, generated, [Balls.of(k, convention)])
     return PrecisionRecall(precision=float(found.inside[0].mean()), recall=float(found.recalled[0].mean()))
@@ -107,6 +116,15 @@ def density_coverage(real: ArrayLike, generated: ArrayLike, k: int = 5) -> Densi
 
     Raises:
         ValueError: as :func:`precision_recall`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import density_coverage
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> found = density_coverage(real, generated, k=5)
+        >>> found.coverage < 0.9 < found.density
+        True
     """
     found = Manifolds(real, generated, [Balls(k, closed=False)])
     return DensityCoverage(density=float(found.counts[0].mean()) / k, coverage=float(found.covered[0].mean()))

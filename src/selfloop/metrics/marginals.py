@@ -14,6 +14,16 @@ def shape_errors(real: Table, generated: Table) -> dict[str, float]:
 
     Of numbers and times that are there it is the Kolmogorov–Smirnov statistic; of categories the total variation, a
     missing one being a level.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, shape_errors
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> shape_errors(real, made)
+        {'age': 0.5, 'city': 0.25}
     """
     return {
         name: kolmogorov_smirnov(real.numbers[name], generated.numbers[name])

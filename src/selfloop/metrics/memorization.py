@@ -31,6 +31,14 @@ def authenticity(train: ArrayLike, generated: ArrayLike) -> float:
 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import authenticity
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> authenticity(real, real)
+        0.0
     """
     (x, y), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     own = torch.from_numpy(radii(x, 1))
@@ -46,6 +54,14 @@ def nearest_record_ratio(train: ArrayLike, held_out: ArrayLike, generated: Array
 
     Raises:
         ValueError: an entry is not finite, events of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import nearest_record_ratio
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> nearest_record_ratio(real[:250], real[250:], real[:250])
+        0.0
     """
     x, y = pair(train, held_out, ("train", "held_out"))
     z, _ = pair(generated, held_out, ("generated", "held_out"))
@@ -84,6 +100,14 @@ def likelihood_gap(train: ArrayLike, test: ArrayLike, generated: ArrayLike) -> f
 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import likelihood_gap
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> likelihood_gap(real[:250], real[250:], generated) < 0.5
+        True
     """
     x, y = pair(train, test, ("train", "test"), least=2)
     z, _ = pair(generated, test, ("generated", "test"), least=2)

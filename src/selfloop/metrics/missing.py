@@ -14,13 +14,34 @@ def missing_rate_error(real: Table, generated: Table) -> float:
     """Return the mean |difference| of the shares that are missing, over columns where either set lacks a value.
 
     0 where nothing is missing in both.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, missing_rate_error
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> missing_rate_error(real, made)
+        0.0
     """
     rates = [(real.missing(name).mean(), generated.missing(name).mean()) for name in real.names]
     return float(np.mean([abs(p - q) for p, q in rates if p or q] or [0.0]))
 
 
 def missing_pattern_error(real: Table, generated: Table) -> float:
-    """Return the total variation between the patterns of rows, a pattern being which of their columns are missing."""
+    """Return the total variation between the patterns of rows, a pattern being which of their columns are missing.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, missing_pattern_error
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> missing_pattern_error(real, made)
+        0.0
+    """
     return total_variation(_patterns(real), _patterns(generated))
 
 

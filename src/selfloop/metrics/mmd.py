@@ -34,6 +34,14 @@ def mmd(
 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, events of different sizes, a bandwidth not above 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import mmd
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> mmd(real, generated) > 0
+        True
     """
     x, y = (side.double() for side in pair(real, generated, least=2))
     (u, v), scale = level(x, y)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from selfloop.metrics.arrays import ArrayLike, level, pair
-from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, NUMBERS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand, matrices
 
 _COLUMNS = 1024
@@ -28,7 +28,15 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def covariance(x: Tensor) -> Tensor:
-    """Return the unbiased covariances (R, d, d) float64 of (R, N, *event) rows."""
+    """Return the unbiased covariances (R, d, d) float64 of (R, N, *event) rows.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import covariance
+        >>> covariance(torch.tensor([[[0.0, 0.0], [2.0, 2.0]]]))
+        tensor([[[2., 2.],
+                 [2., 2.]]], dtype=torch.float64)
+    """
     x = x.double().flatten(2)
     centred = x - x.mean(1, keepdim=True)
     return centred.transpose(1, 2) @ centred / (x.shape[1] - 1)
@@ -54,6 +62,14 @@ def leading_variance_ratio(train: ArrayLike, generated: ArrayLike, share: float 
 
     Raises:
         ValueError: fewer than 2 rows, an entry that is not finite, or events of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import leading_variance_ratio
+        >>> rng = np.random.default_rng(0)
+        >>> real, generated = rng.normal(size=(500, 2)), 0.5 * rng.normal(size=(500, 2))
+        >>> round(leading_variance_ratio(real, generated), 1)
+        0.3
     """
     (train, generated), _ = level(*pair(train, generated, ("train", "generated"), least=2))
     values, vectors = torch.linalg.eigh(covariance(train[None])[0])
@@ -99,6 +115,7 @@ METRICS.register(
         title="Mean error",
         definition="Euclidean distance between the means of the generated and of the real training rows.",
         goal="lower",
+        needs=NUMBERS,
         version=1,
         unit="data units",
         compute=_mean_error,
@@ -108,6 +125,7 @@ METRICS.register(
         title="Covariance error",
         definition="Frobenius norm of the difference of the unbiased covariances of generated and real training rows.",
         goal="lower",
+        needs=NUMBERS,
         version=1,
         unit="data units²",
         compute=_covariance_error,
@@ -118,6 +136,7 @@ METRICS.register(
         title="Variance ratio",
         definition="Total variance tr Cov of the generated rows over that of the real training rows.",
         goal=1.0,
+        needs=NUMBERS,
         version=1,
         unit="ratio",
         compute=_variance_ratio,
@@ -144,6 +163,7 @@ METRICS.register(
             "for a model without Σ, of the generated over the real training rows."
         ),
         goal=1.0,
+        needs=NUMBERS,
         version=1,
         unit="ratio",
         compute=_root_ratio,

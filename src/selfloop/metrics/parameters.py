@@ -16,6 +16,12 @@ def parameter_distance(a: State, b: State) -> Tensor:
     """Return ‖θ_a − θ_b‖₂ / p per arm, (R,) float64, with p the number of parameters of one arm (Figure 9).
 
     NaN where the two have not the same parameters, as before a fit that makes them.
+
+    Examples:
+        >>> import torch
+        >>> from selfloop.metrics import parameter_distance
+        >>> parameter_distance({"weight": torch.zeros(1, 3, 4)}, {"weight": torch.ones(1, 3, 4)})
+        tensor([0.2887], dtype=torch.float64)
     """
     copies = len(next(iter(a.values())))
     a, b = parameters(a), parameters(b)

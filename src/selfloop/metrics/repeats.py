@@ -7,12 +7,33 @@ from selfloop.metrics.tables import COLUMNS, Table, tables
 
 
 def duplicate_rows(x: Table) -> float:
-    """Return the share of rows that agree in every column with one before them."""
+    """Return the share of rows that agree in every column with one before them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, duplicate_rows
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> duplicate_rows(made)
+        0.25
+    """
     return 1 - len({*x.keys}) / len(x)
 
 
 def copied_rows(train: Table, generated: Table) -> float:
-    """Return the share of generated rows that agree in every column with a training row."""
+    """Return the share of generated rows that agree in every column with a training row.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, copied_rows
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> made = Table.of({"age": np.array([20, 20, 30, 30]), "city": np.array(["A", "A", "A", "B"])}, columns)
+        >>> copied_rows(real, made)
+        0.75
+    """
     known = {*train.keys}
     return sum(key in known for key in generated.keys) / len(generated)
 

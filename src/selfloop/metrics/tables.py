@@ -31,6 +31,15 @@ class Table:
         numbers: (N,) by the columns that are numbers or times, NaN where one is missing; times count from a moment.
         codes: (N,) by the columns that are categories: which of the column's levels, MISSING where there is none;
             values that are no level of it have the numbers that follow.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> len(real)
+        4
     """
 
     names: tuple[str, ...]

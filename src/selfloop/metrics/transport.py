@@ -14,7 +14,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
-from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
+from selfloop.metrics.base import METRICS, NUMBERS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.sliced import line_costs
 
@@ -35,6 +35,13 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
 
     Raises:
         ValueError: an entry is not finite, or the events differ in size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import wasserstein
+        >>> real = np.array([[0.0, 0.0], [1.0, 0.0]])
+        >>> wasserstein(real, real + [3.0, 4.0])
+        5.0
     """
     (a, b), scale = level(*(side.double() for side in pair(a, b, ("a", "b"))))
     if a.shape[1] == 1:
@@ -99,6 +106,7 @@ def _metric(p: Literal[1, 2], against: Literal["train", "held_out"]) -> Metric:
 
     return Metric(
         name=f"w{p}_{against}",
+        needs=NUMBERS,
         title=f"W{'₁₂'[p - 1]} to {'held-out data' if against == 'held_out' else 'training data'}",
         definition=f"Exact Wasserstein-{p} distance (Euclidean) between the generated rows and {words}.",
         goal="lower",

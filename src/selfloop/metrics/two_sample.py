@@ -21,6 +21,16 @@ def two_sample_auc(real: Table, generated: Table) -> float:
 
     Raises:
         ValueError: fewer than 5 rows.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.core.columns import Category, Number
+        >>> from selfloop.metrics import Table, two_sample_auc
+        >>> columns = [Number("age", "int64", low=20, high=60), Category("city", levels=("A", "B"))]
+        >>> real = Table.of({"age": np.array([20, 30, 50, 60]), "city": np.array(["A", "A", "B", "B"])}, columns)
+        >>> rows = real.take(np.tile(np.arange(4), 5))
+        >>> two_sample_auc(rows, rows)
+        0.5
     """
     from sklearn.metrics import roc_auc_score
 

@@ -62,6 +62,15 @@ def judge(
         DataError: something cannot be read, compared or judged; nothing is written.
         ConfigError: a setting is none.
         RunError: the directory is another loop's, or a generation is not what it was.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop import judge
+        >>> real = np.random.default_rng(0).normal(size=(400, 2))
+        >>> shrinking = [real[:200] * 0.7**t for t in range(6)]
+        >>> found = judge(real[200:], shrinking, metrics=["sliced_w2_held_out"])
+        >>> found.verdict.word
+        'collapsed'
     """
     if out is not None:
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")

@@ -21,14 +21,14 @@ from selfloop.analysis.sources import EventSet
 from selfloop.arms import Arm
 from selfloop.core.config import GREATEST
 from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
-from selfloop.core.events import Images, Mixed, Vectors
+from selfloop.core.events import Images, Mixed, Text, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
 from selfloop.data import kept
-from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, described
+from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, TokenArray, described, told
 from selfloop.data.base import Split
 from selfloop.data.reading.tables import Coded, Rows
 from selfloop.data.table import refuse_target
@@ -40,7 +40,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
-from selfloop.measures import OF_COLUMNS, OF_TARGET, obstacle, width
+from selfloop.measures import OF_COLUMNS, OF_TARGET, OF_TEXT, obstacle, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
@@ -149,7 +149,7 @@ def record(
 def _looking(features: str | Extractor | None, reference: EventSet, there: Run | None) -> tuple[Extractor, str]:
     """Return the features that were named, else those of the run, else what suits, and what there is to say of it."""
     if features is None:
-        return unnamed([reference.pictures]) if there is None else (there.experiment.features, "")
+        return unnamed([(reference.events, reference.pictures)]) if there is None else (there.experiment.features, "")
     return member(FEATURES, features), ""
 
 
@@ -175,6 +175,12 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
         refuse_target(coded, target, quoted(real.source))
         counts: dict[str, Any] = _counts(real.x, beside, loop, rows, 0.2)
         return EncodedTable(**counts, **described(real.events), target=target), reference
+    if isinstance(real.events, Text):
+        if target is not None:
+            raise ConfigError(f"{real.source!r} holds text, which has no columns to predict: leave the target out")
+        reference = replace(real, x=real.x[:0])
+        beside = None if apart is None else align(reference, apart).generated
+        return TokenArray(**_counts(real.x, beside, loop, rows, 0.1), **told(real.events)), reference
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
@@ -239,6 +245,8 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
 
 def _default(data: Held) -> tuple[str, ...]:
     """Return the metrics that are measured of some data where none are named."""
+    if data.holds == "text":
+        return OF_TEXT
     wide = math.prod(data.shape[1:]) > _WIDE
     of_columns = OF_COLUMNS if isinstance(data, EncodedTable) else ()
     of_target = () if data.predicted() is None else OF_TARGET

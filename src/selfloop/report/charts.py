@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from selfloop.analysis.curves import Curves, band, mean, spread, std
 from selfloop.analysis.forecast import Outlook
 from selfloop.report.figures import RETRAININGS, floors, wants_log
-from selfloop.report.style import Style, spaced, styles
+from selfloop.report.frequencies import Ranked
+from selfloop.report.style import Style, ladder, spaced, styles
 
 Role = Literal["mean", "band", "seeds", "forecast"]
 """The second tag of a renderer; the first is the index of its setting."""
@@ -39,23 +40,11 @@ def chart(
     ``outlooks`` are what is forecast of it, by label of the setting.
     """
     log = wants_log(curves.values[metric])
-    plot = figure(
-        height=300,
-        sizing_mode="stretch_width",
+    plot = _plot(
         y_axis_type="log" if log else "linear",
         x_axis_label=RETRAININGS,
         y_axis_label=unit + (", log scale" if log else ""),
-        x_range=DataRange1d(),
-        y_range=DataRange1d(only_visible=True),
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-        active_scroll=None,
-        background_fill_alpha=0,
-        border_fill_alpha=0,
-        outline_line_alpha=0,
-        min_border_right=12,
     )
-    plot.toolbar.logo = None
-    plot.toolbar.autohide = True
     plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=6)
     if not log:
         plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
@@ -69,6 +58,50 @@ def chart(
         plot.line(ends, [level, level], line_dash="dotted", line_width=1.5, line_color="#888888")
     tips = [("", "@label"), ("retrainings", "@t"), ("mean ± std", "@text")]
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
+    item: dict[str, Any] = dict(json_item(plot, ID(target)))
+    return item
+
+
+def _plot(**axes: Any) -> Any:
+    """Return an empty plot with the look of all."""
+    plot = figure(
+        height=300,
+        sizing_mode="stretch_width",
+        x_range=DataRange1d(),
+        y_range=DataRange1d(only_visible=True),
+        tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_scroll=None,
+        background_fill_alpha=0,
+        border_fill_alpha=0,
+        outline_line_alpha=0,
+        min_border_right=12,
+        **axes,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    return plot
+
+
+def frequency_chart(drawn: Sequence[Ranked], target: str) -> dict[str, Any]:
+    """Return the JSON by which BokehJS draws token frequencies by rank into the element with id ``target``.
+
+    Real rows are the broad grey line, generations go from dark to light.
+    """
+    plot = _plot(x_axis_type="log", y_axis_type="log", x_axis_label="Rank of a token", y_axis_label="Share of tokens")
+    made = [curve for curve in drawn if curve.generation is not None]
+    for curve in drawn:
+        if curve.generation is None:
+            look: dict[str, Any] = {
+                "line_color": "#888888",
+                "line_width": 5,
+                "line_alpha": 0.55,
+                "legend_label": "real",
+            }
+        else:
+            colour = ladder(made.index(curve), len(made)).light
+            look = {"line_color": colour, "line_width": 1.5, "legend_label": f"generation {curve.generation}"}
+        plot.line(curve.rank.tolist(), curve.share.tolist(), **look)
+    plot.legend.update(location="bottom_left", background_fill_alpha=0, border_line_alpha=0, label_text_color="#888888")
     item: dict[str, Any] = dict(json_item(plot, ID(target)))
     return item
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, band, mean
 from selfloop.metrics.base import Metric
-from selfloop.report.pictures import Canvas
-from selfloop.report.style import Style, legible, spaced, styles
+from selfloop.report.frequencies import frequencies as by_rank
+from selfloop.report.pictures import Canvas, pictured
+from selfloop.report.style import Style, ladder, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
 
@@ -89,9 +90,10 @@ def collapse(run: Run, curves: Curves) -> Figure | None:
 
 def samples(run: Run, curves: Curves) -> Figure | None:
     """Figures 1, 3 and 4: a row per setting; ground truth, no retraining and later ones, on common axes."""
-    if curves.generations == 0:
+    drawn = [i for i, of in enumerate(curves.settings) if pictured(run.real(of.arms[0]).events)]
+    if curves.generations == 0 or not drawn:
         return None
-    settings = spaced(range(len(curves.settings)), _ROWS)
+    settings = spaced(drawn, _ROWS)
     shown = spaced(range(1, curves.generations), _COLUMNS)
     columns = 2 + len(shown)
     figure = _figure(1.9 * columns + 0.5, 1.9 * len(settings) + 0.5)
@@ -115,9 +117,36 @@ def samples(run: Run, curves: Curves) -> Figure | None:
     return figure
 
 
+def frequencies(run: Run, curves: Curves) -> Figure | None:
+    """Of text: share of a token against its rank, a panel per setting; real rows in grey, generations dark to light."""
+    some = legible(curves).settings
+    drawn = [(setting, found) for setting in some if (found := by_rank(run, curves, setting))]
+    if not drawn:
+        return None
+    columns = min(3, len(drawn))
+    lines = math.ceil(len(drawn) / columns)
+    figure = _figure(4.2 * columns, 3.1 * lines + 0.5)
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, (setting, found) in zip(grid, drawn, strict=False):
+        made = [curve for curve in found if curve.generation is not None]
+        for curve in found:
+            if curve.generation is None:
+                axes.plot(curve.rank, curve.share, color="#888888", alpha=0.55, linewidth=5, label="Real")
+                continue
+            colour = ladder(made.index(curve), len(made)).light
+            axes.plot(curve.rank, curve.share, color=colour, linewidth=1.4, label=f"Generation {curve.generation}")
+        axes.set(xscale="log", yscale="log", xlabel="Rank of a token", ylabel="Share of tokens")
+        axes.set_title(plain(setting.label), fontsize=10)
+    for axes in grid[len(drawn) :]:
+        axes.set_visible(False)
+    _legend(figure, grid[0])
+    return figure
+
+
 FIGURES: dict[str, Callable[[Run, Curves], Figure | None]] = {
     "metrics": metrics,
     "samples": samples,
+    "frequencies": frequencies,
     "parameters": parameters,
     "collapse": collapse,
 }

@@ -53,13 +53,25 @@
     const words = frame.t === 0 ? "no retraining" : `${frame.t} retraining${frame.t === 1 ? "" : "s"}`;
     document.getElementById("generation-label").textContent = `${frame.t}: ${words}`;
     slider.setAttribute("aria-valuetext", words);
-    document.querySelectorAll("img.sample").forEach((image, i) => {
-      const source = frame.pictures[i];
-      if (source === null) image.removeAttribute("src");
-      else image.src = source;
-      image.alt = `Samples of ${pictures.labels[i]}, ${words}${source === null ? `: ${frame.notes[i]}` : ""}`;
-      image.nextElementSibling.textContent = frame.notes[i];
+    document.querySelectorAll(".sample").forEach((place, i) => {
+      const [source, note] = [frame.pictures[i], frame.notes[i]];
+      const name = `Samples of ${pictures.labels[i]}, ${words}${source === null ? `: ${note}` : ""}`;
+      if (place instanceof HTMLImageElement) {
+        if (source === null) place.removeAttribute("src");
+        else place.src = source;
+        place.alt = name;
+      } else {
+        place.replaceChildren(...(source ?? []).map(line));
+        place.setAttribute("aria-label", name);
+      }
+      place.nextElementSibling.textContent = note;
     });
+  }
+
+  function line(text) {
+    const item = document.createElement("li");
+    item.appendChild(document.createElement("bdi")).textContent = text;
+    return item;
   }
 
   if (pictures.frames.length) {

@@ -25,17 +25,22 @@ from selfloop.analysis.forecast import Outlook, outlooks
 from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError
+from selfloop.core.events import Text
 from selfloop.core.files import disk_errors, write_bytes
 from selfloop.data.base import DATA
+from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.metrics.classes import class_shares
-from selfloop.report.charts import chart, seeds_shown
+from selfloop.report.charts import chart, frequency_chart, seeds_shown
+from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
-from selfloop.report.pictures import Canvas, data_uri, png
+from selfloop.report.frequencies import frequencies
+from selfloop.report.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
+from selfloop.report.texts import some as some_texts
 from selfloop.store import Run
 
 LIMIT = 5_000_000
@@ -186,15 +191,18 @@ def _template(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.jinja"))
     some = legible(curves)
+    ranks = _frequencies(rows, some)
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
+        "columns_script": Markup(_asset("columns.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **head,
         "comparison": comparison,
         "judged_by": judged(by),
         **_verdicts(curves, by),
-        **_charts(curves, some, known, {by.distance: coming}),
+        **_charts(curves, some, known, {by.distance: coming}, ranks.get("items", [])),
+        "frequencies": ranks.get("targets", []),
         "coming": [outlook.sentence for outlook in coming.values()],
         "drawn": _drawn(some),
         "shares": _class_shares(rows, some),
@@ -206,8 +214,9 @@ def _template(
     }
 
     def render(most: int) -> str:
-        pictures = _pictures(rows, some, most)
-        return template.render(**fixed, pictures=pictures, pictures_json=embed(pictures["script"]))
+        pictures, tables = _pictures(rows, some, most), columns(rows, some, most)
+        drawn = {"pictures": pictures, "columns": tables}
+        return template.render(**fixed, **drawn, pictures_json=embed(pictures["script"]), columns_json=embed(tables))
 
     return render
 
@@ -315,8 +324,9 @@ def _charts(
     some: Curves,
     known: Mapping[str, Metric],
     coming: Mapping[str | None, Mapping[str, Outlook]],
+    more: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    charts, items = [], []
+    charts, items = [], list(more)
     tables = {name: arms_csv(curves, name).encode() for name in curves.metrics}
     inline = sum(map(len, tables.values())) < _INLINE_CSV
     for i, name in enumerate(curves.metrics):
@@ -345,31 +355,75 @@ def _charts(
 
 
 def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
-    """Return pictures of the real data and of up to ``most`` generations, of every setting's first arm."""
-    shown = spaced(range(curves.generations), most) if most else []
+    """Return what the real data and up to ``most`` generations look like, of each setting's first arm that is shown.
+
+    What rows look like is a picture, as a data: address, or of text a list of some of them.
+    """
+    events = [rows.real(setting.arms[0]).events for setting in curves.settings]
+    places = [i for i, of in enumerate(events) if isinstance(of, Text) or pictured(of)]
+    settings = [curves.settings[i] for i in places]
+    shown = spaced(range(curves.generations), most) if most and settings else []
     frames: list[dict[str, Any]] = [{"t": t, "pictures": [], "notes": []} for t in shown]
-    labels = [setting.label for setting in curves.settings]
+    labels = [setting.label for setting in settings]
     real, axes, kinds = [], [], set()
-    for setting in curves.settings if shown else ():
+    for setting in settings if shown else ():
         arm = setting.arms[0]
         kept = rows.real(arm)
-        canvas = Canvas.of(kept)
-        kinds.add(canvas.kind)
-        real.append(data_uri(png(canvas.draw(kept.rows, kept.label).pixels), "image/png"))
-        axes.append(canvas.frame())
+        look = _look(kept)
+        kinds.add(look.kind)
+        real.append(look.draw(kept.rows, kept.label)[0])
+        axes.append(look.frame)
         for frame in frames:
             ended = 0 <= curves.ended[arm] <= frame["t"]
-            picture = None if ended else canvas.draw(rows.samples(frame["t"], arm), rows.labels(frame["t"], arm))
-            frame["pictures"].append(None if picture is None else data_uri(png(picture.pixels), "image/png"))
-            frame["notes"].append(curves.endings[arm] if picture is None else _note(picture.outside))
+            drawn = (
+                (None, curves.endings[arm])
+                if ended
+                else look.draw(rows.samples(frame["t"], arm), rows.labels(frame["t"], arm))
+            )
+            frame["pictures"].append(drawn[0])
+            frame["notes"].append(drawn[1])
     return {
         "frames": frames,
-        "real": real[:1] if len(set(real)) == 1 else real,
+        "real": real[:1] if all(each == real[0] for each in real) else real,
         "axes": axes,
         "labels": labels,
+        "places": places,
         "script": {"frames": frames, "labels": labels},
         "kinds": sorted(kinds),
     }
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How rows of one kind are shown: maps rows and their classes to a picture or some texts, and to a note."""
+
+    kind: str
+    frame: str
+    draw: Callable[[Tensor, Tensor | None], tuple[str | list[str], str]]
+
+
+def _look(kept: Real) -> _Look:
+    """Return how rows like the real ones that are kept are shown."""
+    events = kept.events
+    if isinstance(events, Text):
+        return _Look("text", "", lambda x, labels: (some_texts(events, x), "generated"))
+    canvas = Canvas.of(kept)
+
+    def draw(x: Tensor, labels: Tensor | None) -> tuple[str, str]:
+        picture = canvas.draw(x, labels)
+        return data_uri(png(picture.pixels), "image/png"), _note(picture.outside)
+
+    return _Look(canvas.kind, canvas.frame(), draw)
+
+
+def _frequencies(rows: Rows, curves: Curves) -> dict[str, Any]:
+    """Return the charts of token frequencies and the settings they are of; {} where rows are no text."""
+    found = [(setting.label, frequencies(rows, curves, setting)) for setting in curves.settings]
+    items = [frequency_chart(drawn, f"frequencies-{i}") for i, (_, drawn) in enumerate(found) if drawn]
+    if not items:
+        return {}
+    targets = [(label, f"frequencies-{i}" if drawn else "") for i, (label, drawn) in enumerate(found)]
+    return {"targets": targets, "items": items}
 
 
 def _class_shares(rows: Rows, curves: Curves) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from selfloop.analysis.curves import Array
-from selfloop.core.events import Events
+from selfloop.core.events import Events, Mixed, Text
 from selfloop.data.real import Real
 
 PIXELS = 96
@@ -33,6 +33,11 @@ _TILES = 64
 
 _CLASSES = 10
 """Classes that a picture shows at most, and images of each."""
+
+
+def pictured(events: Events) -> bool:
+    """Whether rows are drawn as one picture: text is read, and columns of several kinds are drawn one by one."""
+    return not isinstance(events, Mixed | Text)
 
 
 @dataclass(frozen=True)

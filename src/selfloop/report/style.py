@@ -56,11 +56,12 @@ def styles(settings: Sequence[Setting]) -> list[Style]:
     out: list[Style] = []
     for i, lam in enumerate(lams):
         place = ordinary.index(lam) if paper and lam not in special else i
-        out.append(special.get(lam) or _ladder(place, len(ordinary)))
+        out.append(special.get(lam) or ladder(place, len(ordinary)))
     return out
 
 
-def _ladder(i: int, n: int) -> Style:
+def ladder(i: int, n: int) -> Style:
+    """Return the look of the i-th of n, from dark to light."""
     at = i / (n - 1) if n > 1 else 0.5
     viridis = colormaps["viridis"]
     return Style(light=to_hex(viridis(0.2 + 0.6 * at)), dark=to_hex(viridis(0.45 + 0.5 * at)))

@@ -73,6 +73,15 @@ class Run:
 
     What it shows is how far the run was when it was first asked, whatever joins meanwhile: to see that, open it again.
     A run that has just grown by arms or metrics begins anew here, and shows a generation once it has all of them.
+
+    Examples:
+        >>> from selfloop import Experiment, Run, run
+        >>> experiment = Experiment(
+        ...     name="first", data="gaussian", generator="gaussian", generations=2, metrics=["variance_ratio"]
+        ... )
+        >>> for generation in run(experiment, "runs/first"): pass
+        >>> print(Run.open("runs/first"))
+        runs/first: first, 2 of 2 retrainings, 1 arms; variance_ratio
     """
 
     def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:

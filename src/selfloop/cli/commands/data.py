@@ -1,4 +1,4 @@
-"""Show what the columns of a table are taken for."""
+"""Show what the columns of a table are taken for, or what a text holds."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from selfloop.cli.terminal import say, say_plain, show
 
 
 def command(
-    path: Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet, Feather or SQLite")],
+    path: Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet, Feather, SQLite, or text")],
     types: Annotated[
         str, typer.Option(metavar="YAML", help="what columns are: {zip: category, day: '%d/%m/%Y', age: normal}")
     ] = "{}",
     leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns that are not taken")] = "",
     table: Annotated[str | None, typer.Option(metavar="NAME", help="of a database")] = None,
     query: Annotated[str | None, typer.Option(metavar="SELECT", help="of a database")] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help='of a table or of JSON Lines: the text, as data "text" takes it')
+    ] = None,
+    unit: Annotated[str, typer.Option(metavar="document|line", help="of text")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
-    """Show a table's columns as data "table" takes them: type, range or levels, what is missing, how it is modelled."""
+    """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what text holds."""
     from selfloop.core.errors import DataError
     from selfloop.core.paths import expanded
     from selfloop.core.settings import from_yaml
     from selfloop.data.reading.summary import summary
     from selfloop.data.reading.tables import Choice
+    from selfloop.data.reading.texts import is_corpus
 
+    if column is not None or is_corpus(expanded(path)):
+        return _of_text(str(expanded(path)), column, unit, as_json)
+    if unit:
+        raise DataError(f"--unit is of text, and {path!r} is a table: let --column name the one with the text")
     declared = from_yaml(types, "--types")
     if not isinstance(declared, dict) or not all(isinstance(x, str) for pair in declared.items() for x in pair):
         raise DataError("--types is YAML such as {zip: category}")
@@ -43,3 +52,19 @@ def command(
     for line in found.refused:
         say(f"refused: {line}")
     return 2 if found.refused else 0
+
+
+def _of_text(path: str, column: str | None, unit: str, as_json: bool) -> int:
+    from selfloop.core.errors import DataError
+    from selfloop.data.reading.text_summary import text_summary
+
+    if unit not in ("", "document", "line"):
+        raise DataError(f"--unit is {unit!r}: it is document or line")
+    lines = unit == "line" or (not unit and path.lower().endswith(".txt"))
+    found = text_summary(path, column, "line" if lines else "document")
+    if as_json:
+        say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        return 0
+    show(("", "what there is"), found.lines)
+    say(f"data: {{name: text, path: …, unit: {found.unit}}}")
+    return 0

@@ -36,7 +36,7 @@ def command(
     named = None if features is None else member(FEATURES, features)
     reference = sources.read_events(real)
     given = [reference, sources.read_events(generated, like=reference.events)]
-    suited, words = unnamed(each.pictures for each in given)
+    suited, words = unnamed((each.events, each.pictures) for each in given)
     extractor = named or suited
     if named is None and words:
         complain(words)

@@ -57,10 +57,12 @@ def _first_step(velocity: Velocity, x: Tensor, k: Tensor, rtol: float, atol: flo
     return torch.minimum(100 * h0, h1)
 
 
-def dopri5(velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5, max_steps: int = 1000) -> Tensor:
-    """Integrate dx/dt = velocity(x, t) from t = 0 to 1 by Dormand–Prince 5(4) with a step size per copy.
+def dopri5(
+    velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5, max_steps: int = 1000, end: float = 1.0
+) -> Tensor:
+    """Integrate dx/dt = velocity(x, t) from t = 0 to ``end`` by Dormand–Prince 5(4) with a step size per copy.
 
-    The last step ends at t = 1 exactly. A copy whose velocity is not finite, or that has not arrived after
+    The last step ends at ``end`` exactly. A copy whose velocity is not finite, or that has not arrived after
     ``max_steps`` attempts, comes back as NaN; the others are not affected.
 
     Args:
@@ -69,17 +71,18 @@ def dopri5(velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5
         rtol: relative tolerance of one step, on the RMS over a copy's rows.
         atol: absolute tolerance of one step.
         max_steps: attempts, accepted or not.
+        end: the last time, at which the velocity is evaluated, too.
     """
     wide = (-1, *[1] * (x.ndim - 1))
     t = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     k0 = velocity(x, t.unsqueeze(1))
     h = _first_step(velocity, x, k0, rtol, atol)
     for _ in range(max_steps):
-        running = (t < 1) & torch.isfinite(h)
+        running = (t < end) & torch.isfinite(h)
         if not running.any():
             break
-        last = t + h >= 1
-        h = torch.where(last, 1 - t, h)
+        last = t + h >= end
+        h = torch.where(last, end - t, h)
         stages = [k0]
         for node, weights in zip(_NODES, _STAGES, strict=True):
             y = x + h.view(wide) * _weighted(stages, weights)
@@ -89,7 +92,7 @@ def dopri5(velocity: Velocity, x: Tensor, rtol: float = 1e-5, atol: float = 1e-5
         accept = running & (ratio <= 1)
         x = torch.where(accept.view(wide), y, x)
         k0 = torch.where(accept.view(wide), stages[-1], k0)
-        t = torch.where(accept, torch.where(last, torch.ones_like(t), t + h), t)
+        t = torch.where(accept, torch.where(last, torch.full_like(t, end), t + h), t)
         factor = (0.9 * ratio.clamp_min(1e-10) ** -0.2).clamp(0.2, 10.0)
         h = torch.where(running, h * factor, h)
-    return torch.where((t >= 1).view(wide), x, torch.full_like(x, torch.nan))
+    return torch.where((t >= end).view(wide), x, torch.full_like(x, torch.nan))
