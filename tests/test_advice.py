@@ -28,7 +28,7 @@ from selfloop.analysis.threshold import BEGIN, DEPTH, FINEST, WIDE, Bracket, Tri
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.cli.commands.advise import _seconds, _share, command
 from selfloop.data.base import DATA
-from selfloop.metrics import METRICS
+from selfloop.metrics import METRICS, boosting
 from selfloop.theory.measured import Interval
 from studies import advice as study
 
@@ -577,7 +577,12 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("few")
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "_TREES", 10)
+
+
+@pytest.mark.usefixtures("few", "few_trees")
 def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -612,7 +617,7 @@ def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
     assert "What rows are worth to a model that predicts" in page
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("few", "few_trees")
 def test_a_generator_that_alone_costs_too_much_is_told_of(tmp_path: Path) -> None:
     table = write(tmp_path / "customers.csv", customers(90))
     blurred = {"name": "kernel_density", "bandwidth": 3.0}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from selfloop import Experiment
-from selfloop.analysis.scores import SCORES
+from selfloop.analysis.scores import DEFAULT, SCORES
 from selfloop.core.columns import Category, Number
 from selfloop.core.errors import ConfigError
 from selfloop.core.events import Mixed, Vectors
@@ -159,4 +159,4 @@ def test_columns_of_one_kind_alone() -> None:
 
 
 def test_scores_of_two_sets_of_rows_do_not_ask_for_columns() -> None:
-    assert not [name for name, metric in SCORES.items() if metric.needs]
+    assert not [name for name in DEFAULT if SCORES[name].needs]
