@@ -139,6 +139,7 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
             {"of": "otcfm"},
             {"of": "flow", "learn_from": "others"},
         ],
+        "transformers": [],  # needs a folder, and has tests of its own
         "outside": [],  # stands for models that were trained elsewhere: nothing of it can be run
     },
     "mixing": {

@@ -19,6 +19,7 @@ from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))
 DIFFUSERS = {"name": "diffusers", "unet": {"norm_num_groups": 4}}
+MODEL = {"name": "transformers", "path": "folder"}
 CTGAN = {"name": "estimator", "estimator": "CTGAN"}
 ARF = {"name": "estimator", "estimator": "ARF"}
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
@@ -33,6 +34,7 @@ IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
             lambda: GENERATORS.parse(DIFFUSERS).init((1, 8, 8), STREAMS),
             "selfloop[hf]",
         ),
+        ("transformers", lambda: GENERATORS.parse(MODEL).init((2, 9), STREAMS), "selfloop[lm]"),
         ("ctgan", lambda: GENERATORS.parse(CTGAN).init((2,), STREAMS), "selfloop[ctgan]"),
         ("arfpy", lambda: GENERATORS.parse(ARF).init((2,), STREAMS), "selfloop[arfpy]"),
         ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity").key(), "selfloop[images]"),

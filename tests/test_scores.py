@@ -22,6 +22,7 @@ from torch import Tensor
 from selfloop import ConfigError, Run, run
 from selfloop.analysis.scores import DEFAULT, SCORES, Score, plain, scores
 from selfloop.cli.main import main
+from selfloop.core.events import Vectors
 from selfloop.core.streams import Streams
 from selfloop.data.reading.images import labelled_images
 from selfloop.experiment import member
@@ -191,7 +192,7 @@ PERFECT = {
 }
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [name for name, metric in SCORES.items() if "columns" not in metric.needs])
 class TestEveryScore:
     def test_computes_and_says_what_it_is(self, name: str) -> None:
         (score,) = scores(cloud(60, 3), 1.5 * cloud(45, 3, seed=1), reference="there", names=[name])
@@ -228,6 +229,17 @@ def test_defaults_are_scores_and_scores_are_metrics_against_the_training_set() -
     assert set(DEFAULT) <= SCORES.keys()
     for name, metric in SCORES.items():
         assert metric is METRICS[f"{name}_train" if f"{name}_train" in METRICS else name]
+
+
+def test_scores_of_columns_are_said_of_the_reference() -> None:
+    events = Vectors.unscaled(("a", "b", "c"))
+    of_columns = [name for name, metric in SCORES.items() if "columns" in metric.needs and not metric.classes]
+    found = scores(cloud(60, 3), cloud(45, 3, seed=1), names=of_columns, events=events, target="a")
+    for score in found:
+        assert not re.search(r"training|held-out", score.definition)
+        assert "reference" in score.definition or score.name == "duplicate_rows"
+    with pytest.raises(ConfigError, match="of the columns of a table"):
+        scores(cloud(60, 3), cloud(45, 3), names=of_columns)
 
 
 def test_unknown_names_are_refused() -> None:

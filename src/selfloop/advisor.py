@@ -29,17 +29,18 @@ from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
 from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
-from selfloop.core.events import Events, Mixed
+from selfloop.core.events import Events, Kind, Mixed
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
 from selfloop.core.samples import State
 from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
+from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.engines.local import cores
 from selfloop.experiment import Experiment, files_of, member
 from selfloop.generators.base import GENERATORS, Generator
-from selfloop.metrics.base import METRICS, Evidence, Metric, computed
+from selfloop.metrics.base import METRICS, NUMBERS, Evidence, Metric, computed
 from selfloop.metrics.tables import columns_of
 from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
@@ -48,6 +49,9 @@ from selfloop.theory.measured import Interval
 
 CRITERION = "w2_held_out"
 """By which a loss is judged unless another metric is named."""
+
+CRITERION_OF_TEXT = "frechet_held_out"
+"""By which it is judged of text, which has no numbers."""
 
 WATCHED = ("variance_ratio", "precision_train", "coverage_train", "density_train", "neighbour_entropy")
 """Recorded besides, of which one may speak earlier."""
@@ -219,12 +223,13 @@ def _refuse_metrics(names: Sequence[str]) -> None:
         raise ConfigError(f"metric {twice!r} is named twice: name each once")
 
 
-def _criteria(named: Sequence[str], events: Events | None, target: str | None) -> dict[str, Metric]:
+def _criteria(named: Sequence[str], events: Events | None, target: str | None, holds: Kind) -> dict[str, Metric]:
     """Return by what is judged: what is named, and what is lacking of the distribution and of the target."""
     downstream = [name for name in named if of_target(METRICS[name])]
     others = [name for name in named if name not in downstream]
     if not others and (target is not None or not named):
-        others = [CRITERION if events is None else CRITERION_OF_TABLES]
+        usual = CRITERION_OF_TEXT if holds == "text" else CRITERION
+        others = [usual if events is None else CRITERION_OF_TABLES]
     if not downstream and target is not None:
         downstream = ["tstr_auc" if _classes(events, target) else "tstr_score"]
     return {name: METRICS[name] for name in (*others, *downstream)}
@@ -268,6 +273,8 @@ def _experiment(
     usual = {"name": name, "data": "gaussian", "generator": "gaussian", "generations": horizon}
     plain = Experiment.build(usual).model_dump()
     plain |= {"data": DATA.plain(dataset), "generator": GENERATORS.plain(model)}
+    if dataset.holds == "text":
+        del plain["features"]  # those that suit it are found where the run begins
     for path, value in read_assignments(settings):
         if path.split(".")[0] in _OWN:
             raise ConfigError(f"{path} is what advise sets itself: leave it out")
@@ -279,8 +286,10 @@ def _experiment(
         )
     set_ = DATA.parse(plain["data"])
     events, aim = _table(set_), set_.predicted()
-    criteria = _criteria(metrics, events, aim)
+    criteria = _criteria(metrics, events, aim, set_.holds)
     watched = [*(WATCHED if events is None else WATCHED_OF_TABLES), *(["tstr_score"] if aim is not None else [])]
+    if set_.holds == "text":
+        watched = [each for each in watched if not METRICS[each].needs & NUMBERS]
     plain["metrics"] = list(dict.fromkeys([*criteria, *(each for each in watched if METRICS[each].goal is not None)]))
     return Experiment.build(plain), criteria
 
@@ -334,6 +343,9 @@ def _file(path: Path) -> Dataset:
     if (path / "experiment.yaml").is_file():
         raise DataError(f"{quoted(path)} is a run: give the data that it was made of")
     suffix = path.suffix.lower()
+    if is_corpus(path):
+        unit = "line" if suffix == PLAIN else "document"
+        return member(DATA, json.dumps({"name": "text", "path": str(path), "unit": unit}))  # type: ignore[no-any-return]
     pictures = path.is_dir() or suffix == ".zip" or (suffix in (".npy", ".npz") and read_images(path) is not None)
     settings = {"name": "image_files" if pictures else "table", "path": str(path)}
     return member(DATA, json.dumps(settings))  # type: ignore[no-any-return]

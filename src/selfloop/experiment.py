@@ -239,7 +239,7 @@ class Experiment(Frozen):
                     known = getattr(type(self.generator), "model_fields", {})
                     advice = ": let generator.conditional say of how many classes" if "conditional" in known else ""
                 if need == "numbers":
-                    advice = ": leave it out, or name one of text"
+                    advice = ": name another, that looks at text or at rows as they are"
                 if need == "naming":
                     advice = ": use classifier"
                 if need == "temperature":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,3 +145,21 @@ def test_two_samples_are_of_equal_size_and_not_too_few() -> None:
     assert 0 <= two_sample_auc(x.take(slice(5)), y) <= 1
     with pytest.raises(ValueError, match="at least 5 rows of each, not 4"):
         two_sample_auc(x, y.take(slice(4)))
+
+
+def test_models_of_many_classes_have_as_many_trees_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    iterations: list[int] = []
+
+    class Seen(HistGradientBoostingClassifier):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            iterations.append(settings["max_iter"])
+            super().__init__(**settings | {"max_iter": 1})
+
+    monkeypatch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", Seen)
+    for classes in (2, 3, 10, 11, 41, 1500):
+        x = np.arange(3000.0)
+        rows = Table(("x",), {"x": x}, {})
+        probabilities(rows, (x % classes).astype(np.int64), rows.take(slice(0, 5)))
+    assert iterations == [100, 100, 100, 90, 24, 1]

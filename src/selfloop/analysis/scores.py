@@ -195,9 +195,20 @@ def _sizes(real: Tensor, generated: Tensor, extractor: Extractor) -> Sizes:
     )
 
 
+_REFERENCE = {
+    "the real training rows have": "the reference has",
+    "the real ones, training and held-out rows together,": "those of the reference,",
+    "share of training rows": "share of rows of the reference",
+    "a real training row": "a row of the reference",
+} | dict.fromkeys(
+    (WORDS["train"], "the real training rows", "the real training features", "real training features"), "the reference"
+)
+_REFERENCE |= dict.fromkeys((WORDS["held_out"], "the held-out real rows", "the held-out rows"), "the reference")
+
+
 def _of_reference(definition: str) -> str:
-    for words in (WORDS["train"], "the real training rows", "the real training features", "real training features"):
-        definition = definition.replace(words, "the reference")
+    for words, reference in _REFERENCE.items():
+        definition = definition.replace(words, reference)
     return definition
 
 

@@ -151,7 +151,7 @@ class Net:
     dtype: torch.dtype | None = None
     dropout: torch.Generator | None = None
 
-    def __call__(self, *inputs: Tensor, **told: Tensor | None) -> Tensor:
+    def __call__(self, *inputs: Tensor, **told: Any) -> Tensor:
         """Map inputs such as events (1, B, *event) and times (1, B) or (1, 1) to float32 predictions (1, B, …)."""
         dropout = None if self.dropout is None else [self.dropout]
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):

@@ -87,7 +87,7 @@ class TextModel(NetworkModel):
             one = {name: leaf[r : r + 1] for name, leaf in averaged(state).items()}
             net = self.model_copy(update={"precision": "float32"}).network(one, tuple(state[EVENT][r].tolist()))
             order = scored(rows).sum(1).argsort()  # rows of one length together: a short one is as dear as the longest
-            for some in order.split(self.sample_batch):
+            for some in torch.split(order, self.sample_batch):
                 found[r, some] = net(rows[some].unsqueeze(0))[0].double()
         return found
 

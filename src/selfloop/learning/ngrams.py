@@ -23,7 +23,7 @@ from selfloop.core.tokens import EDGE
 Doubles = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
-_DENSE = 1 << 25  # strings that are counted in a table of all there could be
+_DENSE = 1 << 16  # strings of which a table of all that there could be is small
 _WORD = 1 << 62
 _ROWS = 1 << 14  # rows that are drawn at once
 _kernel = njit(cache=True, nogil=True, error_model="numpy")
@@ -80,15 +80,15 @@ def counted(x: NDArray[np.int32], used: NDArray[np.bool_], weight: Doubles | Non
 
 def _tally(key: Numbers, weight: Doubles | None, bound: int) -> tuple[Numbers, Doubles]:
     """Return the distinct keys below ``bound``, ascending, and the sum of the weights of each."""
-    if bound <= _DENSE:
-        count = np.bincount(key, weight, bound).astype(np.float64)
+    if bound <= max(_DENSE, 4 * len(key)):
+        count: Doubles = np.bincount(key, weight, bound).astype(np.float64)
         found = np.flatnonzero(count).astype(np.int64)
         return found, count[found]
     if weight is None:
         each, times = np.unique(key, return_counts=True)
         return each.astype(np.int64), times.astype(np.float64)
-    found, which = np.unique(key, return_inverse=True)
-    return found, np.bincount(which, weight, len(found))
+    distinct, which = np.unique(key, return_inverse=True)
+    return distinct.astype(np.int64), np.bincount(which, weight, len(distinct)).astype(np.float64)
 
 
 class Tree(NamedTuple):

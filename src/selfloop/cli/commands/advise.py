@@ -24,7 +24,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 def command(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="a table, array or folder of pictures, or a name or YAML")
+        str, typer.Argument(metavar="DATA", help="a table, array, text or folder of pictures, or a name or YAML")
     ],
     generator: Annotated[
         str | None,

@@ -24,7 +24,7 @@ def command(
     unit: Annotated[str, typer.Option(metavar="document|line", help="of text")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
-    """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what a text holds."""
+    """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what text holds."""
     from selfloop.core.errors import DataError
     from selfloop.core.paths import expanded
     from selfloop.core.settings import from_yaml

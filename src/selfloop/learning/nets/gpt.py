@@ -46,7 +46,8 @@ class GPT:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter of one copy, by name."""
-        w, found = self.width, {"token": (self.vocabulary, self.width), "position": (self.length, self.width)}
+        w = self.width
+        found: dict[str, tuple[int, ...]] = {"token": (self.vocabulary, w), "position": (self.length, w)}
         for i in range(self.layers):
             found |= {f"{i}.norm1": (w,), f"{i}.qkv": (3 * w, w), f"{i}.out": (w, w)}
             found |= {f"{i}.norm2": (w,), f"{i}.wide": (4 * w, w), f"{i}.narrow": (w, 4 * w)}

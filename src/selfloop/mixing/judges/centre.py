@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.errors import ConfigError
 from selfloop.data.base import Dataset
 from selfloop.mixing.base import Pool
@@ -26,6 +27,7 @@ class Centre(Judge):
     """
 
     name: Literal["centre"] = "centre"
+    needs: ClassVar[frozenset[Capability]] = frozenset(("numbers",))
     says: ClassVar[Literal["scores", "rows"]] = "rows"
     k: int = Field(default=10, ge=1)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.mixing.base import Pool
 from selfloop.mixing.judges.base import JUDGES, Judge
 
@@ -26,6 +27,7 @@ class Classifier(Judge):
     """
 
     name: Literal["classifier"] = "classifier"
+    needs: ClassVar[frozenset[Capability]] = frozenset(("numbers",))
     degree: int = Field(default=2, ge=1, le=4)
     penalty: float = Field(default=1.0, gt=0)
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from selfloop.core.capabilities import Capability
 from selfloop.core.config import quoted_value
 from selfloop.core.errors import ConfigError
 from selfloop.data.base import Dataset
@@ -29,6 +30,7 @@ class Distance(Judge):
     """
 
     name: Literal["distance"] = "distance"
+    needs: ClassVar[frozenset[Capability]] = frozenset(("numbers",))
     least: ClassVar[float | None] = None
     to: Literal["real"] | list[float] = "real"
     scale: float = Field(default=1.0, gt=0)

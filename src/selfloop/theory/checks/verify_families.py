@@ -6,9 +6,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from selfloop.core.streams import generator
+from selfloop.core.samples import Samples
+from selfloop.core.streams import Streams, generator
+from selfloop.generators.ngram import NGram
+from selfloop.learning.training import Budget
 from selfloop.theory import categorical, kernel_density, pooled, regression, replace
 from selfloop.theory.checks.check import Check, calculated, expected
 
@@ -22,6 +26,7 @@ def checks() -> Iterator[Check]:
     """Run the checks, about ten seconds on one core."""
     yield from _categorical()
     yield from _losses()
+    yield from _ngrams()
     yield from _walks()
     yield from _regression()
     yield from _kernel_density()
@@ -100,6 +105,42 @@ def _losses() -> Iterator[Check]:
             known = 2 * 0.25 * 0.75 * categorical.replaced_heterozygosity(n, t)
             yield expected(f"E 2p(1 − p), Bernoulli 0.25, n = {n}, t = {t}", "categorical", known, 2 * p * (1 - p))
     yield expected(f"Bernoulli 0.25 ends at 1, n = {n}", "Bernoulli: fixation p", 0.25, p)
+
+
+def _ngrams() -> Iterator[Check]:
+    """Loops of n-grams without smoothing: of all tokens at order 1, of first ones and rare pairs at order 2."""
+    replicas, length, n, t = 400, 4, 10, 5
+    seeds = Streams(tuple(range(replicas)))
+    letters = np.repeat(np.arange(1, 5), [20, 12, 6, 2])  # 40 tokens in 10 rows, with the frequencies of the table
+    rows = generator(14, "verify/ngram").permutation(letters).reshape(n, length)
+
+    def looped(order: int, rows: Doubles, generations: int) -> Doubles:
+        """Return the rows (R, n, L) that are sampled after so many retrainings on samples alone."""
+        model = NGram(order=order, smoothing="additive", pseudocount=0.0)
+        x = torch.from_numpy(rows).to(torch.int32).expand(replicas, *rows.shape)
+        for g in range(generations):
+            streams = seeds.at(g)
+            state = model.fit(model.init((length, 5), streams), Samples.full(x, born=g), Budget(steps=0), streams)
+            x = model.sample(state, rows.shape[0], streams)
+        return x.numpy()
+
+    for order, copies, words in ((1, n * length, "all tokens"), (2, n, "first tokens")):
+        x = looped(order, rows, t).reshape(replicas, -1) if order == 1 else looped(order, rows, t)[:, :, 0]
+        start = rows.reshape(1, -1) if order == 1 else rows[:, :1].T
+        p, first = (np.stack([(each == w).mean(1) for w in range(1, 5)], 1) for each in (x, start))
+        predicted = float(_heterozygosity(first)[0]) * categorical.replaced_heterozygosity(copies, t)
+        yield expected(
+            f"E H_t of {words}, {order}-gram, {copies} of them, t = {t}", "n-gram", predicted, _heterozygosity(p)
+        )
+    rows, t = np.tile([1, 3, 1, 3], (500, 1)), 3
+    rows[0, 3] = 2  # the only one of its kind, after a token that is seen 1000 times
+    lost = ~(looped(2, rows, t) == 2).any((1, 2))
+    yield expected(
+        f"loss of a pair that is seen once, 2-gram, {len(rows)} rows, t = {t}",
+        "n-gram: q_t^c",
+        categorical.loss_probability(1, t),
+        lost,
+    )
 
 
 def _walks() -> Iterator[Check]:

@@ -1,0 +1,131 @@
+"""Loops on text: run, read, written, judged; what looks at numbers is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from selfloop.cli.main import main
+from selfloop.core.errors import ConfigError
+from selfloop.core.events import Text
+from selfloop.experiment import Experiment
+from selfloop.features.base import FEATURES
+from selfloop.runner import run
+from selfloop.store import Run
+
+NAMES = [a + b + c for a in "bcdfgl" for b in "aeiou" for c in ("n", "nor", "s", "tia")]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("names") / "names.txt"
+    path.write_text("\n".join(NAMES), encoding="utf-8")
+    return path
+
+
+def settings(path: Path, **more: Any) -> dict[str, Any]:
+    data = {"name": "text", "path": str(path), "unit": "line"}
+    return {"name": "t", "data": data, "generator": "categorical", "generations": 2} | more
+
+
+@pytest.fixture(scope="module")
+def done(names: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "text"
+    run(Experiment.build(settings(names)), out)
+    return out
+
+
+def test_a_run_of_text_stands_alone(done: Path) -> None:
+    found = Run.open(done)
+    events = found.real(0).events
+    assert isinstance(events, Text)
+    assert set(events.texts(found.samples(2, 0))) <= set(NAMES)
+    assert FEATURES.name_of(found.experiment.features) == "ngrams"
+    assert found.records[-1]["metrics"]["frechet_held_out"] > 0
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "csv", "parquet", "db"])
+def test_samples_are_written_as_text(done: Path, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows.{ending}"
+    assert main(["export", str(done), str(path)]) == 0
+    held = Run.open(done)
+    events = held.real(0).events
+    assert isinstance(events, Text)
+    texts = events.texts(held.samples(2, 0))
+    if ending == "txt":
+        assert path.read_text(encoding="utf-8").splitlines() == texts
+    elif ending == "jsonl":
+        assert [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()] == texts
+    else:
+        from selfloop.data.reading.sheets import read_sheet
+
+        assert read_sheet(str(path)).values[0].to_pylist() == texts
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"generator": "gaussian"}, "makes vectors, and data text holds text"),
+        ({"metrics": ["w1_held_out"]}, "metric w1_held_out needs rows of numbers"),
+        ({"metrics": ["covariance_error"]}, "metric covariance_error needs rows of numbers"),
+        ({"features": "identity"}, "features identity needs rows of numbers"),
+        ({"features": "efficientnet"}, "features efficientnet needs a form as images"),
+        ({"mixing": {"name": "verified", "verifier": "classifier"}}, "mixing verified needs rows of numbers"),
+    ],
+)
+def test_what_looks_at_numbers_is_refused(names: Path, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        Experiment.build(settings(names, **more))
+    assert "\n" not in str(error.value)
+
+
+def test_ngrams_are_of_text_alone() -> None:
+    with pytest.raises(ConfigError, match="features ngrams needs text, which data gaussian does not have"):
+        Experiment.build(
+            {"name": "t", "data": "gaussian", "generator": "gaussian", "generations": 1, "features": "ngrams"}
+        )
+
+
+def test_ngrams_are_relative_frequencies_up_to_the_first_edge() -> None:
+    ngrams = FEATURES.parse("ngrams")
+    x = torch.tensor([[5, 7, 5, 0, 0, 0], [5, 7, 5, 7, 5, 7], [0, 0, 0, 0, 0, 0]], dtype=torch.int32)
+    found = ngrams(x)
+    np.testing.assert_allclose(found[:, :64].sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 64:].sum(1), 1, rtol=1e-6)
+    assert sorted(found[0, :64][found[0, :64] > 0].tolist()) == [0.25, 0.25, 0.5]
+    longer = torch.nn.functional.pad(x[:1], (0, 3))
+    assert torch.equal(ngrams(longer), found[:1])  # padding says nothing
+
+
+def test_text_made_elsewhere_is_judged(done: Path, names: Path, tmp_path: Path, capsys: Any) -> None:
+    for t in range(3):
+        assert main(["export", str(done), str(tmp_path / f"gen_{t}.txt"), "--generation", str(t)]) == 0
+    out = tmp_path / "judged"
+    code = main(["judge", str(names), str(tmp_path / "gen_{t}.txt"), "--out", str(out), "--json"])
+    assert code in (0, 3, 4, 5)
+    judged = Run.open(out)
+    assert judged.last == 2
+    names.rename(names.with_suffix(".gone"))  # the run has the text itself
+    try:
+        events = Run.open(out).real(0).events
+        assert isinstance(events, Text)
+        assert set(events.texts(Run.open(out).split(0).held_out[0])) <= set(NAMES)
+    finally:
+        names.with_suffix(".gone").rename(names)
+    capsys.readouterr()
+    assert main(["metrics", str(names), str(tmp_path / "gen_2.txt")]) == 0
+
+
+def test_a_text_is_shown(names: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["data", str(names), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["unit"], found["units"], found["distinct"]) == ("line", len(NAMES), len(NAMES))
+    wrong = tmp_path / "latin.txt"
+    wrong.write_bytes(b"caf\xe9")
+    assert main(["data", str(wrong)]) == 2
+    assert "offset 3" in capsys.readouterr().err
