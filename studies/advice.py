@@ -301,7 +301,9 @@ def ask(case: Case, tolerance: float, threshold: float, repetition: int) -> Aske
             found |= {share: ends(loop, case.axis, share, repetition) for share in new}
             at = {share: {loop.metric: values[:seeds]} for share, values in found.items()}
             there = {name: values[:seeds] for name, values in control.items()}
-            shown = brackets(at, there, {loop.metric: METRICS[loop.metric]}, tolerance, zero=zero)
+            shown = brackets(
+                at, there, {loop.metric: METRICS[loop.metric]}, tolerance, known=(loop.metric,) if zero else ()
+            )
             assert shown is not None
             bracket = shown[1]
             always = always and holds(bracket, threshold)
