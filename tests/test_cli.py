@@ -142,11 +142,11 @@ def test_recipes_are_listed_and_valid(nest: Nursery, tmp_path: Path) -> None:
         assert experiment.name == name
         assert experiment.description
     named = {"demo", "fig3", "fig3-contracting", "fig4", "fig8", "fig9-toy", "prop1"}
-    named |= {"adult", "diamonds", "wine", "breast-cancer"}
+    named |= {"adult", "diamonds", "wine", "breast-cancer", "names-gpt", "sotu-gpt"}
     named |= {"digits-edm", "digits-edm-classes", "digits-ddpm", "digits-otcfm"}
     large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
     named |= {f"cifar10-{family}" for family in ("edm", "ddpm", "otcfm")}
-    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large | {"regimes"}
+    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large | {"regimes", "names-ngram"}
 
 
 @pytest.mark.parametrize(

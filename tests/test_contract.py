@@ -28,11 +28,13 @@ from torch import Tensor
 from selfloop.arms import Arm, arms
 from selfloop.core.config import BASE
 from selfloop.core.errors import ConfigError, DataError
-from selfloop.core.events import Mixed, read_events
+from selfloop.core.events import Mixed, Text, read_events
 from selfloop.core.registry import FAMILIES, Family
 from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
-from selfloop.data.arrays import array
+from selfloop.core.tokens import Characters
+from selfloop.data import kept
+from selfloop.data.arrays import array, told
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.functions import function
 from selfloop.engines.base import ENGINES
@@ -68,6 +70,17 @@ SCALED = {key: value for key, value in DATA.plain(array(TABLE)).items() if key !
     "shift": [3.0, -40.0, 1e6],
     "scale": [1.0, 20.0, 0.5],
 }
+
+
+LINES = [f"{'ab' * (i % 4)}{i}" for i in range(99)]
+"""Text, no line of which is another."""
+
+
+def tokens() -> dict[str, Any]:
+    """Return rows of tokens in memory as settings."""
+    events = Text(9, Characters.of(LINES))
+    x = torch.from_numpy(np.concatenate([events.rows(events.tokenizer.encode(line)) for line in LINES]))
+    return {"sha256": kept.hold(x), "shape": list(x.shape), "held_out": 20, "fresh_rows": 15} | told(events)
 
 
 MIXED = pd.DataFrame(
@@ -183,6 +196,8 @@ SETTINGS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "image_array": [DATA.plain(array(PICTURES, fresh_rows=15))],
         "scaled_array": [SCALED],
         "encoded_table": [DATA.plain(array(MIXED, fresh_rows=15, target="real"))],
+        "text": [{"path": "lines.txt", "unit": "line"}, {"path": "lines.txt", "unit": "line", "fresh_rows": 15}],
+        "token_array": [tokens()],
         "function": [DATA.plain(function(drawn, n=20)), DATA.plain(function(fixed))],
     },
     "tracker": {"lines": [{"path": "lines.jsonl"}]},
@@ -573,6 +588,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     np.save(tmp_path / "images.npy", PICTURES)
     one_hot_adult(tmp_path / "adult.csv.zip", n=60)
     (tmp_path / "diamonds.csv").write_text("carat,cut\n" + "\n".join(f"{k * k}.5,{'ab'[k % 2]}" for k in range(40)))
+    (tmp_path / "lines.txt").write_text("\n".join(LINES))
     rng = np.random.default_rng(1)
     (tmp_path / "cifar").mkdir()
     for which in ("train", "test"):
@@ -854,7 +870,7 @@ def test_the_loop_keeps_arms_apart(generator: Generator, tmp_path: Path) -> None
     data: dict[str, Any] = {"name": name if name in COUNTED else usual}
     if generator.makes == {"text"}:
         lines = tmp_path / "lines.txt"
-        lines.write_text("\n".join(f"{'ab' * (i % 4)}{i}" for i in range(99)))
+        lines.write_text("\n".join(LINES))
         data = {"name": "text", "path": str(lines), "unit": "line"}
     labels = {"labels": True} if "labels" in generator.offers else {}
     metrics = {"metrics": ["nll"]} if generator.makes == {"text"} else {}

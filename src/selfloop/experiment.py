@@ -352,7 +352,7 @@ class Experiment(Frozen):
         Of text they are without metrics and features where none are named: those of the default are of numbers.
         """
         absent = {key for key in ("update", "alarm") if getattr(self, key) is None}  # records are older than these
-        if getattr(self.data, "holds", None) == "text":
+        if not isinstance(self.data, Absent) and self.data.holds == "text":
             absent |= self.model_dump().keys() - self.given().keys()
         return {key: value for key, value in self.model_dump().items() if key not in absent}
 

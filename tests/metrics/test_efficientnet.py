@@ -13,6 +13,7 @@ from torch import Tensor
 
 import selfloop
 from selfloop.core.errors import DataError
+from selfloop.core.events import Images
 from selfloop.experiment import Experiment
 from selfloop.features import EfficientNet, efficientnet
 from selfloop.features.unnamed import unnamed as suited
@@ -121,11 +122,12 @@ def test_features_are_those_of_the_network_as_its_authors_run_it() -> None:
 def test_colour_pictures_alone_are_looked_at_by_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr("selfloop.features.unnamed.installed", lambda: there)
     name = "efficientnet" if there else "identity"
-    features, words = suited([pictures(1), pictures(1)])
+    shown = Images((3, 16, 16))
+    features, words = suited([(shown, pictures(1)), (shown, pictures(1))])
     assert features.name == name
     assert ("no FIDs" if there else "pip install 'selfloop[images]'") in words
     for others in ([pictures(1, channels=1)], [pictures(1), None], [None], [pictures(1), pictures(1, channels=1)]):
-        features, words = suited(others)
+        features, words = suited([(shown, each) for each in others])
         assert (features.name, words) == ("identity", "")
 
 
