@@ -31,6 +31,7 @@ from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.data.toy import EightGaussians
 from selfloop.generators.ddpm import DDPM
+from selfloop.learning.head import Head
 from selfloop.learning.nets.mlp import decoder, decoder_shift
 from selfloop.learning.samplers import Schedule, ancestral, ddim
 from selfloop.learning.samplers.chain import PredictNoise
@@ -154,10 +155,10 @@ class Stack(DDPM):
 
     unseen: list[bool]
 
-    def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def loss(self, params: State, x0: Tensor, t: Tensor, noise: Tensor, head: Head | None = None) -> Tensor:
         """Return DDPM's loss, (R, B), 0 at a time that is left out: Adam does not mind that the mean is smaller."""
         seen = (t < self.timesteps - 1) | ~torch.tensor(self.unseen).unsqueeze(1)
-        return super().loss(params, x0, t, noise) * seen
+        return super().loss(params, x0, t, noise, head) * seen
 
 
 FAMILIES = {

@@ -753,7 +753,7 @@ class TestMetrics:
             shown.compute(evidence(torch.zeros(3, 5, 2)))
 
 
-@metrics("columns", "text")  # held to the same in tests/metrics/test_columns_of_runs.py and test_text.py
+@metrics("columns", "text")  # held to the same in tests/metrics/test_columns_of_runs.py and test_text_metrics.py
 class TestValuesOfMetrics:
     def test_arms_do_not_see_their_neighbours(self, metric: Metric) -> None:
         x = 2 * Streams(SEEDS).normal("generated", (60, 2), dtype=torch.float64) + 1

@@ -436,7 +436,7 @@ def test_an_array_of_whole_numbers_is_exported_as_one(tmp_path: Path) -> None:
         ([], ["--png, --csv or --parquet"]),
         (["--csv", "a.csv"], ["'a.csv' is there already"]),
         (["--csv", "a.csv/s.csv"], ["cannot write"]),
-        (["--png", "new"], ["there are no pictures to write", "--csv"]),
+        (["--png", "new"], ["there are no pictures to write", "rows.csv"]),
         (["--csv", "new.csv", "--generation", "9"], ["no 9"]),
     ],
 )

@@ -56,7 +56,7 @@ def named() -> list[str]:
         name
         for name in GENERATORS
         if GENERATORS.origin(name).what == "built-in"
-        and name not in (*OTHERS, "outside", "diffusers")
+        and name not in (*OTHERS, "outside", "diffusers", "transformers")
         and "vectors" in GENERATORS.parse({"name": name} | NEED_MORE.get(name, {})).makes
     ]
 

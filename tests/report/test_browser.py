@@ -13,8 +13,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from test_columns import mixed
 from test_page import NASTY
+from test_report_columns import mixed
 
 from selfloop.report import write_report
 
