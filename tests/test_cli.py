@@ -146,7 +146,8 @@ def test_recipes_are_listed_and_valid(nest: Nursery, tmp_path: Path) -> None:
     named |= {"digits-edm", "digits-edm-classes", "digits-ddpm", "digits-otcfm"}
     large = {"fig1", "fig2-cifar10-edm", "fig2-cifar10-otcfm", "fig2-ffhq64-edm", "fig5", "fig7"}
     named |= {f"cifar10-{family}" for family in ("edm", "ddpm", "otcfm")}
-    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large | {"regimes", "names-ngram"}
+    alone = {"regimes", "names-ngram", "smollm2-lora"}
+    assert set(recipes()) == named | {f"{name}-small" for name in named - {"demo"}} | large | alone
 
 
 @pytest.mark.parametrize(

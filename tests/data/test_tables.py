@@ -165,6 +165,35 @@ def test_text_is_written_with_the_marks_that_it_has(tmp_path: Path) -> None:
     assert found.startswith("\ufeffa;day;w\r\n")
     assert set(found.replace("'=x", "=x").split("\r\n")) <= set(content.split("\r\n"))
     assert "'=x" in found  # which no spreadsheet computes
+    assert torch.equal(read_events(str(out), like=split.events).x, split.train[0])
+
+
+def test_types_of_pandas_come_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "count": pd.array([None if i % 9 == 0 else i % 7 for i in range(60)], dtype="Int32"),
+            "sure": pd.array([None if i % 11 == 0 else i % 2 == 0 for i in range(60)], dtype="boolean"),
+            "x": np.linspace(0, 1, 60),
+        },
+        index=pd.Index(range(100, 160), name="row"),
+    )
+    for ending, read in (("parquet", pd.read_parquet), ("feather", pd.read_feather)):
+        path, out = tmp_path / f"t.{ending}", tmp_path / f"out.{ending}"
+        getattr(frame if ending == "parquet" else frame.reset_index(drop=True), f"to_{ending}")(path)
+        split = Table(path=str(path)).load([0])
+        write_table(EventSet(source="x", x=split.train[0], events=split.events, kind="run"), out)
+        assert read(out).dtypes.to_dict() == frame.dtypes.to_dict()
+        assert len(read(out)) == split.train.shape[1]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+def test_months_are_written_as_days_where_there_are_no_months(tmp_path: Path, ending: str) -> None:
+    rows = "".join(f"20{20 + i % 4}-{1 + i % 12:02d},{i}.5\n" for i in range(60))
+    split = text(tmp_path, "month,x\n" + rows).load([0])
+    out = tmp_path / f"out.{ending}"
+    write_table(EventSet(source="x", x=split.train[0], events=split.events, kind="run"), out)
+    found = {"parquet": pd.read_parquet, "feather": pd.read_feather}[ending](out)
+    assert {str(day)[-2:] for day in found.month} == {"01"}
 
 
 @pytest.mark.parametrize("separator", ["|", "\t", ";", " ", "^", ":"])

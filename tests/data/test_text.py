@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,17 +66,21 @@ def test_folders_json_lines_and_tables(tmp_path: Path) -> None:
     (folder / "inner").mkdir(parents=True)
     for i in range(12):
         (folder / ("inner" if i % 2 else ".") / f"{i:02d}.txt").write_text(f"document {i}", encoding="utf-8")
+    (folder / "00.txt").rename(folder / "00.TXT")
     objects = tmp_path / "o.jsonl"
     objects.write_text("".join(json.dumps({"n": i, "text": f"document {i}"}) + "\n" for i in range(12)))
     table = tmp_path / "t.csv"
     table.write_text("n,words\n" + "".join(f'{i},"document {i}"\n' for i in range(12)))
-    found = [load(folder), load(objects), load(table, column="words")]
+    coded = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": pa.array([f"document {i}" for i in range(12)]).dictionary_encode()}), coded)
+    found = [load(folder), load(objects), load(table, column="words"), load(coded)]
     assert all(sorted(texts(x) + texts(x, "held_out")) == sorted(f"document {i}" for i in range(12)) for x in found)
     events = [x.events for x in found]
     assert [(e.form.ending, e.column) for e in events if isinstance(e, Text)] == [
         (".jsonl", "text"),
         (".jsonl", "text"),
         (".csv", "words"),
+        (".parquet", "text"),
     ]
 
 
@@ -89,10 +95,14 @@ REFUSED: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.txt", b"abc\nd\xe9f", {}, "is not UTF-8: the byte at offset 5 is 0xe9"),
     ("a.txt", b"\xef\xbb\xbfab\xff", {}, "is not UTF-8: the byte at offset 5 is 0xff"),
     ("a.txt", "abc".encode("utf-16"), {}, "mark it as UTF-16"),
+    ("a.txt", "abc".encode("utf-32"), {}, "mark it as UTF-32"),
+    ("a.txt", b"one line", {"unit": "line"}, "1 rows of 1 lines, fewer than n . held_out = 2 . 1: give more lines$"),
+    ("a.json", b'["a", "b", "c"]', {}, "is one JSON value: write a string or an object a line"),
+    ("a.jsonl", b'"a"\n"b\\u0000"', {}, r"line 2 is no text: its character 2 is U\+0000"),
     ("a.txt", b"PK\x03\x04ab\0c", {}, "is no text: the byte at offset 6 is 0x00"),
     ("a.txt", b"", {}, "is empty"),
     ("a.txt", b"\n\r\n", {"unit": "line"}, "has no line that is not empty"),
-    ("a.txt", b"one document", {}, "1 rows of 1 documents, fewer than n . held_out = 2 . 1: .* set data.unit to line"),
+    ("a.txt", b"one document", {}, "1 rows of 1 documents, .* = 2 . 1: give more documents, or set data.unit to line"),
     ("a.txt", b"a\nb\nc", {"unit": "line", "block": 50}, "has 6 tokens, and block is 50: lower data.block to 2"),
     ("a.txt", b"a\nb\nc", {"unit": "line", "column": "x"}, "has no columns"),
     ("a.npy", b"", {}, ".npy holds no text"),

@@ -84,7 +84,7 @@ def test_times_and_missing_values_are_bars_too(run: FakeRun) -> None:
     assert amount[-1] == "missing"
     assert amount[0].startswith("below -")
     assert day[0] == "below 2024-03-03"  # two days a bar
-    assert count[:2] == ["below 1", "1 to 2"]
+    assert count[:2] == ["below 1", "1"]
     assert words[:2] == ["a", "=cmd()"]
     assert {*big} == {"True", "False"}
     assert first["columns"][0]["real"][-1] == pytest.approx(2000, abs=300)
@@ -98,6 +98,15 @@ def test_bars_of_whole_numbers_hold_the_same_count_of_them(column: Number) -> No
     shares = bars.shares(table)
     assert set(shares[1:-1]) == {500}
     assert sum(shares) == 10_000
+
+
+def test_each_of_few_whole_numbers_has_its_bar() -> None:
+    table = Table(("x",), {"x": np.array([0.0, 1.0, 1.0, 1.0])}, {})
+    bars = _bars(Number("x", "int64", 0, 1), table)
+    assert (bars.labels, list(bars.shares(table))) == (["below 1", "1 or more"], [2500, 7500])
+    table = Table(("x",), {"x": np.array([2.0, 3.0, 4.0, 4.0])}, {})
+    bars = _bars(Number("x", "int64", 2, 4), table)
+    assert (bars.labels, list(bars.shares(table))) == (["below 3", "3", "4 or more"], [2500, 2500, 5000])
 
 
 @pytest.mark.parametrize("values", [[3.0, 3.0], [np.nan, np.nan], [0.0, 1e300], [-0.0, 0.0, np.nan]])

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
+from selfloop.core.columns import FORMULAS
 from selfloop.core.errors import DataError
 from selfloop.core.events import Mixed, Text, Vectors
 from selfloop.core.files import write_bytes
@@ -168,9 +169,7 @@ def _cell(value: Any, form: Form) -> str:
 
 def _word(text: str) -> str:
     """Return a word such that no spreadsheet takes it for a formula."""
-    return (
-        f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(text) and len(text) > 1 else text
-    )
+    return f"'{text}" if text.startswith(FORMULAS) and not is_number(text) and len(text) > 1 else text
 
 
 def _arrow(columns: dict[str, np.ndarray], form: Form) -> Any:
@@ -179,12 +178,19 @@ def _arrow(columns: dict[str, np.ndarray], form: Form) -> Any:
 
     schema = None if form.is_text else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(form.schema)))
     fields = {} if schema is None else {field.name: field.type for field in schema}
-    return pa.table({name: _typed(column, fields.get(name)) for name, column in columns.items()})
+    table = pa.table({name: _typed(column, fields.get(name)) for name, column in columns.items()})
+    return table.replace_schema_metadata(None if schema is None else schema.metadata)
+
+
+_FINER = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
+"""Units of NumPy's times that Arrow lacks, and those that take their place."""
 
 
 def _typed(column: np.ndarray, kind: Any) -> Any:
     import pyarrow as pa
 
+    if column.dtype.kind == "M" and (coarse := np.datetime_data(column.dtype)[0]) in _FINER:
+        column = column.astype(f"datetime64[{_FINER[coarse]}]")
     values = pa.array(column, from_pandas=True)
     if kind is None or values.type == kind:
         return values

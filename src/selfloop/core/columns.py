@@ -50,6 +50,10 @@ class Column(Protocol):
         """Return (N, width) numbers in the user's units as they are: neither rounded nor kept within bounds."""
 
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""With what words begin that a spreadsheet would compute."""
+
+
 @dataclass(frozen=True)
 class Number:
     """Numbers: standardised, or mapped to normal scores; and 1 beside them where one is missing.
@@ -163,6 +167,8 @@ class Category:
     def encode(self, values: Values) -> Floats:
         """Return 1 for the row's level and 0 for the others."""
         at = {level: i for i, level in enumerate(self.levels)} | ({None: len(self.levels)} if self.missing else {})
+        # Exports have an apostrophe before a word that a spreadsheet would compute.
+        at = {f"'{level}": i for level, i in at.items() if str(level).startswith(FORMULAS)} | at
         try:
             which = np.fromiter((at[value] for value in values.tolist()), np.int64, len(values))
         except KeyError:

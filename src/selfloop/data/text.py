@@ -70,7 +70,7 @@ class Texts(Finite):
         read = {"path", "column", "unit", "block", "tokenizer", "tokenizer_path", "vocabulary", "held_out_path"}
         stamps = tuple(map(_stamp, (self.path, self.held_out_path, self.tokenizer_path)))
         corpus = _corpus(self.model_dump_json(include=read), stamps)
-        return _divided(corpus, self, seeds, f"text {quoted(self.path)}")
+        return _divided(corpus, self, seeds, f"text {quoted(self.path, 300)}")
 
 
 class _Corpus(NamedTuple):
@@ -104,7 +104,7 @@ def _read(data: Texts) -> _Corpus:
     total, longest = sum(map(len, tokens)) + len(tokens), max(map(len, tokens)) + 1  # with their edges
     block = min(longest, _LONGEST) if data.block is None else data.block
     if block > total:
-        source = f"text {quoted(data.path)}"
+        source = f"text {quoted(data.path, 300)}"
         raise DataError(f"{source} has {total} tokens, and block is {block}: lower data.block to {longest} or less")
     events = Text(block, tokenizer, column, form)
     rows = [events.rows(each) for each in tokens]
@@ -138,7 +138,9 @@ def _divided(corpus: _Corpus, data: Texts, seeds: Sequence[int], source: str) ->
         lost = f", and up to {spare} are left out so that no {data.unit} is in two parts" if spare else ""
         advice = ", or set data.unit to line" if data.unit == "document" and len(counts) < 10 else ""
         what = f"{len(rows)} rows of {len(counts)} {data.unit}s"
-        raise DataError(f"{source} has {what}, fewer than {asked} = {numbers}{lost}: lower them{advice}")
+        lower = any(each is not None and each > 1 for each in (data.held_out, data.n and data.n - 1, data.fresh_rows))
+        do = "lower them" if lower or spare else f"give more {data.unit}s"
+        raise DataError(f"{source} has {what}, fewer than {asked} = {numbers}{lost}: {do}{advice}")
     parts: dict[str, list[np.ndarray]] = {"n": [], **{name: [] for name in wanted}}
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     for order, rng in zip(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
+import io
 import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,12 +54,14 @@ class Model:
         trained: the names of the parameters that are trained.
         vocabulary: how many tokens it knows.
         end: the number that its end of text has; 0 and it change places in the data.
+        cache: what it calls the keys and values of what it has read, which differs by the library's version.
     """
 
     module: nn.Module
     trained: tuple[str, ...]
     vocabulary: int
     end: int
+    cache: str
 
 
 @GENERATORS.register
@@ -98,13 +104,16 @@ class Transformers(TextModel):
         self._refuse_folder(folder, source)
         library.utils.logging.disable_progress_bar()
         more = {"gguf_file": self.gguf_file} if self.gguf_file else {"use_safetensors": True}
-        with torch.random.fork_rng():
+        # Bars that cannot be turned off, and what the library says of its own use of itself.
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with torch.random.fork_rng(), quiet, warnings.catch_warnings(action="ignore"):
             try:
                 module = library.AutoModelForCausalLM.from_pretrained(
                     str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32, **more
                 )
             except Exception as error:  # whatever transformers stumbles over
                 raise DataError(f"{source} cannot be read: {said(error)}") from error
+            cache = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
             vocabulary, end = int(module.config.get_text_config().vocab_size), module.config.eos_token_id
             if self.lora is not None:
                 peft = _library("peft")
@@ -120,7 +129,7 @@ class Transformers(TextModel):
         if end is None:
             raise DataError(f"{source} has no end-of-text token (eos_token), with which rows begin and end")
         trained = tuple(name for name, leaf in module.named_parameters() if self.lora is None or leaf.requires_grad)
-        return Model(module, trained, vocabulary, int(end))
+        return Model(module, trained, vocabulary, int(end), cache)
 
     def _refuse_folder(self, folder: Path, source: str) -> None:
         """Refuse a folder of which something would have to be executed, or in which there are no weights.
@@ -243,5 +252,6 @@ def _log_prob(params: State, model: Model, x: Tensor, dropout: object = None) ->
 
 def _following(params: State, model: Model, x: Tensor, cache: Any, dropout: object = None) -> Tensor:
     """Return the logits (1, B, V) of the token after the next ones x (1, B, T) of rows in a cache, by our numbers."""
-    logits = _called(params, model, x[0], past_key_values=cache, use_cache=True, logits_to_keep=1)[:, -1]
+    told = {model.cache: cache, "use_cache": True, "logits_to_keep": 1}
+    logits = _called(params, model, x[0], **told)[:, -1]
     return logits[:, _own(model, torch.arange(model.vocabulary, device=x.device))].unsqueeze(0)

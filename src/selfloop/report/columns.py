@@ -240,13 +240,15 @@ def _number_bars(column: Number, numbers: Floats) -> _Bars:
     if low == high:
         low, high = there.min(), there.max()
     if _whole(column) or column.epoch is not None:
-        step = max(1.0, np.ceil((high - low + 1) / _BARS))
-        cuts = np.arange(np.floor(low), high + step, step) - (0.5 if step == 1 else 0.0)
+        low, high = np.rint(low), max(np.rint(high), np.rint(low) + 1)
+        step = np.ceil((high - low + 1) / _BARS)
+        inner = np.arange(low + step, high + 1, step) - 0.5  # between one whole number and the next
     else:
-        cuts = np.linspace(low, high if high > low else low + 1.0, _BARS + 1)
-    inner = cuts[1:-1] if len(cuts) > 2 else cuts[:1]
+        inner = np.linspace(low, high if high > low else low + 1.0, _BARS + 1)[1:-1]
     words = [_said(column, cut) for cut in inner]
-    labels = [f"below {words[0]}", *map(" to ".join, pairwise(words)), f"{words[-1]} or more"]
+    one = len(inner) > 1 and column.epoch is None and inner[1] - inner[0] == 1  # whole number a bar
+    between = words[:-1] if one else map(" to ".join, pairwise(words))
+    labels = [f"below {words[0]}", *between, f"{words[-1]} or more"]
     return _Bars(
         name=column.name,
         labels=[*labels, "missing"] if column.missing else labels,
@@ -264,7 +266,7 @@ def _said(column: Number, number: float) -> str:
     if column.epoch is None:
         return f"{np.ceil(number):,.0f}" if _whole(column) and abs(number) < 1e9 else f"{number:.4g}"
     start, unit = column.epoch
-    return str(np.datetime64(start, unit) + np.timedelta64(int(np.rint(number)), unit))  # type: ignore[call-overload]
+    return str(np.datetime64(start, unit) + np.timedelta64(int(np.ceil(number)), unit))  # type: ignore[call-overload]
 
 
 def _word(level: Any) -> str:

@@ -269,8 +269,19 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
 
 def of_arrow(table: Any, source: str, ending: str) -> Sheet:
     """Return an Arrow table as a sheet."""
-    schema = base64.b64encode(table.schema.remove_metadata().serialize().to_pybytes()).decode()
+    kept = table.schema.with_metadata(_types_of_pandas(table.schema))
+    schema = base64.b64encode(kept.serialize().to_pybytes()).decode()
     return Sheet(source, list(table.column_names), list(table.columns), Form(ending=ending, schema=schema))
+
+
+def _types_of_pandas(schema: Any) -> dict[bytes, bytes] | None:
+    """Return what pandas has noted of the types of columns, such as whole numbers with gaps, without its index."""
+    try:
+        noted = json.loads((schema.metadata or {})[b"pandas"])
+        columns = [each for each in noted["columns"] if each["field_name"] in schema.names]
+    except (KeyError, ValueError, TypeError, RecursionError):  # others than pandas may write anything there
+        return None
+    return {b"pandas": json.dumps(noted | {"columns": columns, "index_columns": []}).encode()}
 
 
 def _without_noted_index(schema: Any, wanted: list[str] | None, source: str) -> list[str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,13 @@ Unit = Literal["document", "line"]
 PLAIN, JSON_LINES = ".txt", (".jsonl", ".ndjson")
 _OTHERS = (".npy", ".npz", ".zip", ".gz", ".docx", ".pdf")
 _TEXT = "text"  # the column that is taken where none is named
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_NONE = "\x00"
 _BYTES = 20  # of Python's objects, for every byte of a file, about
 
 
@@ -47,7 +54,7 @@ class Corpus(NamedTuple):
 def is_corpus(path: Path) -> bool:
     """Whether a file or folder is plainly of text: .txt, JSON Lines, or a folder with .txt files."""
     if path.is_dir():
-        return any(each.is_file() for each in path.rglob(f"*{PLAIN}"))
+        return any(_plain_files(path))
     return path.suffix.lower() in (PLAIN, *JSON_LINES)
 
 
@@ -67,7 +74,7 @@ def read_texts(path: str, column: str | None, unit: Unit, empty: bool = False) -
     Raises:
         DataError: it cannot be read, a document is empty, or there is nothing in it.
     """
-    source = f"text {quoted(path)}"
+    source = f"text {quoted(path, 300)}"
     try:
         form, name, documents = _documents(Path(path), column, source)
         documents = list(documents)
@@ -105,19 +112,25 @@ def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, 
     if column is not None and not tabular:
         raise DataError(f"{source} has no columns, and column is {quoted(column)}: leave it out")
     if path.is_dir():
-        files = sorted(each for each in path.rglob(f"*{PLAIN}") if each.is_file())
+        files = sorted(_plain_files(path))
         if not files:
             raise DataError(f"{source} is a folder without files whose names end in .txt")
         _refuse_large(sum(each.stat().st_size for each in files), source)
-        named = ((each, f"text {quoted(each)}") for each in files)
+        named = ((each, f"text {quoted(each, 300)}") for each in files)
         return Form(JSON_LINES[0]), _TEXT, (Piece(_text(each, name), name) for each, name in named)
     if ending in _OTHERS:
         raise DataError(f"{source}: {ending} holds no text; give text, a folder of .txt, JSON Lines, or a table")
+    if ending == ".json":
+        raise DataError(f"{source} is one JSON value: write a string or an object a line, and call it .jsonl")
     if ending in JSON_LINES:
         return Form(ending), column or _TEXT, _of_json_lines(_text(path, source), column, source)
     if ending in ENDINGS:
         return _of_table(str(path), column, source)
     return LINES, _TEXT, [Piece(_text(path, source), source)]
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
+    return (each for each in folder.rglob("*") if each.suffix.lower() == PLAIN and each.is_file())
 
 
 def _refuse_large(size: int, source: str) -> None:
@@ -135,8 +148,8 @@ def _text(path: Path, source: str) -> str:
     """
     _refuse_large(path.stat().st_size, source)
     held = path.read_bytes()
-    if held.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{source} is not UTF-8: the bytes at offset 0 mark it as UTF-16; save it as UTF-8")
+    if (marked := next((name for mark, name in _MARKS if held.startswith(mark)), None)) is not None:
+        raise DataError(f"{source} is not UTF-8: the bytes at offset 0 mark it as {marked}; save it as UTF-8")
     if (at := held.find(0)) >= 0:
         raise DataError(f"{source} is no text: the byte at offset {at} is 0x00")
     try:
@@ -174,6 +187,7 @@ def _of_json_lines(text: str, column: str | None, source: str) -> Iterator[Piece
             raise DataError(f"{where} is no text, but {quoted(json.dumps(value))}")
         if not is_text(value):
             raise DataError(f"{where} holds half of a surrogate pair, which is no character")
+        _refuse_nothing(value, where)
         yield Piece(value, where)
 
 
@@ -184,15 +198,26 @@ def _of_table(path: str, column: str | None, source: str) -> tuple[Form, str, It
     name = _picked(sheet.columns, column, source)
     values = sheet.values[sheet.columns.index(name)]
     if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+        values = values.cast(values.type.value_type)
     strings = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if not strings:
         raise DataError(f"{source}: column {quoted(name)} holds {values.type}, and no text")
     if values.null_count:
         row = values.is_null().to_pylist().index(True)
         raise DataError(f"{source}: {sheet.where(row)} has no {quoted(name)}: leave the row out")
-    pieces = (Piece(value, f"{source}: {sheet.where(row)}") for row, value in enumerate(values.to_pylist()))
-    return sheet.only([name]).form, name, pieces
+    return sheet.only([name]).form, name, _of_rows(values.to_pylist(), lambda row: f"{source}: {sheet.where(row)}")
+
+
+def _of_rows(values: Iterable[str], where: Callable[[int], str]) -> Iterator[Piece]:
+    for row, value in enumerate(values):
+        _refuse_nothing(value, where(row))
+        yield Piece(value, where(row))
+
+
+def _refuse_nothing(value: str, where: str) -> None:
+    """Refuse the character that ends strings in other programs, as a file of text is refused for its byte."""
+    if (at := value.find(_NONE)) >= 0:
+        raise DataError(f"{where} is no text: its character {at + 1} is U+0000")
 
 
 def _picked(names: list[str], column: str | None, where: str) -> str:

@@ -22,7 +22,7 @@ def read_tokenizer_file(path: str) -> Subwords:
         DataError: there is no such file, or it is damaged.
         ConfigError: the library is not installed.
     """
-    source, given = f"tokenizer {quoted(path)}", Path(path)
+    source, given = f"tokenizer {quoted(path, 300)}", Path(path)
     if not given.exists():
         raise DataError(f"{source} does not exist: set data.tokenizer_path to a {_FILE}, or to the folder of a model")
     file = given / _FILE if given.is_dir() else given
