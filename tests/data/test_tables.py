@@ -382,6 +382,12 @@ def test_a_frame_is_the_table_that_holds_it(tmp_path: Path) -> None:
     assert isinstance(parts(array(frame.assign(score=frame.score.astype("category"))).load([0]))["score"], Category)
 
 
+def test_intervals_of_pandas_are_categories_by_their_names() -> None:
+    frame = pd.DataFrame({"x": np.linspace(0, 1, 60), "part": pd.cut(np.linspace(0, 1, 60), [-1, 0.3, 0.7, 2])})
+    kinds = parts(array(frame).load([0]))
+    assert set(kinds["part"].levels) == {"(-1.0, 0.3]", "(0.3, 0.7]", "(0.7, 2.0]"}
+
+
 def test_a_run_is_read_without_the_table_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(people(), tmp_path / "a.csv")
     experiment = Experiment(

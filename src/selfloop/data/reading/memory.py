@@ -58,7 +58,7 @@ def of_frame(x: Any, source: str) -> Sheet:
     else:
         names = [str(name) for name in x.columns]
         refuse_repeated(names, f"{source}: column {{}} is named twice; names must differ")
-        sheet = of_python({name: x.iloc[:, i] for i, name in enumerate(names)}, source, "")
+        sheet = of_python({name: _intervals_named(x.iloc[:, i]) for i, name in enumerate(names)}, source, "")
     if not names:
         raise DataError(f"{source} has no columns")
     if not all(names):
@@ -66,6 +66,14 @@ def of_frame(x: Any, source: str) -> Sheet:
     refuse_repeated(names, f"{source}: column {{}} is named twice; names must differ")
     first = index(names, lambda i: numbers_of(sheet, i), source)
     return sheet.only(names[first:])
+
+
+def _intervals_named(column: Any) -> Any:
+    """Return a column of pandas with the names of the intervals that it is cut into, which Arrow does not know."""
+    own = getattr(column.dtype, "categories", None)
+    if own is None or not str(own.dtype).startswith("interval"):
+        return column
+    return column.cat.rename_categories([str(each) for each in own])
 
 
 def frame_numbers(x: Any, source: str) -> Rows:
