@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from selfloop.core.errors import SelfloopError
@@ -149,6 +150,22 @@ class TestRefused:
         path = self.copied(folder, tmp_path)
         (path / name).unlink() if content is None else (path / name).write_text(content)
         assert said in self.fails(path)
+
+    def test_weights_that_lack_a_part_or_are_no_numbers(self, folder: Path, tmp_path: Path) -> None:
+        path = self.copied(folder, tmp_path) / "model.safetensors"
+        leaves = safetensors.torch.load_file(path)
+        gone = next(name for name in leaves if "layers.1" in name or ".h.1" in name or name.startswith("h.1"))
+        safetensors.torch.save_file({k: v for k, v in leaves.items() if k != gone}, path, {"format": "pt"})
+        assert "lacks the weights" in self.fails(path.parent)
+        safetensors.torch.save_file(leaves | {gone: torch.full_like(leaves[gone], torch.nan)}, path, {"format": "pt"})
+        assert "has weights that are not finite" in self.fails(path.parent)
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "../model.safetensors", "/etc/passwd"])
+    def test_an_index_of_other_files(self, folder: Path, tmp_path: Path, name: str) -> None:
+        path = self.copied(folder, tmp_path)
+        (path / "model.safetensors").unlink()
+        (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
+        assert "which is no safetensors file of the folder" in self.fails(path)
 
     def test_other_tokens_and_longer_rows(self, folder: Path) -> None:
         assert "the model has 12 tokens, the data 30: set data.tokenizer_path" in self.fails(folder, (L, 30))

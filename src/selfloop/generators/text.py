@@ -54,6 +54,15 @@ class TextModel(NetworkModel):
     def write(self, net: Net, rows: int) -> tuple[Writer, Callable[[Tensor], None]]:
         """Return what writes ``rows`` rows, and what leaves some of them, (B,) bool, to be gone on with."""
 
+    def refuse(self, x: Tensor) -> None:
+        """Refuse rows that a prompt fills: nothing of them would be written.
+
+        Raises:
+            ValueError: so it is.
+        """
+        if self.prompt >= x.shape[1]:
+            raise ValueError(f"rows of more than prompt = {self.prompt} tokens, of which these have {x.shape[1]}")
+
     def shape(self, space: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of a row of text, (L,)."""
         return tuple(space[:1])

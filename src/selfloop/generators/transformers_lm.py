@@ -20,7 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from selfloop.core.config import FilePath, Frozen
-from selfloop.core.errors import ConfigError, DataError, quoted, said
+from selfloop.core.errors import ConfigError, DataError, listed, quoted, said
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.core.tokens import EDGE
@@ -79,7 +79,7 @@ class Transformers(TextModel):
 
     name: Literal["transformers"] = "transformers"
     path: FilePath
-    gguf_file: str | None = None
+    gguf_file: str | None = Field(default=None, pattern=r"^[^/\\]+\.gguf$")
     lora: LoRA | None = None
     batch_size: PositiveInt = 8
     optimizer: Adam = Adam(learning_rate=5e-5, clip=1.0)
@@ -87,10 +87,19 @@ class Transformers(TextModel):
 
     @property
     def starts_from(self) -> str | None:  # type: ignore[override]
-        """The file of weights."""
+        """The file of weights.
+
+        Raises:
+            DataError: the folder holds none that are read.
+        """
+        self._refuse_folder(Path(self.path), f"model {quoted(self.path, 300)}")
+        return str(self._weights)
+
+    @property
+    def _weights(self) -> Path:
         names = [self.gguf_file] if self.gguf_file else ["model.safetensors", "model.safetensors.index.json"]
         found = [Path(self.path) / name for name in names]
-        return str(next((each for each in found if each.is_file()), found[0]))
+        return next((each for each in found if each.is_file()), found[0])
 
     @functools.cached_property
     def _model(self) -> Model:
@@ -108,11 +117,21 @@ class Transformers(TextModel):
         quiet = contextlib.redirect_stderr(io.StringIO())
         with torch.random.fork_rng(), quiet, warnings.catch_warnings(action="ignore"):
             try:
-                module = library.AutoModelForCausalLM.from_pretrained(
-                    str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32, **more
+                module, loaded = library.AutoModelForCausalLM.from_pretrained(
+                    str(folder),
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    **more,
                 )
             except Exception as error:  # whatever transformers stumbles over
                 raise DataError(f"{source} cannot be read: {said(error)}") from error
+            if lacking := sorted(loaded["missing_keys"]):  # which would begin with random numbers
+                raise DataError(f"{source} lacks the weights {listed(lacking)}")
+            wrong = (name for name, leaf in module.named_parameters() if not torch.isfinite(leaf).all())
+            if (name := next(wrong, None)) is not None:
+                raise DataError(f"{source} has weights that are not finite, {quoted(name)} the first")
             cache = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
             vocabulary, end = int(module.config.get_text_config().vocab_size), module.config.eos_token_id
             if self.lora is not None:
@@ -139,7 +158,7 @@ class Transformers(TextModel):
         """
         if not folder.is_dir():
             raise DataError(f"{source} does not exist: name the folder of a causal language model")
-        weights = Path(self.starts_from or "")
+        weights = self._weights
         if not weights.is_file():
             pickles = sorted(each.name for each in folder.iterdir() if each.suffix in (".bin", ".pt", ".pth", ".ckpt"))
             if pickles and self.gguf_file is None:
@@ -147,6 +166,8 @@ class Transformers(TextModel):
                     f"{source} has {quoted(pickles[0])} alone, a pickle, of which none is read: save it anew"
                 )
             raise DataError(f"{source} has no {weights.name}")
+        if weights.suffix == ".json":
+            _refuse_index(weights, source)
         config = folder / "config.json"
         try:
             written = json.loads(config.read_text()) if config.is_file() else {}
@@ -209,6 +230,21 @@ class Transformers(TextModel):
         one, cache = replace(net, evaluate=_following), _library("transformers").DynamicCache()
         keep: Callable[[Tensor], None] = lambda on: cache.batch_select_indices(torch.nonzero(on).squeeze(1))  # noqa: E731
         return lambda tokens: one(tokens.unsqueeze(0), cache=cache)[0], keep
+
+
+def _refuse_index(index: Path, source: str) -> None:
+    """Refuse an index of weights that names anything but files of safetensors beside it.
+
+    Raises:
+        DataError: so it is.
+    """
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{source}: {index.name} cannot be read: {quoted(error)}") from error
+    for name in sorted(map(str, named)):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise DataError(f"{source}: {index.name} names {quoted(name)}, which is no safetensors file of the folder")
 
 
 def _library(name: Literal["transformers", "peft"]) -> Any:
