@@ -37,11 +37,11 @@ class Stage:
 
 STAGES = (
     Stage("a", "agreement", 0.14),
-    Stage("b", "throughput", 0.38),
-    Stage("c", "sampling", 0.12),
+    Stage("b", "throughput", 0.42),
+    Stage("c", "sampling", 0.14),
     Stage("d", "toys", 0.09),
-    Stage("e", "memory", 0.07),
-    Stage("f", "recipe", 0.20),
+    Stage("e", "memory", 0.08),
+    Stage("f", "recipe", 0.13),
 )
 _LEAST = 10.0  # seconds with which a stage is begun
 _POLL = 0.2

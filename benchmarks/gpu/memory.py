@@ -10,6 +10,7 @@ from benchmarks.gpu.cases import cases
 from benchmarks.gpu.place import Place
 from benchmarks.images import STREAMS, Case
 from selfloop.core.errors import ConfigError
+from selfloop.core.samples import State
 from selfloop.engines.device import Device
 from selfloop.learning.training import Budget
 
@@ -19,16 +20,16 @@ _FRACTION = 0.06  # of the device's memory, which a batch of CIFAR-10's network 
 def stage(place: Place) -> None:
     """Report the rows."""
     for named in cases(place):
+        state = named.case.generator().init((3, named.case.side, named.case.side), STREAMS)
         for settings in ({}, {"accumulate": 2}, {"precision": "bfloat16", "channels_last": True}):
             words = ", ".join(f"{name} {value}" for name, value in settings.items()) or "float32"
             title = f"{named.name}, a step of batch {named.case.batch}, {words}"
-            place.attempt(title, lambda s=settings, t=title, c=named.case: _step(place, t, c, s), seconds=5)
+            place.attempt(title, lambda s=settings, t=title, c=named.case, n=state: _step(place, t, c, n, s), seconds=5)
     place.attempt("too little memory", lambda: _refused(place), seconds=5, good=False)
 
 
-def _step(place: Place, title: str, case: Case, settings: dict[str, object]) -> None:
+def _step(place: Place, title: str, case: Case, state: State, settings: dict[str, object]) -> None:
     generator = case.generator(**settings)
-    state = generator.init((3, case.side, case.side), STREAMS)
     place.free()
     generator.fit(state, case.data(), Budget(steps=2), STREAMS, Device(place.team))
     trained = place.peak()

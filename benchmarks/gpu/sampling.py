@@ -14,7 +14,7 @@ from selfloop.generators.images import UNetModel
 
 _WORDS = {"EDM": "Heun, 18 steps", "DDPM": "DDIM, 100 steps", "OT-CFM": "dopri5"}
 _SETTINGS: tuple[tuple[str, dict[str, Any], bool], ...] = (
-    ("bfloat16, channels_last", {"precision": "bfloat16", "channels_last": True}, False),
+    ("bfloat16", {"precision": "bfloat16"}, False),
     ("float32", {}, False),
     ("TF32", {}, True),
 )

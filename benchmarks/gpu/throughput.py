@@ -20,43 +20,46 @@ from selfloop.learning.training import Budget, parameters
 Step = Callable[[Case], float]  # seconds of a step of such a batch
 
 _BY_PIXEL = {"precision": "bfloat16", "channels_last": True}
+_Tried = tuple[str, dict[str, Any], bool, bool]
 # What is tried of ours, by how much it tells, with whether float32 rounds to TF32 and whether cuDNN searches.
-OURS: tuple[tuple[str, dict[str, Any], bool, bool], ...] = (
-    ("float32", {}, False, False),
+_FIRST: tuple[_Tried, ...] = (
     ("bfloat16", {"precision": "bfloat16"}, False, False),
     ("bfloat16, channels_last", _BY_PIXEL, False, False),
+)
+_COMPILED: _Tried = ("bfloat16, channels_last, compile", _BY_PIXEL | {"compile": True}, False, False)
+_FLOAT: _Tried = ("float32", {}, False, False)
+_MORE: tuple[_Tried, ...] = (
     ("TF32", {}, True, False),
-    ("bfloat16, channels_last, cuDNN searches", _BY_PIXEL, False, True),
-    ("float16, channels_last", _BY_PIXEL | {"precision": "float16"}, False, False),
-    ("bfloat16, channels_last, compile", _BY_PIXEL | {"compile": True}, False, False),
+    ("bfloat16, cuDNN searches", {"precision": "bfloat16"}, False, True),
+    ("float16", {"precision": "float16"}, False, False),
 )
 _PLAIN: tuple[tuple[str, dict[str, Any], bool], ...] = (
     ("TF32", {}, True),
     ("bfloat16, channels_last, fused Adam", {"dtype": torch.bfloat16, "by_pixel": True, "fused": True}, False),
     ("float32, fused Adam", {"fused": True}, False),
 )
-_SECONDS, _COMPILING = 8.0, 60.0
+_SECONDS, _COMPILING = 8.0, 80.0
 
 
 def stage(place: Place) -> None:
-    """Report the rows, what counts most first: what compiles comes last."""
+    """Report the rows, what counts most first."""
     compared = [_Compared(place, named) for named in cases(place)]
+    for each in compared:
+        each.plain("float32, eager", {}, tf32=False, reference=True)
+        for told in _FIRST:
+            each.ours(*told)
     first, second = compared
-    first.plain("float32, eager", {}, tf32=False, reference=True)
-    for what, settings, tf32, search in OURS[:3]:
-        first.ours(what, settings, tf32, search)
-    first.alone()
+    first.ours(*_FLOAT)
     first.waits()
-    second.plain("float32, eager", {}, tf32=False, reference=True)
-    for what, settings, tf32, search in (OURS[0], OURS[2]):
-        second.ours(what, settings, tf32, search)
+    first.alone()
+    first.profile()
     for what, settings, tf32 in _PLAIN:
         first.plain(what, settings, tf32)
-    for what, settings, tf32, search in OURS[3:-1]:
-        first.ours(what, settings, tf32, search)
-    first.profile()
-    for each in () if place.small else compared:
-        each.ours(*OURS[-1], seconds=_COMPILING)
+    for told in _MORE:
+        first.ours(*told)
+    second.ours(*_FLOAT)
+    for each in compared:  # last: on a bare machine it takes more than a minute
+        each.ours(*_COMPILED)
 
 
 class _Compared:
@@ -86,8 +89,11 @@ class _Compared:
 
         self._place.attempt(title, lambda: self._timed(title, step, bfloat16, tf32, reference=reference), _SECONDS)
 
-    def ours(self, what: str, settings: Mapping[str, Any], tf32: bool, search: bool, seconds: float = _SECONDS) -> None:
+    def ours(self, what: str, settings: Mapping[str, Any], tf32: bool, search: bool) -> None:
         """Time a step of ours."""
+        seconds = _COMPILING if settings.get("compile") else _SECONDS
+        if self._place.small and settings.get("compile"):
+            return  # on a CPU compiling takes minutes, and tells nothing of a GPU
         title = f"{self._named.name}, ours, {what}"
         half = settings.get("precision", "float32") != "float32"
 
@@ -155,7 +161,7 @@ class _Compared:
             return
         generator, state = self._case.generator(**_BY_PIXEL), self._made()[0]
         counts = []
-        for steps in (2, 4):
+        for steps in (1, 2, 4):  # the first allocates, and is not counted
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
                 torch.cuda.set_sync_debug_mode("warn")
@@ -165,8 +171,10 @@ class _Compared:
                     torch.cuda.set_sync_debug_mode("default")
             calls = [f"{w.filename.rsplit('/', 1)[-1]}:{w.lineno}" for w in heard if "synchroniz" in str(w.message)]
             counts.append(calls)
-        where = sorted(set(counts[1]))
-        self._place.say(title, value=(len(counts[1]) - len(counts[0])) / 2, note=", ".join(where)[:200])
+        _, fewer, more = counts
+        where = ", ".join(sorted(set(more)))[:200]
+        note = f"the calls of a fit, most before and after its steps: {where}"
+        self._place.say(title, value=(len(more) - len(fewer)) / 2, note=note)
 
     def profile(self) -> None:
         """Say which share of our best step the device works, and keep what it works on."""

@@ -18,13 +18,13 @@ from selfloop.learning.training import Batches, Blocks, Budget, train
 from selfloop.learning.transport.coupling import optimal_pairs
 
 _ARMS, _FEW = (200, 50, 800), (4,)
-_STEPS = 40
+_ARM_STEPS = 1600  # that one thing is timed for
 
 
 def stage(place: Place) -> None:
     """Report the rows: the fit as it is on one thread, and network and optimiser alone here and there."""
     for many in _FEW if place.small else _ARMS:
-        place.attempt(f"{many} arms of Figure 8", lambda many=many: _compared(place, many), seconds=5)
+        place.attempt(f"{many} arms of Figure 8", lambda many=many: _compared(place, many), seconds=many / 40)
 
 
 def _compared(place: Place, many: int) -> None:
@@ -35,7 +35,7 @@ def _compared(place: Place, many: int) -> None:
     rows = split.events.typed(split.train, generator.dtype)
     data = Samples.full(rows.expand(many, *rows.shape[1:]).contiguous(), born=0)
     state = generator.init(data.x.shape[2:], streams)
-    steps = 4 if place.small else _STEPS
+    steps = 4 if place.small else max(2, _ARM_STEPS // many)
     with as_in_a_worker():
         whole = _per_step(place, steps, lambda n: generator.fit(state, data, Budget(steps=n), streams))
         pairs = _pairs(generator, data, streams)
@@ -59,7 +59,7 @@ def _compared(place: Place, many: int) -> None:
 
 
 def _per_step(place: Place, steps: int, run: Callable[[int], object]) -> float:
-    run(2)
+    run(1)
     return place.seconds(lambda: run(steps)) / steps
 
 

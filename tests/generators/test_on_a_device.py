@@ -67,6 +67,13 @@ def test_samplers_of_fixed_steps_stay_on_the_device(name: str) -> None:
     assert generator.finish(drawn).dtype == torch.uint8
 
 
+def test_an_adaptive_solver_draws_in_float32_whatever_training_is_in() -> None:
+    plain = GENERATORS["otcfm"]
+    state = plain.init(EVENT, STREAMS)
+    drawn = [plain.model_copy(update={"precision": p}).sample(state, 2, STREAMS) for p in ("float32", "bfloat16")]
+    assert torch.equal(*drawn)
+
+
 def test_the_device_s_adam_takes_the_steps_that_the_cpu_s_does() -> None:
     results = []
     for on_device in (False, True):
