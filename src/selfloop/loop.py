@@ -61,6 +61,14 @@ def data_key(arms: Sequence[Arm]) -> str:
     return f"{[arm.data_key for arm in arms]} {arms[0].experiment.generator.dtype}"
 
 
+def looks_back(arms: Sequence[Arm]) -> bool:
+    """Whether a metric, an update or a regime of a stack looks at the weights of generation 0."""
+    first = arms[0].experiment
+    if first.update is not None or any(METRICS[name].weights for name in first.metrics):
+        return True
+    return any("density" in needs(arm.experiment.mixing) for arm in arms)
+
+
 def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: State | None = None) -> Samples:
     """Return the training sets of generation t of a stack of arms, as each arm's regime makes them.
 

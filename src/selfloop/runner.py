@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from selfloop.arms import Arm, first_alike
+from selfloop.chains import Chains
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
@@ -24,7 +25,7 @@ from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
-from selfloop.engines.base import Engine
+from selfloop.engines.base import Cluster, Engine, Pool
 from selfloop.engines.device import Device
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
@@ -33,15 +34,16 @@ from selfloop.environment import prepared_or_lacking
 from selfloop.experiment import FREE, GROWING, Experiment, files_of
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.outside import refuse_to_run
-from selfloop.loop import Outcome, advance, data_key, load, measure, named
+from selfloop.loop import Outcome, advance, data_key, load, looks_back, measure, named
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import needs
 from selfloop.monitor import Alarms
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
+
+_Tensors = dict[str, dict[str, Tensor]]  # state and samples, by kind
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ def _generations(
 ) -> Iterator[Generation]:
     members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
+        chains = Chains(pool, writer, code, alarms.stop) if isinstance(pool, Cluster) else None
         for t in range(writer.last + 1, writer.experiment.generations + 1):
             todo = writer.lacking(t)
             if not todo:
@@ -242,7 +245,8 @@ def _generations(
             started = time.monotonic()
             task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code, stopped)
             done: list[_Done] = []
-            for each in _rounds(pool, task, members, todo):
+            coming = _rounds(pool, task, members, todo) if chains is None else _sent(chains, task, writer, todo)
+            for each in coming:
                 done.append(each)
                 if progress is not None:
                     progress(t, len(done), len(todo))
@@ -258,7 +262,21 @@ def _generations(
             yield Generation(t, records, seconds)
 
 
-def _rounds(pool: Any, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
+def _sent(chains: Chains, task: _Task, writer: Writer, todo: list[int]) -> Iterator[_Done]:
+    """Yield what becomes of each stack elsewhere, once its files are written."""
+    todo = list(todo)
+    for stack in list(todo):
+        if (kept := _kept(writer, task, stack)) is not None:
+            todo.remove(stack)
+            chains.skip(task.t, stack, *kept)
+            yield _written(task, stack, *kept)
+    for stack, made in chains.generation(task.t, todo, task.stopped):
+        if made.seconds >= _WORTH_KEEPING:
+            _keep(writer, task, stack, made.tensors, made.records)
+        yield _written(task, stack, made.tensors, made.records)
+
+
+def _rounds(pool: Pool, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
     """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after their first."""
     if task.t > 0:
         yield from pool.map(functools.partial(_advance, task, {}), todo)
@@ -296,7 +314,11 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
             shutil.copyfile(*(Path(task.folder) / name for name in names))
         records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
         return _Done(stack, twin.notes, records)
-    tensors, records = _kept_or_computed(task, stack)
+    return _written(task, stack, *_kept_or_computed(task, stack))
+
+
+def _written(task: _Task, stack: int, tensors: _Tensors, records: list[Record]) -> _Done:
+    """Write a stack's files into the task's folder."""
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), found, put_bytes)
         for kind, found in tensors.items()
@@ -307,31 +329,49 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
 _WORTH_KEEPING = 10.0  # seconds of a stack's generation from which on what came of it is kept until the commit
 
 
-def _kept_or_computed(task: _Task, stack: int) -> tuple[dict[str, dict[str, Tensor]], list[Record]]:
+def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record]]:
     """Return a stack's state and samples by kind, and its records.
 
     What took long, and was finished when the process was killed before all stacks were, is not computed again: a
     machine that is lent for minutes adds arm after arm.
     """
     there = _opened(task.out, task.session).run
-    members, path = there.stacks[stack], there.outcome(task.t, stack)
-    keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
-    of = {"arms": keys, "metrics": names, "stopped": sorted(task.stopped)}
-    if task.team.size == 1 and path.exists():
-        found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
-        if about["of"] == of:
-            kinds: dict[str, dict[str, Tensor]] = {"state": {}, "samples": {}}
-            for name, tensor in found.items():
-                kind, _, leaf = name.partition("/")
-                kinds[kind][leaf] = tensor
-            return kinds, about["records"]
+    if task.team.size == 1 and (kept := _kept(there, task, stack)) is not None:
+        return kept
     begun = time.monotonic()
     outcome = _outcome(task, stack)
     tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
-        flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
-        save_sealed(path, flat, {"of": of, "records": outcome.records})
+        _keep(there, task, stack, tensors, outcome.records)
     return tensors, outcome.records
+
+
+def _kept_for(run: Run, task: _Task, stack: int) -> dict[str, Any]:
+    """Return what kept tensors and records are of."""
+    members = run.stacks[stack]
+    keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
+    return {"arms": keys, "metrics": names, "stopped": sorted(task.stopped)}
+
+
+def _kept(run: Run, task: _Task, stack: int) -> tuple[_Tensors, list[Record]] | None:
+    """Return what is kept of a stack's generation, None where there is nothing."""
+    path = run.outcome(task.t, stack)
+    if not path.exists():
+        return None
+    found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
+    if about["of"] != _kept_for(run, task, stack):
+        return None
+    kinds: _Tensors = {"state": {}, "samples": {}}
+    for name, tensor in found.items():
+        kind, _, leaf = name.partition("/")
+        kinds[kind][leaf] = tensor
+    return kinds, about["records"]
+
+
+def _keep(run: Run, task: _Task, stack: int, tensors: _Tensors, records: list[Record]) -> None:
+    """Keep what a stack's generation has made until it is committed."""
+    flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
+    save_sealed(run.outcome(task.t, stack), flat, {"of": _kept_for(run, task, stack), "records": records})
 
 
 def _no_history(g: int) -> Samples:
@@ -341,16 +381,13 @@ def _no_history(g: int) -> Samples:
 def _outcome(task: _Task, stack: int) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
-    looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
-    looks = looks or members[0].experiment.update is not None
-    looks = looks or any("density" in needs(arm.experiment.mixing) for arm in members)
     return advance(
         members,
         opened.split(members),
         t,
         there.state(t - 1, stack) if t else None,
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
-        (there.state(0, stack) if looks else {}) if t else None,
+        (there.state(0, stack) if looks_back(members) else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every),
         functools.partial(there.everything_of, t - 1) if t else None,
         task.stopped,

@@ -33,6 +33,7 @@ def command(
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
     engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="of the engine's cluster")] = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
@@ -55,11 +56,29 @@ def command(
     if workers is None:
         workers = cores() if device == "cpu" and team.size == 1 else 0
     chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+    if address is not None:
+        chosen = _at(chosen, address)
     trackers = [member(TRACKERS, word) for word in track or ()]
     try:
         return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
     finally:
         team.end()
+
+
+def _at(engine: Engine, address: str) -> Engine:
+    """Return an engine of the cluster at an address.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    from selfloop.core.errors import ConfigError
+    from selfloop.engines.base import ENGINES
+
+    if "address" not in getattr(type(engine), "model_fields", {}):
+        raise ConfigError(
+            f"--address is of a cluster, as --engine ray has one; engine {ENGINES.name_of(engine)} has none"
+        )
+    return type(engine).model_validate(engine.model_dump() | {"address": address})  # type: ignore[attr-defined]
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
