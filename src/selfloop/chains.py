@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle
@@ -36,11 +36,13 @@ class Made:
         tensors: state and samples by kind, as they are stored.
         records: of the stack's arms.
         seconds: that it took.
+        back: how many generations its regime looked back.
     """
 
     tensors: dict[str, dict[str, Any]]
     records: list[Record]
-    seconds: float
+    seconds: float = 0.0
+    back: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Lacks:
     """What a job ends in that has not got all that its regime looks back at.
 
     Attributes:
-        generation: the first that it asked for in vain.
+        back: how many generations before its own the first lies that it asked for in vain.
     """
 
-    generation: int
+    back: int
 
 
 def job(
@@ -81,11 +83,10 @@ def job(
         past: what was made in these.
     """
     learn(code)
-    begun, there, lacking = time.monotonic(), dict(zip(sent, past, strict=True)), list[int]()
+    begun, there, asked = time.monotonic(), dict(zip(sent, past, strict=True)), {0}
 
     def history(g: int) -> Samples:
-        if g not in there:
-            lacking.append(g)
+        asked.add(t - g)
         return Samples(**there[g].tensors["samples"])
 
     state: State | None = past[0].tensors["state"] if t else None
@@ -95,11 +96,11 @@ def job(
             cloudpickle.loads(arms), split, t, state, history, looked_at, Device(team), lambda: before, stopped
         )
     except Exception:  # the regime's own words for what it did not get
-        if lacking:
-            return Lacks(lacking[0])
+        if max(asked) > len(sent):
+            return Lacks(max(asked))
         raise
     tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
-    return Made(tensors, outcome.records, time.monotonic() - begun)
+    return Made(tensors, outcome.records, time.monotonic() - begun, max(asked))
 
 
 class Chains:
@@ -121,7 +122,7 @@ class Chains:
         self._made: dict[tuple[int, int], Made] = {}  # by generation and stack, until it is committed
         self._standing: dict[tuple[int, int], Any] = {}  # for what was made, or read, among the arguments of jobs
         self._busy: set[tuple[int, int]] = set()
-        self._reach: dict[int, float] = {}  # how many generations a stack's regime looks back
+        self._reach: dict[int, float] = {}  # how many generations each stack is sent
         self._twins: dict[int, list[int]] = {}
         self._now, self._stopped = 0, frozenset[int]()
 
@@ -129,7 +130,9 @@ class Chains:
         """Yield what some stacks make of a generation, as it comes; all before it is committed."""
         self._now, self._stopped, left = t, stopped, set(todo)
         self._made = {(u, s): made for (u, s), made in self._made.items() if u >= t - 1}
-        self._standing = {key: it for key, it in self._standing.items() if t - key[0] <= self._reach.get(key[1], 1)}
+        self._standing = {
+            key: it for key, it in self._standing.items() if t - key[0] <= max(self._reach.get(key[1], 1), 1)
+        }
         if t == 0:
             groups = first_alike([self._members[s] for s in todo])
             self._twins = {s: [todo[i] for i, f in enumerate(groups) if todo[f] == s] for s in todo}
@@ -145,7 +148,7 @@ class Chains:
 
     def skip(self, t: int, stack: int, tensors: dict[str, dict[str, Any]], records: list[Record]) -> None:
         """Take note of what a stack made of a generation before this run was begun again."""
-        made = Made(tensors, records, 0.0)
+        made = Made(tensors, records)
         self._made[t, stack], self._standing[t, stack] = made, self._cluster.put(made)
 
     def _take(self) -> None:
@@ -153,13 +156,14 @@ class Chains:
         (t, s), made, reference = self._cluster.next()  # type: ignore[misc]
         self._busy.discard((t, s))
         if isinstance(made, Lacks):
-            # What looks back at the beginning looks back at all there is.
-            self._reach[s] = math.inf if made.generation == 0 else t - made.generation
+            self._reach[s] = made.back
             self._begin(t, s)
             return
+        # What has looked back at all there was will do so again, and if not, is sent less the time after that.
+        self._reach[s] = math.inf if made.back == t else made.back
         for twin in self._twins.get(s, [s]) if t == 0 else [s]:
             records = made.records if twin == s else self._renamed(made.records, twin)
-            self._made[t, twin] = Made(made.tensors, records, made.seconds)
+            self._made[t, twin] = replace(made, records=records)
             self._standing[t, twin] = reference
             if t < min(self._now + self._lead, self._run.experiment.generations) and twin in self._run.lacking(t + 1):
                 self._begin(t + 1, twin)
@@ -172,7 +176,7 @@ class Chains:
         if (t, s) in self._busy or (t, s) in self._made:
             return
         self._busy.add((t, s))
-        members, reach = self._members[s], self._reach.get(s, 1)
+        members, reach = self._members[s], max(self._reach.get(s, 1), 1)
         sent = [g for g in range(t - 1, -1, -1) if t - g <= reach]
         first = self._first(s) if t and looks_back(members) else None
         past = [self._of(g, s, *(("state", "samples") if g == t - 1 else ("samples",))) for g in sent]
@@ -201,7 +205,7 @@ class Chains:
         return self._standing[g, s]
 
     def _put(self, g: int, s: int, *kinds: str) -> Any:
-        return self._cluster.put(Made({kind: self._run.tensors(g, kind, s) for kind in kinds}, [], 0.0))
+        return self._cluster.put(Made({kind: self._run.tensors(g, kind, s) for kind in kinds}, []))
 
     def _split(self, members: Sequence[Arm]) -> Any:
         """Return what stands for a stack's real data, which are loaded and sent once."""
