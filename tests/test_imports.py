@@ -38,6 +38,8 @@ LAYERS = (
     "loop",
     "store",
     "monitor",
+    "shards",
+    "chains",
     "runner",
     "theory",
     "ledger",

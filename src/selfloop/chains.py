@@ -176,7 +176,7 @@ class Chains:
         if (t, s) in self._busy or (t, s) in self._made:
             return
         self._busy.add((t, s))
-        members, reach = self._members[s], max(self._reach.get(s, 1), 1)
+        members, reach = self._members[s], self._back(s)
         sent = [g for g in range(t - 1, -1, -1) if t - g <= reach]
         first = self._first(s) if t and looks_back(members) else None
         past = [self._of(g, s, *(("state", "samples") if g == t - 1 else ("samples",))) for g in sent]
@@ -191,6 +191,10 @@ class Chains:
             return self._made[t - 1, s].records
         of = {arm.index for arm in self._members[s]}
         return [record for record in self._run.everything_of(t - 1) if record["arm"] in of]
+
+    def _back(self, s: int) -> float:
+        """Return how many generations a stack is sent, at least the last one."""
+        return max(self._reach.get(s, 1), 1)
 
     def _first(self, s: int) -> Any:
         """Return what stands for a stack's weights after generation 0."""

@@ -37,6 +37,7 @@ from selfloop.generators.outside import refuse_to_run
 from selfloop.loop import Outcome, advance, data_key, load, looks_back, measure, named
 from selfloop.metrics.base import METRICS
 from selfloop.monitor import Alarms
+from selfloop.shards import Shard
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import Tracker, Tracking
@@ -110,6 +111,7 @@ def run(
     save_every: float = 600.0,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Generation]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
@@ -126,6 +128,7 @@ def run(
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
         notice: called with a line on what was chosen because nobody had named it.
+        shard: of the run, whose stacks alone are run; :func:`~selfloop.shards.merge` joins all.
 
     Raises:
         ConfigError, DataError: the experiment cannot be run, or not by several devices; nothing is written.
@@ -166,7 +169,9 @@ def run(
             for line in begun.words:
                 writer.log(line)
             measure_anew(writer, session)
-            generations = _generations(writer, chosen, team, save_every, code, session, progress)
+            if shard is not None:
+                shard.refuse(experiment, len(writer.stacks))
+            generations = _generations(writer, chosen, team, save_every, code, session, progress, shard)
             yield from _tracked(writer, trackers, generations)
     finally:
         _opened.cache_clear()
@@ -232,12 +237,13 @@ def _generations(
     code: bytes,
     session: str,
     progress: Progress | None,
+    shard: Shard | None,
 ) -> Iterator[Generation]:
     members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
         chains = Chains(pool, writer, code, alarms.stop) if isinstance(pool, Cluster) else None
         for t in range(writer.last + 1, writer.experiment.generations + 1):
-            todo = writer.lacking(t)
+            todo = writer.lacking(t) if shard is None else shard.among(writer.lacking(t))
             if not todo:
                 continue
             stopped = alarms.stopped(t)

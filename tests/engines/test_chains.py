@@ -103,7 +103,11 @@ def test_a_stack_goes_on_while_others_are_behind_but_not_beyond_the_lead(tmp_pat
 
 
 def test_what_stops_arms_lets_no_generation_begin_before_the_last_is_known(tmp_path: Path) -> None:
-    watched = EXPERIMENT.override("alarm={action: stop, statistics: [mean_error], level: 0.4}")
+    watched = EXPERIMENT.override(
+        "grid={data.n: [60, 64], mixing.lam: [0, 1]}",
+        "seeds=3",
+        "alarm={action: stop, statistics: [mean_error], level: 0.4}",
+    )
     engine = Elsewhere(2)
     for generation in run(watched, tmp_path / "run", engine=engine):
         assert max(t for t, _ in engine.cluster.begun) == generation.t
@@ -122,14 +126,11 @@ def test_a_run_that_ended_early_goes_on_here_and_there(expected: dict[str, bytes
 
 
 def test_a_run_that_grows_elsewhere_is_one_that_was_so_from_the_beginning(tmp_path: Path) -> None:
-    list(
-        run(
-            EXPERIMENT.override("grid={data.n: [60], mixing: [{name: augment, lam: 0.5}]}", "generations=3"),
-            tmp_path / "grown",
-            engine=Elsewhere(5),
-        )
-    )
-    more = EXPERIMENT.override("grid={data.n: [60, 64], mixing: [{name: augment, lam: 0.5}]}", "seeds=2")
+    def grid(sizes: str) -> str:
+        return f"grid={{data.n: [{sizes}], mixing: [{{name: augment, lam: 0.5}}]}}"
+
+    more = EXPERIMENT.override(grid("60, 64"), "seeds=2")
+    list(run(EXPERIMENT.override(grid("60"), "generations=3"), tmp_path / "grown", engine=Elsewhere(5)))
     list(run(more, tmp_path / "grown", engine=Elsewhere(6)))
     list(run(more, tmp_path / "whole"))
     grown, whole = Run.open(tmp_path / "grown"), Run.open(tmp_path / "whole")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfloop.engines.base import Engine
     from selfloop.engines.team import Team
     from selfloop.experiment import Experiment
+    from selfloop.shards import Shard
     from selfloop.trackers.base import Tracker
 
 
@@ -34,6 +35,7 @@ def command(
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
     engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="of the engine's cluster")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="only its share of the arms; see merge")] = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
@@ -44,13 +46,16 @@ def command(
     from selfloop.engines.local import Local, cores
     from selfloop.engines.team import Team
     from selfloop.experiment import Experiment, member
+    from selfloop.shards import Shard
     from selfloop.trackers.base import TRACKERS
 
     experiment = Experiment.load(source).override(*(settings or []))
     if plan:
         return _plan(experiment, device, devices)
     team = Team.start(device, devices)
-    folder = Path("runs") / experiment.name if out is None else out
+    share = None if shard is None else Shard.parse(shard)
+    name = experiment.name if share is None else f"{experiment.name}.shard-{share.number}-of-{share.of}"
+    folder = Path("runs") / name if out is None else out
     if team.rank > 0:
         return _assist(experiment, folder, team)
     if workers is None:
@@ -60,7 +65,7 @@ def command(
         chosen = _at(chosen, address)
     trackers = [member(TRACKERS, word) for word in track or ()]
     try:
-        return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
+        return _run(experiment, folder, chosen, trackers, team, 60 * save_every, share)
     finally:
         team.end()
 
@@ -102,7 +107,13 @@ def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
 
 
 def _run(
-    experiment: Experiment, folder: Path, engine: Engine, trackers: list[Tracker], team: Team, save_every: float
+    experiment: Experiment,
+    folder: Path,
+    engine: Engine,
+    trackers: list[Tracker],
+    team: Team,
+    save_every: float,
+    shard: Shard | None,
 ) -> int:
     from selfloop.cli.commands.report import write
     from selfloop.cli.display import display
@@ -123,6 +134,7 @@ def _run(
                 save_every=save_every,
                 progress=tick,
                 notice=say,
+                shard=shard,
             )
             for generation in going:
                 ran = True
@@ -130,6 +142,9 @@ def _run(
                 if stopped():
                     break
         finished = Run.open(folder)
+        if shard is not None and not stopped():
+            say(f"Shard {shard} is done: {folder}; join all of them by selfloop merge")
+            return 0
         if not finished.finished:
             complain(f"stopped after generation {finished.last} of {experiment.generations}")
             return INTERRUPTED
