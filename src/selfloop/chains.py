@@ -23,7 +23,7 @@ from selfloop.engines.base import Cluster
 from selfloop.engines.device import Device
 from selfloop.engines.team import Team
 from selfloop.loop import advance, data_key, load, looks_back, named
-from selfloop.store import Run
+from selfloop.store import Writer
 
 _LEAD = 8  # generations of samples and weights that wait for a commit at most
 
@@ -113,7 +113,7 @@ class Chains:
         wait: whether a generation must be committed before the next one begins, as where an alarm may stop an arm.
     """
 
-    def __init__(self, cluster: Cluster, run: Run, code: bytes, wait: bool) -> None:
+    def __init__(self, cluster: Cluster, run: Writer, code: bytes, wait: bool) -> None:
         self._cluster, self._run, self._members = cluster, run, run.stacks
         self._code, self._lead = cluster.put(code), 0 if wait else _LEAD
         self._arms = [cloudpickle.dumps(members) for members in self._members]
@@ -153,7 +153,7 @@ class Chains:
 
     def _take(self) -> None:
         """Wait for a job, and let its stack go on."""
-        (t, s), made, reference = self._cluster.next()  # type: ignore[misc]
+        (t, s), made, reference = self._cluster.next()
         self._busy.discard((t, s))
         if isinstance(made, Lacks):
             self._reach[s] = made.back

@@ -241,7 +241,11 @@ def _generations(
 ) -> Iterator[Generation]:
     members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
-        chains = Chains(pool, writer, code, alarms.stop) if isinstance(pool, Cluster) else None
+        work = (
+            functools.partial(_sent, Chains(pool, writer, code, alarms.stop), writer)
+            if isinstance(pool, Cluster)
+            else functools.partial(_rounds, pool, members)
+        )
         for t in range(writer.last + 1, writer.experiment.generations + 1):
             todo = writer.lacking(t) if shard is None else shard.among(writer.lacking(t))
             if not todo:
@@ -251,8 +255,7 @@ def _generations(
             started = time.monotonic()
             task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code, stopped)
             done: list[_Done] = []
-            coming = _rounds(pool, task, members, todo) if chains is None else _sent(chains, task, writer, todo)
-            for each in coming:
+            for each in work(task, todo):
                 done.append(each)
                 if progress is not None:
                     progress(t, len(done), len(todo))
@@ -268,7 +271,7 @@ def _generations(
             yield Generation(t, records, seconds)
 
 
-def _sent(chains: Chains, task: _Task, writer: Writer, todo: list[int]) -> Iterator[_Done]:
+def _sent(chains: Chains, writer: Writer, task: _Task, todo: list[int]) -> Iterator[_Done]:
     """Yield what becomes of each stack elsewhere, once its files are written."""
     todo = list(todo)
     for stack in list(todo):
@@ -282,7 +285,7 @@ def _sent(chains: Chains, task: _Task, writer: Writer, todo: list[int]) -> Itera
         yield _written(task, stack, made.tensors, made.records)
 
 
-def _rounds(pool: Pool, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
+def _rounds(pool: Pool, members: list[list[Arm]], task: _Task, todo: list[int]) -> Iterator[_Done]:
     """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after their first."""
     if task.t > 0:
         yield from pool.map(functools.partial(_advance, task, {}), todo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -25,10 +25,10 @@ class Cluster(Protocol):
     def put(self, value: Any) -> Any:
         """Return what stands for a value among the arguments of calls, so that it is sent once."""
 
-    def begin(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+    def begin(self, key: tuple[int, int], function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function somewhere; among the arguments may be what :meth:`put` and :meth:`next` returned."""
 
-    def next(self) -> tuple[Hashable, Any, Any]:
+    def next(self) -> tuple[tuple[int, int], Any, Any]:
         """Wait for a call to end; return its key, its result, and what stands for that among arguments."""
 
 

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import platform
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -164,7 +164,7 @@ class _Tasks:
     """Calls as tasks of a cluster."""
 
     def __init__(self, ray: ModuleType, settings: Ray) -> None:
-        self._ray, self._keys, self._ended = ray, dict[Any, Hashable](), deque[Any]()
+        self._ray, self._keys, self._ended = ray, dict[Any, tuple[int, int]](), deque[Any]()
         self._call = ray.remote(_call).options(
             num_cpus=settings.cpus, num_gpus=settings.gpus or None, max_retries=_ATTEMPTS, retry_exceptions=False
         )
@@ -176,12 +176,12 @@ class _Tasks:
         with _in_one_line(self._ray):
             return self._ray.put(value)
 
-    def begin(self, key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
+    def begin(self, key: tuple[int, int], function: Callable[..., Any], *arguments: Any) -> None:
         """Begin a task."""
         with _in_one_line(self._ray):
             self._keys[self._call.remote(self._said, self._on, function, *arguments)] = key
 
-    def next(self) -> tuple[Hashable, Any, Any]:
+    def next(self) -> tuple[tuple[int, int], Any, Any]:
         """Wait for a task; return its key, its result and the reference to that.
 
         Raises:

@@ -83,7 +83,8 @@ def _at(engine: Engine, address: str) -> Engine:
         raise ConfigError(
             f"--address is of a cluster, as --engine ray has one; engine {ENGINES.name_of(engine)} has none"
         )
-    return type(engine).model_validate(engine.model_dump() | {"address": address})  # type: ignore[attr-defined]
+    found: Engine = engine.model_copy(update={"address": address})  # type: ignore[attr-defined]
+    return found
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
