@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,9 +111,20 @@ class Chains:
         run: what is committed so far, also while it grows.
         code: what the program defines.
         wait: whether a generation must be committed before the next one begins, as where an alarm may stop an arm.
+        keep: is given what a job of a generation and stack has made, to keep until the commit what took long.
+        kept: returns that to who goes on after this process has died; None where there is nothing.
     """
 
-    def __init__(self, cluster: Cluster, run: Writer, code: bytes, wait: bool) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        run: Writer,
+        code: bytes,
+        wait: bool,
+        keep: Callable[[int, int, Made], None],
+        kept: Callable[[int, int], Made | None],
+    ) -> None:
+        self._keep, self._kept = keep, kept
         self._cluster, self._run, self._members = cluster, run, run.stacks
         self._code, self._lead = cluster.put(code), 0 if wait else _LEAD
         self._arms = [cloudpickle.dumps(members) for members in self._members]
@@ -130,9 +141,7 @@ class Chains:
         """Yield what some stacks make of a generation, as it comes; all before it is committed."""
         self._now, self._stopped, left = t, stopped, set(todo)
         self._made = {(u, s): made for (u, s), made in self._made.items() if u >= t - 1}
-        self._standing = {
-            key: it for key, it in self._standing.items() if t - key[0] <= max(self._reach.get(key[1], 1), 1)
-        }
+        self._standing = {(g, s): it for (g, s), it in self._standing.items() if t - g <= self._back(s)}
         if t == 0:
             groups = first_alike([self._members[s] for s in todo])
             self._twins = {s: [todo[i] for i, f in enumerate(groups) if todo[f] == s] for s in todo}
@@ -146,11 +155,6 @@ class Chains:
             if left:
                 self._take()
 
-    def skip(self, t: int, stack: int, tensors: dict[str, dict[str, Any]], records: list[Record]) -> None:
-        """Take note of what a stack made of a generation before this run was begun again."""
-        made = Made(tensors, records)
-        self._made[t, stack], self._standing[t, stack] = made, self._cluster.put(made)
-
     def _take(self) -> None:
         """Wait for a job, and let its stack go on."""
         (t, s), made, reference = self._cluster.next()
@@ -159,8 +163,13 @@ class Chains:
             self._reach[s] = made.back
             self._begin(t, s)
             return
+        self._keep(t, s, made)
         # What has looked back at all there was will do so again, and if not, is sent less the time after that.
         self._reach[s] = math.inf if made.back == t else made.back
+        self._go_on(t, s, made, reference)
+
+    def _go_on(self, t: int, s: int, made: Made, reference: Any) -> None:
+        """Take note of what a stack has made, its twins too, and begin what comes after it."""
         for twin in self._twins.get(s, [s]) if t == 0 else [s]:
             records = made.records if twin == s else self._renamed(made.records, twin)
             self._made[t, twin] = replace(made, records=records)
@@ -174,6 +183,9 @@ class Chains:
     def _begin(self, t: int, s: int) -> None:
         """Begin a stack's generation, if it is neither begun nor done; the one before is done."""
         if (t, s) in self._busy or (t, s) in self._made:
+            return
+        if (made := self._kept(t, s)) is not None:
+            self._go_on(t, s, made, self._cluster.put(made))
             return
         self._busy.add((t, s))
         members, reach = self._members[s], self._back(s)

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from selfloop.arms import Arm, first_alike
-from selfloop.chains import Chains
+from selfloop.chains import Chains, Made
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
@@ -242,7 +242,7 @@ def _generations(
     members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
         work = (
-            functools.partial(_sent, Chains(pool, writer, code, alarms.stop), writer)
+            functools.partial(_sent, _chains(pool, writer, code, alarms))
             if isinstance(pool, Cluster)
             else functools.partial(_rounds, pool, members)
         )
@@ -271,17 +271,23 @@ def _generations(
             yield Generation(t, records, seconds)
 
 
-def _sent(chains: Chains, writer: Writer, task: _Task, todo: list[int]) -> Iterator[_Done]:
-    """Yield what becomes of each stack elsewhere, once its files are written."""
-    todo = list(todo)
-    for stack in list(todo):
-        if (kept := _kept(writer, task, stack)) is not None:
-            todo.remove(stack)
-            chains.skip(task.t, stack, *kept)
-            yield _written(task, stack, *kept)
-    for stack, made in chains.generation(task.t, todo, task.stopped):
+def _chains(cluster: Cluster, writer: Writer, code: bytes, alarms: Alarms) -> Chains:
+    """Return the stacks as chains of jobs, of which what took long is kept until its commit."""
+
+    def keep(t: int, stack: int, made: Made) -> None:
         if made.seconds >= _WORTH_KEEPING:
-            _keep(writer, task, stack, made.tensors, made.records)
+            _keep(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack, made.tensors, made.records)
+
+    def kept(t: int, stack: int) -> Made | None:
+        found = _kept(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack)
+        return None if found is None else Made(*found)
+
+    return Chains(cluster, writer, code, alarms.stop, keep, kept)
+
+
+def _sent(chains: Chains, task: _Task, todo: list[int]) -> Iterator[_Done]:
+    """Yield what becomes of each stack elsewhere, once its files are written here."""
+    for stack, made in chains.generation(task.t, todo, task.stopped):
         yield _written(task, stack, made.tensors, made.records)
 
 
@@ -345,30 +351,30 @@ def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record]]:
     machine that is lent for minutes adds arm after arm.
     """
     there = _opened(task.out, task.session).run
-    if task.team.size == 1 and (kept := _kept(there, task, stack)) is not None:
+    if task.team.size == 1 and (kept := _kept(there, task.t, task.stopped, stack)) is not None:
         return kept
     begun = time.monotonic()
     outcome = _outcome(task, stack)
     tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
-        _keep(there, task, stack, tensors, outcome.records)
+        _keep(there, task.t, task.stopped, stack, tensors, outcome.records)
     return tensors, outcome.records
 
 
-def _kept_for(run: Run, task: _Task, stack: int) -> dict[str, Any]:
+def _kept_for(run: Run, stopped: frozenset[int], stack: int) -> dict[str, Any]:
     """Return what kept tensors and records are of."""
     members = run.stacks[stack]
     keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
-    return {"arms": keys, "metrics": names, "stopped": sorted(task.stopped)}
+    return {"arms": keys, "metrics": names, "stopped": sorted(stopped)}
 
 
-def _kept(run: Run, task: _Task, stack: int) -> tuple[_Tensors, list[Record]] | None:
+def _kept(run: Run, t: int, stopped: frozenset[int], stack: int) -> tuple[_Tensors, list[Record]] | None:
     """Return what is kept of a stack's generation, None where there is nothing."""
-    path = run.outcome(task.t, stack)
+    path = run.outcome(t, stack)
     if not path.exists():
         return None
     found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
-    if about["of"] != _kept_for(run, task, stack):
+    if about["of"] != _kept_for(run, stopped, stack):
         return None
     kinds: _Tensors = {"state": {}, "samples": {}}
     for name, tensor in found.items():
@@ -377,10 +383,10 @@ def _kept(run: Run, task: _Task, stack: int) -> tuple[_Tensors, list[Record]] | 
     return kinds, about["records"]
 
 
-def _keep(run: Run, task: _Task, stack: int, tensors: _Tensors, records: list[Record]) -> None:
+def _keep(run: Run, t: int, stopped: frozenset[int], stack: int, tensors: _Tensors, records: list[Record]) -> None:
     """Keep what a stack's generation has made until it is committed."""
     flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
-    save_sealed(run.outcome(task.t, stack), flat, {"of": _kept_for(run, task, stack), "records": records})
+    save_sealed(run.outcome(t, stack), flat, {"of": _kept_for(run, stopped, stack), "records": records})
 
 
 def _no_history(g: int) -> Samples:
