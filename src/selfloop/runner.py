@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared_or_lacking
-from selfloop.experiment import FREE, GROWING, Experiment, files_of
+from selfloop.experiment import FREE, GROWING, Experiment, files_of, member
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.outside import refuse_to_run
 from selfloop.loop import Outcome, advance, data_key, load, measure, named
@@ -39,7 +39,7 @@ from selfloop.mixing.base import needs
 from selfloop.monitor import Alarms
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
-from selfloop.trackers.base import Tracker, Tracking
+from selfloop.trackers.base import TRACKERS, Tracker, Tracking, refuse_missing
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 
@@ -108,7 +108,7 @@ def run(
     save_every: float = 600.0,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
-) -> Iterator[Generation]:
+) -> Generator[Generation, None, None]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
     A directory that holds this experiment is resumed; one that holds it with fewer generations, seeds, values of the
@@ -119,7 +119,7 @@ def run(
         out: the run directory; made if it is not there.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
         engine: what runs the arms; None is that of ``workers``.
-        trackers: who is told of every generation; one that fails stops nothing.
+        trackers: who is told of every generation, beside those of the experiment; one that fails stops nothing.
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
@@ -142,6 +142,8 @@ def run(
     if getattr(experiment.generator, "elsewhere", False):
         refuse_to_run()
     out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
+    trackers = [*trackers, *(each for each in map(_tracker, experiment.trackers) if each not in trackers)]
+    refuse_missing(trackers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
             what = "fits of large networks, one after the other (workers 0)"
@@ -169,6 +171,9 @@ def run(
     finally:
         _opened.cache_clear()
         team.broadcast(None)
+
+
+_tracker = functools.partial(member, TRACKERS)
 
 
 def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[Generation]) -> Iterator[Generation]:
@@ -320,14 +325,16 @@ def _kept_or_computed(task: _Task, stack: int) -> tuple[dict[str, dict[str, Tens
     if task.team.size == 1 and path.exists():
         found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
         if about["of"] == of:
-            kinds: dict[str, dict[str, Tensor]] = {"state": {}, "samples": {}}
+            kinds: dict[str, dict[str, Tensor]] = {}
             for name, tensor in found.items():
                 kind, _, leaf = name.partition("/")
-                kinds[kind][leaf] = tensor
+                kinds.setdefault(kind, {})[leaf] = tensor
             return kinds, about["records"]
     begun = time.monotonic()
     outcome = _outcome(task, stack)
     tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
+    if outcome.losses:
+        tensors["losses"] = outcome.losses
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
         flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
         save_sealed(path, flat, {"of": of, "records": outcome.records})

@@ -18,7 +18,7 @@ from torch import Tensor
 from selfloop.analysis.curves import Curves, Setting, band, mean
 from selfloop.metrics.base import Metric
 from selfloop.report.frequencies import frequencies as by_rank
-from selfloop.report.pictures import Canvas, pictured
+from selfloop.pictures import Canvas, pictured
 from selfloop.report.style import Style, ladder, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha

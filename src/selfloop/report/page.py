@@ -36,7 +36,7 @@ from selfloop.report.charts import chart, frequency_chart, seeds_shown
 from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.frequencies import frequencies
-from selfloop.report.pictures import Canvas, data_uri, pictured, png
+from selfloop.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv

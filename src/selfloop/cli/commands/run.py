@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def _run(
     from selfloop.store import Run
 
     before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
-    with _interruptible() as stopped:
+    with _interruptible() as stopped, contextlib.ExitStack() as closing:
         ran = False
         with display(experiment) as (tick, told):
             going = run(
@@ -105,10 +106,11 @@ def _run(
                 progress=tick,
                 notice=say,
             )
+            closing.callback(going.close)  # trackers take the report along
             for generation in going:
                 ran = True
                 told(generation)
-                if stopped():
+                if stopped() or generation.t == experiment.generations:
                     break
         finished = Run.open(folder)
         if not finished.finished:
