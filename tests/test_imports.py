@@ -37,6 +37,7 @@ LAYERS = (
     "pictures",
     "loop",
     "store",
+    "status",
     "trackers",
     "monitor",
     "runner",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import shutil
+import socket
 import time
 import uuid
 import warnings
@@ -26,6 +28,7 @@ from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Engine
 from selfloop.engines.device import Device
+from selfloop.engines.journal import Journal
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -165,6 +168,8 @@ def run(
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
             for line in begun.words:
                 writer.log(line)
+            at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": getattr(chosen, "workers", None) or 1}
+            writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)
             measure_anew(writer, session)
             generations = _generations(writer, chosen, team, save_every, code, session, progress)
             yield from _tracked(writer, trackers, generations)
@@ -186,6 +191,8 @@ def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[
             yield generation
     finally:
         tracking.end()
+        with contextlib.suppress(OSError):  # it may be gone
+            writer.happened("end", generation=writer.last)
         for failure in tracking.failures:
             writer.log(failure)
             warnings.warn(failure, stacklevel=2)
@@ -256,8 +263,10 @@ def _generations(
             notes = {each.stack: {stack_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
-            where = "".join(f" on {name}" for name in sorted({r["device"] for r in records if "device" in r}))
-            writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s{where}")
+            where = ", ".join(sorted({r["device"] for r in records if "device" in r}))
+            writer.happened(
+                "generation", generation=t, seconds=f"{seconds:.3f}", **({"device": where} if where else {})
+            )
             for line in alarms.of(t):
                 writer.log(line)
             yield Generation(t, records, seconds)
@@ -348,6 +357,8 @@ def _no_history(g: int) -> Samples:
 def _outcome(task: _Task, stack: int) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
+    about = {"generation": t, "stack": stack}
+    journal = Journal(there.status(stack), about) if task.team.rank == 0 else None
     looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
     looks = looks or members[0].experiment.update is not None
     looks = looks or any("density" in needs(arm.experiment.mixing) for arm in members)
@@ -358,7 +369,7 @@ def _outcome(task: _Task, stack: int) -> Outcome:
         there.state(t - 1, stack) if t else None,
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
         (there.state(0, stack) if looks else {}) if t else None,
-        Device(task.team, there.checkpoints(t, stack), task.save_every),
+        Device(task.team, there.checkpoints(t, stack), task.save_every, journal=journal),
         functools.partial(there.everything_of, t - 1) if t else None,
         task.stopped,
     )

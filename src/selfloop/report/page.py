@@ -32,11 +32,11 @@ from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.metrics.classes import class_shares
+from selfloop.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.charts import chart, frequency_chart, seeds_shown
 from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.frequencies import frequencies
-from selfloop.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv

@@ -190,6 +190,10 @@ class Run:
         """Return the file that keeps what came of one stack's generation t until all stacks have theirs."""
         return self.path / f".fit-{t:04d}-{stack:03d}-done.safetensors"
 
+    def status(self, stack: int) -> Path:
+        """Return the file in which a stack says how far it is, while it is at work."""
+        return self.path / f".status-{stack:03d}.json"
+
     @cached_property
     def present(self) -> int:
         """How many generations are there, of some arms or of all.

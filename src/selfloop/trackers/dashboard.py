@@ -194,6 +194,8 @@ def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str |
 def _thinned(each: Losses) -> Points:
     """Return some points of the losses of a fit: means over equally many of those that are kept, without NaN."""
     size = -(-len(each.step) // _POINTS)
-    parts = zip(each.step.split(size), each.loss.double().split(size), strict=True)
-    points = ((int(step[-1]), float(loss.mean())) for step, loss in parts)
+    ends = [min(start + size, len(each.step)) for start in range(0, len(each.step), size)]
+    points = (
+        (int(each.step[end - 1]), float(each.loss[(end - 1) // size * size : end].double().mean())) for end in ends
+    )
     return [(step, loss) for step, loss in points if loss == loss]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,13 +57,14 @@ class TensorBoard(Dashboard):
             from torch.utils.tensorboard import SummaryWriter
             from torch.utils.tensorboard.summary import hparams
 
-            folder = self._folder / file_name(arm)
+            folder, summaries = self._folder / file_name(arm), cast(Callable[..., Any], hparams)
             new = not folder.exists()
-            writer = self._writers[arm.key] = SummaryWriter(str(folder))
+            writer: Any = SummaryWriter(str(folder))
+            self._writers[arm.key] = writer
             if new:
                 settings = {k: str(v) if v in (math.inf, -math.inf) else v for k, v in hyperparameters(arm).items()}
                 metrics = dict.fromkeys(arm.experiment.metrics, 0.0)
-                for summary in hparams(settings, metrics)[:2]:
+                for summary in summaries(settings, metrics)[:2]:
                     writer.file_writer.add_summary(summary)
         return self._writers[arm.key]
 

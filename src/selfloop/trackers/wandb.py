@@ -51,7 +51,7 @@ class WandB(Dashboard):
         note.setdefault("runs", {})
 
     def _of(self, arm: Arm) -> Any:
-        """Return an arm's run; each time the loop goes on it is begun anew by the same id, as W&B's offline runs are."""
+        """Return an arm's run; each time the loop goes on it is begun anew by the same id, as offline runs are."""
         if arm.key not in self._runs:
             import wandb
 

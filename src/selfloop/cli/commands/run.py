@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, not_silent, say, show
+from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -37,30 +38,40 @@ def command(
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="that keeps saying how far it is, for Prometheus", parser=expanded),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    from selfloop.engines.base import ENGINES
-    from selfloop.engines.local import Local, cores
-    from selfloop.engines.team import Team
-    from selfloop.experiment import Experiment, member
-    from selfloop.trackers.base import TRACKERS
+    beginning = contextlib.ExitStack()
+    if not plan:
+        beginning.enter_context(not_silent(f"{source}: begins; a line follows every generation"))
+    with beginning:
+        from selfloop.engines.base import ENGINES
+        from selfloop.engines.local import Local, cores
+        from selfloop.engines.team import Team
+        from selfloop.experiment import Experiment, member
+        from selfloop.trackers.base import TRACKERS
 
-    experiment = Experiment.load(source).override(*(settings or []))
-    if plan:
-        return _plan(experiment, device, devices)
-    team = Team.start(device, devices)
-    folder = Path("runs") / experiment.name if out is None else out
-    if team.rank > 0:
-        return _assist(experiment, folder, team)
-    if workers is None:
-        workers = cores() if device == "cpu" and team.size == 1 else 0
-    chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
-    trackers = [member(TRACKERS, word) for word in track or ()]
-    try:
-        return _run(experiment, folder, chosen, trackers, team, 60 * save_every)
-    finally:
-        team.end()
+        experiment = Experiment.load(source).override(*(settings or []))
+        if plan:
+            return _plan(experiment, device, devices)
+        if metrics_file is not None and not metrics_file.absolute().parent.is_dir():
+            raise SelfloopError(f"--metrics-file {str(metrics_file)!r}: its folder is not there")
+        team = Team.start(device, devices)
+        folder = Path("runs") / experiment.name if out is None else out
+        if team.rank > 0:
+            return _assist(experiment, folder, team)
+        if workers is None:
+            workers = cores() if device == "cpu" and team.size == 1 else 0
+        chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+        trackers = [member(TRACKERS, word) for word in track or ()]
+        try:
+            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, metrics_file)
+        finally:
+            team.end()
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
@@ -84,7 +95,13 @@ def _assist(experiment: Experiment, folder: Path, team: Team) -> int:
 
 
 def _run(
-    experiment: Experiment, folder: Path, engine: Engine, trackers: list[Tracker], team: Team, save_every: float
+    experiment: Experiment,
+    folder: Path,
+    engine: Engine,
+    trackers: list[Tracker],
+    team: Team,
+    save_every: float,
+    metrics_file: Path | None,
 ) -> int:
     from selfloop.cli.commands.report import write
     from selfloop.cli.display import display
@@ -95,7 +112,7 @@ def _run(
     before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
     with _interruptible() as stopped, contextlib.ExitStack() as closing:
         ran = False
-        with display(experiment) as (tick, told):
+        with display(experiment, folder, metrics_file) as (tick, told):
             going = run(
                 experiment,
                 folder,
