@@ -46,8 +46,8 @@ class Journal:
     about: dict[str, Any] = field(default_factory=dict)
     arms: Sequence[int] = ()
     curves: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
-    _begun: float = field(default_factory=time.time)
-    _last: float = field(default_factory=time.monotonic)
+    _begun: float = field(default_factory=lambda: time.time())
+    _last: float = field(default_factory=lambda: time.monotonic())
     _told: dict[str, Any] = field(default_factory=dict)
 
     def due(self) -> bool:

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 _PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_BARE = re.compile(r"[^\s\"=\\]+")
+_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")  # what else ends a line, or acts on a terminal
+_BARE = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 def entry(event: str, values: Mapping[str, Any]) -> str:
@@ -20,7 +21,7 @@ def entry(event: str, values: Mapping[str, Any]) -> str:
 
 def entries(text: str) -> Iterator[dict[str, str]]:
     """Yield what lines say, those of versions that wrote prose left out."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("time="):
             try:
                 yield {key: json.loads(word) if word.startswith('"') else word for key, word in _PAIR.findall(line)}
@@ -35,4 +36,6 @@ def moment(of: Mapping[str, str]) -> float:
 
 def _quoted(value: Any) -> str:
     text = str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    if _BARE.fullmatch(text):
+        return text
+    return _ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
