@@ -46,6 +46,7 @@ def test_points_are_means_of_equally_many_steps(steps: int, copies: int, seed: i
 
 def test_a_fit_that_was_killed_leaves_the_same_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selfloop.engines.journal.POINTS", 10)
+    monkeypatch.setattr("selfloop.engines.journal._BLOCK", 6)
     steps = 29
 
     def fit(path: Path, stop: int | None) -> Journal:
@@ -65,7 +66,7 @@ def test_a_fit_that_was_killed_leaves_the_same_losses(tmp_path: Path, monkeypatc
         return journal
 
     whole = fit(tmp_path / "a", None).tensors()
-    for stop in (5, 5):  # in the middle of a point's steps, and at their end
+    for stop in (5, 5, 4, 3):  # at and between the ends of points and of what is added up at once
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "b", stop)
     again = fit(tmp_path / "b", None).tensors()

@@ -23,7 +23,9 @@ POINTS = 1000
 _EVERY = 1.0  # seconds between two writes of the file, and before the first: what is over sooner needs none
 
 SUMS, OPEN = "fit.losses", "fit.losses.open"
-"""Leaves of a fit under way: the sums of the points so far, (R, p), and of the one at hand, (R,)."""
+"""Leaves of a fit under way: the sums of the points so far, (R, p), and losses that are in none of them yet, (R, k)."""
+
+_BLOCK = 256  # steps whose losses are added up at once, or a few more: one by one it costs as much as a small step
 
 
 def width(steps: int) -> int:
@@ -103,24 +105,35 @@ class Course:
 
     def __init__(self, journal: Journal, rows: Sequence[int], row: int, fit: int) -> None:
         self._journal, self._rows, self._row, self._fit = journal, rows, row, fit
-        self._points: list[Tensor] = []
-        self._open: Tensor | None = None
+        self._points: list[Tensor] = []  # sums, (R, …)
+        self._open: list[Tensor] = []  # losses that are in none of them yet
 
     def begin(self, steps: int, saved: State | None = None) -> None:
         """Begin a fit of so many steps, or go on with one of which this was kept."""
         self._steps, self._width = steps, width(steps)
+        self._block = self._width * -(-_BLOCK // self._width)
         self._mark = time.monotonic(), 0
         if saved is not None and SUMS in saved:
-            self._points, self._open = list(saved[SUMS].unbind(1)), saved.get(OPEN)
+            self._points = [saved[SUMS]]
+        if saved is not None and OPEN in saved:
+            self._open = list(saved[OPEN].unbind(1))
 
     def step(self, step: int, losses: Tensor) -> None:
         """Take note of the losses (R,) before a step."""
-        self._open = losses if self._open is None else self._open + losses
-        if (step + 1) % self._width == 0 or step + 1 == self._steps:
-            self._points.append(self._open)
-            self._open = None
+        self._open.append(losses)
+        if (step + 1) % self._block == 0:
+            self._close()
         if self._journal.due():
             self._tell(step + 1, losses)
+
+    def _close(self) -> None:
+        """Add up the losses that no point has yet, each row by itself and in the order of the steps."""
+        rest = torch.stack(self._open, 1)
+        whole = rest.shape[1] // self._width * self._width
+        for part, size in ((rest[:, :whole], self._width), (rest[:, whole:], rest.shape[1] - whole)):
+            if part.shape[1]:
+                self._points.append(part.reshape(len(part), -1, size).cumsum(2)[:, :, -1])
+        self._open = []
 
     def _of(self, copies: int) -> Sequence[int]:
         return self._rows if copies == len(self._rows) else self._rows[self._row : self._row + copies]
@@ -137,16 +150,18 @@ class Course:
     @property
     def state(self) -> State:
         """The leaves from which it goes on."""
-        found = {SUMS: torch.stack(self._points, 1)} if self._points else {}
-        return found if self._open is None else found | {OPEN: self._open}
+        found = {SUMS: torch.cat(self._points, 1)} if self._points else {}
+        return found | ({OPEN: torch.stack(self._open, 1)} if self._open else {})
 
     def end(self) -> None:
         """Leave the losses with the journal; of a fit that ended early, those that there are."""
+        taken = sum(part.shape[1] for part in self._points) * self._width + len(self._open)
+        if self._open:
+            self._close()
         if not self._points:
             return
-        sums = torch.stack(self._points, 1).detach().float().cpu()
+        sums = torch.cat(self._points, 1).detach().float().cpu()
         counts = torch.full((sums.shape[1],), self._width)
-        if len(self._points) * self._width > self._steps:
-            counts[-1] = self._steps - (len(self._points) - 1) * self._width
+        counts[-1] -= sums.shape[1] * self._width - taken
         for row, points in zip(self._of(len(sums)), sums / counts, strict=True):
             self._journal.curves[row, self._fit] = self._steps, points
