@@ -62,7 +62,13 @@ def test_a_run_goes_on_on_a_gpu_and_back_and_its_records_say_where(
         r | {"device": None} for t in range(4) for r in stayed.everything_of(t)
     ]
     log = (tmp_path / "moved" / "log.txt").read_text().splitlines()
-    assert [line.endswith(" on Some GPU") for line in log if " generation " in line] == [False, False, True, False]
+    told = [line.endswith(' device="Some GPU"') for line in log if " event=generation " in line]
+    assert told == [
+        False,
+        False,
+        True,
+        False,
+    ]
     assert "device" not in (tmp_path / "stayed" / "metrics.jsonl").read_text()
 
 

@@ -33,7 +33,7 @@ class Made:
     """What a job has made.
 
     Attributes:
-        tensors: state and samples by kind, as they are stored.
+        tensors: state, samples and losses by kind, as they are stored.
         records: of the stack's arms.
         seconds: that it took.
         back: how many generations its regime looked back.
@@ -99,8 +99,7 @@ def job(
         if max(asked) > len(sent):
             return Lacks(max(asked))
         raise
-    tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
-    return Made(tensors, outcome.records, time.monotonic() - begun, max(asked))
+    return Made(outcome.tensors, outcome.records, time.monotonic() - begun, max(asked))
 
 
 class Chains:

@@ -96,6 +96,7 @@ class Experiment(Frozen):
         alarm: which statistics are watched while it runs, and what becomes of an arm that raises an alarm; None: none.
         keep_states: keep every generation's weights, or those of generation 0 and of the last two.
         figures: the numbers of the paper's figures that a recipe makes.
+        trackers: who is told of every generation, by name or by settings; no part of what is run, nor recorded.
 
     Examples:
         >>> from selfloop import Experiment
@@ -123,6 +124,7 @@ class Experiment(Frozen):
     alarm: Alarm | None = None
     keep_states: Literal["last", "all"] = "last"
     figures: list[int] = Field(default_factory=list)
+    trackers: list[str | dict[str, Any]] = Field(default_factory=list, exclude=True)
     _reading: bool = PrivateAttr(default=False)
 
     @model_validator(mode="wrap")
@@ -195,7 +197,7 @@ class Experiment(Frozen):
     def _grid_values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
         plain: dict[str, list[Any]] = {}
         for key, values in grid.items():
-            if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states", "alarm"):
+            if key.split(".")[0] in (*GROWING, *FREE, "name", "keep_states", "alarm", "trackers"):
                 raise ValueError(f"{key} cannot differ between arms")
             plain[key] = [_plain_value(key, value) for value in values]
             if not values or len({quoted_value(v, 10**6) for v in plain[key]}) < len(values):
@@ -333,7 +335,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
-        settings, found = self.model_dump(), read_assignments(assignments)
+        settings, found = self.model_dump() | {"trackers": self.trackers}, read_assignments(assignments)
         for key, value in found:
             assign(settings, key, value, _NAMED)
         unnamed = self.model_dump().keys() - self.given().keys() - {key.split(".")[0] for key, _ in found}

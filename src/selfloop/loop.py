@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,7 @@ from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
 from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
+from selfloop.engines.journal import Journal
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
 from selfloop.generators.base import GENERATORS, Conditional, Density, Generator, Sampler, Tempered, attributed
@@ -29,11 +30,25 @@ from selfloop.updates.base import updated
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one generation of a stack of arms produced."""
+    """What one generation of a stack of arms produced.
+
+    Attributes:
+        state: after it.
+        samples: of it.
+        records: one per arm.
+        losses: of the steps of its fits, as :meth:`~selfloop.engines.journal.Journal.tensors` has them.
+    """
 
     state: State
     samples: Samples
     records: list[Record]
+    losses: State = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What is stored of it, by kind: the files of a stack."""
+        found = {"state": self.state, "samples": self.samples.stored()}
+        return found | ({"losses": self.losses} if self.losses else {})
 
 
 def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = None) -> Split:
@@ -178,8 +193,13 @@ def advance(
     real = split if rows.all else split.select(rows.chosen)
     last = None if state is None else rows.narrow(state)
     begun = None if first is None else rows.narrow(first)
+    journal = device.journal or Journal()
+    journal.arms = [arm.index for arm in arms]
+    device = replace(device, journal=journal, rows=tuple(rows.chosen))
     fitted = _trained(living, data, split, t, last, begun, device)
+    journal.stage("samples")
     samples = _sample(living, real, t, fitted, device)
+    journal.stage("metrics")
     records = measure(living, real, t, fitted, fitted if begun is None else begun, samples, device.team, data)
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
@@ -187,10 +207,11 @@ def advance(
     if "devices" in generator.offers and (where := device.team.name) is not None:
         for record in records:
             record["device"] = where
+    losses = journal.tensors()
     if rows.all:
-        return Outcome(fitted, samples, records)
+        return Outcome(fitted, samples, records, losses)
     every = {arm.index: _ended(arm, t, ended) for arm in arms} | {r["arm"]: r for r in records}
-    return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()))
+    return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()), losses)
 
 
 def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -234,7 +255,8 @@ def _fit(arms: Sequence[Arm], data: Samples, split: Split, t: int, state: State 
         rows, part = Rows(chosen, len(arms)), data.select(chosen)
         part = part if weighed[chosen[0]] else replace(part, weight=None)
         among = _streams([arms[r] for r in chosen], t)
-        fitted = _state(generator.fit(rows.narrow(state), part, budget, among, device.apart(g)), len(chosen), generator)
+        where = device.apart(g).of(chosen)
+        fitted = _state(generator.fit(rows.narrow(state), part, budget, among, where), len(chosen), generator)
         out = rows.widen(fitted, out or {k: v.new_zeros(len(arms), *v.shape[1:]) for k, v in fitted.items()})
     return out
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import shutil
+import socket
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Cluster, Engine, Pool
 from selfloop.engines.device import Device
+from selfloop.engines.journal import Journal
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared_or_lacking
-from selfloop.experiment import FREE, GROWING, Experiment, files_of
+from selfloop.experiment import FREE, GROWING, Experiment, files_of, member
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.outside import refuse_to_run
 from selfloop.loop import Outcome, advance, data_key, load, looks_back, measure, named
@@ -40,11 +43,11 @@ from selfloop.monitor import Alarms
 from selfloop.shards import Shard
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
-from selfloop.trackers.base import Tracker, Tracking
+from selfloop.trackers.base import TRACKERS, Tracker, Tracking, refuse_missing
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
 
-_Tensors = dict[str, dict[str, Tensor]]  # state and samples, by kind
+_Tensors = dict[str, dict[str, Tensor]]  # state, samples and losses, by kind
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def run(
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
     shard: Shard | None = None,
-) -> Iterator[Generation]:
+) -> Generator[Generation, None, None]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
     A directory that holds this experiment is resumed; one that holds it with fewer generations, seeds, values of the
@@ -123,7 +126,7 @@ def run(
         out: the run directory; made if it is not there.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
         engine: what runs the arms; None is that of ``workers``.
-        trackers: who is told of every generation; one that fails stops nothing.
+        trackers: who is told of every generation, beside those of the experiment; one that fails stops nothing.
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
@@ -147,6 +150,8 @@ def run(
     if getattr(experiment.generator, "elsewhere", False):
         refuse_to_run()
     out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
+    trackers = [*trackers, *(each for each in map(_tracker, experiment.trackers) if each not in trackers)]
+    refuse_missing(trackers)
     try:
         if team.size > 1 and (not chosen.here or "devices" not in experiment.generator.offers):
             what = "fits of large networks, one after the other (workers 0)"
@@ -168,6 +173,8 @@ def run(
         with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
             for line in begun.words:
                 writer.log(line)
+            at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": getattr(chosen, "workers", None) or 1}
+            writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)
             measure_anew(writer, session)
             if shard is not None:
                 shard.refuse(experiment, len(writer.stacks))
@@ -176,6 +183,9 @@ def run(
     finally:
         _opened.cache_clear()
         team.broadcast(None)
+
+
+_tracker = functools.partial(member, TRACKERS)
 
 
 def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[Generation]) -> Iterator[Generation]:
@@ -188,6 +198,8 @@ def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[
             yield generation
     finally:
         tracking.end()
+        with contextlib.suppress(OSError):  # it may be gone
+            writer.happened("end", generation=writer.last)
         for failure in tracking.failures:
             writer.log(failure)
             warnings.warn(failure, stacklevel=2)
@@ -264,8 +276,10 @@ def _generations(
             notes = {each.stack: {stack_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
-            where = "".join(f" on {name}" for name in sorted({r["device"] for r in records if "device" in r}))
-            writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {seconds:.2f} s{where}")
+            where = ", ".join(sorted({r["device"] for r in records if "device" in r}))
+            writer.happened(
+                "generation", generation=t, seconds=f"{seconds:.3f}", **({"device": where} if where else {})
+            )
             for line in alarms.of(t):
                 writer.log(line)
             yield Generation(t, records, seconds)
@@ -355,7 +369,7 @@ def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record]]:
         return kept
     begun = time.monotonic()
     outcome = _outcome(task, stack)
-    tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
+    tensors = outcome.tensors
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
         _keep(there, task.t, task.stopped, stack, tensors, outcome.records)
     return tensors, outcome.records
@@ -376,10 +390,10 @@ def _kept(run: Run, t: int, stopped: frozenset[int], stack: int) -> tuple[_Tenso
     found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
     if about["of"] != _kept_for(run, stopped, stack):
         return None
-    kinds: _Tensors = {"state": {}, "samples": {}}
+    kinds: _Tensors = {}
     for name, tensor in found.items():
         kind, _, leaf = name.partition("/")
-        kinds[kind][leaf] = tensor
+        kinds.setdefault(kind, {})[leaf] = tensor
     return kinds, about["records"]
 
 
@@ -396,6 +410,8 @@ def _no_history(g: int) -> Samples:
 def _outcome(task: _Task, stack: int) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
+    about = {"generation": t, "stack": stack}
+    journal = Journal(there.status(stack), about) if task.team.rank == 0 else None
     return advance(
         members,
         opened.split(members),
@@ -403,7 +419,7 @@ def _outcome(task: _Task, stack: int) -> Outcome:
         there.state(t - 1, stack) if t else None,
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
         (there.state(0, stack) if looks_back(members) else {}) if t else None,
-        Device(task.team, there.checkpoints(t, stack), task.save_every),
+        Device(task.team, there.checkpoints(t, stack), task.save_every, journal=journal),
         functools.partial(there.everything_of, t - 1) if t else None,
         task.stopped,
     )

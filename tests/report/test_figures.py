@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from selfloop.analysis.curves import Curves, Setting, read
 from selfloop.core.events import Vectors
 from selfloop.data.real import Real
+from selfloop.pictures import Canvas, png
 from selfloop.report.figures import FIGURES, collapse, encode, metrics, parameters, plain, samples
-from selfloop.report.pictures import Canvas, png
 from selfloop.report.style import MOST, legible, spaced, styles
 from selfloop.theory.gaussian import alpha
 

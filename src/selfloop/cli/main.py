@@ -23,6 +23,7 @@ from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
     "run",
+    "status",
     "judge",
     "watch",
     "report",

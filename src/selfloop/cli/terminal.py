@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -39,6 +40,19 @@ def say(text: str) -> None:
 def say_plain(text: str) -> None:
     """Print text that other programs read: JSON, Markdown, a line of a log."""
     print(printable(text), flush=True)
+
+
+@contextmanager
+def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
+    """Print a plain line after so long, where there is no terminal on which something moves."""
+    timer = threading.Timer(seconds, say_plain, [text])
+    timer.daemon = True
+    if not console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def complain(text: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selfloop.core.files import load_sealed, save_sealed
 from selfloop.core.samples import State
+from selfloop.engines.journal import Course, Journal
 from selfloop.engines.team import Team
 
 _PARTS = 2  # of a stack that are fitted apart: arms whose rows are weighed, and the others
@@ -19,19 +20,21 @@ class Checkpoint:
     """A fit under way, as a file: written every so often, read when the same fit is begun again.
 
     Args:
-        path: of the file; there is none before the first time it is due.
+        path: of the file; there is none before the first time it is due. None keeps nothing.
         every: seconds between two writes.
+        course: what is told of the fit; None where nobody listens.
     """
 
-    def __init__(self, path: Path, every: float) -> None:
-        self._path, self._every, self._last = path, every, time.monotonic()
+    def __init__(self, path: Path | None, every: float, course: Course | None = None) -> None:
+        self._path, self._every, self._last, self.course = path, every, time.monotonic(), course
 
     def due(self) -> bool:
         """Whether it is time to write."""
-        return time.monotonic() - self._last >= self._every
+        return self._path is not None and time.monotonic() - self._last >= self._every
 
     def write(self, tensors: State) -> None:
         """Replace what the file holds, in one piece."""
+        assert self._path is not None, "it is never due"
         save_sealed(self._path, tensors, {})
         self._last = time.monotonic()
 
@@ -41,7 +44,7 @@ class Checkpoint:
         Raises:
             RunError: the file is damaged.
         """
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return None
         return load_sealed(self._path, ": move it elsewhere, and the fit that it belongs to begins again")[0]
 
@@ -56,22 +59,36 @@ class Device:
         checkpoints: how the names of files begin in which fits under way are kept, one an arm; None keeps none.
         every: seconds between two writes of such a file.
         first: how many fits of the stack come before those that run now.
+        journal: to which fits tell how they go; None where nobody listens.
+        rows: of the stack, those whose arms are fitted.
     """
 
     team: Team = field(default_factory=Team)
     checkpoints: Path | None = None
     every: float = 600.0
     first: int = 0
+    journal: Journal | None = None
+    rows: tuple[int, ...] = ()
 
     def checkpoint(self, arm: int) -> Checkpoint | None:
-        """Return the file of one arm's fit, by its row in the stack."""
+        """Return the file of one arm's fit, by its row in the stack; None where there is none and nobody listens."""
         if self.checkpoints is None:
-            return None
+            course = self._course(arm)
+            return None if course is None else Checkpoint(None, math.inf, course)
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
-        return Checkpoint(
-            self.checkpoints.with_name(f"{self.checkpoints.name}-{self.first + arm:03d}.safetensors"), every
-        )
+        path = self.checkpoints.with_name(f"{self.checkpoints.name}-{self.first + arm:03d}.safetensors")
+        return Checkpoint(path, every, self._course(arm))
+
+    def _course(self, arm: int) -> Course | None:
+        if self.journal is None or not self.rows:
+            return None
+        fit, row = divmod(self.first + arm, len(self.rows))
+        return Course(self.journal, self.rows, row, fit)
+
+    def of(self, rows: Sequence[int]) -> Device:
+        """Return the same device for some of the rows that are fitted, by their numbers among these."""
+        return replace(self, rows=tuple(self.rows[row] for row in rows)) if self.rows else self
 
     def apart(self, part: int) -> Device:
         """Return the same device, whose fits are kept apart from those of other parts of a stack."""

@@ -18,6 +18,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import Checkpoint
+from selfloop.engines.journal import OPEN, SUMS
 from selfloop.engines.team import Team
 from selfloop.learning.optimizer import Adam, Optimizer
 
@@ -262,7 +263,7 @@ def train(
         parts: of this process's share of a batch, whose gradients are averaged: less memory for the same step.
         scaled: whether losses are multiplied by a factor that keeps 16-bit gradients from vanishing: halved, and the
             step left out, where a gradient is not finite, doubled after 2000 steps without. For a single copy.
-        checkpoint: where the fit is kept while it is under way, and goes on from if it was.
+        checkpoint: where the fit is kept while it is under way, and goes on from if it was, and who is told of it.
         team: processes that take every step together, each with its share of the batch; None is this one alone.
 
     Returns:
@@ -273,12 +274,18 @@ def train(
     if steps == 0:
         return state
     saved = checkpoint.read() if checkpoint is not None else None
+    course = checkpoint.course if checkpoint is not None else None
     if saved is not None:
-        state = {name: tensor.to(state[LOSS].device) for name, tensor in saved.items()}
+        saved = {name: tensor.to(state[LOSS].device) for name, tensor in saved.items()}
+        state = {name: tensor for name, tensor in saved.items() if name not in (SUMS, OPEN)}
+    if course is not None:
+        course.begin(steps, saved)
     fit = _Fit(state, adam, scaled, team or Team())
     tail = max(1, steps // 5)
     for step in range(int(state[_DONE]) if saved is not None else 0, steps):
         losses = fit.step(loss, step, parts, adam.rate(fit.taken, step, batch_size))
+        if course is not None:
+            course.step(step, losses)
         if step >= steps - tail:
             fit.total += losses
         if ema is not None:
@@ -286,7 +293,10 @@ def train(
         if step % _LOOK == 0 and bool((fit.failed >= 0).all()):
             break
         if checkpoint is not None and checkpoint.due() and step + 1 < steps:
-            checkpoint.write(fit.state | {_DONE: torch.tensor(step + 1), _TOTAL: fit.total})
+            kept = {} if course is None else course.state
+            checkpoint.write(fit.state | kept | {_DONE: torch.tensor(step + 1), _TOTAL: fit.total})
+    if course is not None:
+        course.end()
     lost = fit.failed >= 0
     return fit.state | {LOSS: torch.where(lost, torch.full_like(fit.total, torch.nan), fit.total / tail)}
 

@@ -408,6 +408,6 @@ def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) 
             sources = {"sources": [new.source(_key(arm), t) for arm in members]}
             notes[s] = {name: save_tensors(folder / name, tensors, put_bytes) | sources}
         writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
-        writer.log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} generation {t} {time.monotonic() - started:.2f} s")
+        writer.happened("generation", generation=t, seconds=f"{time.monotonic() - started:.3f}")
         if progress is not None:
             progress(t + 1, length)

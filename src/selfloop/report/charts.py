@@ -12,7 +12,7 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, D
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from selfloop.analysis.curves import Curves, band, mean, spread, std
+from selfloop.analysis.curves import Array, Curves, band, mean, spread, std
 from selfloop.analysis.forecast import Outlook
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.frequencies import Ranked
@@ -80,6 +80,24 @@ def _plot(**axes: Any) -> Any:
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     return plot
+
+
+def loss_chart(curves: Curves, lines: Sequence[tuple[Array, Array]], target: str) -> dict[str, Any]:
+    """Return the JSON by which BokehJS draws the losses of fits into the element with id ``target``.
+
+    Args:
+        curves: whose settings are drawn.
+        lines: of each setting where its fits were, in generations, and their losses; NaN between generations.
+        target: id of the element.
+    """
+    log = wants_log(np.concatenate([y for _, y in lines]))
+    label = "Training loss" + (", log scale" if log else "")
+    plot = _plot(y_axis_type="log" if log else "linear", x_axis_label=RETRAININGS, y_axis_label=label)
+    for i, ((x, y), style) in enumerate(zip(lines, styles(curves.settings), strict=True)):
+        look = {"line_color": style.light, "line_width": 1.2, "line_dash": style.dash}
+        plot.line(x.astype(np.float32), _short(y), **look).tags = [i, "mean"]
+    item: dict[str, Any] = dict(json_item(plot, ID(target)))
+    return item
 
 
 def frequency_chart(drawn: Sequence[Ranked], target: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from selfloop.analysis.curves import Curves, Setting, band, mean
 from selfloop.metrics.base import Metric
+from selfloop.pictures import Canvas, pictured
 from selfloop.report.frequencies import frequencies as by_rank
-from selfloop.report.pictures import Canvas, pictured
 from selfloop.report.style import Style, ladder, legible, spaced, styles
 from selfloop.store import Run
 from selfloop.theory.gaussian import alpha

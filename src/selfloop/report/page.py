@@ -20,7 +20,7 @@ from torch import Tensor
 from selfloop.analysis import profile, verdict
 from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
 from selfloop.analysis.comparison import Comparison
-from selfloop.analysis.curves import Curves, final, read, spread
+from selfloop.analysis.curves import Array, Curves, final, read, spread
 from selfloop.analysis.forecast import Outlook, outlooks
 from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
@@ -32,11 +32,11 @@ from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
 from selfloop.metrics.base import Metric
 from selfloop.metrics.classes import class_shares
-from selfloop.report.charts import chart, frequency_chart, seeds_shown
+from selfloop.pictures import Canvas, data_uri, pictured, png
+from selfloop.report.charts import chart, frequency_chart, loss_chart, seeds_shown
 from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.frequencies import frequencies
-from selfloop.report.pictures import Canvas, data_uri, pictured, png
 from selfloop.report.shown import judged, mark
 from selfloop.report.style import legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
@@ -48,6 +48,8 @@ LIMIT = 5_000_000
 
 _FRAMES = (26, 13, 7, 3, 1, 0)
 _INLINE_CSV = 600_000
+_FITS = 60  # generations whose losses are drawn
+_LOSSES = 600  # points of a setting's losses
 _SHARES = 9  # generations in the table of classes
 _COLUMNS = 20  # classes in it
 _MISSING = "–"
@@ -192,6 +194,7 @@ def _template(
     template = environment.from_string(_asset("page.html.jinja"))
     some = legible(curves)
     ranks = _frequencies(rows, some)
+    lost = [loss_chart(some, _losses(rows, some), "chart-loss")] if _has_losses(rows) else []
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
@@ -201,7 +204,8 @@ def _template(
         "comparison": comparison,
         "judged_by": judged(by),
         **_verdicts(curves, by),
-        **_charts(curves, some, known, {by.distance: coming}, ranks.get("items", [])),
+        **_charts(curves, some, known, {by.distance: coming}, [*ranks.get("items", []), *lost]),
+        "has_losses": bool(lost),
         "frequencies": ranks.get("targets", []),
         "coming": [outlook.sentence for outlook in coming.values()],
         "drawn": _drawn(some),
@@ -414,6 +418,38 @@ def _look(kept: Real) -> _Look:
         return data_uri(png(picture.pixels), "image/png"), _note(picture.outside)
 
     return _Look(canvas.kind, canvas.frame(), draw)
+
+
+def _has_losses(rows: Rows) -> bool:
+    """Whether a run, not runs side by side, has kept finite losses."""
+    if not isinstance(rows, Run) or rows.last < 0:
+        return False
+    return any(bool(each.loss.isfinite().any()) for each in rows.losses(0))
+
+
+def _losses(rows: Rows, curves: Curves) -> list[tuple[Array, Array]]:
+    """Return the losses of each setting's first arm: the fit of generation t lies between t − 1 and t."""
+    assert isinstance(rows, Run)
+    shown = spaced(range(curves.generations), _FITS)
+    points = max(2, _LOSSES // len(shown))
+    places: dict[int, list[tuple[Array, Array]]] = {setting.arms[0]: [] for setting in curves.settings}
+    for t in shown:
+        for each in rows.losses(t):
+            if each.arm in places and each.fit == 0:
+                ends = spaced(range(len(each.step)), points)
+                x = t - 1 + each.step[ends].double().numpy() / float(each.step[-1])
+                places[each.arm].append((x, each.loss[ends].double().numpy()))
+    gap = np.array([math.nan])
+    lines = []
+    for setting in curves.settings:
+        found = places[setting.arms[0]] or [(gap, gap)]
+        lines.append((_apart([x for x, _ in found]), _apart([y for _, y in found])))
+    return lines
+
+
+def _apart(parts: Sequence[Array]) -> Array:
+    """Return parts of a line one after the other, with a gap after each."""
+    return np.concatenate([each for part in parts for each in (part, np.array([math.nan]))])
 
 
 def _frequencies(rows: Rows, curves: Curves) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
@@ -35,6 +36,7 @@ from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
+from selfloop.engines.journal import width
 from selfloop.experiment import Experiment
 from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
@@ -66,6 +68,23 @@ def _only(names: Sequence[str], record: Record) -> Record:
 def _infinite(value: Any) -> Any:
     """Return a number for "inf" and for None, so that columns of numbers are ones."""
     return math.nan if value is None else math.inf if value == "inf" else value
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one fit of one arm.
+
+    Attributes:
+        arm: its index.
+        fit: its number among those of the arm in the generation, which an ensemble has several of.
+        step: (p,) int64, how many steps were taken up to each point.
+        loss: (p,) float32, the mean over the steps since the point before; NaN where the fit had ended.
+    """
+
+    arm: int
+    fit: int
+    step: Tensor
+    loss: Tensor
 
 
 class Run:
@@ -180,6 +199,10 @@ class Run:
     def outcome(self, t: int, stack: int) -> Path:
         """Return the file that keeps what came of one stack's generation t until all stacks have theirs."""
         return self.path / f".fit-{t:04d}-{stack:03d}-done.safetensors"
+
+    def status(self, stack: int) -> Path:
+        """Return the file in which a stack says how far it is, while it is at work."""
+        return self.path / f".status-{stack:03d}.json"
 
     @cached_property
     def present(self) -> int:
@@ -359,7 +382,7 @@ class Run:
         return frame(rows)
 
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
-        """Return the tensors of one stack, ``kind`` being "state" or "samples".
+        """Return the tensors of one stack, ``kind`` being "state", "samples" or "losses".
 
         A file is read and checked when it is first asked for, and again when it or its manifest has changed since: a
         regime that looks back at all generations asks for every one of them each time.
@@ -395,6 +418,52 @@ class Run:
         if any(value.ndim == 0 or len(value) != len(held["arms"]) for value in tensors.values()):
             raise RunError(f"{str(path)!r} is damaged: it has not the {len(held['arms'])} arms of the manifest")
         return tensors
+
+    def losses(self, t: int) -> list[Losses]:
+        """Return the losses of the steps of generation t, by arm; none of models without gradient steps.
+
+        Runs that were made before losses were kept have none either.
+
+        Raises:
+            RunError: a file is missing or damaged.
+
+        Examples:
+            >>> from selfloop import Experiment, Run, run
+            >>> experiment = Experiment.load("fig4-small").override("generations=1", "budget={steps: 20}")
+            >>> for generation in run(experiment, "runs/losses"): pass
+            >>> first, *_ = Run.open("runs/losses").losses(1)
+            >>> first.arm, len(first.loss), first.step[-1].item()
+            (0, 20, 20)
+        """
+        found = []
+        for s, members in enumerate(self._stored):
+            files = self.manifest(t)["stacks"].get(f"{s:03d}", {"files": {}})["files"]
+            if stack_file("losses", s) not in files:
+                continue
+            stored = self.tensors(t, "losses", s)
+            for row, arm in enumerate(members):
+                for fit, steps in enumerate(stored["steps"][row].tolist()):
+                    if steps:
+                        step = (torch.arange(math.ceil(steps / width(steps))) + 1) * width(steps)
+                        loss = stored["loss"][row, fit, : len(step)]
+                        found.append(Losses(arm.index, fit, step.clamp(max=steps)[: len(loss)], loss))
+        return sorted(found, key=lambda each: (each.arm, each.fit))
+
+    def losses_frame(self) -> pd.DataFrame:
+        """Return the losses of all generations as a pandas frame: a row per arm, generation, fit and point.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            RunError: a file is missing or damaged.
+        """
+        rows = []
+        for t in range(self.last + 1):
+            for each in self.losses(t):
+                arm = self.arms[each.arm]
+                about = {"arm": arm.index, "seed": arm.seed, **arm.settings, "generation": t, "fit": each.fit}
+                pairs = zip(each.step.tolist(), each.loss.tolist(), strict=True)
+                rows += [about | {"step": step, "loss": loss} for step, loss in pairs]
+        return frame(rows)
 
     def keeps_state(self, t: int) -> bool:
         """Return whether the weights of generation t are to be there still, as the run is now."""
@@ -568,10 +637,10 @@ class Run:
             elif name.startswith("samples"):
                 self.stack_samples(t, stack)
             else:
-                self.state(t, stack)
+                self.tensors(t, name.partition("-")[0], stack)
         except RunError:
             # Weights that are not kept are no loss, and a run at work may just have dropped them.
-            if name.startswith("samples") or path.exists() or self.keeps_state(t):
+            if not name.startswith("state") or path.exists() or self.keeps_state(t):
                 raise
 
     def _tells(self, told: bytes) -> None:

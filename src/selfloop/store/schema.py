@@ -13,8 +13,8 @@ from selfloop.core.files import read_sealed
 from selfloop.core.records import Record
 from selfloop.metrics.base import Metric, Scale
 
-KINDS = ("samples", "state")
-"""Of the files that a stack has in a generation."""
+KINDS = ("samples", "state", "losses")
+"""Of the files that a stack has in a generation; the last one only where models were trained by gradient steps."""
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Stack = Annotated[str, Field(pattern="^[0-9]{3,9}$")]
@@ -105,16 +105,17 @@ def read_manifest(path: Path, t: int, run: str) -> dict[str, Any]:
     if any(record["generation"] != t for record in content["records"]):
         raise RunError(f"{str(path)!r} is damaged: a record in it is of another generation")
     for name, stack in content["stacks"].items():
-        samples, state = (stack_file(kind, int(name)) for kind in KINDS)
-        if stack["files"].keys() not in ({samples, state}, {samples}):  # models trained elsewhere left no weights
-            raise RunError(f"{str(path)!r} is damaged: stack {name} has other files than weights and samples")
+        samples, state, losses = (stack_file(kind, int(name)) for kind in KINDS)
+        # Models trained elsewhere left no weights; runs made before losses were kept have none.
+        if stack["files"].keys() not in ({samples, state, losses}, {samples, state}, {samples}):
+            raise RunError(f"{str(path)!r} is damaged: stack {name} has other files than weights, samples and losses")
         if len(stack["files"][samples].get("sources", stack["arms"])) != len(stack["arms"]):
             raise RunError(f"{str(path)!r} is damaged: stack {name} has sources of other arms")
     return content
 
 
 def stack_file(kind: str, stack: int) -> str:
-    """Return the name of a stack's file in a generation, ``kind`` being "state" or "samples"."""
+    """Return the name of a stack's file in a generation, ``kind`` being one of :data:`KINDS`."""
     return f"{kind}-{stack:03d}.safetensors"
 
 

@@ -31,9 +31,11 @@ from selfloop.experiment import Experiment
 from selfloop.generators.base import Sampler
 from selfloop.store.admission import HALF, check
 from selfloop.store.head import FORMAT, sealed
+from selfloop.store.log import entry
 from selfloop.store.run import Run, line
 from selfloop.store.schema import stack_file
 
+_STATUS = ".status-*"
 _FIT = re.compile(r"\.fit-([0-9]{4,})-([0-9]{3,})-.*")
 
 
@@ -75,6 +77,9 @@ class Writer(Run):
                 if new and writer.present == 0 and not kept:
                     writer._undo(made)
                 raise
+            finally:
+                for told in path.glob(_STATUS):
+                    told.unlink(missing_ok=True)
 
     @classmethod
     def settle(cls, run: Run) -> None:
@@ -144,6 +149,7 @@ class Writer(Run):
     def _leftovers(self) -> list[Path]:
         """Return what a killed run has left that nobody needs: half of a file, a fit that is over, weights to drop."""
         found = [p for p in self.path.glob(".*.tmp") if p.name.startswith((".generation-", "..fit-", ".data-", *HALF))]
+        found += self.path.glob(_STATUS)
         fits_left = ((match, p) for p in self.path.glob(".fit-*") if (match := _FIT.fullmatch(p.name)))
         found += [path for match, path in fits_left if int(match[1]) <= self.last]
         return found + [path for path in self._dropped(self.last, list(self._stored)) if path.exists()]
@@ -154,8 +160,13 @@ class Writer(Run):
             return []
         return [self.folder(t - 2) / stack_file("state", s) for s in of]
 
-    def log(self, line: str) -> None:
-        """Append a line to log.txt, which is for people and not checked."""
+    def log(self, text: str) -> None:
+        """Append a note to log.txt."""
+        self.happened("note", text=text)
+
+    def happened(self, event: str, **values: Any) -> None:
+        """Append a line on what happened to log.txt, which is not checked; see :mod:`selfloop.store.log`."""
+        line = entry(event, values)
         with open(self.path / "log.txt", "a", encoding="utf-8", opener=at_once) as file:
             file.write(line + "\n")
 

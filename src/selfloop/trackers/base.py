@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record
 from selfloop.core.registry import Family
 from selfloop.experiment import Experiment
@@ -26,6 +28,18 @@ class Tracker(Protocol):
 
 
 TRACKERS: Family[type[Tracker]] = Family("tracker", "selfloop.trackers", {"begin": 2, "generation": 2, "end": 0})
+
+
+def refuse_missing(trackers: Sequence[Tracker]) -> None:
+    """Refuse a tracker whose package, which it names by ``package``, is not installed: it was asked for by name.
+
+    Raises:
+        ConfigError: with what to install.
+    """
+    for tracker in trackers:
+        package, name = getattr(tracker, "package", None), TRACKERS.name_of(tracker)
+        if package is not None and find_spec(package) is None:
+            raise ConfigError(f"tracker {name} needs package {package}: pip install 'selfloop[{name}]'")
 
 
 class Tracking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, not_silent, say, show
+from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -39,35 +41,45 @@ def command(
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="that keeps saying how far it is, for Prometheus", parser=expanded),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    from selfloop.engines.base import ENGINES
-    from selfloop.engines.local import Local, cores
-    from selfloop.engines.team import Team
-    from selfloop.experiment import Experiment, member
-    from selfloop.shards import Shard
-    from selfloop.trackers.base import TRACKERS
+    beginning = contextlib.ExitStack()
+    if not plan:
+        beginning.enter_context(not_silent(f"{source}: begins; a line follows every generation"))
+    with beginning:
+        from selfloop.engines.base import ENGINES
+        from selfloop.engines.local import Local, cores
+        from selfloop.engines.team import Team
+        from selfloop.experiment import Experiment, member
+        from selfloop.shards import Shard
+        from selfloop.trackers.base import TRACKERS
 
-    experiment = Experiment.load(source).override(*(settings or []))
-    if plan:
-        return _plan(experiment, device, devices)
-    team = Team.start(device, devices)
-    share = None if shard is None else Shard.parse(shard)
-    name = experiment.name if share is None else f"{experiment.name}.shard-{share.number}-of-{share.of}"
-    folder = Path("runs") / name if out is None else out
-    if team.rank > 0:
-        return _assist(experiment, folder, team)
-    if workers is None:
-        workers = cores() if device == "cpu" and team.size == 1 else 0
-    chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
-    if address is not None:
-        chosen = _at(chosen, address)
-    trackers = [member(TRACKERS, word) for word in track or ()]
-    try:
-        return _run(experiment, folder, chosen, trackers, team, 60 * save_every, share)
-    finally:
-        team.end()
+        experiment = Experiment.load(source).override(*(settings or []))
+        if plan:
+            return _plan(experiment, device, devices)
+        if metrics_file is not None and not metrics_file.absolute().parent.is_dir():
+            raise SelfloopError(f"--metrics-file {str(metrics_file)!r}: its folder is not there")
+        team = Team.start(device, devices)
+        share = None if shard is None else Shard.parse(shard)
+        name = experiment.name if share is None else f"{experiment.name}.shard-{share.number}-of-{share.of}"
+        folder = Path("runs") / name if out is None else out
+        if team.rank > 0:
+            return _assist(experiment, folder, team)
+        if workers is None:
+            workers = cores() if device == "cpu" and team.size == 1 else 0
+        chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+        if address is not None:
+            chosen = _at(chosen, address)
+        trackers = [member(TRACKERS, word) for word in track or ()]
+        try:
+            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, metrics_file, share)
+        finally:
+            team.end()
 
 
 def _at(engine: Engine, address: str) -> Engine:
@@ -114,6 +126,7 @@ def _run(
     trackers: list[Tracker],
     team: Team,
     save_every: float,
+    metrics_file: Path | None,
     shard: Shard | None,
 ) -> int:
     from selfloop.cli.commands.report import write
@@ -123,9 +136,9 @@ def _run(
     from selfloop.store import Run
 
     before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
-    with _interruptible() as stopped:
+    with _interruptible() as stopped, contextlib.ExitStack() as closing:
         ran = False
-        with display(experiment) as (tick, told):
+        with display(experiment, folder, metrics_file) as (tick, told):
             going = run(
                 experiment,
                 folder,
@@ -137,10 +150,11 @@ def _run(
                 notice=say,
                 shard=shard,
             )
+            closing.callback(going.close)  # trackers take the report along
             for generation in going:
                 ran = True
                 told(generation)
-                if stopped():
+                if stopped() or generation.t == experiment.generations:
                     break
         finished = Run.open(folder)
         if shard is not None and not stopped():

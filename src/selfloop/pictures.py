@@ -15,9 +15,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from selfloop.analysis.curves import Array
 from selfloop.core.events import Events, Mixed, Text
 from selfloop.data.real import Real
+
+Array = NDArray[np.float64]
 
 PIXELS = 96
 """Bins a side of a density; image grids take about twice as many pixels."""

@@ -1,0 +1,290 @@
+"""How far a run is, seen from beside it: nothing is locked, and nothing is written.
+
+What is looked at are the run's generations, its log, and the small files in which fits under way say how far they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfloop.arms import first_alike
+from selfloop.core.files import stamp
+from selfloop.generators.base import Sampler
+from selfloop.store import Run
+from selfloop.store.log import entries, moment
+
+_RECENT = 10  # generations from whose length that of the next ones is told
+_UNSURE = 0.3  # of a length that was told from one that was seen in part, or once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a stack of arms is doing.
+
+    Attributes:
+        stack: its number.
+        arms: their indices.
+        generation: at which it is.
+        stage: "fit", "samples" or "metrics"; "done" until the others are, and "" where nothing is known.
+        fit: number of the fit under way, of an ensemble.
+        step: of that fit, and ``steps`` of how many; 0 where nothing is known.
+        fitted: the arms that it is of.
+        loss: last seen, by arm.
+        rate: steps a second.
+        where: host and process.
+        seconds: since the stack's generation began, as of when it last told of itself.
+        age: seconds since then.
+    """
+
+    stack: int
+    arms: Sequence[int]
+    generation: int
+    stage: str = ""
+    fit: int = 0
+    step: int = 0
+    steps: int = 0
+    fitted: Sequence[int] = ()
+    loss: Mapping[int, float]
+    rate: float | None = None
+    where: str = ""
+    seconds: float = 0.0
+    age: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """Seconds until a run is finished: as expected, and between which they are 19 times of 20 if rates stay."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        run: as it was opened.
+        last: the last generation that is committed, −1 before any.
+        finished: whether all are.
+        at_work: whether a process holds the run; None where that cannot be seen from here.
+        who: host and process that last began or resumed it, "" where the log does not say.
+        age: seconds since it last gave a sign of life.
+        work: by stack.
+        left: None of a finished run, of one at which nobody is at work, and where nothing is known yet.
+    """
+
+    run: Run
+    last: int
+    finished: bool
+    at_work: bool | None
+    who: str
+    age: float
+    work: Sequence[Work]
+    left: Left | None
+
+
+class Watch:
+    """A run, looked at again and again.
+
+    Args:
+        path: its directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._run, self._seen = path, Run.open(path), stamp(path / "experiment.yaml")
+        self._log: list[dict[str, str]] = []
+        self._offset = 0
+
+    def look(self) -> Status:
+        """Look at it.
+
+        Raises:
+            RunError: it is damaged, or gone.
+        """
+        if (now := stamp(self._path / "experiment.yaml")) != self._seen or self._run.present == 0:
+            self._run, self._seen = Run.open(self._path), now
+        run, session = self._run, self._session()
+        begun = session[0] if session else {}
+        here = begun.get("host") == socket.gethostname()
+        held = holder(run.path / "lock", int(begun.get("pid", 0)) if here else 0)
+        # A lock that is held on another machine is not seen from this one.
+        at_work = held if held or here or not begun else None
+        told = {int(each["generation"]): float(each["seconds"]) for each in session if each["event"] == "generation"}
+        if at_work and begun:
+            last = max(told, default=int(begun["generation"]) - 1)
+        else:
+            self._run = run = Run.open(self._path)
+            last = run.last
+        finished = run.last >= run.experiment.generations if not at_work else last >= run.experiment.generations
+        work = [] if finished else [self._work(s, last + 1, at_work) for s in range(len(run.stacks))]
+        since = moment(session[-1]) if session else math.inf
+        if finished or at_work is False or not begun:
+            left = None
+        else:
+            left = remaining(run, last, told, work, max(0.0, time.time() - since), int(begun.get("workers", 1)))
+        age = min([time.time() - since, *(each.age for each in work)])
+        return Status(
+            run=run,
+            last=last,
+            finished=finished,
+            at_work=at_work,
+            who=f"{begun['host']}, process {begun['pid']}" if begun else "",
+            age=age,
+            work=work,
+            left=left,
+        )
+
+    def _session(self) -> list[dict[str, str]]:
+        """Return what the log says since the run was last begun or resumed."""
+        file = self._path / "log.txt"
+        if file.exists():
+            with open(file, encoding="utf-8") as opened:
+                opened.seek(self._offset)
+                text = opened.read()
+            whole = text[: text.rfind("\n") + 1]
+            self._offset += len(whole.encode())
+            for each in entries(whole):
+                if each["event"] == "begin":
+                    self._log = []
+                if each["event"] in ("begin", "generation"):
+                    self._log.append(each)
+        return self._log if self._log and self._log[0]["event"] == "begin" else []
+
+    def _work(self, stack: int, t: int, at_work: bool | None) -> Work:
+        arms = [arm.index for arm in self._run.stacks[stack]]
+        if at_work is not False and any(self._path.glob(f".generation-{t:04d}-*.tmp/samples-{stack:03d}.safetensors")):
+            return Work(stack=stack, arms=arms, generation=t, stage="done", loss={}, age=math.inf)
+        try:
+            told: dict[str, Any] = json.loads(self._run.status(stack).read_bytes())
+        except (OSError, ValueError):
+            return Work(stack=stack, arms=arms, generation=t, loss={})
+        if told["generation"] != t:
+            return Work(stack=stack, arms=arms, generation=t, loss={})
+        return Work(
+            stack=stack,
+            arms=arms,
+            generation=t,
+            stage=told.get("stage", ""),
+            fit=told.get("fit", 0),
+            step=told.get("step", 0),
+            steps=told.get("steps", 0),
+            fitted=told.get("fitted", ()),
+            loss={int(arm): loss for arm, loss in told.get("loss", {}).items()},
+            rate=told.get("rate"),
+            where=f"{told['host']}, process {told['pid']}",
+            seconds=told["time"] - told["begun"],
+            age=max(0.0, time.time() - told["time"]),
+        )
+
+
+def holder(lock: Path, pid: int) -> bool:
+    """Return whether a process of this machine holds a lock, without touching it.
+
+    Linux lists all locks; elsewhere a process that is alive and has said that it runs the run is taken to.
+
+    Args:
+        lock: the file.
+        pid: the process that last said so, 0 where none of this machine has.
+    """
+    listed = Path("/proc/locks")
+    if listed.exists():
+        try:
+            inode = lock.stat().st_ino
+        except FileNotFoundError:
+            return False
+        lines = (line.split() for line in listed.read_text().splitlines())
+        # Its device is written as the kernel knows it, which on some file systems is not the one that stat knows.
+        return any(len(words) > 5 and words[5].rpartition(":")[2] == str(inode) for words in lines)
+    if pid == 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remaining(
+    run: Run, last: int, told: Mapping[int, float], work: Sequence[Work], since: float, workers: int
+) -> Left | None:
+    """Return how long a run takes until it is finished; None where nothing is known to tell it from.
+
+    Generations take as long as the last ones did. Before there are any, the part of a fit that is over tells how long
+    all of it takes, and what is known of later ones is how many steps and stacks they have beside the first.
+
+    Args:
+        run: what is run.
+        last: its last generation, −1 before any.
+        told: seconds of generations that are over.
+        work: of the next one.
+        since: seconds since it began.
+        workers: processes at work.
+    """
+    later = [seconds for t, seconds in sorted(told.items()) if t > 0][-_RECENT:]
+    t, done = last + 1, _done(run, work, last + 1)
+    whole: float | None = None  # of generation t
+    if later:
+        each = statistics.fmean(later)
+        apart = statistics.stdev(later) if len(later) > 1 else _UNSURE * each
+        whole = each
+    else:
+        first = told.get(0)
+        if first is None and done > 0:
+            first = since / done if t == 0 else since / done / _times(run, workers)
+        if first is None:
+            return None
+        each = first * _times(run, workers)
+        apart, whole = _UNSURE * each, first if t == 0 else each
+    rest = since * (1 - done) / done if done > 0.05 else max(0.0, whole - since)
+    more = run.experiment.generations - t
+    # Lengths differ from one to the next, and their mean is known from so many alone.
+    spread = 2 * apart * math.sqrt(more + 1 + (more + 1) ** 2 / max(1, len(later)))
+    expected = rest + more * each
+    return Left(expected=expected, low=max(0.0, expected - spread), high=expected + spread)
+
+
+def _done(run: Run, work: Sequence[Work], t: int) -> float:
+    """Return the share of a generation that is over, as far as its fits tell."""
+    stacks = run.stacks
+    firsts = first_alike(stacks) if t == 0 else range(len(stacks))
+    counted = [each for each in work if firsts[each.stack] == each.stack]
+    return sum(_of_stack(run, each) for each in counted) / max(1, len(counted))
+
+
+def _of_stack(run: Run, each: Work) -> float:
+    if each.stage == "done":
+        return 1.0
+    if each.steps == 0:
+        return 0.0
+    generator, arms = run.arms[each.arms[0]].experiment.generator, len(each.arms)
+    fits = generator.fits if isinstance(generator, Sampler) else 1
+    alone = len(each.fitted) < arms  # arms are fitted one after the other
+    before = each.fit * arms + (list(each.arms).index(each.fitted[0]) if alone else 0)
+    share = each.step / each.steps * (1 if alone else arms)
+    return (before + share) / (fits * arms) if each.stage == "fit" else 1.0
+
+
+def _times(run: Run, workers: int) -> float:
+    """Return how many times as long as generation 0 a later one takes, by their steps and stacks."""
+    stacks = run.stacks
+    firsts = len(set(first_alike(stacks)))
+    rounds = math.ceil(len(stacks) / max(1, workers)) / math.ceil(firsts / max(1, workers))
+    experiment = run.arms[0].experiment
+    size, n = getattr(experiment.generator, "batch_size", None) or 1, run.real(0).n
+    if experiment.budget is None or experiment.pretrain is None:
+        return rounds
+    steps = [budget.resolve(n).count(size) for budget in (experiment.budget, experiment.pretrain)]
+    return rounds * max(1, steps[0]) / max(1, steps[1])

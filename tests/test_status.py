@@ -1,0 +1,193 @@
+"""How far a run is: seen from beside it, in its log, and in a file for Prometheus."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+from helpers import Nursery, tiny, tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfloop import Run, run
+from selfloop.cli.display import prometheus
+from selfloop.cli.main import main
+from selfloop.status import Status, Watch, Work, remaining
+from selfloop.store.log import entries, entry, moment
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["selfloop", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("status") / "run"
+    list(run(tiny(), out))
+    return out
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Path:
+    going = run(tiny(), tmp_path / "run")
+    next(going)
+    going.close()
+    return tmp_path / "run"
+
+
+def under_way(out: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iterator[Status]:
+    """Run, and yield what is seen after every stack, before its generation is committed."""
+    monkeypatch.setattr("selfloop.engines.journal._EVERY", 0.0)
+    seen: list[Status] = []
+    for _ in run(tiny(**settings), out, progress=lambda t, done, total: seen.append(Watch(out).look())):
+        yield from seen
+        seen.clear()
+
+
+def test_a_finished_run_says_so(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(finished)
+    for more in ([], ["--watch"]):
+        code, text = said(monkeypatch, capsys, "status", finished, *more)
+        assert code == 0
+        assert "is finished: all 2 retrainings are done" in text.replace("\n", "")
+    assert tree(finished) == before
+    assert Watch(finished).look().left is None
+
+
+def test_a_run_at_which_nobody_is_at_work_says_that_its_lock_is_free(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, text = said(monkeypatch, capsys, "status", unfinished, "--watch")  # there is nothing to wait for
+    assert "Nobody is at work on it: its lock is free" in text
+    assert Watch(unfinished).look().at_work is False
+    with filelock.FileLock(unfinished / "lock"):
+        seen = Watch(unfinished).look()
+        assert seen.at_work is True
+        _, text = said(monkeypatch, capsys, "status", unfinished)
+        assert "At work:" in text
+    assert Watch(unfinished).look().at_work is False
+    assert [each.t for each in run(tiny(), unfinished)] == [1, 2]
+
+
+def test_what_is_under_way_is_seen_stack_by_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list(under_way(tmp_path / "run", monkeypatch))
+    assert [each.last for each in seen] == [-1, -1, 0, 0, 1, 1]
+    assert all(each.at_work for each in seen)
+    assert [work.stage for work in seen[2].work] == ["done", ""]
+    assert [list(work.arms) for work in seen[0].work] == [[0, 1], [2, 3]]
+    assert all(each.left is not None and each.left.low <= each.left.expected <= each.left.high for each in seen)
+    assert not list((tmp_path / "run").glob(".status*"))
+
+
+def test_a_fit_under_way_is_seen_by_another_process_and_after_a_kill(
+    nest: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    long = tiny(budget={"steps": 10**6})
+    outcome = nest.run(long, out, kill_after=0.3, once=str(out / ".status-000.json"))
+    assert outcome["status"] == "killed"
+    seen = Watch(out).look()
+    assert seen.at_work is False
+    work = seen.work[0]
+    assert (work.stage, work.generation, work.steps, list(work.arms)) == ("fit", 0, 10**6, [0, 1])
+    assert 0 < work.step < 10**6
+    assert work.loss.keys() == {0, 1}
+    assert work.rate is not None
+    assert "process" in work.where
+    _, text = said(monkeypatch, capsys, "status", out)
+    assert "none of 2 retrainings is done yet" in text
+    assert f"{work.step}/1000000" in text
+    assert "Nobody is at work" in text
+
+
+def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> None:
+    of = Run.open(finished)  # 2 retrainings of 2 steps after as many, in two stacks, of which generation 0 fits one
+
+    def work(step: int, t: int) -> list[Work]:
+        return [
+            Work(
+                stack=s,
+                arms=[2 * s, 2 * s + 1],
+                generation=t,
+                stage="fit",
+                step=step,
+                steps=100,
+                fitted=[0, 1],
+                loss={},
+            )
+            for s in range(2)
+        ]
+
+    half = remaining(of, -1, {}, work(50, 0), 10.0, 1)
+    assert half is not None
+    assert half.expected == pytest.approx(10 + 2 * 20 * 2)  # the other half, then two generations of twice the stacks
+    together = remaining(of, -1, {}, work(50, 0), 10.0, 2)
+    assert together is not None
+    assert together.expected == pytest.approx(10 + 2 * 20)
+    assert remaining(of, -1, {}, [], 10.0, 1) is None
+    steady = remaining(of, 1, {0: 50.0, 1: 8.0}, [], 2.0, 1)
+    assert steady is not None
+    assert steady.expected == pytest.approx(6)
+    assert steady.low < 6 < steady.high
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+
+
+@given(st.dictionaries(st.from_regex("[a-z_]+", fullmatch=True).filter(lambda k: k not in ("time", "event")), TEXTS))
+def test_what_is_logged_is_one_line_and_read_back(values: dict[str, str]) -> None:
+    line = entry("note", values)
+    assert len(line.splitlines()) == 1
+    (found,) = entries(line)
+    assert {key: word for key, word in found.items() if key not in ("time", "event")} == values
+    assert found["event"] == "note"
+    assert moment(found) > 0
+
+
+def test_the_log_says_who_began_and_how_long_generations_took(unfinished: Path) -> None:
+    list(run(tiny(), unfinished))
+    found = list(entries((unfinished / "log.txt").read_text()))
+    events = [each["event"] for each in found]
+    assert events == ["begin", "generation", "end", "begin", "generation", "generation", "end"]
+    assert [each.get("generation") for each in found] == ["0", "0", "0", "1", "1", "2", "2"]
+    assert all(float(each["seconds"]) > 0 for each in found if each["event"] == "generation")
+
+
+def test_logs_of_before_are_passed_over(finished: Path) -> None:
+    assert list(entries("2026-11-27 15:06:49 generation 0 2.75 s\nnoted in prose\n")) == []
+
+
+def test_prometheus_reads_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, last = under_way(tmp_path / "run", monkeypatch)
+    for text in (prometheus(last), prometheus(Watch(tmp_path / "run").look())):
+        for line in text.splitlines():
+            assert re.fullmatch(r'# (HELP|TYPE) selfloop_\w+ .+|selfloop_\w+\{\w+="[^"]*"(,\w+="[^"]*")*\} \S+', line)
+        assert len(re.findall(r'^selfloop_loss\{.*arm="\d"\}', text, re.M)) == 4
+    run_ = f'run="{tmp_path / "run"}"'
+    assert f"selfloop_generation{{{run_}}} 2\n" in text
+    assert f"selfloop_finished{{{run_}}} 1\n" in text
+    assert f'selfloop_arms_done{{{run_},generation="2"}} 4\n' in prometheus(last)
+
+
+def test_the_command_line_keeps_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(tiny().yaml())
+    words = ["run", file, f"--out={tmp_path / 'run'}", "--workers=0"]
+    assert said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path / 'none' / 'x.prom'}")[0] == 2
+    assert not (tmp_path / "run").exists()
+    code, text = said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path / 'x.prom'}")
+    assert code == 0
+    assert "generation 2/2" in text
+    assert " 1\n" in (tmp_path / "x.prom").read_text().split("selfloop_finished", 3)[3]
