@@ -436,7 +436,7 @@ class Run:
             (0, 20, 20)
         """
         found = []
-        for s, members in enumerate(self._stored):
+        for s, members in self._stored.items():
             files = self.manifest(t)["stacks"].get(f"{s:03d}", {"files": {}})["files"]
             if stack_file("losses", s) not in files:
                 continue
