@@ -40,6 +40,8 @@ LAYERS = (
     "status",
     "trackers",
     "monitor",
+    "shards",
+    "chains",
     "runner",
     "theory",
     "ledger",

@@ -44,6 +44,12 @@ class Outcome:
     records: list[Record]
     losses: State = field(default_factory=dict)
 
+    @property
+    def tensors(self) -> dict[str, State]:
+        """What is stored of it, by kind of file: no losses of models without gradient steps."""
+        found = {"state": self.state, "samples": self.samples.stored()}
+        return found | {"losses": self.losses} if self.losses else found
+
 
 def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = None) -> Split:
     """Load the real data of a stack of arms, in the number type that the generator takes.
@@ -68,6 +74,14 @@ def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = 
 def data_key(arms: Sequence[Arm]) -> str:
     """Return what :func:`load` depends on: stacks of which this is the same share their real data."""
     return f"{[arm.data_key for arm in arms]} {arms[0].experiment.generator.dtype}"
+
+
+def looks_back(arms: Sequence[Arm]) -> bool:
+    """Whether a metric, an update or a regime of a stack looks at the weights of generation 0."""
+    first = arms[0].experiment
+    if first.update is not None or any(METRICS[name].weights for name in first.metrics):
+        return True
+    return any("density" in needs(arm.experiment.mixing) for arm in arms)
 
 
 def mix(arms: Sequence[Arm], split: Split, t: int, history: History, first: State | None = None) -> Samples:

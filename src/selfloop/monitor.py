@@ -18,6 +18,11 @@ class Alarms:
         self._run, self._alarm, self._raised, self._seen = run, run.experiment.alarm, list[Raised](), -1
         self._monitor = None if self._alarm is None else _monitor(run.arms, self._alarm)
 
+    @property
+    def stop(self) -> bool:
+        """Whether an alarm ends its arm, so that nobody knows who takes part before the generation before is known."""
+        return self._alarm is not None and self._alarm.action == "stop"
+
     def of(self, t: int) -> list[str]:
         """Return the alarms of generation t, which is committed, a line each."""
         self._see(t)
@@ -26,8 +31,7 @@ class Alarms:
     def stopped(self, t: int) -> frozenset[int]:
         """Return the arms that take no part in generation t any more."""
         self._see(t - 1)
-        stops = self._alarm is not None and self._alarm.action == "stop"
-        return frozenset(raised.arm for raised in self._raised if stops and raised.generation < t)
+        return frozenset(raised.arm for raised in self._raised if self.stop and raised.generation < t)
 
     def _see(self, t: int) -> None:
         while self._alarm is not None and self._monitor is not None and self._seen < t:

@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from selfloop.arms import Arm, first_alike
+from selfloop.chains import Chains, Made
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
@@ -26,7 +27,7 @@ from selfloop.core.paths import expanded
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
-from selfloop.engines.base import Engine
+from selfloop.engines.base import Cluster, Engine, Pool
 from selfloop.engines.device import Device
 from selfloop.engines.journal import Journal
 from selfloop.engines.local import Local
@@ -36,15 +37,17 @@ from selfloop.environment import prepared_or_lacking
 from selfloop.experiment import FREE, GROWING, Experiment, files_of, member
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.outside import refuse_to_run
-from selfloop.loop import Outcome, advance, data_key, load, measure, named
+from selfloop.loop import Outcome, advance, data_key, load, looks_back, measure, named
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import needs
 from selfloop.monitor import Alarms
+from selfloop.shards import Shard
 from selfloop.store import Run, Writer, belongs, check
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import TRACKERS, Tracker, Tracking, refuse_missing
 
 Progress = Callable[[int, int, int], None]  # generation, stacks done, stacks in all
+
+_Tensors = dict[str, dict[str, Tensor]]  # state and samples, by kind
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def run(
     save_every: float = 600.0,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = None,
+    shard: Shard | None = None,
 ) -> Generator[Generation, None, None]:
     """Run an experiment, or what is left of it, and yield each generation once it is committed.
 
@@ -127,6 +131,7 @@ def run(
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
         notice: called with a line on what was chosen because nobody had named it.
+        shard: of the run, whose stacks alone are run; :func:`~selfloop.shards.merge` joins all.
 
     Raises:
         ConfigError, DataError: the experiment cannot be run, or not by several devices; nothing is written.
@@ -171,7 +176,9 @@ def run(
             at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": getattr(chosen, "workers", None) or 1}
             writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)
             measure_anew(writer, session)
-            generations = _generations(writer, chosen, team, save_every, code, session, progress)
+            if shard is not None:
+                shard.refuse(experiment, len(writer.stacks))
+            generations = _generations(writer, chosen, team, save_every, code, session, progress, shard)
             yield from _tracked(writer, trackers, generations)
     finally:
         _opened.cache_clear()
@@ -242,11 +249,17 @@ def _generations(
     code: bytes,
     session: str,
     progress: Progress | None,
+    shard: Shard | None,
 ) -> Iterator[Generation]:
     members, alarms = writer.stacks, Alarms(writer)
     with engine.start(len(members)) as pool:
+        work = (
+            functools.partial(_sent, _chains(pool, writer, code, alarms))
+            if isinstance(pool, Cluster)
+            else functools.partial(_rounds, pool, members)
+        )
         for t in range(writer.last + 1, writer.experiment.generations + 1):
-            todo = writer.lacking(t)
+            todo = writer.lacking(t) if shard is None else shard.among(writer.lacking(t))
             if not todo:
                 continue
             stopped = alarms.stopped(t)
@@ -254,7 +267,7 @@ def _generations(
             started = time.monotonic()
             task = _Task(str(writer.path), session, str(writer.begin(t)), t, team, save_every, code, stopped)
             done: list[_Done] = []
-            for each in _rounds(pool, task, members, todo):
+            for each in work(task, todo):
                 done.append(each)
                 if progress is not None:
                     progress(t, len(done), len(todo))
@@ -272,7 +285,27 @@ def _generations(
             yield Generation(t, records, seconds)
 
 
-def _rounds(pool: Any, task: _Task, members: list[list[Arm]], todo: list[int]) -> Iterator[_Done]:
+def _chains(cluster: Cluster, writer: Writer, code: bytes, alarms: Alarms) -> Chains:
+    """Return the stacks as chains of jobs, of which what took long is kept until its commit."""
+
+    def keep(t: int, stack: int, made: Made) -> None:
+        if made.seconds >= _WORTH_KEEPING:
+            _keep(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack, made.tensors, made.records)
+
+    def kept(t: int, stack: int) -> Made | None:
+        found = _kept(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack)
+        return None if found is None else Made(*found)
+
+    return Chains(cluster, writer, code, alarms.stop, keep, kept)
+
+
+def _sent(chains: Chains, task: _Task, todo: list[int]) -> Iterator[_Done]:
+    """Yield what becomes of each stack elsewhere, once its files are written here."""
+    for stack, made in chains.generation(task.t, todo, task.stopped):
+        yield _written(task, stack, made.tensors, made.records)
+
+
+def _rounds(pool: Pool, members: list[list[Arm]], task: _Task, todo: list[int]) -> Iterator[_Done]:
     """Yield what becomes of each stack; in generation 0 those that differ in regime alone come after their first."""
     if task.t > 0:
         yield from pool.map(functools.partial(_advance, task, {}), todo)
@@ -310,7 +343,11 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
             shutil.copyfile(*(Path(task.folder) / name for name in names))
         records = [named(record, arm) for record, arm in zip(twin.records, members, strict=True)]
         return _Done(stack, twin.notes, records)
-    tensors, records = _kept_or_computed(task, stack)
+    return _written(task, stack, *_kept_or_computed(task, stack))
+
+
+def _written(task: _Task, stack: int, tensors: _Tensors, records: list[Record]) -> _Done:
+    """Write a stack's files into the task's folder."""
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), found, put_bytes)
         for kind, found in tensors.items()
@@ -321,33 +358,49 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
 _WORTH_KEEPING = 10.0  # seconds of a stack's generation from which on what came of it is kept until the commit
 
 
-def _kept_or_computed(task: _Task, stack: int) -> tuple[dict[str, dict[str, Tensor]], list[Record]]:
+def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record]]:
     """Return a stack's state and samples by kind, and its records.
 
     What took long, and was finished when the process was killed before all stacks were, is not computed again: a
     machine that is lent for minutes adds arm after arm.
     """
     there = _opened(task.out, task.session).run
-    members, path = there.stacks[stack], there.outcome(task.t, stack)
-    keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
-    of = {"arms": keys, "metrics": names, "stopped": sorted(task.stopped)}
-    if task.team.size == 1 and path.exists():
-        found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
-        if about["of"] == of:
-            kinds: dict[str, dict[str, Tensor]] = {}
-            for name, tensor in found.items():
-                kind, _, leaf = name.partition("/")
-                kinds.setdefault(kind, {})[leaf] = tensor
-            return kinds, about["records"]
+    if task.team.size == 1 and (kept := _kept(there, task.t, task.stopped, stack)) is not None:
+        return kept
     begun = time.monotonic()
     outcome = _outcome(task, stack)
-    tensors = {"state": outcome.state, "samples": outcome.samples.stored()}
-    if outcome.losses:
-        tensors["losses"] = outcome.losses
+    tensors = outcome.tensors
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
-        flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
-        save_sealed(path, flat, {"of": of, "records": outcome.records})
+        _keep(there, task.t, task.stopped, stack, tensors, outcome.records)
     return tensors, outcome.records
+
+
+def _kept_for(run: Run, stopped: frozenset[int], stack: int) -> dict[str, Any]:
+    """Return what kept tensors and records are of."""
+    members = run.stacks[stack]
+    keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
+    return {"arms": keys, "metrics": names, "stopped": sorted(stopped)}
+
+
+def _kept(run: Run, t: int, stopped: frozenset[int], stack: int) -> tuple[_Tensors, list[Record]] | None:
+    """Return what is kept of a stack's generation, None where there is nothing."""
+    path = run.outcome(t, stack)
+    if not path.exists():
+        return None
+    found, about = load_sealed(path, ": move it elsewhere, and what it holds is computed again")
+    if about["of"] != _kept_for(run, stopped, stack):
+        return None
+    kinds: _Tensors = {}
+    for name, tensor in found.items():
+        kind, _, leaf = name.partition("/")
+        kinds.setdefault(kind, {})[leaf] = tensor
+    return kinds, about["records"]
+
+
+def _keep(run: Run, t: int, stopped: frozenset[int], stack: int, tensors: _Tensors, records: list[Record]) -> None:
+    """Keep what a stack's generation has made until it is committed."""
+    flat = {f"{kind}/{name}": leaf for kind, leaves in tensors.items() for name, leaf in leaves.items()}
+    save_sealed(run.outcome(t, stack), flat, {"of": _kept_for(run, stopped, stack), "records": records})
 
 
 def _no_history(g: int) -> Samples:
@@ -359,16 +412,13 @@ def _outcome(task: _Task, stack: int) -> Outcome:
     there, members = opened.run, opened.run.stacks[stack]
     about = {"generation": t, "stack": stack}
     journal = Journal(there.status(stack), about) if task.team.rank == 0 else None
-    looks = any(METRICS[name].weights for name in members[0].experiment.metrics)
-    looks = looks or members[0].experiment.update is not None
-    looks = looks or any("density" in needs(arm.experiment.mixing) for arm in members)
     return advance(
         members,
         opened.split(members),
         t,
         there.state(t - 1, stack) if t else None,
         functools.cache(lambda g: there.stack_samples(g, stack)) if t else _no_history,
-        (there.state(0, stack) if looks else {}) if t else None,
+        (there.state(0, stack) if looks_back(members) else {}) if t else None,
         Device(task.team, there.checkpoints(t, stack), task.save_every, journal=journal),
         functools.partial(there.everything_of, t - 1) if t else None,
         task.stopped,

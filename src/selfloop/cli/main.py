@@ -37,6 +37,7 @@ _FIRST = (
     "data",
     "export",
     "verify",
+    "merge",
     "reproduce",
     "list",
 )  # in help; the others by name

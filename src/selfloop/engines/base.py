@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from selfloop.core.registry import Family
 
@@ -18,6 +18,20 @@ class Pool(Protocol):
         """Yield ``function(stack)`` for every stack."""
 
 
+@runtime_checkable
+class Cluster(Protocol):
+    """Calls functions where the run directory is not: all that they need is sent, and what they return comes back."""
+
+    def put(self, value: Any) -> Any:
+        """Return what stands for a value among the arguments of calls, so that it is sent once."""
+
+    def begin(self, key: tuple[int, int], function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function somewhere; among the arguments may be what :meth:`put` and :meth:`next` returned."""
+
+    def next(self) -> tuple[tuple[int, int], Any, Any]:
+        """Wait for a call to end; return its key, its result, and what stands for that among arguments."""
+
+
 class Engine(Protocol):
     """Settings of a place where stacks run; results are the same to the bit wherever that is."""
 
@@ -25,7 +39,7 @@ class Engine(Protocol):
     def here(self) -> bool:
         """Whether stacks run in this process, which then needs not be told what the program defines."""
 
-    def start(self, stacks: int) -> AbstractContextManager[Pool]:
+    def start(self, stacks: int) -> AbstractContextManager[Pool | Cluster]:
         """Start what runs up to ``stacks`` stacks at once; it ends with the context."""
 
 

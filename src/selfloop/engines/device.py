@@ -20,20 +20,21 @@ class Checkpoint:
     """A fit under way, as a file: written every so often, read when the same fit is begun again.
 
     Args:
-        path: of the file; there is none before the first time it is due.
+        path: of the file; there is none before the first time it is due, and never where this is None.
         every: seconds between two writes.
         course: what is told of the fit; None where nobody listens.
     """
 
-    def __init__(self, path: Path, every: float, course: Course | None = None) -> None:
+    def __init__(self, path: Path | None, every: float, course: Course | None = None) -> None:
         self._path, self._every, self._last, self.course = path, every, time.monotonic(), course
 
     def due(self) -> bool:
         """Whether it is time to write."""
-        return time.monotonic() - self._last >= self._every
+        return self._path is not None and time.monotonic() - self._last >= self._every
 
     def write(self, tensors: State) -> None:
         """Replace what the file holds, in one piece."""
+        assert self._path is not None
         save_sealed(self._path, tensors, {})
         self._last = time.monotonic()
 
@@ -43,7 +44,7 @@ class Checkpoint:
         Raises:
             RunError: the file is damaged.
         """
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return None
         return load_sealed(self._path, ": move it elsewhere, and the fit that it belongs to begins again")[0]
 
@@ -70,9 +71,9 @@ class Device:
     rows: tuple[int, ...] = ()
 
     def checkpoint(self, arm: int) -> Checkpoint | None:
-        """Return the file of one arm's fit, by its row in the stack."""
+        """Return the file of one arm's fit, by its row in the stack; None where it is neither kept nor listened to."""
         if self.checkpoints is None:
-            return None
+            return None if self.journal is None else Checkpoint(None, math.inf, self._course(arm))
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
         path = self.checkpoints.with_name(f"{self.checkpoints.name}-{self.first + arm:03d}.safetensors")

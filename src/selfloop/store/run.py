@@ -162,11 +162,15 @@ class Run:
         return {arm.key: arm for arm in self.arms}
 
     @cached_property
-    def _stored(self) -> list[list[Arm]]:
-        """The arms of each stack that generation 0 has, but for arms that have come since this was opened."""
+    def _stored(self) -> dict[int, list[Arm]]:
+        """The arms of each stack that generation 0 has, by its number: a shard of a run has some alone.
+
+        Arms that have come since this was opened are not among them.
+        """
         there = self.manifest(0)["stacks"] if self.present else {}
-        keys = [there[name]["arms"] for name in sorted(there, key=int)]
-        return [[self._by_key[of] for of in members] for members in keys if set(members) <= self._by_key.keys()]
+        keys = {int(name): there[name]["arms"] for name in sorted(there, key=int)}
+        known = self._by_key
+        return {s: [known[of] for of in members] for s, members in keys.items() if set(members) <= known.keys()}
 
     @cached_property
     def stacks(self) -> list[list[Arm]]:
@@ -175,8 +179,14 @@ class Run:
         Raises:
             ConfigError: some are not stored yet, and the code that says how they train is not here.
         """
-        there = {arm.key for members in self._stored for arm in members}
-        return self._stored + stacks([arm for arm in self.arms if arm.key not in there])
+        there = {arm.key for members in self._stored.values() for arm in members}
+        lacking = [arm for arm in self.arms if arm.key not in there]
+        if not lacking:
+            return list(self._stored.values())
+        whole = dict(enumerate(stacks(self.arms)))
+        if self._stored.items() <= whole.items():  # a shard's have the numbers that they have in the whole run
+            return list(whole.values())
+        return list(self._stored.values()) + stacks(lacking)
 
     def folder(self, t: int) -> Path:
         """Return the directory of generation t."""
@@ -426,7 +436,7 @@ class Run:
             (0, 20, 20)
         """
         found = []
-        for s, members in enumerate(self._stored):
+        for s, members in self._stored.items():
             files = self.manifest(t)["stacks"].get(f"{s:03d}", {"files": {}})["files"]
             if stack_file("losses", s) not in files:
                 continue
@@ -478,7 +488,7 @@ class Run:
         """
         if not 0 <= arm < len(self.arms):
             raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
-        for s, members in enumerate(self._stored):
+        for s, members in self._stored.items():
             for row, member in enumerate(members):
                 if member.index == arm:
                     return s, row
@@ -613,7 +623,7 @@ class Run:
         """
         first, held = self._stored, self.manifest(t)["stacks"]
         for name, stack in held.items():
-            if int(name) >= len(first) or stack["arms"] != [arm.key for arm in first[int(name)]]:
+            if stack["arms"] != [arm.key for arm in first.get(int(name), ())]:
                 where = str(self.folder(t) / "manifest.json")
                 raise RunError(f"{where!r} is damaged: the arms of stack {name} are not those of the run")
         if t <= self.last:

@@ -152,7 +152,7 @@ class Writer(Run):
         found += self.path.glob(_STATUS)
         fits_left = ((match, p) for p in self.path.glob(".fit-*") if (match := _FIT.fullmatch(p.name)))
         found += [path for match, path in fits_left if int(match[1]) <= self.last]
-        return found + [path for path in self._dropped(self.last, range(len(self._stored))) if path.exists()]
+        return found + [path for path in self._dropped(self.last, list(self._stored)) if path.exists()]
 
     def _dropped(self, t: int, of: Sequence[int]) -> list[Path]:
         """Return the files of the weights that some stacks' generation t leaves without use."""
@@ -211,14 +211,16 @@ class Writer(Run):
         self._in_place()
         before = self.manifest(t) if t < self.present else None
         content = self._content(t, files, records, before)
-        names = [name for notes in files.values() for name in notes]
+        # A merge finds no weights that are of no use any more.
+        names = [name for notes in files.values() for name in notes if (self._hidden(t) / name).exists()]
         if before is None:
             self._add(t, content, names)
         else:
             self._join(t, content, names)
-        self.__dict__["_last"] = t
-        with open(self.path / "metrics.jsonl", "ab") as file:
-            file.write(b"".join(map(line, content["records"])))
+        if len(content["records"]) == len(self.arms):  # else it is a shard's
+            self.__dict__["_last"] = t
+            with open(self.path / "metrics.jsonl", "ab") as file:
+                file.write(b"".join(map(line, content["records"])))
         kept = [self.checkpoints(t, s) for s in files]
         for path in self._dropped(t, list(files)):
             path.unlink(missing_ok=True)
@@ -331,7 +333,7 @@ def _grow(before: Run, experiment: Experiment, environment: dict[str, Any], real
     """Let a run be of an experiment that it may grow to; what this adds comes later."""
     if [arm.key for arm in before.arms] != [arm.key for arm in arms(experiment)]:
         # Arms that have committed nothing may come to be in other stacks, and all get new numbers.
-        _drop(before.path, lambda t, s: s >= len(before._stored))
+        _drop(before.path, lambda t, s: s not in before._stored)
         write_bytes(before.path / "metrics.jsonl", b"")
     real.write(before.path / "real.safetensors")
     write_sealed(before.path / "environment.json", environment)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from selfloop.engines.base import Engine
     from selfloop.engines.team import Team
     from selfloop.experiment import Experiment
+    from selfloop.shards import Shard
     from selfloop.trackers.base import Tracker
 
 
@@ -35,6 +36,8 @@ def command(
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
     engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="of the engine's cluster")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="only its share of the arms; see merge")] = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME|YAML", help="who is told of every generation; may be repeated")
     ] = None,
@@ -53,6 +56,7 @@ def command(
         from selfloop.engines.local import Local, cores
         from selfloop.engines.team import Team
         from selfloop.experiment import Experiment, member
+        from selfloop.shards import Shard
         from selfloop.trackers.base import TRACKERS
 
         experiment = Experiment.load(source).override(*(settings or []))
@@ -61,17 +65,38 @@ def command(
         if metrics_file is not None and not metrics_file.absolute().parent.is_dir():
             raise SelfloopError(f"--metrics-file {str(metrics_file)!r}: its folder is not there")
         team = Team.start(device, devices)
-        folder = Path("runs") / experiment.name if out is None else out
+        share = None if shard is None else Shard.parse(shard)
+        name = experiment.name if share is None else f"{experiment.name}.shard-{share.number}-of-{share.of}"
+        folder = Path("runs") / name if out is None else out
         if team.rank > 0:
             return _assist(experiment, folder, team)
         if workers is None:
             workers = cores() if device == "cpu" and team.size == 1 else 0
         chosen = Local(workers=workers) if engine is None else member(ENGINES, engine)
+        if address is not None:
+            chosen = _at(chosen, address)
         trackers = [member(TRACKERS, word) for word in track or ()]
         try:
-            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, metrics_file)
+            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, share, metrics_file)
         finally:
             team.end()
+
+
+def _at(engine: Engine, address: str) -> Engine:
+    """Return an engine of the cluster at an address.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    from selfloop.core.errors import ConfigError
+    from selfloop.engines.base import ENGINES
+
+    if "address" not in getattr(type(engine), "model_fields", {}):
+        raise ConfigError(
+            f"--address is of a cluster, as --engine ray has one; engine {ENGINES.name_of(engine)} has none"
+        )
+    found: Engine = engine.model_copy(update={"address": address})  # type: ignore[attr-defined]
+    return found
 
 
 def _plan(experiment: Experiment, device: str, devices: int) -> int:
@@ -101,6 +126,7 @@ def _run(
     trackers: list[Tracker],
     team: Team,
     save_every: float,
+    shard: Shard | None,
     metrics_file: Path | None,
 ) -> int:
     from selfloop.cli.commands.report import write
@@ -122,6 +148,7 @@ def _run(
                 save_every=save_every,
                 progress=tick,
                 notice=say,
+                shard=shard,
             )
             closing.callback(going.close)  # trackers take the report along
             for generation in going:
@@ -130,6 +157,9 @@ def _run(
                 if stopped() or generation.t == experiment.generations:
                     break
         finished = Run.open(folder)
+        if shard is not None and not stopped():
+            say(f"Shard {shard} is done: {folder}; join all of them by selfloop merge")
+            return 0
         if not finished.finished:
             complain(f"stopped after generation {finished.last} of {experiment.generations}")
             return INTERRUPTED
