@@ -45,10 +45,10 @@ class Outcome:
     losses: State = field(default_factory=dict)
 
     @property
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What is stored of it, by kind: the files of a stack."""
+    def tensors(self) -> dict[str, State]:
+        """What is stored of it, by kind of file: no losses of models without gradient steps."""
         found = {"state": self.state, "samples": self.samples.stored()}
-        return found | ({"losses": self.losses} if self.losses else {})
+        return found | {"losses": self.losses} if self.losses else found
 
 
 def load(arms: Sequence[Arm], check: Callable[[Arm, Split, int], None] | None = None) -> Split:

@@ -20,7 +20,7 @@ class Checkpoint:
     """A fit under way, as a file: written every so often, read when the same fit is begun again.
 
     Args:
-        path: of the file; there is none before the first time it is due. None keeps nothing.
+        path: of the file; there is none before the first time it is due, and never where this is None.
         every: seconds between two writes.
         course: what is told of the fit; None where nobody listens.
     """
@@ -34,7 +34,7 @@ class Checkpoint:
 
     def write(self, tensors: State) -> None:
         """Replace what the file holds, in one piece."""
-        assert self._path is not None, "it is never due"
+        assert self._path is not None
         save_sealed(self._path, tensors, {})
         self._last = time.monotonic()
 
@@ -71,10 +71,9 @@ class Device:
     rows: tuple[int, ...] = ()
 
     def checkpoint(self, arm: int) -> Checkpoint | None:
-        """Return the file of one arm's fit, by its row in the stack; None where there is none and nobody listens."""
+        """Return the file of one arm's fit, by its row in the stack; None where it is neither kept nor listened to."""
         if self.checkpoints is None:
-            course = self._course(arm)
-            return None if course is None else Checkpoint(None, math.inf, course)
+            return None if self.journal is None else Checkpoint(None, math.inf, self._course(arm))
         # Only one process of a team writes; all read, and none writes before all have taken a step.
         every = self.every if self.team.rank == 0 else math.inf
         path = self.checkpoints.with_name(f"{self.checkpoints.name}-{self.first + arm:03d}.safetensors")

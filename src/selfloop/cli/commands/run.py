@@ -77,7 +77,7 @@ def command(
             chosen = _at(chosen, address)
         trackers = [member(TRACKERS, word) for word in track or ()]
         try:
-            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, metrics_file, share)
+            return _run(experiment, folder, chosen, trackers, team, 60 * save_every, share, metrics_file)
         finally:
             team.end()
 
@@ -126,8 +126,8 @@ def _run(
     trackers: list[Tracker],
     team: Team,
     save_every: float,
-    metrics_file: Path | None,
     shard: Shard | None,
+    metrics_file: Path | None,
 ) -> int:
     from selfloop.cli.commands.report import write
     from selfloop.cli.display import display
