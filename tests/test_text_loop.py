@@ -16,6 +16,7 @@ from selfloop.core.errors import ConfigError
 from selfloop.core.events import Text
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
+from selfloop.measures import OF_TEXT
 from selfloop.runner import run
 from selfloop.store import Run
 
@@ -129,6 +130,29 @@ def test_text_made_elsewhere_is_judged(done: Path, names: Path, tmp_path: Path, 
         names.with_suffix(".gone").rename(names)
     capsys.readouterr()
     assert main(["metrics", str(names), str(tmp_path / "gen_2.txt")]) == 0
+
+
+def test_text_is_read_by_the_tokens_of_a_run_whichever_is_named_first(
+    done: Path, names: Path, tmp_path: Path, capsys: Any
+) -> None:
+    spaced = tmp_path / "spaced.txt"
+    spaced.write_text(names.read_text().replace("\n", "\n\n"))  # empty lines of real text are no events
+    found = []
+    for pair in ([str(names), f"{done}@1"], [str(spaced), f"{done}@1"], [f"{done}@1", str(names)]):
+        assert main(["metrics", *pair, "--only", "distinct_2,tokens_kept", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    there, spread, back = ({each["name"]: each for each in some} for some in found)
+    assert there["distinct_2"]["real"] == spread["distinct_2"]["real"] == back["distinct_2"]["generated"] == len(NAMES)
+    assert there["tokens_kept"]["value"] == spread["tokens_kept"]["value"] == 1
+
+    out = tmp_path / "judged"
+    runs = [f"{done}@{t}" for t in range(3)]
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(NAMES[::2]))
+    assert main(["judge", str(spaced), *runs, "--held-out", str(other), "--out", str(out), "--json"]) in (0, 3, 4, 5)
+    assert Run.open(out).real(0).events.alike(Run.open(done).real(0).events)
+    assert Run.open(out).split(0).held_out.shape[1] == len(NAMES[::2])
+    assert set(Run.open(out).experiment.metrics) == set(OF_TEXT)
 
 
 def test_a_text_is_shown(names: Path, tmp_path: Path, capsys: Any) -> None:

@@ -24,7 +24,6 @@ from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.measures import (
-    of_columns,
     refuse_unmeasurable,
     refuse_unseen,
     refuse_untold,
@@ -77,7 +76,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     if not (out / "experiment.yaml").exists():  # else some of it is there
         refuse_beyond_disk(members, extent, out)
     sizes = sizes_of(members, real)
-    experiment, words = suited(experiment, sizes, of_columns(members, real))
+    experiment, words = suited(experiment, sizes, members, real)
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
     refuse_untold(experiment.metrics, members, real)

@@ -40,7 +40,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
-from selfloop.measures import OF_COLUMNS, OF_TARGET, OF_TEXT, obstacle, width
+from selfloop.measures import obstacle, usual, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
@@ -119,7 +119,7 @@ def record(
     extractor, words = _looking(features, reference, there)
     if words and notice is not None:
         notice(words)
-    names = list(metrics or (_default(data) if there is None else there.experiment.metrics))
+    names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
     names += [name for name in also if name not in names]
     sizes = _sizes(data, extractor)
     _refuse_few(loop.real.name, names, sizes)
@@ -155,7 +155,7 @@ def _looking(features: str | Extractor | None, reference: EventSet, there: Run |
 
 def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, EventSet]:
     """Return the real rows as data, and a set that says what generations are brought to: it has a few of them."""
-    real = loop.real.read(None)
+    real = loop.reference()
     apart = None if loop.held_out is None else loop.held_out.read(real.events)
     pictures = real.pictures
     if pictures is not None and not isinstance(real.events, Images):  # rows of numbers that are pictures too
@@ -243,14 +243,11 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
     return found
 
 
-def _default(data: Held) -> tuple[str, ...]:
+def _default(data: Held, reference: EventSet) -> list[str]:
     """Return the metrics that are measured of some data where none are named."""
-    if data.holds == "text":
-        return OF_TEXT
     wide = math.prod(data.shape[1:]) > _WIDE
-    of_columns = OF_COLUMNS if isinstance(data, EncodedTable) else ()
-    of_target = () if data.predicted() is None else OF_TARGET
-    return tuple(name for name in (*DEFAULT, *of_columns, *of_target) if not (wide and name == "covariance_error"))
+    names = usual(DEFAULT, reference.events, data.predicted())
+    return [name for name in names if not (wide and name == "covariance_error")]
 
 
 def _sizes(data: Held, extractor: Extractor) -> Sizes:
