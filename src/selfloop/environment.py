@@ -22,7 +22,7 @@ from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, beginning
 from selfloop.measures import (
     refuse_unmeasurable,
     refuse_unseen,
@@ -231,9 +231,8 @@ def _checkpoint(experiment: Experiment) -> str | None:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(
-            f"generator.checkpoint {quoted(path)} cannot be read ({error.strerror}): fetch it, or set it to null"
-        ) from error
+        setting = beginning(experiment.generator)
+        raise DataError(f"{setting} {quoted(path)} cannot be read ({error.strerror}): fetch it, or name another") from error
 
 
 def _code(experiment: Experiment) -> dict[str, Any]:
