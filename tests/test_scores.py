@@ -23,8 +23,8 @@ from selfloop import ConfigError, Run, run
 from selfloop.analysis.scores import DEFAULT, SCORES, Score, default, plain, scores
 from selfloop.cli.main import main
 from selfloop.core.events import Text, Vectors
-from selfloop.core.tokens import Bytes
 from selfloop.core.streams import Streams
+from selfloop.core.tokens import Bytes
 from selfloop.data.reading.images import labelled_images
 from selfloop.experiment import member
 from selfloop.features.base import FEATURES
@@ -246,7 +246,9 @@ def test_scores_of_columns_are_said_of_the_reference() -> None:
 
 def test_scores_of_text_look_at_its_tokens() -> None:
     events, features = Text(6, Bytes()), FEATURES.parse("ngrams")
-    rows = [[events.tokenizer.encode(each) for each in some] for some in (["abab", "abc", "b", ""], ["abab", "ab", "b"])]
+    rows = [
+        [events.tokenizer.encode(each) for each in some] for some in (["abab", "abc", "b", ""], ["abab", "ab", "b"])
+    ]
     real, made = (torch.from_numpy(np.concatenate([events.rows(each) for each in some])) for some in rows)
     of_text = [name for name, metric in SCORES.items() if "text" in metric.needs]
     assert len(of_text) == 18

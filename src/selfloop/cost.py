@@ -77,7 +77,9 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
     step, shared = _beside_states(generator, event, n)
     refuse_beyond_memory(step, f"generator {name}: a step of its fit of an arm")  # arms may take theirs in turn
-    refuse_beyond_memory(many * (row * (n + most) + state) + shared, f"generator {name}: rows, samples and weights {of}")
+    refuse_beyond_memory(
+        many * (row * (n + most) + state) + shared, f"generator {name}: rows, samples and weights {of}"
+    )
     batch = getattr(generator, "batch_size", None)
     for budget in (experiment.budget, experiment.pretrain):
         if generator.trained and isinstance(batch, int) and budget is not None:

@@ -232,7 +232,9 @@ def _checkpoint(experiment: Experiment) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         setting = beginning(experiment.generator)
-        raise DataError(f"{setting} {quoted(path)} cannot be read ({error.strerror}): fetch it, or name another") from error
+        raise DataError(
+            f"{setting} {quoted(path)} cannot be read ({error.strerror}): fetch it, or name another"
+        ) from error
 
 
 def _code(experiment: Experiment) -> dict[str, Any]:
