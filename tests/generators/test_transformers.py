@@ -14,10 +14,10 @@ import torch
 
 from selfloop.core.errors import DataError, SelfloopError
 from selfloop.core.samples import Samples
+from selfloop.core.sequences import ended
 from selfloop.core.streams import Streams
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
 from selfloop.generators.base import GENERATORS, beginning
-from selfloop.learning.sequences import ended
 from selfloop.learning.training import Budget, parameters
 
 pytest.importorskip("transformers")

@@ -13,11 +13,11 @@ from torch import Tensor
 from selfloop.core.capabilities import Capability
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State
+from selfloop.core.sequences import scored
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.ngrams import Grams, Law, counted
-from selfloop.learning.sequences import scored
 from selfloop.learning.training import EVENT, ROWS, Budget
 
 _TOKENS, _WEIGHT, _COUNT = (f"{ROWS}{name}" for name in ("x", "weight", "count"))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from selfloop.core.config import FilePath, Frozen
 from selfloop.core.errors import ConfigError, DataError, listed, quoted, said
 from selfloop.core.samples import State
+from selfloop.core.sequences import before, scored
 from selfloop.core.streams import Streams
 from selfloop.core.tokens import EDGE
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
@@ -29,7 +30,6 @@ from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import Net
 from selfloop.generators.text import TextModel, Writer
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.sequences import before, scored
 from selfloop.learning.training import EMA, fresh, fresh_size
 
 
