@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _of_gguf(file: Path, source: str) -> tuple[str, str | None]:
         ConfigError: the library is not installed.
     """
     try:
-        import gguf  # noqa: F401
+        importlib.import_module("gguf")  # which transformers asks for later, in other words
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ConfigError(f"{source} needs transformers and gguf: pip install 'selfloop[lm]'") from error
