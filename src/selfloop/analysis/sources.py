@@ -23,7 +23,7 @@ from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
 from selfloop.data.reading.sheets import ENDINGS, Sheet
 from selfloop.data.reading.tables import EVERYTHING, Coded, Rows, chosen, like_sheet, read_rows
-from selfloop.data.reading.texts import JSON_LINES, PLAIN, Unit, encoded, is_corpus, read_texts
+from selfloop.data.reading.texts import JSON_LINES, PLAIN, TEXT, Unit, encoded, is_corpus, read_texts
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
 
@@ -43,6 +43,8 @@ class EventSet:
         kind: "pictures", an "array", whose columns have no names, a "table", "text", or those of a "run", whose model
             has units for them.
         labels: (N,) int64, the classes of rows of a run that has some; None elsewhere.
+        units: (K,) int64, how many rows each document of text fills, one after the other; None where each has one, or
+            where they are not known.
     """
 
     source: str
@@ -50,6 +52,7 @@ class EventSet:
     events: Events
     kind: Literal["pictures", "array", "table", "text", "run"]
     labels: Tensor | None = None
+    units: Tensor | None = None
 
     @property
     def pictures(self) -> Tensor | None:
@@ -143,14 +146,17 @@ def _of_text(source: str, path: Path, like: Events | None, real: bool) -> EventS
     """Return text as tokens: those of other rows, or bytes, of which a text has no other."""
     unit: Unit = "line" if path.suffix.lower() == PLAIN else "document"
     known = like if isinstance(like, Text) else None
-    column = known.column if known is not None and path.suffix.lower() in (*JSON_LINES, *ENDINGS) else None
+    column = None  # the usual one, or that of the other rows
+    if known is not None and known.column != TEXT and path.suffix.lower() in (*JSON_LINES, *ENDINGS):
+        column = known.column
     corpus = read_texts(str(path), column, unit, empty=known is not None and not real)
     tokenizer = Bytes() if known is None else known.tokenizer
     tokens = [encoded(each, tokenizer) for each in corpus.pieces]
     if known is None:
         known = Text(min(max(map(len, tokens)) + 1, _BLOCK), tokenizer, corpus.column, corpus.form)
-    x = torch.from_numpy(np.concatenate([known.rows(each) for each in tokens]))
-    return EventSet(source=source, x=x, events=known, kind="text")
+    rows = [known.rows(each) for each in tokens]
+    units = None if len(tokens) == sum(map(len, rows)) else torch.tensor([len(each) for each in rows])
+    return EventSet(source=source, x=torch.from_numpy(np.concatenate(rows)), events=known, kind="text", units=units)
 
 
 def held_digest(x: Any, source: str) -> str:

@@ -32,6 +32,7 @@ from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, To
 from selfloop.data.base import Split
 from selfloop.data.reading.tables import Coded, Rows
 from selfloop.data.table import refuse_target
+from selfloop.data.units import most_rows
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared
@@ -180,7 +181,7 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
             raise ConfigError(f"{real.source!r} holds text, which has no columns to predict: leave the target out")
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
-        return TokenArray(**_counts(real.x, beside, loop, rows, 0.1), **told(real.events)), reference
+        return _tokens(real, beside, loop, rows), reference
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
@@ -193,6 +194,25 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
     counts = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
     known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
     return ScaledArray(**counts, **known, word=events.word, target=target), reference
+
+
+def _tokens(real: EventSet, beside: Tensor | None, loop: Loop, rows: int) -> TokenArray:
+    """Return text as data, of which no document is both compared with and held out.
+
+    Raises:
+        DataError: there are too few documents for that.
+    """
+    assert isinstance(real.events, Text)
+    counts = _counts(real.x, beside, loop, rows, 0.1)
+    if real.units is not None and beside is None:
+        counts["n"] = min(counts["n"], most_rows(real.units.numpy(), counts["held_out"]))
+        counts["units_sha256"] = kept.hold(real.units)
+        if counts["n"] < 2:
+            raise DataError(
+                f"{loop.real.name!r} has {len(real.x)} rows of {len(real.units)} documents, which are too few to hold "
+                "some out: give more, or name others by --held-out"
+            )
+    return TokenArray(**counts, **told(real.events))
 
 
 def _refuse_far(real: EventSet, shift: Tensor, scale: Tensor) -> None:
