@@ -26,7 +26,7 @@ from selfloop.data.base import DATA, Parts, Split, divide
 from selfloop.data.finite import Finite
 from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
-from selfloop.data.reading.memory import is_array, is_frame, of_frame, read_array
+from selfloop.data.reading.memory import is_array, is_frame, is_texts, of_frame, read_array
 from selfloop.data.reading.tables import Coded, Rows, like_sheet
 from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments, refuse_target
 from selfloop.data.units import divide_units
@@ -273,7 +273,7 @@ Made = TypeVar("Made", Array, EncodedTable, ImageArray)
 
 @DATA.takes
 def _taken(x: Any) -> Held | None:
-    return array(x) if is_array(x) else None
+    return array(x) if is_array(x) or is_texts(x) else None  # texts are refused with what to do
 
 
 def array(

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
-from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, tokens_of
+from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, run_of, tokens_of
 from selfloop.core.errors import ConfigError, DataError, refuse_unlike
 from selfloop.core.events import Events
+from selfloop.data.reading.memory import FILES, is_texts
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     lists = items if all(isinstance(each, list | tuple) for each in items) else [items]
+    if all(map(is_texts, lists)) and not any(os.path.exists(x) or run_of(x) for each in lists for x in each):
+        raise DataError(f"{part}s are lists of strings, of which none is the name of a file: {FILES}")
     if len({len(each) for each in lists}) > 1:
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
     ends = [f" of repetition {s}" if len(lists) > 1 else "" for s in range(len(lists))]
