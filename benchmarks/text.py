@@ -19,7 +19,7 @@ from benchmarks.timing import Row, compare
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.generators import GPT
-from selfloop.learning.sequences import before, ended, scored
+from selfloop.core.sequences import before, ended, scored
 from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))

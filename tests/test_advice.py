@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import ks_2samp
 
 import selfloop
@@ -28,6 +29,7 @@ from selfloop.analysis.threshold import BEGIN, DEPTH, FINEST, WIDE, Bracket, Tri
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.cli.commands.advise import _seconds, _share, command
 from selfloop.data.base import DATA
+from selfloop.experiment import making
 from selfloop.metrics import METRICS, boosting
 from selfloop.theory.measured import Interval
 from studies import advice as study
@@ -654,5 +656,14 @@ def test_targets_that_cannot_be(asked: dict[str, Any], why: str, tmp_path: Path)
 def test_what_has_no_columns_has_no_target_and_needs_a_generator() -> None:
     with pytest.raises(ConfigError, match="no columns to predict"):
         advise("gaussian", generator="gaussian", target="x")
-    with pytest.raises(ConfigError, match="name a generator"):
+    with pytest.raises(ConfigError, match=r"name a generator .* by --generator: .*gaussian"):
         advise("gaussian")
+
+
+def test_the_generators_that_are_offered_make_such_data(tmp_path: Path) -> None:
+    (tmp_path / "n.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "pictures" / "a.png")
+    for name, offered in (("n.txt", ["categorical", "gpt", "ngram"]), ("pictures", list(making("images")))):
+        with pytest.raises(ConfigError, match=f"by --generator: {', '.join(offered)}$"):
+            advise(str(tmp_path / name))

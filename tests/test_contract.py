@@ -31,6 +31,7 @@ from selfloop.core.errors import ConfigError, DataError
 from selfloop.core.events import Mixed, Text, read_events
 from selfloop.core.registry import FAMILIES, Family
 from selfloop.core.samples import Samples, State, stack
+from selfloop.core.sequences import ended
 from selfloop.core.streams import Streams
 from selfloop.core.tokens import Characters
 from selfloop.data import kept
@@ -45,7 +46,6 @@ from selfloop.generators import Density, Gaussian, Generator
 from selfloop.generators.base import GENERATORS, Conditional
 from selfloop.generators.ensemble import Ensemble
 from selfloop.generators.estimator import Estimator
-from selfloop.learning.sequences import ended
 from selfloop.learning.training import ROWS, SHADOW, Budget, parameters
 from selfloop.loop import Outcome, advance, load, mix
 from selfloop.metrics import METRICS, Evidence, Metric

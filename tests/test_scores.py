@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop import ConfigError, Run, run
-from selfloop.analysis.scores import DEFAULT, SCORES, Score, plain, scores
+from selfloop.analysis.scores import DEFAULT, SCORES, Score, default, plain, scores
 from selfloop.cli.main import main
-from selfloop.core.events import Vectors
+from selfloop.core.events import Text, Vectors
 from selfloop.core.streams import Streams
+from selfloop.core.tokens import Bytes
 from selfloop.data.reading.images import labelled_images
 from selfloop.experiment import member
 from selfloop.features.base import FEATURES
@@ -241,6 +242,43 @@ def test_scores_of_columns_are_said_of_the_reference() -> None:
         assert "reference" in score.definition or score.name == "duplicate_rows"
     with pytest.raises(ConfigError, match="of the columns of a table"):
         scores(cloud(60, 3), cloud(45, 3), names=of_columns)
+
+
+def test_scores_of_text_look_at_its_tokens() -> None:
+    events, features = Text(6, Bytes()), FEATURES.parse("ngrams")
+    rows = [
+        [events.tokenizer.encode(each) for each in some] for some in (["abab", "abc", "b", ""], ["abab", "ab", "b"])
+    ]
+    real, made = (torch.from_numpy(np.concatenate([events.rows(each) for each in some])) for some in rows)
+    of_text = [name for name, metric in SCORES.items() if "text" in metric.needs]
+    assert len(of_text) == 18
+    found = {each.name: each for each in scores(real, made, features=features, names=of_text, events=events)}
+    assert not [each for each in found.values() if re.search(r"training|held-out", each.definition)]
+    assert found["copied_texts"].value == pytest.approx(2 / 3)
+    assert found["distinct_1"].value == pytest.approx(2 / 7)
+    assert found["tokens_kept"].value == pytest.approx(2 / 3)
+    usual = {each.name for each in scores(real, made, features=features, names=default(events), events=events)}
+    assert usual == {"bigram_kl", "frechet", "distinct_2", "token_entropy", "tokens_kept"}
+    with pytest.raises(ConfigError, match="score distinct_2 is of text, which these sets are not"):
+        scores(cloud(9, 2), cloud(9, 2), names=["distinct_2"])
+    for name in (name for name, metric in SCORES.items() if "numbers" in metric.needs):
+        with pytest.raises(ConfigError, match="is of numbers, and these sets are text"):
+            scores(real, made, features=features, names=[name], events=events)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bigram_kl_held_out", "is called bigram_kl here"),
+        ("frechet_train", "is called frechet here"),
+        ("perplexity_held_out", "needs a run"),
+        ("perplexity_judge_ratio", "needs held-out rows apart"),
+        ("fidd", "no score is called 'fidd'"),
+    ],
+)
+def test_metrics_that_are_no_scores_say_what_they_need(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        scores(cloud(9, 2), cloud(9, 2), names=[name])
 
 
 def test_unknown_names_are_refused() -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from selfloop.cli.main import main as main_of_argv
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, SelfloopError
 from selfloop.core.events import Text
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES
+from selfloop.measures import OF_TEXT
+from selfloop.mixing.base import Pool
+from selfloop.mixing.corrected import Corrected
+from selfloop.mixing.judges.base import Judge
+from selfloop.outside import judge
 from selfloop.runner import run
 from selfloop.store import Run
 
@@ -129,6 +134,82 @@ def test_text_made_elsewhere_is_judged(done: Path, names: Path, tmp_path: Path, 
         names.with_suffix(".gone").rename(names)
     capsys.readouterr()
     assert main(["metrics", str(names), str(tmp_path / "gen_2.txt")]) == 0
+
+
+def test_text_is_read_by_the_tokens_of_a_run_whichever_is_named_first(
+    done: Path, names: Path, tmp_path: Path, capsys: Any
+) -> None:
+    spaced = tmp_path / "spaced.txt"
+    spaced.write_text(names.read_text().replace("\n", "\n\n"))  # empty lines of real text are no events
+    found = []
+    for pair in ([str(names), f"{done}@1"], [str(spaced), f"{done}@1"], [f"{done}@1", str(names)]):
+        assert main(["metrics", *pair, "--only", "distinct_2,tokens_kept", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    there, spread, back = ({each["name"]: each for each in some} for some in found)
+    assert there["distinct_2"]["real"] == spread["distinct_2"]["real"] == back["distinct_2"]["generated"] == len(NAMES)
+    assert there["tokens_kept"]["value"] == spread["tokens_kept"]["value"] == 1
+
+    out = tmp_path / "judged"
+    runs = [f"{done}@{t}" for t in range(3)]
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(NAMES[::2]))
+    assert main(["judge", str(spaced), *runs, "--held-out", str(other), "--out", str(out), "--json"]) in (0, 3, 4, 5)
+    assert Run.open(out).real(0).events.alike(Run.open(done).real(0).events)
+    assert Run.open(out).split(0).held_out.shape[1] == len(NAMES[::2])
+    assert set(Run.open(out).experiment.metrics) == set(OF_TEXT)
+
+
+class Backwards(Judge):
+    """Tokens in the other order, moved up by a number."""
+
+    name: Literal["backwards"] = "backwards"
+    says: ClassVar[Literal["scores", "rows"]] = "rows"
+    by: int = 0
+
+    def __call__(self, x: torch.Tensor, pool: Pool) -> torch.Tensor:
+        return x.flip(1) + self.by
+
+
+@pytest.mark.parametrize(
+    ("strength", "by", "words"),
+    [
+        (1.0, 0, "tokens are no numbers, and cannot be moved part of the way: set strength to inf"),
+        ("inf", 1000, "and tokens are 0 to"),
+        ("inf", -1, "samples hold token -1"),
+        ("inf", 0, None),
+    ],
+)
+def test_corrections_of_text_are_tokens(names: Path, tmp_path: Path, strength: Any, by: int, words: str | None) -> None:
+    corrected = Corrected(lam=1, target=Backwards(by=by), strength=float(strength))
+    experiment = Experiment.build(settings(names, generations=1, mixing=corrected))
+    if words is None:
+        list(run(experiment, tmp_path / "run"))
+        return
+    with pytest.raises(SelfloopError, match=words):
+        list(run(experiment, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_document_is_judged_by_and_held_out(tmp_path: Path, capsys: Any) -> None:
+    letters = "abcdefghijklmnopqrst"
+    (tmp_path / "real.jsonl").write_text("\n".join(json.dumps(each * 600) for each in letters))  # rows of 256 bytes
+    for t in range(2):
+        (tmp_path / f"gen_{t}.jsonl").write_text("\n".join(json.dumps(each * 600) for each in letters[:8]))
+    found = judge(
+        str(tmp_path / "real.jsonl"), [str(tmp_path / f"gen_{t}.jsonl") for t in range(2)], out=tmp_path / "j"
+    )
+    split = found.run.split(0)
+    train, held_out = ({text[0] for text in split.events.texts(each[0])} for each in (split.train, split.held_out))
+    assert train
+    assert held_out
+    assert not train & held_out
+    assert split.train.shape[1] + split.held_out.shape[1] == 3 * len(letters) - 2  # the rest of a document
+
+    two, generations = tmp_path / "two.jsonl", str(tmp_path / "gen_{t}.jsonl")
+    two.write_text("\n".join(json.dumps("ab"[k] * size) for k, size in enumerate((200, 1300))))
+    assert main(["judge", str(two), generations, "--out", str(tmp_path / "k")]) == 2
+    assert "7 rows of 2 documents, which are too few to hold some out" in capsys.readouterr().err
+    assert not (tmp_path / "k").exists()
 
 
 def test_a_text_is_shown(names: Path, tmp_path: Path, capsys: Any) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from selfloop import Experiment, Samples, Streams, run
 from selfloop.arms import arms, stacks
 from selfloop.core.samples import State, resampled, stack
+from selfloop.core.sequences import ended
 from selfloop.engines.device import HERE, Checkpoint, Device
 from selfloop.generators import Gaussian, GaussianMixture
 from selfloop.generators.base import GENERATORS, Generator
-from selfloop.learning.sequences import ended
 from selfloop.learning.training import Batches, Budget
 from selfloop.loop import Outcome, advance, load
 from selfloop.mixing import MIXINGS, Pool, Regime

@@ -38,7 +38,7 @@ from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.engines.local import cores
-from selfloop.experiment import Experiment, files_of, member
+from selfloop.experiment import Experiment, files_of, making, member
 from selfloop.generators.base import GENERATORS, Generator
 from selfloop.metrics.base import METRICS, NUMBERS, Evidence, Metric, computed
 from selfloop.metrics.tables import columns_of
@@ -265,8 +265,9 @@ def _experiment(
     if target is not None:
         dataset = _aimed(dataset, target, settings)
     if generator is None and "columns" not in dataset.offers:
+        offered = ", ".join(making(dataset.holds))
         raise ConfigError(
-            f"name a generator that is retrained on data {DATA.name_of(dataset)}, as --generator gaussian"
+            f"name a generator that is retrained on data {DATA.name_of(dataset)} by --generator: {offered}"
         )
     model = member(GENERATORS, GENERATOR_OF_TABLES if generator is None else generator)
     name = f"advice-{DATA.name_of(dataset)}-{GENERATORS.name_of(model)}"[:64]

@@ -75,13 +75,22 @@ def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: 
     refuse_beyond_memory(many * most * row, f"mixing: {most:.6g} samples of {what} {of} in a generation")
     state = _state_size(generator, event)
     refuse_beyond_memory(many * state, f"generator {name}: what it has learned, {of},")
-    step = generator.step_size(event, n) if isinstance(generator, Sampler) else 0
+    step, shared = _beside_states(generator, event, n)
     refuse_beyond_memory(step, f"generator {name}: a step of its fit of an arm")  # arms may take theirs in turn
-    refuse_beyond_memory(many * (row * (n + most) + state), f"generator {name}: rows, samples and weights {of}")
+    refuse_beyond_memory(
+        many * (row * (n + most) + state) + shared, f"generator {name}: rows, samples and weights {of}"
+    )
     batch = getattr(generator, "batch_size", None)
     for budget in (experiment.budget, experiment.pretrain):
         if generator.trained and isinstance(batch, int) and budget is not None:
             _refuse_endless(budget.resolve(n).count(batch))
+
+
+def _beside_states(generator: Generator, event: tuple[int, ...], n: int) -> tuple[int, int]:
+    """Return the bytes of a step of one arm's fit, and of what all arms share, at least."""
+    if not isinstance(generator, Sampler):
+        return 0, 0
+    return generator.step_size(event, n), generator.shared_size(event)
 
 
 def _refuse_endless(steps: int) -> None:

@@ -22,9 +22,8 @@ from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
 from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
-from selfloop.generators.base import GENERATORS, Sampler
+from selfloop.generators.base import GENERATORS, Sampler, beginning
 from selfloop.measures import (
-    of_columns,
     refuse_unmeasurable,
     refuse_unseen,
     refuse_untold,
@@ -77,7 +76,7 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
     if not (out / "experiment.yaml").exists():  # else some of it is there
         refuse_beyond_disk(members, extent, out)
     sizes = sizes_of(members, real)
-    experiment, words = suited(experiment, sizes, of_columns(members, real))
+    experiment, words = suited(experiment, sizes, members, real)
     refuse_unmeasurable(experiment.metrics, sizes)
     refuse_unseen(members, real)
     refuse_untold(experiment.metrics, members, real)
@@ -232,8 +231,9 @@ def _checkpoint(experiment: Experiment) -> str | None:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        setting = beginning(experiment.generator)
         raise DataError(
-            f"generator.checkpoint {quoted(path)} cannot be read ({error.strerror}): fetch it, or set it to null"
+            f"{setting} {quoted(path)} cannot be read ({error.strerror}): fetch it, or name another"
         ) from error
 
 

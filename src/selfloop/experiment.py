@@ -219,7 +219,7 @@ class Experiment(Frozen):
         generator, data = GENERATORS.name_of(self.generator), DATA.name_of(self.data)
         if self.data.holds not in self.generator.makes:
             makes = " or ".join(sorted(self.generator.makes))
-            others = ", ".join(_making(self.data.holds))
+            others = ", ".join(making(self.data.holds))
             raise ConfigError(
                 f"generator {generator} makes {makes}, and data {data} holds {self.data.holds}: choose one that makes "
                 f"these, as {others}"
@@ -442,7 +442,7 @@ def _to_be_given(error: ValidationError) -> str:
     return f": set {key}, or grid.{key} to a list, out of {', '.join(_NAMED[str(key)].usable)}"
 
 
-def _making(kind: Kind) -> dict[str, Any]:
+def making(kind: Kind) -> dict[str, Any]:
     """Return the built-in generators of such events that need no settings, with their defaults, by name."""
     found = {}
     for name in sorted(name for name in GENERATORS.usable if GENERATORS.origin(name).what == "built-in"):
@@ -457,7 +457,7 @@ def _making(kind: Kind) -> dict[str, Any]:
 
 def _offering(need: Capability, kind: Kind) -> list[str]:
     """Return the built-in generators of such events that offer something."""
-    return [name for name, made in _making(kind).items() if need in made.offers]
+    return [name for name, made in making(kind).items() if need in made.offers]
 
 
 def files_of(member: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from selfloop.arms import Arm
 from selfloop.core.columns import Category
 from selfloop.core.errors import FOREIGN, ConfigError, DataError, quoted, said
-from selfloop.core.events import Mixed
+from selfloop.core.events import Events, Mixed, Text
 from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
@@ -28,7 +28,8 @@ OF_TEXT = (
     "token_entropy",
     "tokens_kept",
 )
-"""Metrics of text where none was named."""
+"""Metrics of text where none was named; and of models that have a density besides:"""
+OF_LIKELIHOOD = ("perplexity_held_out",)
 OF_COLUMNS = ("shape_error_held_out", "association_error_held_out", "levels_kept")
 """Metrics besides the default ones, of rows with columns that are not all numbers; and of those with a target this:"""
 OF_TARGET = ("tstr_score",)
@@ -64,20 +65,41 @@ def seeing(experiment: Experiment, members: Iterable[Arm], real: RealRows) -> tu
     return experiment.with_features(features), words
 
 
-def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] = ()) -> tuple[Experiment, str]:
-    """Return the experiment with metrics that suit its sizes, if none was named, and what there is to say of it.
+def usual(default: Sequence[str], events: Events, target: str | None) -> tuple[str, ...]:
+    """Return the metrics of rows where none was named.
 
-    They are the default ones, and ``more``. One that would take more than a gibibyte gives way to the one that is for
-    the same and takes less, or is left out where there is none.
+    Text has its own. Other rows have the default ones; columns that are not all numbers have the errors of shapes and
+    of associations and the share of levels that are kept besides, and a target has the downstream score.
+
+    Args:
+        default: of rows of numbers alone, or of images.
+        events: what the rows are.
+        target: the column to predict; None where there is none.
+    """
+    if isinstance(events, Text):
+        return OF_TEXT
+    of_columns = OF_COLUMNS if isinstance(events, Mixed) else ()
+    return (*default, *of_columns, *(() if target is None else OF_TARGET))
+
+
+def suited(
+    experiment: Experiment, sizes: Iterable[Sizes], members: Iterable[Arm], real: RealRows
+) -> tuple[Experiment, str]:
+    """Return the experiment with metrics that suit its rows and sizes, if none was named, and what there is to say.
+
+    They are the usual ones, and the perplexity of models of text that have one. One that would take more than a
+    gibibyte gives way to the one that is for the same and takes less, or is left out where there is none.
     """
     if experiment.names_metrics:
         return experiment, ""
-    if experiment.data.holds == "text":
-        likely = ["perplexity_held_out"] if "density" in experiment.generator.offers else []
-        return experiment.with_metrics([*likely, *OF_TEXT, *more]), ""
-    names, gone = dict[str, None](), dict[str, int]()
     asked = () if experiment.alarm is None else experiment.alarm.statistics
-    for name in (*experiment.metrics, *more):
+    likely = experiment.data.holds == "text" and "density" in experiment.generator.offers
+    wanted = dict.fromkeys(OF_LIKELIHOOD if likely else ())
+    for arm in members:
+        events, target = real.of(arm.data_key).events, arm.experiment.data.predicted()
+        wanted |= dict.fromkeys(usual(experiment.metrics, events, target))
+    names, gone = dict[str, None](), dict[str, int]()
+    for name in wanted:
         demand = max((METRICS[name].demand(each) for each in sizes), key=lambda demand: demand.memory)
         if demand.memory <= _UNASKED or name in asked:
             names[name] = None
@@ -85,11 +107,12 @@ def suited(experiment: Experiment, sizes: Iterable[Sizes], more: Sequence[str] =
         gone[name] = demand.memory
         if demand.instead is not None:
             names[demand.instead] = None
+    suits = experiment if list(names) == experiment.metrics else experiment.with_metrics(list(names))
     if not gone:
-        return experiment.with_metrics(list(names)) if more else experiment, ""
+        return suits, ""
     size = in_words(max(gone.values()))
     words = f"metrics: {', '.join(names)}; {', '.join(gone)} would take {size} for so many rows: name them to have them"
-    return experiment.with_metrics(list(names)), words
+    return suits, words
 
 
 def refuse_unmeasurable(names: Iterable[str], sizes: Iterable[Sizes]) -> None:
@@ -102,21 +125,6 @@ def refuse_unmeasurable(names: Iterable[str], sizes: Iterable[Sizes]) -> None:
         for each in sizes:
             if (words := obstacle(METRICS[name], each)) is not None:
                 raise ConfigError(f"metric {name} {words}")
-
-
-def of_columns(members: Iterable[Arm], real: RealRows) -> list[str]:
-    """Return the metrics that arms have beside the default ones, if no metric was named.
-
-    Columns that are not all numbers have the errors of shapes and of associations, and the share of levels that are
-    kept; a target has the downstream score.
-    """
-    found = dict[str, None]()
-    for arm in members:
-        if isinstance(real.of(arm.data_key).events, Mixed):
-            found |= dict.fromkeys(OF_COLUMNS)
-        if "target" in arm.experiment.data.offers:
-            found |= dict.fromkeys(OF_TARGET)
-    return list(found)
 
 
 def refuse_untold(names: Iterable[str], members: Iterable[Arm], real: RealRows) -> None:

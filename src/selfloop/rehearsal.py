@@ -17,6 +17,7 @@ from torch import Tensor
 
 from selfloop.arms import Arm
 from selfloop.core.errors import ConfigError, SelfloopError
+from selfloop.core.events import Text
 from selfloop.core.registry import FAMILIES, within
 from selfloop.core.samples import Samples
 from selfloop.core.seeding import seeded
@@ -59,7 +60,9 @@ def rehearse(arm: Arm, real: Real) -> None:
             with seeded(0), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again, of real samples
                 for t in range(1, min(_LAST, arm.experiment.generations) + 1):
-                    training_set(mixing, _pool(arm, real, rows, samples, t))
+                    found = training_set(mixing, _pool(arm, real, rows, samples, t))
+                    if isinstance(real.events, Text):
+                        real.events.snap(found.x.flatten(0, 1))  # which refuses what is no token
             return
         except SelfloopError as error:
             refusals.append(error)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfloop.core.errors import DataError
-from selfloop.core.events import Text, lengths, read_events, row_size
+from selfloop.core.events import Text, read_events, row_size
+from selfloop.core.sequences import lengths
 from selfloop.core.tokens import EDGE, Bytes, Characters, Subwords, read_tokenizer
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40)

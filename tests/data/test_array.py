@@ -6,6 +6,7 @@ import datetime
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from selfloop import ConfigError, DataError, Experiment, Run, RunError, Samples, mixing, run
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, Samples, SelfloopError, judge, mixing, run
 from selfloop.data import DATA, Array, ImageArray, Table, array, kept
 
 RNG = np.random.default_rng(5)
@@ -340,3 +341,21 @@ def test_what_another_experiment_left_is_gone(tmp_path: Path) -> None:
     list(run(experiment({"name": "gaussian", "n": 9}, generations=1), out))
     assert not [*out.glob("data-*"), *out.glob(".data-*")]
     assert DATA.name_of(Run.open(out).experiment.data) == "gaussian"
+
+
+@pytest.mark.parametrize(
+    "texts", [["ab", "c"], ("ab", "c"), np.array(["ab", "c"]), np.array(["ab", "c"], object), pd.Series(["ab", "c"])]
+)
+def test_strings_are_refused_with_how_text_is_read(texts: Any) -> None:
+    words = r"strings.*: text is read from files: write one a line to a \.txt"
+    real, names = np.zeros((9, 2)) + np.arange(9)[:, None], ["ab", "c"]
+    calls: list[Callable[[], object]] = [
+        lambda: array(texts),
+        lambda: array(real, held_out=texts),
+        lambda: Experiment(name="x", data=texts, generator="ngram", generations=1),
+        lambda: judge(texts, [real, real]),
+        lambda: judge(real, [names, names]),
+    ]
+    for call in calls:
+        with pytest.raises(SelfloopError, match=words):
+            call()

@@ -145,9 +145,10 @@ def test_a_tokenizer_of_a_file(lines: Path, tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(DataError, match=r"has no tokenizer\.json"):
         load(lines, unit="line", tokenizer_path=str(folder))
-    (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(DataError, match="no tokenizer that the library reads"):
-        load(lines, unit="line", tokenizer_path=str(folder))
+    for content in ("{}", '{"a": 1}', '{"model": {"type": "BPE"}}'):
+        (folder / "tokenizer.json").write_text(content)
+        with pytest.raises(DataError, match=r"^tokenizer '.*model': it is no tokenizer that the library reads"):
+            load(lines, unit="line", tokenizer_path=str(folder))
     (folder / "tokenizer.json").write_text(Subwords.trained(["line 1 2 3"], 300).json, encoding="utf-8")
     assert all(text.startswith("line ") for text in texts(load(lines, unit="line", tokenizer_path=str(folder))))
     (folder / "tokenizer_config.json").write_text('{"eos_token": {"content": "Z"}}')

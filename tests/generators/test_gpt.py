@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from selfloop.core.samples import Samples, State
+from selfloop.core.sequences import before, ended
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.gpt import GPT
 from selfloop.learning.nets import gpt as nets
-from selfloop.learning.sequences import before, ended
 from selfloop.learning.training import Budget, averaged
 
 STREAMS = Streams((0,))

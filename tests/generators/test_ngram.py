@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfloop.core.samples import Samples, State, stack
+from selfloop.core.sequences import before, ended, scored
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.ngram import NGram
-from selfloop.learning.sequences import before, ended, scored
 from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))

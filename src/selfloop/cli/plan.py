@@ -236,5 +236,6 @@ def _as_many_as_fit(one: float, most: int, seconds: float) -> int:
 
 
 def _memory(model: NetworkModel, state: int, n: int, kind: Kind, event: tuple[int, ...]) -> float:
-    """Return the bytes of a state and its gradients, and of the real, the mixed and the drawn rows."""
-    return state + state / (3 + (model.ema is not None)) + 4 * n * row_size(kind, event, torch.uint8)
+    """Return the bytes of a state and its gradients, of what is not trained, and of real, mixed and drawn rows."""
+    gradients, rows = state / (3 + (model.ema is not None)), 4 * n * row_size(kind, event, torch.uint8)
+    return state + gradients + model.shared_size(event) + rows

@@ -18,6 +18,7 @@ from torch import Tensor
 from selfloop.core.columns import Column, Number, plain, read_column
 from selfloop.core.errors import DataError
 from selfloop.core.forms import COMMAS, LINES, Form
+from selfloop.core.sequences import ended, lengths
 from selfloop.core.tokens import EDGE, Tokenizer, read_tokenizer
 
 Kind = Literal["vectors", "images", "text"]
@@ -439,7 +440,7 @@ class Text:
         if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.tokenizer.size:
             wrong = int(x.max()) if int(x.min()) >= 0 else int(x.min())
             raise DataError(f"samples hold token {wrong}, and tokens are 0 to {self.tokenizer.size - 1}")
-        return torch.where((x == EDGE).cumsum(1) > 0, EDGE, x)
+        return ended(x)
 
     def pixels(self, x: Tensor) -> Tensor | None:
         """They are no pictures."""
@@ -456,11 +457,6 @@ class Text:
     def description(self) -> dict[str, Any]:
         """Return the form of the file."""
         return {"column": self.column, "form": self.form.plain()}
-
-
-def lengths(x: Tensor) -> Tensor:
-    """Return how many tokens (N, L) rows hold before the first edge, (N,) int64."""
-    return (x != EDGE).long().cumprod(1).sum(1)
 
 
 def row_size(kind: Kind, space: Sequence[int], dtype: torch.dtype) -> int:

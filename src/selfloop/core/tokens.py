@@ -64,15 +64,20 @@ class Characters:
     def _points(self) -> np.ndarray:
         return _code_points(self.alphabet)
 
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        """The token of each code point, the edge where there is none."""
+        found = np.zeros(int(self._points.max(initial=0)) + 2, np.int32)
+        found[self._points] = np.arange(1, self.size)
+        return found
+
     def encode(self, text: str) -> np.ndarray:
         """Return the tokens (k,) int32 of a text, one a character."""
-        points, known = _code_points(text), self._points
-        at = np.searchsorted(known, points)
-        strange = points != np.append(known, -1)[at]
-        if strange.any():
-            where = int(np.argmax(strange))
+        tokens: np.ndarray = self._tokens.take(_code_points(text), mode="clip")
+        if not tokens.all():
+            where = int(np.argmin(tokens))
             raise ValueError(f"character {text[where]!r}, number {where + 1}, for which there is no token")
-        return (at + 1).astype(np.int32)
+        return tokens
 
     def decode(self, tokens: np.ndarray) -> str:
         """Return the text of tokens (k,)."""

@@ -26,9 +26,10 @@ from selfloop.data.base import DATA, Parts, Split, divide
 from selfloop.data.finite import Finite
 from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
-from selfloop.data.reading.memory import is_array, is_frame, of_frame, read_array
+from selfloop.data.reading.memory import is_array, is_frame, is_texts, of_frame, read_array
 from selfloop.data.reading.tables import Coded, Rows, like_sheet
 from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments, refuse_target
+from selfloop.data.units import divide_units
 
 SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -217,6 +218,8 @@ class TokenArray(Held):
     Attributes:
         dtype: of the tokens.
         tokens_sha256: of what the tokens are, which is kept beside the rows.
+        units_sha256: of how many rows each document fills, one after the other, kept there too, of which none is both
+            trained on and held out; None where that is not known, or each is a row.
     """
 
     name: Literal["token_array"] = "token_array"
@@ -225,17 +228,30 @@ class TokenArray(Held):
     dtype: Literal["int32"] = "int32"
     shape: list[int] = Field(min_length=2, max_length=2)
     tokens_sha256: SHA256
+    units_sha256: SHA256 | None = None
 
     def files(self) -> dict[str, State]:
         """Return all rows, and what they are."""
-        return super().files() | {kept.file_name(self.tokens_sha256): {"rows": self._about()}}
+        found = super().files() | {kept.file_name(self.tokens_sha256): {"rows": self._about()}}
+        units = self._units()
+        return found if units is None else found | {kept.file_name(self.units_sha256 or ""): {"rows": units}}
 
     def load(self, seeds: Sequence[int]) -> Split:
         """Divide the rows, events (L,)."""
-        rows, apart = self.rows().numpy(), self.apart()
-        others = None if apart is None else apart.numpy()
-        parts = divide(rows, self.n, self.held_out, seeds, self.source, fresh_rows=self.fresh_rows, apart=others)
+        rows, apart, units = self.rows().numpy(), self.apart(), self._units()
+        others, fresh = None if apart is None else apart.numpy(), self.fresh_rows
+        if units is None:
+            parts = divide(rows, self.n, self.held_out, seeds, self.source, apart=others, fresh_rows=fresh)
+        else:
+            counts = units.numpy()
+            parts = divide_units(
+                rows, counts, self.n, self.held_out, seeds, self.source, apart=others, fresh_rows=fresh
+            )
         return Split(train=parts.train, held_out=parts.held_out, events=_read(self._about()), aside=parts.aside)
+
+    def _units(self) -> Tensor | None:
+        of = f"how many rows the documents of {self.source} fill"
+        return None if self.units_sha256 is None else kept.find(self.units_sha256, of)
 
     def _about(self) -> Tensor:
         return kept.find(self.tokens_sha256, f"what the tokens of {self.source} are")
@@ -257,7 +273,7 @@ Made = TypeVar("Made", Array, EncodedTable, ImageArray)
 
 @DATA.takes
 def _taken(x: Any) -> Held | None:
-    return array(x) if is_array(x) else None
+    return array(x) if is_array(x) or is_texts(x) else None  # texts are refused with what to do
 
 
 def array(

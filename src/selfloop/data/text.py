@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.events import Kind, Text
-from selfloop.core.streams import Streams
 from selfloop.core.tokens import Bytes, Characters, Subwords, Tokenizer
-from selfloop.data.base import DATA, Split, held_apart
+from selfloop.data.base import DATA, Split
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.texts import Unit, encoded, read_texts
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
+from selfloop.data.units import divide_units
 
 _VOCABULARY = 1024
 _LONGEST = 64  # tokens of a row where none says how many
@@ -70,7 +69,19 @@ class Texts(Finite):
         read = {"path", "column", "unit", "block", "tokenizer", "tokenizer_path", "vocabulary", "held_out_path"}
         stamps = tuple(map(_stamp, (self.path, self.held_out_path, self.tokenizer_path)))
         corpus = _corpus(self.model_dump_json(include=read), stamps)
-        return _divided(corpus, self, seeds, f"text {quoted(self.path, 300)}")
+        parts = divide_units(
+            corpus.rows,
+            corpus.counts,
+            self.n,
+            self.held_out,
+            seeds,
+            f"text {quoted(self.path, 300)}",
+            unit=self.unit,
+            fresh_rows=self.fresh_rows,
+            apart=corpus.apart,
+            advice=", or set data.unit to line" if self.unit == "document" and len(corpus.counts) < 10 else "",
+        )
+        return Split(train=parts.train, held_out=parts.held_out, events=corpus.events, aside=parts.aside)
 
 
 class _Corpus(NamedTuple):
@@ -120,42 +131,3 @@ def _tokenizer(data: Texts, texts: list[str], others: list[str]) -> Tokenizer:
     if data.tokenizer == "bpe":
         return Subwords.trained(texts, data.vocabulary or _VOCABULARY)
     return Characters.of([*texts, *others])
-
-
-def _divided(corpus: _Corpus, data: Texts, seeds: Sequence[int], source: str) -> Split:
-    """Divide rows by whole units, in an order drawn by each seed; within the parts their order is drawn, too."""
-    rows, counts = corpus.rows, corpus.counts
-    held = data.held_out or max(1, round(0.1 * len(rows)))
-    wanted = {"held_out": held} if corpus.apart is None else {}
-    wanted |= {"fresh_rows": data.fresh_rows} if data.fresh_rows else {}
-    # A part ends within a unit, whose other rows no part may have, at worst at each end.
-    spare = len(wanted) * (int(counts.max()) - 1)
-    most = len(rows) - sum(wanted.values()) - spare
-    n = most if data.n is None else data.n
-    if n < 2 or n > most:
-        asked = f"n + {' + '.join(wanted)}" if wanted else "n"
-        numbers = " + ".join(map(str, (max(n, 2), *wanted.values())))
-        lost = f", and up to {spare} are left out so that no {data.unit} is in two parts" if spare else ""
-        advice = ", or set data.unit to line" if data.unit == "document" and len(counts) < 10 else ""
-        what = f"{len(rows)} rows of {len(counts)} {data.unit}s"
-        lower = any(each is not None and each > 1 for each in (data.held_out, data.n and data.n - 1, data.fresh_rows))
-        do = "lower them" if lower or spare else f"give more {data.unit}s"
-        raise DataError(f"{source} has {what}, fewer than {asked} = {numbers}{lost}: {do}{advice}")
-    parts: dict[str, list[np.ndarray]] = {"n": [], **{name: [] for name in wanted}}
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    for order, rng in zip(
-        Streams(tuple(seeds)).permutations("data", [len(counts)] * len(seeds)),
-        Streams(tuple(seeds)).numpy("data/rows"),
-        strict=True,
-    ):
-        at = 0
-        filled = np.cumsum(counts[order])
-        for name, count in ({"n": n} | wanted).items():
-            begun = filled[at - 1] if at else 0
-            until = int(np.searchsorted(filled, begun + count)) + 1
-            taken = np.concatenate([np.arange(first[u], first[u] + counts[u]) for u in order[at:until]])[:count]
-            parts[name].append(rows[rng.permutation(taken)])
-            at = until
-    stacked = {name: torch.from_numpy(np.stack(each)) for name, each in parts.items()}
-    apart = stacked["held_out"] if corpus.apart is None else held_apart(corpus.apart, data.held_out, seeds)
-    return Split(train=stacked["n"], held_out=apart, events=corpus.events, aside=stacked.get("fresh_rows"))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.errors import DataError
-from selfloop.core.events import lengths
+from selfloop.core.sequences import lengths
 from selfloop.core.tokens import EDGE
 from selfloop.features.base import FEATURES, Features, Progress
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -112,6 +113,10 @@ class Sampler(Frozen):
         """
         return 0
 
+    def shared_size(self, event: Sequence[int]) -> int:
+        """Return how many bytes take what all arms share beside their states, such as a model that is not trained."""
+        return 0
+
     def step_size(self, event: Sequence[int], n: int) -> int:
         """Return how many bytes a step of one arm's fit to n rows takes at least, beside state and rows."""
         return 4 * getattr(self, "batch_size", 0) * math.prod(event)
@@ -209,6 +214,14 @@ class OfParameters(Protocol):
 
     def parametric(self, state: State) -> Parametric:
         """Return the family that a state is one of."""
+
+
+def beginning(generator: Generator) -> str:
+    """Return the setting that names the file which generation 0 begins with, or the folder that has it."""
+    path = Path(generator.starts_from or "")
+    settings = ((name, value) for name, value in generator.model_dump().items() if name != "name")
+    named = (name for name, value in settings if isinstance(value, str) and Path(value) in (path, *path.parents))
+    return f"generator.{next(named, 'starts_from')}"
 
 
 def attributed(generator: Generator, samples: Samples) -> Samples:

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.events import Kind
+from selfloop.core.recent import Recent
 from selfloop.core.samples import Samples, State
+from selfloop.core.sequences import scored
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.base import GENERATORS, Sampler
 from selfloop.learning.ngrams import Grams, Law, counted
-from selfloop.learning.sequences import scored
 from selfloop.learning.training import EVENT, ROWS, Budget
 
+_LAWS: Recent[Law] = Recent(2**28)  # a generation asks for its own several times, and for that of generation 0
 _TOKENS, _WEIGHT, _COUNT = (f"{ROWS}{name}" for name in ("x", "weight", "count"))
 
 
@@ -79,10 +81,11 @@ class NGram(Sampler):
 
     def law(self, state: State, r: int) -> Law:
         """Return one arm's law of the next token."""
-        k = int(state[_COUNT][r])
+        k, v = int(state[_COUNT][r]), int(state[EVENT][r, 1])
         grams = Grams(state[_TOKENS][r, :k].numpy(), state[_WEIGHT][r, :k].numpy())
         pseudocount = self.pseudocount if self.smoothing == "additive" else None
-        return Law(grams, int(state[EVENT][r, 1]), pseudocount, self.discount)
+        settings = v, pseudocount, self.discount
+        return _LAWS.get((grams.tokens, grams.count), settings, lambda: Law(grams, *settings))
 
     def sample(self, state: State, n: int, streams: Streams, device: Device = HERE, temperature: float = 1.0) -> Tensor:
         """Draw n independent rows of each arm.

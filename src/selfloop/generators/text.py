@@ -14,11 +14,11 @@ from torch import Tensor
 from selfloop.core.capabilities import Capability
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State
+from selfloop.core.sequences import scored
 from selfloop.core.streams import Streams, generator
 from selfloop.core.tokens import EDGE
 from selfloop.engines.device import HERE, Device
 from selfloop.generators.network import Draws, Net, NetworkModel
-from selfloop.learning.sequences import scored
 from selfloop.learning.training import EVENT, ROWS, Budget, averaged
 
 _PROMPT = f"{ROWS}prompt"

@@ -9,7 +9,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from selfloop.core.config import FilePath, Frozen
 from selfloop.core.errors import ConfigError, DataError, listed, quoted, said
 from selfloop.core.samples import State
+from selfloop.core.sequences import before, scored
 from selfloop.core.streams import Streams
 from selfloop.core.tokens import EDGE
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
@@ -29,7 +30,6 @@ from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import Net
 from selfloop.generators.text import TextModel, Writer
 from selfloop.learning.optimizer import Adam
-from selfloop.learning.sequences import before, scored
 from selfloop.learning.training import EMA, fresh, fresh_size
 
 
@@ -113,9 +113,7 @@ class Transformers(TextModel):
         self._refuse_folder(folder, source)
         library.utils.logging.disable_progress_bar()
         more = {"gguf_file": self.gguf_file} if self.gguf_file else {"use_safetensors": True}
-        # Bars that cannot be turned off, and what the library says of its own use of itself.
-        quiet = contextlib.redirect_stderr(io.StringIO())
-        with torch.random.fork_rng(), quiet, warnings.catch_warnings(action="ignore"):
+        with torch.random.fork_rng(), _quiet(library):
             try:
                 module, loaded = library.AutoModelForCausalLM.from_pretrained(
                     str(folder),
@@ -123,12 +121,21 @@ class Transformers(TextModel):
                     trust_remote_code=False,
                     dtype=torch.float32,
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are refused below, by name
                     **more,
                 )
             except Exception as error:  # whatever transformers stumbles over
                 raise DataError(f"{source} cannot be read: {said(error)}") from error
+            if others := sorted(loaded["mismatched_keys"]):
+                (name, there, wanted), also = others[0], f"; {len(others) - 1} more differ" if others[1:] else ""
+                raise DataError(
+                    f"{source}: {self._weights.name} has {quoted(name)} of shape {tuple(there)}, and config.json is of "
+                    f"a model where it is {tuple(wanted)}{also}"
+                )
             if lacking := sorted(loaded["missing_keys"]):  # which would begin with random numbers
                 raise DataError(f"{source} lacks the weights {listed(lacking)}")
+            if strange := sorted(loaded["unexpected_keys"]):
+                raise DataError(f"{source}: config.json is of a model without the weights {listed(strange)}")
             wrong = (name for name, leaf in module.named_parameters() if not torch.isfinite(leaf).all())
             if (name := next(wrong, None)) is not None:
                 raise DataError(f"{source} has weights that are not finite, {quoted(name)} the first")
@@ -211,6 +218,11 @@ class Transformers(TextModel):
         params = dict(self.architecture(event).module.named_parameters())
         return fresh_size(sum(params[name].numel() for name in self._model.trained), self.ema is not None)
 
+    def shared_size(self, event: Sequence[int]) -> int:
+        """Return the bytes of the model as it was read, which is kept beside the states."""
+        module = self.architecture(event).module
+        return sum(leaf.numel() * leaf.element_size() for leaf in (*module.parameters(), *module.buffers()))
+
     def untrained(self, event: Sequence[int], streams: Streams) -> State:
         """Return the pretrained weights, or adapters that add nothing yet (Hu et al. 2022, Section 4.1)."""
         model, params, r = self.architecture(event), {}, len(streams.seeds)
@@ -245,6 +257,18 @@ def _refuse_index(index: Path, source: str) -> None:
     for name in sorted(map(str, named)):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise DataError(f"{source}: {index.name} names {quoted(name)}, which is no safetensors file of the folder")
+
+
+@contextlib.contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Keep what transformers says while it reads off the terminal: its report, and bars that cannot be turned off."""
+    loudness = library.logging.get_verbosity()
+    library.logging.set_verbosity_error()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        library.logging.set_verbosity(loudness)
 
 
 def _library(name: Literal["transformers", "peft"]) -> Any:

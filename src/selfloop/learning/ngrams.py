@@ -134,8 +134,9 @@ class Law:
             if pseudocount is not None:
                 own *= k == order
             elif k < order:
-                _, one = np.unique(ends[k], return_index=True)
-                after = np.bincount(ends[k - 1][one], minlength=nodes)
+                one = np.zeros(nodes, np.int64)  # of each longer string, one that ends in it
+                one[ends[k]] = ends[k - 1]
+                after = np.bincount(one[one > 0], minlength=nodes)
                 if k > 1:  # of one token, the edge is the end of a row
                     initial = first[initial]
                     after[starts[k] : initial] = own[starts[k] : initial]
@@ -152,6 +153,11 @@ class Law:
         norm[unseen], left[unseen] = 1.0, 1.0
         mass = np.append(0.0, count[1:] / norm[parent])
         self.tree = Tree(starts, token, first, np.append(0.0, mass.cumsum()), mass, left / norm)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tree."""
+        return sum(each.nbytes for each in self.tree)
 
     def log_prob(self, x: NDArray[np.int32], used: NDArray[np.bool_]) -> Doubles:
         """Return the log probabilities of rows (n, L) in nats, (n,): the sum over the tokens that are used."""
@@ -183,7 +189,8 @@ def _strings(tokens: NDArray[np.int32], v: int) -> tuple[Numbers, NDArray[np.int
     for k in range(1, order + 1):
         starts[k] = size = len(token)
         key = _nodes(token, first, np.ascontiguousarray(tokens[:, order - k : order - 1])) * v + tokens[:, -1]
-        keys = np.unique(np.append(key, starts[k - 1] * v + EDGE))
+        keys = np.sort(np.append(key, starts[k - 1] * v + EDGE))
+        keys = keys[np.diff(keys, prepend=-1) > 0]
         ends.append(size + np.searchsorted(keys, key))
         token = np.append(token, (keys % v).astype(np.int32))
         follow = size + np.searchsorted(keys, np.arange(starts[k - 1], size + 1) * v)
@@ -227,16 +234,18 @@ def _go_on(tree: Tree, contexts: Numbers, w: int) -> None:
 @_kernel
 def _log_prob(tree: Tree, v: int, x: NDArray[np.int32], used: NDArray[np.bool_], total: Doubles) -> None:
     for row in range(len(x)):
-        contexts, total[row] = tree.starts[:-1].copy(), 0.0
-        for i in range(x.shape[1]):
-            p = 1 / v
-            for c in contexts:
+        contexts, total[row], last = tree.starts[:-1].copy(), 0.0, x.shape[1]
+        while last > 0 and not used[row, last - 1]:
+            last -= 1
+        for i in range(last):
+            p, following = 1 / v, contexts[0]
+            for k in range(len(contexts)):
+                c, contexts[k], following = contexts[k], following, -1
                 if c >= 0:
-                    at = _child(tree.token, tree.first, c, x[row, i])
-                    p = tree.rest[c] * p + (tree.mass[at] if at >= 0 else 0.0)
+                    following = _child(tree.token, tree.first, c, x[row, i])
+                    p = tree.rest[c] * p + (tree.mass[following] if following >= 0 else 0.0)
             if used[row, i]:
                 total[row] += np.log(p)
-            _go_on(tree, contexts, x[row, i])
 
 
 @_kernel

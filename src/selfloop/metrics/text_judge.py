@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfloop.core.recent import Recent
 from selfloop.learning.ngrams import Law, counted
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand
@@ -64,9 +66,32 @@ def judged_ratio(train: Ids, held_out: Ids, generated: Ids, size: int) -> float:
         generated: (M, L) ids.
         size: of the vocabulary, the edge included.
     """
-    by = judge(train, size)
-    made, real = (-by.log_prob(x.astype(np.int32), told(x)).sum() / told(x).sum() for x in (generated, held_out))
-    return math.exp(made - real)
+    by = _JUDGES.get((train, held_out), size, lambda: _Judge.of(train, held_out, size))
+    return math.exp(_loss(by.law, generated) - by.real)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A judge of some training rows, and the loss a token of the held-out ones by it, in nats."""
+
+    law: Law
+    real: float
+
+    @classmethod
+    def of(cls, train: Ids, held_out: Ids, size: int) -> _Judge:
+        law = judge(train, size)
+        return cls(law, _loss(law, held_out))
+
+    @property
+    def nbytes(self) -> int:
+        return self.law.nbytes
+
+
+_JUDGES: Recent[_Judge] = Recent(2**28)  # real rows are the same in every generation
+
+
+def _loss(by: Law, x: Ids) -> float:
+    return float(-by.log_prob(x.astype(np.int32), told(x)).sum() / told(x).sum())
 
 
 def _compute(evidence: Evidence) -> Tensor:

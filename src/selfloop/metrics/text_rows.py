@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfloop.core import events
+from selfloop.core import events, sequences
 from selfloop.core.capabilities import Capability
-from selfloop.learning.sequences import scored
 from selfloop.metrics.base import Evidence, Which
 from selfloop.metrics.demand import Sizes
 
@@ -54,13 +53,13 @@ def rows_of(evidence: Evidence, which: Which) -> list[Ids]:
 
 def lengths(x: Ids) -> Ids:
     """Return how many tokens (N, L) rows have before their edge, (N,)."""
-    found: Ids = events.lengths(torch.from_numpy(x)).numpy()
+    found: Ids = sequences.lengths(torch.from_numpy(x)).numpy()
     return found
 
 
 def told(x: Ids) -> Mask:
     """Return which tokens of (N, L) rows a model is asked for: those of the row, and the edge that ends it."""
-    found: Mask = scored(torch.from_numpy(x)).numpy()
+    found: Mask = sequences.scored(torch.from_numpy(x)).numpy()
     return found
 
 

@@ -316,11 +316,16 @@ class Composed(Regime):
         return sum(part.candidates(1, n) or 0 for part in self.made_of() if part.source == "fresh")
 
     def check(self, data: Dataset, event: Sequence[int], n: int) -> None:
-        """Refuse parts that come to no row, and let their judges look at the data."""
+        """Refuse parts that come to no row or move tokens part of the way, and let their judges look at the data."""
         if all(part.candidates(1, n) == 0 for part in self.made_of()):
             raise ConfigError(f"mixing {MIXINGS.name_of(self)} takes no row where there are {n} real ones: raise rows")
         for step in (step for part in self.made_of() for step in part.steps):
             check(step.judge, data, event, n)
+            if isinstance(step, Correct) and data.holds == "text" and 0 < step.strength < math.inf:
+                raise ConfigError(
+                    f"mixing {MIXINGS.name_of(self)}: tokens are no numbers, and cannot be moved part of the way: set "
+                    "strength to inf, at which rows are those that the judge says"
+                )
 
     def refuse_incomplete(self) -> None:
         """Refuse a verifier of which nobody says how much is enough, and judges whose settings lack something."""

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
-from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events
+from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, run_of, tokens_of
 from selfloop.core.errors import ConfigError, DataError, refuse_unlike
 from selfloop.core.events import Events
+from selfloop.data.reading.memory import FILES, is_texts
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Origin:
 
     Attributes:
         name: what messages call it.
-        read: returns the rows, those of a table by the columns of other rows where these are given.
+        read: returns the rows, by the columns or the tokens of other rows where these are given.
         digest: returns the SHA-256 that tells whether they are the same as before.
         named: whether it is a file, a folder or a run's generation, and ``name`` is its.
     """
@@ -62,6 +63,11 @@ class Loop:
     def length(self) -> int:
         """How many generations there are."""
         return min(map(len, self.generations.values()), default=0)
+
+    def reference(self, *beside: str) -> EventSet:
+        """Return the real rows: text by the tokens of the first run that the loop, or a source beside it, names."""
+        others = itertools.chain([] if self.held_out is None else [self.held_out], *self.generations.values())
+        return self.real.read(tokens_of([*(each.name for each in others if each.named), *beside]))
 
     def first(self, length: int) -> Loop:
         """Return the loop with its first generations alone."""
@@ -102,8 +108,8 @@ def loop_of(
     if control is not None:
         others = {("control", s): each for s, each in _sequences(control, every, growing, "control").items()}
         found = _with_control(found, others, growing)
-    against = _origin(real, "real", least=3)
-    apart = None if held_out is None else _origin(held_out, "held_out")
+    against = _origin(real, "real", least=3, real=True)
+    apart = None if held_out is None else _origin(held_out, "held_out", real=True)
     parts = [("the real data", against), *([] if apart is None else [("the held-out rows", apart)])]
     parts += [
         (f"generation {t} of the {kind}", each) for (kind, _), some in found.items() for t, each in enumerate(some)
@@ -129,12 +135,12 @@ def _words(given: Any) -> list[str] | None:
     return None
 
 
-def _origin(x: Any, name: str, least: int = 1) -> Origin:
+def _origin(x: Any, name: str, least: int = 1, real: bool = False) -> Origin:
     """Return where a set comes from that is given by its name, or as an array by one of ours."""
     if isinstance(x, str | os.PathLike):
         source = os.fspath(x)
         return Origin(
-            source, lambda like: read_events(source, least, like), functools.partial(fingerprint, source), True
+            source, lambda like: read_events(source, least, like, real), functools.partial(fingerprint, source), True
         )
     return Origin(name, lambda like: held(x, name, least, like), lambda: held_digest(x, name), False)
 
@@ -150,6 +156,8 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     lists = items if all(isinstance(each, list | tuple) for each in items) else [items]
+    if all(map(is_texts, lists)) and not any(os.path.exists(x) or run_of(x) for each in lists for x in each):
+        raise DataError(f"{part}s are lists of strings, of which none is the name of a file: {FILES}")
     if len({len(each) for each in lists}) > 1:
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
     ends = [f" of repetition {s}" if len(lists) > 1 else "" for s in range(len(lists))]

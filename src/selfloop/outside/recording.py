@@ -32,6 +32,7 @@ from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, To
 from selfloop.data.base import Split
 from selfloop.data.reading.tables import Coded, Rows
 from selfloop.data.table import refuse_target
+from selfloop.data.units import most_rows
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.environment import prepared
@@ -40,7 +41,7 @@ from selfloop.features.base import FEATURES, Extractor
 from selfloop.features.unnamed import unnamed
 from selfloop.generators.outside import Outside
 from selfloop.loop import load, measure
-from selfloop.measures import OF_COLUMNS, OF_TARGET, OF_TEXT, obstacle, width
+from selfloop.measures import obstacle, usual, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
@@ -119,7 +120,7 @@ def record(
     extractor, words = _looking(features, reference, there)
     if words and notice is not None:
         notice(words)
-    names = list(metrics or (_default(data) if there is None else there.experiment.metrics))
+    names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
     names += [name for name in also if name not in names]
     sizes = _sizes(data, extractor)
     _refuse_few(loop.real.name, names, sizes)
@@ -155,7 +156,7 @@ def _looking(features: str | Extractor | None, reference: EventSet, there: Run |
 
 def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, EventSet]:
     """Return the real rows as data, and a set that says what generations are brought to: it has a few of them."""
-    real = loop.real.read(None)
+    real = loop.reference()
     apart = None if loop.held_out is None else loop.held_out.read(real.events)
     pictures = real.pictures
     if pictures is not None and not isinstance(real.events, Images):  # rows of numbers that are pictures too
@@ -180,7 +181,7 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
             raise ConfigError(f"{real.source!r} holds text, which has no columns to predict: leave the target out")
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
-        return TokenArray(**_counts(real.x, beside, loop, rows, 0.1), **told(real.events)), reference
+        return _tokens(real, beside, loop, rows), reference
     if not isinstance(real.events, Vectors):
         raise DataError(f"{real.source!r} holds {real.events.kind}, which cannot be judged yet")
     shift, scale, unit, _ = units(real, real.events, raw)
@@ -193,6 +194,25 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
     counts = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
     known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
     return ScaledArray(**counts, **known, word=events.word, target=target), reference
+
+
+def _tokens(real: EventSet, beside: Tensor | None, loop: Loop, rows: int) -> TokenArray:
+    """Return text as data, of which no document is both compared with and held out.
+
+    Raises:
+        DataError: there are too few documents for that.
+    """
+    assert isinstance(real.events, Text)
+    counts = _counts(real.x, beside, loop, rows, 0.1)
+    if real.units is not None and beside is None:
+        counts["n"] = min(counts["n"], most_rows(real.units.numpy(), counts["held_out"]))
+        counts["units_sha256"] = kept.hold(real.units)
+        if counts["n"] < 2:
+            raise DataError(
+                f"{loop.real.name!r} has {len(real.x)} rows of {len(real.units)} documents, which are too few to hold "
+                "some out: give more, or name others by --held-out"
+            )
+    return TokenArray(**counts, **told(real.events))
 
 
 def _refuse_far(real: EventSet, shift: Tensor, scale: Tensor) -> None:
@@ -243,14 +263,11 @@ def _counts(own: Tensor, beside: Tensor | None, loop: Loop, rows: int, share: fl
     return found
 
 
-def _default(data: Held) -> tuple[str, ...]:
+def _default(data: Held, reference: EventSet) -> list[str]:
     """Return the metrics that are measured of some data where none are named."""
-    if data.holds == "text":
-        return OF_TEXT
     wide = math.prod(data.shape[1:]) > _WIDE
-    of_columns = OF_COLUMNS if isinstance(data, EncodedTable) else ()
-    of_target = () if data.predicted() is None else OF_TARGET
-    return tuple(name for name in (*DEFAULT, *of_columns, *of_target) if not (wide and name == "covariance_error"))
+    names = usual(DEFAULT, reference.events, data.predicted())
+    return [name for name in names if not (wide and name == "covariance_error")]
 
 
 def _sizes(data: Held, extractor: Extractor) -> Sizes:

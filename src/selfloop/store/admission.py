@@ -14,6 +14,7 @@ from selfloop.core.files import (
 )
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
+from selfloop.generators.base import beginning
 from selfloop.store.run import Run, changed
 
 HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")
@@ -36,7 +37,7 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
         _same_metrics(existing, environment["metrics"])
         if not real.agrees(existing._real):
             raise changed(path)
-        for name, words in (("checkpoint", "generator.checkpoint"), ("features", "features")):
+        for name, words in (("checkpoint", beginning(experiment.generator)), ("features", "features")):
             if existing.environment[name] != environment[name]:
                 raise RunError(f"{str(path)!r} was run with other {words}: the file has changed; use another --out")
     elif path.is_dir() and not all(map(unborn, path.iterdir())):

@@ -34,7 +34,7 @@ def command(
     from selfloop.features.unnamed import unnamed
 
     named = None if features is None else member(FEATURES, features)
-    reference = sources.read_events(real)
+    reference = sources.read_events(real, like=sources.tokens_of([generated]), real=True)
     given = [reference, sources.read_events(generated, like=reference.events)]
     suited, words = unnamed((each.events, each.pictures) for each in given)
     extractor = named or suited

@@ -17,12 +17,20 @@ from selfloop.data.reading.kinds import numbers_of, strictly_numbers
 from selfloop.data.reading.sheets import Sheet, of_arrow, of_python, refuse_repeated
 from selfloop.data.reading.tables import Coded, Rows, index, of_sheet, refuse_bad_values, without_index
 
+FILES = "text is read from files: write one a line to a .txt, or as a JSON string a line to a .jsonl, and name that"
 _WANTED = "rows of numbers are (N, d), images uint8 (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)"
 
 
 def is_array(x: object) -> bool:
     """Whether this module reads such an object."""
     return isinstance(x, np.ndarray | Tensor) or is_frame(x)
+
+
+def is_texts(x: object) -> bool:
+    """Whether it is a list, an array or a column of strings, which is not read, but named in refusals."""
+    words = getattr(getattr(x, "dtype", None), "kind", "") in tuple("OUT")  # NumPy's and pandas' kinds of strings
+    values: Any = getattr(x, "tolist", list)() if words and getattr(x, "ndim", 0) == 1 else x
+    return isinstance(values, list | tuple) and len(values) > 0 and all(isinstance(each, str) for each in values)
 
 
 def is_frame(x: object) -> bool:
@@ -113,6 +121,8 @@ def read_array(
             raise DataError(f"{source} has names for its columns: choose some by frame[[…]], and leave columns out")
         held = of_sheet(of_frame(x, f"{source} {tuple(x.shape)}"), types or {}, least)
         return replace(held, dtypes=(), form=COMMAS) if isinstance(held, Rows) else held
+    if is_texts(x):
+        raise DataError(f"{source} holds strings: {FILES}")
     if types:
         raise DataError(f"{source} holds numbers alone: leave types out, or give a data frame")
     if not isinstance(x, np.ndarray | Tensor):

@@ -25,7 +25,8 @@ Unit = Literal["document", "line"]
 
 PLAIN, JSON_LINES = ".txt", (".jsonl", ".ndjson")
 _OTHERS = (".npy", ".npz", ".zip", ".gz", ".docx", ".pdf")
-_TEXT = "text"  # the column that is taken where none is named
+TEXT = "text"
+"""The column that is taken where none is named."""
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),  # begins as UTF-16's does
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -117,16 +118,16 @@ def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, 
             raise DataError(f"{source} is a folder without files whose names end in .txt")
         _refuse_large(sum(each.stat().st_size for each in files), source)
         named = ((each, f"text {quoted(each, 300)}") for each in files)
-        return Form(JSON_LINES[0]), _TEXT, (Piece(_text(each, name), name) for each, name in named)
+        return Form(JSON_LINES[0]), TEXT, (Piece(_text(each, name), name) for each, name in named)
     if ending in _OTHERS:
         raise DataError(f"{source}: {ending} holds no text; give text, a folder of .txt, JSON Lines, or a table")
     if ending == ".json":
         raise DataError(f"{source} is one JSON value: write a string or an object a line, and call it .jsonl")
     if ending in JSON_LINES:
-        return Form(ending), column or _TEXT, _of_json_lines(_text(path, source), column, source)
+        return Form(ending), column or TEXT, _of_json_lines(_text(path, source), column, source)
     if ending in ENDINGS:
         return _of_table(str(path), column, source)
-    return LINES, _TEXT, [Piece(_text(path, source), source)]
+    return LINES, TEXT, [Piece(_text(path, source), source)]
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
@@ -222,7 +223,7 @@ def _refuse_nothing(value: str, where: str) -> None:
 
 def _picked(names: list[str], column: str | None, where: str) -> str:
     """Return the column that was asked for, or that is plainly meant."""
-    wanted = _TEXT if column is None else column
+    wanted = TEXT if column is None else column
     if wanted in names:
         return wanted
     if column is None and len(names) == 1:

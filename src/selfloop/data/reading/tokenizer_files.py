@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
-from selfloop.core.errors import DataError, quoted
+from selfloop.core.errors import ConfigError, DataError, quoted, said
 from selfloop.core.tokens import Subwords
 
 _FILE, _ABOUT = "tokenizer.json", ("tokenizer_config.json", "special_tokens_map.json")
+_GGUF = ".gguf"
 _LARGEST = 2**27  # bytes
 
 
 def read_tokenizer_file(path: str) -> Subwords:
-    """Read a ``tokenizer.json`` as the library ``tokenizers`` writes it, or the one in the folder of a model.
+    """Read a ``tokenizer.json`` as the library ``tokenizers`` writes it, the one in the folder of a model, or a GGUF's.
 
-    The end-of-text token of a model is what the files beside it call ``eos_token``.
+    The end-of-text token of a model is what the files beside it call ``eos_token``, or the GGUF file itself does.
 
     Raises:
         DataError: there is no such file, or it is damaged.
@@ -27,18 +29,47 @@ def read_tokenizer_file(path: str) -> Subwords:
         raise DataError(f"{source} does not exist: set data.tokenizer_path to a {_FILE}, or to the folder of a model")
     file = given / _FILE if given.is_dir() else given
     if not file.is_file():
-        raise DataError(f"{source} has no {_FILE}")
-    written = _json(file, source)
-    about = [_json(each, source) for name in _ABOUT if (each := file.parent / name).is_file()]
-    ends = [end for each in about if (end := _content(each.get("eos_token"))) is not None]
+        inside = next((each.name for each in sorted(given.iterdir()) if each.suffix == _GGUF), None)
+        how = "" if inside is None else f": name its {quoted(inside)}, which may hold one"
+        raise DataError(f"{source} has no {_FILE}{how}")
+    written, end = _of_gguf(file, source) if file.suffix == _GGUF else _of_json(file, source)
     try:
-        own = Subwords(json.dumps(written, ensure_ascii=False))
-        number = own.number(ends[0]) if ends else None
+        own = Subwords(written)
+        number = own.number(end or "")  # which reads it, whatever its end is
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error
-    if ends and number is None:
-        raise DataError(f"{source} has no token {quoted(ends[0])}, which the files beside it call eos_token")
-    return Subwords(own.json, number)
+    if end is not None and number is None:
+        raise DataError(f"{source} has no token {quoted(end)}, which the files beside it call eos_token")
+    return Subwords(own.json, None if end is None else number)
+
+
+def _of_json(file: Path, source: str) -> tuple[str, str | None]:
+    """Return a tokenizer as the library writes it, and its end-of-text token."""
+    written = _json(file, source)
+    about = [_json(each, source) for name in _ABOUT if (each := file.parent / name).is_file()]
+    ends = (_content(each.get("eos_token")) for each in about)
+    return json.dumps(written, ensure_ascii=False), next((end for end in ends if end is not None), None)
+
+
+def _of_gguf(file: Path, source: str) -> tuple[str, str | None]:
+    """Return the same of a GGUF file, which transformers turns into such a tokenizer.
+
+    Raises:
+        DataError: it holds none.
+        ConfigError: the library is not installed.
+    """
+    try:
+        importlib.import_module("gguf")  # which transformers asks for later, in other words
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ConfigError(f"{source} needs transformers and gguf: pip install 'selfloop[lm]'") from error
+    try:
+        own = AutoTokenizer.from_pretrained(
+            str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
+        )
+        return own.backend_tokenizer.to_str(), own.eos_token
+    except Exception as error:  # whatever transformers stumbles over
+        raise DataError(f"{source} holds no tokenizer that can be read: {said(error)}") from error
 
 
 def _content(token: Any) -> str | None:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfloop.core.samples import State
+from selfloop.core.sequences import before, scored
 from selfloop.core.streams import Streams
-from selfloop.learning.sequences import before, scored
 
 
 @dataclass(frozen=True)

@@ -26,3 +26,8 @@ def before(x: Tensor) -> Tensor:
 def ended(x: Tensor) -> Tensor:
     """Return rows (…, L) with edges in place of all that follows the first."""
     return torch.where(scored(x), x, EDGE)
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Return how many tokens rows (…, L) hold before the first edge, (…,) int64."""
+    return (x != EDGE).long().cumprod(-1).sum(-1)
