@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Row, compare
 from selfloop.core.samples import Samples
+from selfloop.core.sequences import before, ended, scored
 from selfloop.core.streams import Streams
 from selfloop.generators import GPT
-from selfloop.core.sequences import before, ended, scored
 from selfloop.learning.training import Budget
 
 STREAMS = Streams((0,))
