@@ -222,7 +222,7 @@ def test_a_database_is_read_and_nothing_else(tmp_path: Path) -> None:
         "DROP TABLE people": "must be a SELECT",
         "WITH a AS (SELECT 1) DELETE FROM people": "does more than read",
         "SELECT load_extension('x')": "cannot be read",
-        "SELECT * FROM people; DROP TABLE people": "one statement",
+        "SELECT * FROM people; DROP TABLE people": "holds several statements; give one SELECT",
         "SELECT writefile('x', 'y')": "no such function",
     }.items():
         with pytest.raises(DataError, match=words):
@@ -365,7 +365,7 @@ def test_words_come_back_as_they_were(
     assert isinstance(split.events, Mixed)
     table = split.events.table(torch.cat([split.train[0], split.held_out[0]]))
     found = {None if word is None else str(word) for word in table["w"].tolist()}
-    assert {word for word in found if word is not None} <= {word.strip() for word in words}
+    assert {word for word in found if word is not None} <= {*words}
 
 
 # in memory, and from there on

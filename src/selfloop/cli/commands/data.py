@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_plain, show
+from selfloop.cli.terminal import MISUSED, complain, say, say_plain, show
 
 
 def command(
@@ -18,6 +18,9 @@ def command(
     leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns that are not taken")] = "",
     table: Annotated[str | None, typer.Option(metavar="NAME", help="of a database")] = None,
     query: Annotated[str | None, typer.Option(metavar="SELECT", help="of a database")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="to predict: whether it can be, and what it is")
+    ] = None,
     column: Annotated[
         str | None, typer.Option(metavar="NAME", help='of a table or of JSON Lines: the text, as data "text" takes it')
     ] = None,
@@ -40,18 +43,20 @@ def command(
     if not isinstance(declared, dict) or not all(isinstance(x, str) for pair in declared.items() for x in pair):
         raise DataError("--types is YAML such as {zip: category}")
     left = [name.strip() for name in leave_out.split(",") if name.strip()]
-    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query))
+    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query), target)
+    for line in found.refused:
+        complain(line)
     if as_json:
         say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
-        return 2 if found.refused else 0
+        return MISUSED if found.refused else 0
     show(
         ("column", "type", "range or levels", "missing", "modelled as", "coordinates"),
         [(x.name, x.type, x.values, f"{x.missing}" if x.missing else "", x.model, str(x.coordinates)) for x in found],
     )
     say(found.conclusion)
-    for line in found.refused:
-        say(f"refused: {line}")
-    return 2 if found.refused else 0
+    for line in found.notes:
+        say(f"note: {line}")
+    return MISUSED if found.refused else 0
 
 
 def _of_text(path: str, column: str | None, unit: str, as_json: bool) -> int:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from selfloop.core.columns import Column
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Mixed, Vectors
 from selfloop.core.forms import COMMAS, Form
@@ -174,6 +175,36 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     what = f"{sheet.source}: {len(sheet)} rows of {len(events.columns)} numbers"
     refuse_beyond_memory(8 * len(sheet) * len(events.columns), what)
     return Coded(events, events.encode({known.column.name: known.values for known in found.known}).numpy())
+
+
+def parts_of(rows: Rows | Coded) -> Sequence[Column]:
+    """Return the columns of a table of several kinds, () of one of numbers alone."""
+    return rows.events.parts if isinstance(rows, Coded) else ()
+
+
+def refuse_target(names: Sequence[str], parts: Sequence[Column], target: str | None, source: str) -> None:
+    """Refuse a column to predict that is not there, lacks values or never changes.
+
+    Args:
+        names: of the columns.
+        parts: what is known of them, as far as they are not just numbers.
+        target: the column, None for none.
+        source: names the table in messages.
+
+    Raises:
+        DataError: why.
+    """
+    if target is None:
+        return
+    if target not in names:
+        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(names)}")
+    for column in parts:
+        if column.name == target and not column.coordinates:
+            raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
+        if column.name == target and column.missing:
+            raise DataError(
+                f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in"
+            )
 
 
 def refuse_wide(sheet: Sheet, width: int, events: Mixed | None = None) -> None:
