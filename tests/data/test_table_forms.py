@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfloop.analysis.exports import write_table
-from selfloop.analysis.sources import EventSet
+from selfloop.analysis.sources import EventSet, held, read_events
 from selfloop.cli.main import app
 from selfloop.core.columns import Category, Constant, Number
 from selfloop.core.errors import DataError
 from selfloop.core.events import Mixed
+from selfloop.data import array
 from selfloop.data.base import Split
 from selfloop.data.reading.summary import summary
 from selfloop.data.reading.tables import EVERYTHING, Choice, read_like
@@ -338,3 +339,38 @@ def test_what_is_refused_goes_to_standard_error(tmp_path: Path, capsys: pytest.C
         code, out, errors = shown("--leave-out", "id", "--target", target)
         assert code == 2
         assert why in errors
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([f"p{i}" for i in range(N)], "it names the rows; leave the column out"),
+        ([str(i + 1) for i in range(N)], "it numbers the rows; leave the column out"),
+        (["x", *"12345" * 11], "correct it, or leave the column out"),
+        (["1/2/2021", "3/4/2021"] * 10, "no row tells; write them as 2021-12-31"),
+        (["2021-01-02", "3.4.2021"] * 10, "write them alike"),
+        (["2021-02-30", *["2021-03-01", "2021-03-02"] * 10], "there is no such time; correct it"),
+    ],
+)
+def test_what_judge_refuses_is_to_be_put_right_in_the_file(tmp_path: Path, values: list[str], words: str) -> None:
+    path = tmp_path / "t.csv"
+    frame = pd.DataFrame({"x": values, "y": ["abc"[i % 3] for i in range(len(values))]})
+    frame.to_csv(path, index=False)
+    doors = [(lambda: read_events(str(path)), lambda: Table(path=str(path)).load([0]))]
+    if values[0] != "x":  # which is a word among words to pandas
+        doors.append((lambda: held(pd.read_csv(path), "frame"), lambda: array(pd.read_csv(path))))
+    for judged, declared in doors:
+        with pytest.raises(DataError) as caught:
+            judged()
+        assert str(caught.value).endswith(words)
+        assert "types" not in str(caught.value)
+        with pytest.raises(DataError, match=r"types: \{x:"):
+            declared()
+
+
+def test_of_databases_judge_takes_those_of_one_table(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        database.executescript("CREATE TABLE a (x); CREATE TABLE b (x)")
+    database.close()
+    with pytest.raises(DataError, match=r"holds 2 tables: give one that holds one$"):
+        read_events(str(tmp_path / "t.db"))

@@ -285,7 +285,9 @@ def test_types_may_be_set(tmp_path: Path) -> None:
     assert not column(tmp_path, repeated("1", "2"), types={"x": "number"}).values
     ambiguous = [f"{i % 12 + 1:02d}/{i % 11 + 1:02d}/2020" for i in range(40)]
     assert column(tmp_path, ambiguous, types={"x": "%d/%m/%Y"}).epoch[1] == "D"
-    with pytest.raises(DataError, match=r"may be %d/%m/%Y or %m/%d/%Y, and no row tells; set types"):
+    with pytest.raises(
+        DataError, match=r"may be %d/%m/%Y or %m/%d/%Y, and no row tells; write them as 2021-12-31, or set types"
+    ):
         column(tmp_path, ambiguous)
     for kind, words in {
         "zip": "there are number, normal",

@@ -290,7 +290,7 @@ def array(
             beyond float64, or a column that never changes.
         ConfigError: a number is out of range.
     """
-    rows, counted = read_array(x, "array", columns, types=types), isinstance(held_out, Integral)
+    rows, counted = read_array(x, "array", columns, types=types or {}), isinstance(held_out, Integral)
     numbers: dict[str, Any] = {"n": n, "held_out": int(held_out) if counted else None, "fresh_rows": fresh_rows}
     if isinstance(rows, Coded):
         refuse_target(rows.columns, rows.events.parts, target, "array")

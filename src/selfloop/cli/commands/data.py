@@ -28,6 +28,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what text holds."""
+    from selfloop.core.config import quoted_value, unquoted
     from selfloop.core.errors import DataError
     from selfloop.core.paths import expanded
     from selfloop.core.settings import from_yaml
@@ -40,8 +41,10 @@ def command(
     if unit:
         raise DataError(f"--unit is of text, and {path!r} is a table: let --column name the one with the text")
     declared = from_yaml(types, "--types")
-    if not isinstance(declared, dict) or not all(isinstance(x, str) for pair in declared.items() for x in pair):
-        raise DataError("--types is YAML such as {zip: category}")
+    if not isinstance(declared, dict):
+        raise DataError(f"--types is YAML such as {{zip: category}}, not {quoted_value(declared)}")
+    if odd := [word for pair in declared.items() for word in pair if not isinstance(word, str)]:
+        raise DataError(f"--types names columns and what they are, not {quoted_value(odd[0])}{unquoted(odd[0])}")
     left = [name.strip() for name in leave_out.split(",") if name.strip()]
     found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query), target)
     for line in found.refused:

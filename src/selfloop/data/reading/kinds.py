@@ -188,8 +188,8 @@ class _Reader:
         more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
         raise self.refused(
             name,
-            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; correct "
-            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{_key(name)}: category}}",
+            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; "
+            + self._or_set(f"correct {'them' if rest else 'it'}", "leave the column out", types=(name, "category")),
             first,
         )
 
@@ -241,8 +241,15 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        out = f"set leave_out: [{_key(name)}]" if self.sheet.form.ending else "leave the column out"
-        return f"{out}, or types: {{{_key(name)}: {otherwise}}}"
+        if self.sheet.form.ending and self.sheet.settings:
+            return f"set leave_out: [{_key(name)}], or types: {{{_key(name)}: {otherwise}}}"
+        return self._or_set("leave the column out", types=(name, otherwise))
+
+    def _or_set(self, *ways: str, types: tuple[str, str]) -> str:
+        """Return ways to put a table right, of which the last is to declare a column, where that can be done."""
+        name, kind = types
+        every = [*ways, f"set types: {{{_key(name)}: {kind}}}"] if self.sheet.settings else [*ways]
+        return every[0] if len(every) == 1 else f"{', '.join(every[:-1])}, or {every[-1]}"
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
@@ -318,18 +325,18 @@ class _Reader:
         least = min(wrong.values())
         best = [form for form in chosen if wrong[form] == least]
         if least == 0 and len(best) > 1 and not np.array_equal(read[best[0]].values, read[best[1]].values, True):
-            raise self.refused(
-                name,
-                f"{quoted(present[0].as_py(), 40)} may be {' or '.join(best[:2])}, and no row tells; set types: "
-                f"{{{_key(name)}: {quoted(best[0])}}}",
-            )
+            which = f"{quoted(present[0].as_py(), 40)} may be {' or '.join(best[:2])}, and no row tells"
+            apart = "write them as 2021-12-31"
+            raise self.refused(name, f"{which}; {self._or_set(apart, types=(name, quoted(best[0])))}")
         found = read[best[0]]
         if least:
             bad = found.other | found.impossible
             row = int(np.argmax(bad))
             text, more = quoted(column[row].as_py(), 40), f", as in {least - 1} more rows" if least > 1 else ""
             why = "there is no such time" if found.impossible[row] else f"it is not of the form {best[0]}"
-            raise self.refused(name, f"{text}: {why}{more}; correct it, or set types: {{{_key(name)}: category}}", row)
+            raise self.refused(
+                name, f"{text}: {why}{more}; {self._or_set('correct it', types=(name, 'category'))}", row
+            )
         self.times[name] = as_written(best[0], present)
         return found.values
 
@@ -349,8 +356,8 @@ class _Reader:
             return
         raise self.refused(
             name,
-            f"{quoted(texts[other], 40)} is not written as {quoted(texts[0], 40)}, and both are dates or times; write "
-            f"them alike, or set types: {{{_key(name)}: category}}",
+            f"{quoted(texts[other], 40)} is not written as {quoted(texts[0], 40)}, and both are dates or times; "
+            + self._or_set("write them alike", types=(name, "category")),
             at[other],
         )
 

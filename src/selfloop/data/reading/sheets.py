@@ -54,6 +54,7 @@ class Sheet:
         values: of every column an Arrow array (N,): of text files what stands there, of others of their types.
         form: of the file.
         lines: of text files, the line on which each row ends.
+        settings: whether whoever gave it may set which columns are taken, and as what.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Sheet:
     values: list[Any]
     form: Form
     lines: Sequence[int] | None = None
+    settings: bool = True
 
     def __len__(self) -> int:
         return len(self.values[0]) if self.values else 0
@@ -85,7 +87,13 @@ class Sheet:
         return replace(self, columns=list(columns), values=[self.values[i] for i in at])
 
 
-def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = None, query: str | None = None) -> Sheet:
+def read_sheet(
+    path: str,
+    wanted: list[str] | None = None,
+    table: str | None = None,
+    query: str | None = None,
+    settings: bool = True,
+) -> Sheet:
     """Read a table by the ending of its name.
 
     Text has a header line and is UTF-8; its fields are separated by commas, semicolons, tabs, bars, spaces or another
@@ -95,6 +103,7 @@ def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = N
         path: of the file.
         wanted: columns, in that order; None takes all but what pandas noted as an index.
         table, query: of a database; its only table where neither is given.
+        settings: as of a sheet.
 
     Raises:
         DataError: it cannot be read.
@@ -108,11 +117,11 @@ def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = N
         if not Path(path).is_file():
             raise DataError(f"{source} is not a file" if Path(path).exists() else f"{source} does not exist")
         if ending in DATABASES:
-            return _read_database(path, wanted, source, table, query)
-        with Path(path).open("rb") as file:
-            if ending in TEXTS:
-                return _read_text(file, wanted, source, ending)
-            return _read_columns(file, wanted, source, ending)
+            sheet = _read_database(path, wanted, source, table, query, settings)
+        else:
+            with Path(path).open("rb") as file:
+                sheet = (_read_text if ending in TEXTS else _read_columns)(file, wanted, source, ending)
+        return replace(sheet, settings=settings)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or quoted(error)}") from error
     except UnicodeDecodeError as error:
@@ -332,7 +341,9 @@ def _index(schema: Any) -> set[str]:
 _READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 
 
-def _read_database(path: str, wanted: list[str] | None, source: str, table: str | None, query: str | None) -> Sheet:
+def _read_database(
+    path: str, wanted: list[str] | None, source: str, table: str | None, query: str | None, settings: bool
+) -> Sheet:
     """Read one table of a SQLite database, or what a query returns, which may do nothing but read, for so long."""
 
     if table is not None and query is not None:
@@ -344,9 +355,8 @@ def _read_database(path: str, wanted: list[str] | None, source: str, table: str 
             if query is None:
                 names = [name for (name,) in database.execute(_TABLES)]
                 if table is None and len(names) != 1:
-                    raise DataError(
-                        f"{source} holds {len(names)} tables: set table to one of {listed(names) or 'none'}"
-                    )
+                    which = f"set table to one of {listed(names) or 'none'}" if settings else "give one that holds one"
+                    raise DataError(f"{source} holds {len(names)} tables: {which}")
                 table = names[0] if table is None else table
                 if table not in names:
                     raise DataError(f"{source} has no table {quoted(table)}; it has {listed(names)}")

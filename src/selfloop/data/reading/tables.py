@@ -91,6 +91,7 @@ class Choice:
         leave_out: columns that are not taken.
         types: what columns are declared as, see :data:`selfloop.data.reading.kinds.TYPES`.
         table, query: of a database.
+        settings: whether all this can be set; else what is refused is to be put right in the file.
     """
 
     columns: list[str] | None = None
@@ -98,6 +99,7 @@ class Choice:
     types: Mapping[str, str] = field(default_factory=dict)
     table: str | None = None
     query: str | None = None
+    settings: bool = True
 
 
 EVERYTHING = Choice()
@@ -141,7 +143,7 @@ def chosen(path: str, choice: Choice) -> Sheet:
     Raises:
         DataError: it cannot be read, or lacks one of them.
     """
-    sheet = read_sheet(path, choice.columns, choice.table, choice.query)
+    sheet = read_sheet(path, choice.columns, choice.table, choice.query, choice.settings)
     return sheet if choice.columns is not None else _left(sheet, choice.leave_out)
 
 
@@ -221,7 +223,7 @@ def refuse_wide(sheet: Sheet, width: int, events: Mixed | None = None) -> None:
         why = f", {len(most.coordinates)} of them of {quoted(most.name)}"
     raise DataError(
         f"{sheet.source}: a row of its {len(sheet.columns)} columns is {width} numbers{why}, and more than {WIDEST} "
-        "take minutes a fit; choose some by columns, or leave some out"
+        f"take minutes a fit; {'choose some by columns, or ' if sheet.settings else ''}leave some out"
     )
 
 
@@ -290,7 +292,7 @@ def index(columns: Sequence[str], values: Callable[[int], np.ndarray], source: s
             "number the rows; leave it out, or rename it"
         )
     if "" in columns[first:]:
-        raise DataError(f"{source}: column {list(columns).index('', first) + 1} has no name; name it, or set columns")
+        raise DataError(f"{source}: column {list(columns).index('', first) + 1} has no name; name it")
     return first
 
 
