@@ -189,8 +189,7 @@ def test_an_arm_that_has_diverged_leaves_the_others_their_rows(tmp_path: Path) -
     assert torch.equal(split.fresh(1, 1, 5), sets(tmp_path)[0].fresh(2, 1, 5))
 
 
-@pytest.mark.parametrize("n", [None, 20, 40])
-@pytest.mark.parametrize("generations", [3, 12])
+@pytest.mark.parametrize(("n", "generations"), [(None, 3), (None, 12), (20, 3), (40, 12), (10, 3)])
 @pytest.mark.parametrize("regime", ["fresh", {"name": "fresh", "k": 3.0}])
 def test_what_is_advised_where_fresh_rows_run_out_can_be_done(
     tmp_path: Path, n: int | None, generations: int, regime: Any
@@ -210,6 +209,9 @@ def test_what_is_advised_where_fresh_rows_run_out_can_be_done(
     assert found, str(caught.value)
     table |= {name: int(number) for name, number in found.items()}
     list(run(Experiment(**asked, data=table), tmp_path / "run"))
+    if n == 10:
+        assert found == {"fresh_rows": str(10 * generations)}
+        return
     with pytest.raises((ConfigError, DataError)):  # there is no room for a row more to train on
         list(run(Experiment(**asked, data=table | {"n": table["n"] + 1}), tmp_path / "more"))
 

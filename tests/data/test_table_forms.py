@@ -374,3 +374,8 @@ def test_of_databases_judge_takes_those_of_one_table(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(DataError, match=r"holds 2 tables: give one that holds one$"):
         read_events(str(tmp_path / "t.db"))
+
+
+def test_folders_on_the_way_are_made_as_by_out(tmp_path: Path) -> None:
+    split = text(tmp_path / "t.csv", "x,y", [f"{i % 7}.5,{i % 5}.25" for i in range(N)])
+    assert len(lines(written(split, tmp_path / "a" / "b" / "x.csv"))) == N + 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfloop.cli.terminal import MISUSED, complain, say, say_plain, show
+
+if TYPE_CHECKING:
+    from selfloop.data.reading.summary import Summary
 
 
 def command(
@@ -47,11 +50,16 @@ def command(
         raise DataError(f"--types names columns and what they are, not {quoted_value(odd[0])}{unquoted(odd[0])}")
     left = [name.strip() for name in leave_out.split(",") if name.strip()]
     found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query), target)
-    for line in found.refused:
-        complain(line)
     if as_json:
         say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
-        return MISUSED if found.refused else 0
+    else:
+        _tell(found)
+    for line in found.refused:
+        complain(line)
+    return MISUSED if found.refused else 0
+
+
+def _tell(found: Summary) -> None:
     show(
         ("column", "type", "range or levels", "missing", "modelled as", "coordinates"),
         [(x.name, x.type, x.values, f"{x.missing}" if x.missing else "", x.model, str(x.coordinates)) for x in found],
@@ -59,7 +67,6 @@ def command(
     say(found.conclusion)
     for line in found.notes:
         say(f"note: {line}")
-    return MISUSED if found.refused else 0
 
 
 def _of_text(path: str, column: str | None, unit: str, as_json: bool) -> int:
