@@ -474,7 +474,7 @@ def _source(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, Any], P
         return _settings(read_recipe(source), source, None, heirs), None
     if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
         return _settings(read_yaml(path), source, path.parent, heirs), path.parent.absolute()
-    if is_path(source):
+    if is_path(source) and not os.path.exists(path):
         raise ConfigError(f"{source!r} does not exist")
     raise ConfigError(f"no recipe or file is called {source!r}{_instead(source)}")
 
