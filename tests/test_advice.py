@@ -458,7 +458,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"generator": "bernoulli"}, "generator bernoulli does not fit data gaussian"),
     ({"data": "gausian"}, "no data set or file is called 'gausian'"),
     ({"data": "{name: gausian}"}, "did you mean 'gaussian'?"),
-    ({"data": "nowhere/rows.csv"}, "no data set or file is called 'nowhere/rows.csv'"),
+    ({"data": "nowhere/rows.csv"}, "'nowhere/rows.csv' does not exist"),
     ({"data": GAUSSIAN | {"n": 31}}, "has 31 rows to train on: advice takes 32 or more"),
     ({"data": {"name": "table"}}, "data.path is missing"),
     ({"settings": ["mixing.lam=3"]}, "mixing.lam is what advise sets itself"),

@@ -26,6 +26,7 @@ from selfloop.cli.main import main
 from selfloop.cli.plan import plan
 from selfloop.engines.team import Team
 from selfloop.experiment import Experiment, recipes
+from selfloop.generators.otcfm import OTCFM
 from selfloop.runner import Generation
 
 TINY = """
@@ -190,6 +191,21 @@ def test_a_plan_of_any_data_and_generators() -> None:
     assert found["memory"].endswith("of rows, samples and weights")
 
 
+def test_a_plan_times_the_network_that_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f"{'abc'[i % 3]},{i % 7 / 2}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("word,x\n" + rows)
+    seen, fit = [], OTCFM.fit
+
+    def told(self: OTCFM, state: Any, data: Any, *others: Any) -> Any:
+        seen.append(data.categories)
+        return fit(self, state, data, *others)
+
+    monkeypatch.setattr(OTCFM, "fit", told)
+    data = {"name": "table", "path": str(tmp_path / "t.csv")}
+    plan(Experiment(name="a", data=data, generator="otcfm", budget={"steps": 5}, generations=1), Team.start("cpu", 1))
+    assert {*seen} == {(range(3),)}
+
+
 @pytest.mark.parametrize("command", ["run", "report", "list"])
 def test_help_tells_of_code_of_ones_own(
     command: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -231,6 +247,22 @@ def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_pat
         (["run", "prop1", "--set", "data.name=table"], ["data.path is missing"]),
         (["report", "nowhere"], ["nowhere", "not a run directory"]),
         (["ls", "nowhere"], ["nowhere", "not a directory"]),
+        (["run", "people.csv"], ["'people.csv' does not exist"]),
+        (["advise", "people.csv"], ["'people.csv' does not exist"]),
+        (["advise", "folder/people"], ["'folder/people' does not exist"]),
+        (["advise", "gausian"], ["did you mean 'gaussian'"]),
+        (
+            ["run", "wine", "--set", "data.target=off"],
+            ["data.target", "a bare on, off, yes, no, true or false is no text"],
+        ),
+        (
+            ["run", "wine", "--set", "name=2024"],
+            ["name: ", "not 2024; a bare number is no text in YAML"],
+        ),
+        (["run", "wine", "--set", "metrics=[null]"], ["metrics.0", "a bare null or ~, or nothing, is no text in YAML"]),
+        (["data", "x.csv", "--types", "{no: category}"], ["not False; a bare on, off", "put it in quotes"]),
+        (["data", "x.csv", "--types", "{a: 1}"], ["not 1; a bare number is no text in YAML"]),
+        (["data", "x.csv", "--types", "off"], ["not False"]),
         (["ruin"], ["ruin"]),
         (["run"], ["NAME|FILE"]),
     ],

@@ -463,7 +463,7 @@ ROWS = np.random.default_rng(0).normal(size=(60, 2))
         ),
         (
             {"mixing": "fresh", "data": "table"},
-            "mixing fresh takes 20 fresh rows in each of 3 generations, and 30 are set aside: raise data.fresh_rows to",
+            "mixing fresh takes 20 fresh rows in each of 3 generations, and 30 are set aside: set data.n to 12 and ",
         ),
     ],
 )

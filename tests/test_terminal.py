@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from selfloop.cli.terminal import complain, console, folded, say, say_plain, show
+from selfloop.cli.terminal import complain, console, say, say_plain, show
 from selfloop.core.errors import printable
 
 HOSTILE = "\x1b[31m \x07 \x9b1m \u202e \u2066 \ud800 \x7f [red]x[/red]"
@@ -38,7 +40,6 @@ def test_escapes_keep_json_what_it_was() -> None:
 def test_foreign_text_reaches_no_stream_raw(capsys: pytest.CaptureFixture[str]) -> None:
     with console.capture() as shown:
         say(HOSTILE)
-        show(folded("a", HOSTILE), [("x", HOSTILE)])
         show(("a", HOSTILE), [("x", HOSTILE)])
     say_plain(HOSTILE)
     complain(HOSTILE)
@@ -83,3 +84,42 @@ def test_ctrl_c_that_a_library_wraps_is_ctrl_c() -> None:
     assert interrupted(caused)
     assert not interrupted(ValueError("x"))
     assert not interrupted(ValueError("column KeyboardInterrupt"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    table=st.integers(1, 7).flatmap(
+        lambda width: st.lists(
+            st.lists(st.text("ab é7", min_size=1, max_size=20), min_size=width, max_size=width), min_size=2, max_size=4
+        )
+    ),
+    width=st.integers(50, 120),
+)
+def test_tables_lose_nothing_and_break_no_word(table: list[list[str]], width: int) -> None:
+    headings, *rows = table
+    console = Console(width=width, highlight=False)
+    with pytest.MonkeyPatch.context() as patch, console.capture() as shown:
+        patch.setattr("selfloop.cli.terminal.console", console)
+        show(headings, rows, pad_edge=False)
+    lines = shown.get().splitlines()
+    assert all(len(line) <= width for line in lines)
+    found = Counter(word for line in lines for word in line.split())
+    wanted = Counter(word for row in table for cell in row for word in cell.split())
+    assert found.keys() == wanted.keys()
+    assert found >= wanted
+
+
+def test_parts_of_a_wide_table_begin_with_its_first_column() -> None:
+    console = Console(width=30, highlight=False)
+    with pytest.MonkeyPatch.context() as patch, console.capture() as shown:
+        patch.setattr("selfloop.cli.terminal.console", console)
+        show(["generation", "Fréchet distance", "Precision, held-out"], [("0", "0.25", "0.5")], pad_edge=False)
+    lines = [line.split() for line in shown.get().splitlines()]
+    assert lines == [
+        ["generation", "Fréchet", "distance"],
+        ["0", "0.25"],
+        [],
+        ["Precision,"],
+        ["generation", "held-out"],
+        ["0", "0.5"],
+    ]

@@ -30,7 +30,7 @@ from selfloop.arms import arms, key
 from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
 from selfloop.core.events import Events, Kind, Mixed
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, is_path
 from selfloop.core.registry import FAMILIES
 from selfloop.core.samples import State
 from selfloop.core.settings import assign, read_assignments
@@ -339,6 +339,8 @@ def _file(path: Path) -> Dataset:
     Raises:
         DataError: it is none that can be read.
     """
+    if not path.exists() and is_path(str(path)):
+        raise DataError(f"{quoted(path)} does not exist")
     if not path.exists():
         raise DataError(f"no data set or file is called {quoted(path)}{nearest(str(path), list(DATA))}")
     if (path / "experiment.yaml").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
 import platform
@@ -32,7 +33,7 @@ from selfloop.measures import (
     suited,
 )
 from selfloop.metrics.base import METRICS
-from selfloop.mixing.base import MIXINGS, check, fresh_rows
+from selfloop.mixing.base import MIXINGS, Mixing, check, fresh_rows
 from selfloop.rehearsal import rehearse
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
@@ -137,8 +138,21 @@ def _refuse_regime(arm: Arm, real: Real) -> None:
     if isinstance(there, int) and needed > there:
         raise ConfigError(
             f"mixing {MIXINGS.name_of(mixing)} takes {needed // last} fresh rows in each of {last} generations, and "
-            f"{there} are set aside: raise data.fresh_rows to {needed}"
+            f"{there} are set aside: {_enough_rows(data, mixing, real.n, last)}"
         )
+
+
+def _enough_rows(data: Any, mixing: Mixing, n: int, last: int) -> str:
+    """Return what to set so that fresh rows last for all generations: as many rows to train on as there then can be."""
+    every = data.model_copy(update={"n": None} if "n" in type(data).model_fields else {}).extent()[1] + data.fresh_rows
+    if getattr(data, "n", None) is not None and n + last * fresh_rows(mixing, n) <= every:
+        return f"raise data.fresh_rows to {last * fresh_rows(mixing, n)}"
+    sizes = range(2, every + 1)
+    fitting = bisect.bisect_right(sizes, every, key=lambda size: size + last * fresh_rows(mixing, size))
+    if not fitting or "n" not in type(data).model_fields:
+        return f"there are {every} rows for both training and them, too few; lower generations"
+    most = sizes[fitting - 1]
+    return f"set data.n to {most} and data.fresh_rows to {last * fresh_rows(mixing, most)}, or lower generations"
 
 
 def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from selfloop.core.config import BASE, Frozen, Inside, execution_settings, file_
 from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.events import Kind
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, is_path
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
 from selfloop.core.settings import (
@@ -476,6 +476,8 @@ def _source(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, Any], P
         return _settings(read_recipe(source), source, None, heirs), None
     if path.suffix in (".yaml", ".yml") or os.path.isfile(path):  # Path.is_file() raises on a name too long
         return _settings(read_yaml(path), source, path.parent, heirs), path.parent.absolute()
+    if is_path(source) and not os.path.exists(path):
+        raise ConfigError(f"{source!r} does not exist")
     raise ConfigError(f"no recipe or file is called {source!r}{_instead(source)}")
 
 

@@ -55,7 +55,7 @@ DOORS: dict[str, Callable[[Path, Path], None]] = {"run": ran, "advise": advised,
 BAD: dict[str, tuple[dict[str, list[Any]], str]] = {
     "as many levels as rows": (
         {"name": [f"u{i:03d}x" for i in range(N)]},
-        "column 'name': each of its 60 rows has a value of its own, such as 'u000x': it names the rows; set leave_out:",
+        "column 'name': each of its 60 rows has a value of its own, such as 'u000x': it names the rows",
     ),
     "nearly as many": (
         {"name": [f"u{min(i, N - 3):03d}x" for i in range(N)]},
@@ -84,7 +84,7 @@ BAD: dict[str, tuple[dict[str, list[Any]], str]] = {
     "beyond 2^53": ({"v": [2**53 + 1 + i for i in range(N)]}, "row 1 (line 2), column 'v' holds whole numbers beyond"),
     "too wide": (
         {f"c{i}": [0.5 * ((i + j) % 9) for j in range(N)] for i in range(4997)},
-        "a row of its 5000 columns is 5000 numbers, and more than 2000 take minutes a fit; choose some by columns",
+        "a row of its 5000 columns is 5000 numbers, and more than 2000 take minutes a fit",
     ),
     "too many levels": (
         {f"w{i}": [f"{i}v{(7 * j + i) % 50}" for j in range(N)] for i in range(40)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,39 @@ def test_a_loop_that_takes_more_than_are_set_aside_at_once_is_refused_before_the
 def test_an_arm_that_has_diverged_leaves_the_others_their_rows(tmp_path: Path) -> None:
     split = sets(tmp_path)[0].load([0, 1, 2]).select([0, 2])
     assert torch.equal(split.fresh(1, 1, 5), sets(tmp_path)[0].fresh(2, 1, 5))
+
+
+@pytest.mark.parametrize(("n", "generations"), [(None, 3), (None, 12), (20, 3), (40, 12), (10, 3)])
+@pytest.mark.parametrize("regime", ["fresh", {"name": "fresh", "k": 3.0}])
+def test_what_is_advised_where_fresh_rows_run_out_can_be_done(
+    tmp_path: Path, n: int | None, generations: int, regime: Any
+) -> None:
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(61, 2)))
+    table = {"name": "table", "path": str(tmp_path / "rows.npy"), "n": n, "held_out": 10, "fresh_rows": 5}
+    asked = {
+        "name": "a",
+        "generator": "gaussian",
+        "generations": generations,
+        "mixing": regime,
+        "metrics": ["mean_error"],
+    }
+    with pytest.raises(ConfigError) as caught:
+        list(run(Experiment(**asked, data=table), tmp_path / "run"))
+    found = dict(re.findall(r"data\.(n|fresh_rows) to (\d+)", str(caught.value)))
+    assert found, str(caught.value)
+    table |= {name: int(number) for name, number in found.items()}
+    list(run(Experiment(**asked, data=table), tmp_path / "run"))
+    if n == 10:
+        assert found == {"fresh_rows": str(10 * generations)}
+        return
+    with pytest.raises((ConfigError, DataError)):  # there is no room for a row more to train on
+        list(run(Experiment(**asked, data=table | {"n": table["n"] + 1}), tmp_path / "more"))
+
+
+def test_too_few_rows_for_any_fresh_ones_are_said_to_be(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(30, 2)))
+    table = {"name": "table", "path": str(tmp_path / "rows.npy"), "held_out": 10, "fresh_rows": 5}
+    with pytest.raises(ConfigError, match="there are 20 rows for both training and them, too few; lower generations"):
+        list(
+            run(Experiment(name="a", data=table, generator="gaussian", generations=30, mixing="fresh"), tmp_path / "r")
+        )

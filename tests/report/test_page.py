@@ -15,6 +15,7 @@ from fakes import DIGITS, LINE, MOONS, FakeRun, experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfloop import Experiment, Run, run
 from selfloop.analysis.verdict import judged
 from selfloop.report import RULE, read, write_report
 from selfloop.report.page import LIMIT, embed, html
@@ -163,3 +164,17 @@ def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_
     page = page_of(run, [])
     assert len(page.encode()) < LIMIT
     assert "individual seeds (102 of 150)" in page
+
+
+def test_sentences_of_advice_stay_until_the_run_is_another_one(tmp_path: Path) -> None:
+    settings = {"name": "a", "data": {"name": "gaussian", "n": 20}, "generator": "gaussian", "metrics": ["mean_error"]}
+
+    def page(generations: int, **said: Any) -> str:
+        list(run(Experiment(**settings, generations=generations), tmp_path / "run"))
+        return write_report(Run.open(tmp_path / "run"), **said).read_text()
+
+    assert "Take a quarter." not in page(2)
+    assert "Take a quarter." in page(2, said=["Take a quarter."])
+    assert "Take a quarter." in page(2)
+    assert "Take a quarter." not in page(3)
+    assert "Take a quarter." not in page(3, said=[])

@@ -12,6 +12,7 @@ from fakes import DIGITS, MOONS, FakeRun, experiment
 from test_page import NASTY, Page, page_of
 
 from selfloop.core.columns import Category, Number
+from selfloop.core.forms import COMMAS
 from selfloop.metrics.association import associations
 from selfloop.metrics.marginals import kolmogorov_smirnov
 from selfloop.metrics.tables import Table
@@ -93,7 +94,7 @@ def test_times_and_missing_values_are_bars_too(run: FakeRun) -> None:
 @pytest.mark.parametrize("column", [Number("x", "int64", 0, 99), Number("x", "float64", 0, 99, decimals=0)])
 def test_bars_of_whole_numbers_hold_the_same_count_of_them(column: Number) -> None:
     table = Table(("x",), {"x": np.arange(1000) % 100.0}, {})
-    bars = _bars(column, table)
+    bars = _bars(column, table, COMMAS)
     assert len(bars.labels) <= 24
     shares = bars.shares(table)
     assert set(shares[1:-1]) == {500}
@@ -102,10 +103,10 @@ def test_bars_of_whole_numbers_hold_the_same_count_of_them(column: Number) -> No
 
 def test_each_of_few_whole_numbers_has_its_bar() -> None:
     table = Table(("x",), {"x": np.array([0.0, 1.0, 1.0, 1.0])}, {})
-    bars = _bars(Number("x", "int64", 0, 1), table)
+    bars = _bars(Number("x", "int64", 0, 1), table, COMMAS)
     assert (bars.labels, list(bars.shares(table))) == (["below 1", "1 or more"], [2500, 7500])
     table = Table(("x",), {"x": np.array([2.0, 3.0, 4.0, 4.0])}, {})
-    bars = _bars(Number("x", "int64", 2, 4), table)
+    bars = _bars(Number("x", "int64", 2, 4), table, COMMAS)
     assert (bars.labels, list(bars.shares(table))) == (["below 3", "3", "4 or more"], [2500, 2500, 5000])
 
 
@@ -113,7 +114,7 @@ def test_each_of_few_whole_numbers_has_its_bar() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "int64"])
 def test_bars_of_odd_numbers(values: list[float], dtype: str) -> None:
     table = Table(("x",), {"x": np.array(values)}, {})
-    bars = _bars(Number("x", dtype, 0, 1, missing=True), table)
+    bars = _bars(Number("x", dtype, 0, 1, missing=True), table, COMMAS)
     shares = bars.shares(table)
     assert len(shares) == len(bars.labels)
     assert sum(shares) == pytest.approx(10_000, abs=2)
@@ -124,7 +125,7 @@ def test_many_levels_share_a_bar_and_none_is_missed() -> None:
     codes = np.repeat(np.arange(30), np.arange(30)[::-1] + 1)
     column = Category("c", tuple(f"{'long ' * 20}{i}" for i in range(30)), missing=True)
     table = Table(("c",), {}, {"c": np.append(codes, [-1] * 35)})
-    bars = _bars(column, table)
+    bars = _bars(column, table, COMMAS)
     assert bars.labels[-2:] == ["21 other levels", "missing"]
     assert len(bars.labels) == 11
     assert all(len(label) <= 40 for label in bars.labels)
@@ -189,3 +190,11 @@ def test_a_table_of_numbers_has_both(tmp_path: Path) -> None:
     assert "Samples by generation" in text
     assert "Columns by generation" in text
     assert "Levels that are left" not in text
+
+
+def test_bars_of_times_of_a_day_have_no_date() -> None:
+    column = Number("at", "datetime64", 0, 80_000, epoch=("1970-01-01T00:00:00", "s"))
+    table = Table(("at",), {"at": np.arange(1000) * 80.0}, {})
+    bars = _bars(column, table, replace(COMMAS, times={"at": "%-H:%M"}))
+    assert bars.labels[0] == "below 1:01"
+    assert "1970" in _bars(column, table, COMMAS).labels[0]

@@ -24,9 +24,9 @@ from selfloop.core.columns import FORMULAS
 from selfloop.core.errors import DataError
 from selfloop.core.events import Mixed, Text, Vectors
 from selfloop.core.files import write_bytes
-from selfloop.core.forms import COMMAS, Form
+from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import is_number
-from selfloop.data.reading.times import write_times
+from selfloop.data.reading.times import dated, times_in_words
 
 _ROUNDING = 1e-9  # of a column's range: by how much restored numbers may be beyond its bounds and still count as within
 
@@ -94,7 +94,8 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
         raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(forms)}")
     if path.exists():
         raise DataError(f"{str(path)!r} is there already: give the name of a new file")
-    columns, own = rows.events.table(rows.x), rows.events.form
+    own = rows.events.form
+    columns = {name: dated(column, own.types().get(name)) for name, column in rows.events.table(rows.x).items()}
     writers = {"csv": _csv, "parquet": _parquet, "feather": _feather, "sqlite": _sqlite} | {
         "lines": _lines,
         "jsonl": _json_lines,
@@ -142,28 +143,28 @@ def _csv(columns: dict[str, np.ndarray], form: Form) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=form.newline, delimiter=form.separator)
     writer.writerow([_word(name) for name in columns])
-    cells = (_cells(column, form, form.times.get(name)) for name, column in columns.items())
+    cells = (_cells(column, name, form) for name, column in columns.items())
     writer.writerows(zip(*cells, strict=True))
     return ("\ufeff" if form.mark else "").encode() + text.getvalue().encode()
 
 
-def _cells(column: np.ndarray, form: Form, times: str | None) -> list[str]:
-    """Return values as text: nothing where one is missing, numbers with the file's decimal mark, times in its form."""
+def _cells(column: np.ndarray, name: str, form: Form) -> list[str]:
+    """Return values as text: nothing where one is missing, numbers with the file's marks and decimals, its times."""
     if column.dtype.kind == "M":
-        if times is not None:
-            return write_times(column, times)
-        return ["" if text == "NaT" else text for text in np.datetime_as_string(column).tolist()]
-    if column.dtype.kind != "O":
+        return times_in_words(column, name, form)
+    places = form.places.get(name)
+    if column.dtype.kind != "O" and places is None:
         texts: list[str] = column.astype(str).tolist()
         return [text.replace(".", form.decimal) for text in texts] if form.decimal != "." else texts
-    return [_cell(value, form) for value in column.tolist()]
+    return [_cell(value, form.decimal, places) for value in column.tolist()]
 
 
-def _cell(value: Any, form: Form) -> str:
+def _cell(value: Any, decimal: str, places: int | None) -> str:
     if value is None:
         return ""
     if isinstance(value, float | np.floating):
-        return str(value).replace(".", form.decimal)
+        text = str(value) if places is None else f"{round(float(value), places) + 0.0:.{places}f}"  # −0.0 + 0.0 is 0.0
+        return text.replace(".", decimal)
     return _word(value) if isinstance(value, str) else str(value)
 
 
@@ -177,8 +178,7 @@ def _arrow(columns: dict[str, np.ndarray], form: Form) -> Any:
     import pyarrow as pa
 
     schema = None if form.is_text else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(form.schema)))
-    fields = {} if schema is None else {field.name: field.type for field in schema}
-    table = pa.table({name: _typed(column, fields.get(name)) for name, column in columns.items()})
+    table = pa.table({name: _typed(column, name, form) for name, column in columns.items()})
     return table.replace_schema_metadata(None if schema is None else schema.metadata)
 
 
@@ -186,15 +186,20 @@ _FINER = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
 """Units of NumPy's times that Arrow lacks, and those that take their place."""
 
 
-def _typed(column: np.ndarray, kind: Any) -> Any:
+def _typed(column: np.ndarray, name: str, form: Form) -> Any:
     import pyarrow as pa
 
+    kind, is_a = form.types().get(name), pa.types
+    if column.dtype.kind == "M" and kind is not None and (is_a.is_string(kind) or is_a.is_large_string(kind)):
+        return pa.array([text or None for text in times_in_words(column, name, form)], kind)
     if column.dtype.kind == "M" and (coarse := np.datetime_data(column.dtype)[0]) in _FINER:
         column = column.astype(f"datetime64[{_FINER[coarse]}]")
     values = pa.array(column, from_pandas=True)
+    if kind is None and form.is_clock(name) and is_a.is_timestamp(values.type):
+        unit = values.type.unit
+        kind = pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
     if kind is None or values.type == kind:
         return values
-    is_a = pa.types
     if is_a.is_dictionary(kind):
         return values.cast(kind.value_type).dictionary_encode().cast(kind)
     if is_a.is_time(kind):
@@ -223,8 +228,8 @@ def _feather(columns: dict[str, np.ndarray], form: Form) -> bytes:
 
 def _sqlite(columns: dict[str, np.ndarray], form: Form) -> bytes:
     """Return a database of one table, of the name that the user's has."""
-    named = ", ".join(_quoted(name) for name in columns)
-    cells = [_cells_of_database(column, form.times.get(name)) for name, column in columns.items()]
+    named = ", ".join(f"{_quoted(name)} {_affinity(column)}" for name, column in columns.items())
+    cells = [_cells_of_database(column, name, form) for name, column in columns.items()]
     with closing(sqlite3.connect(":memory:")) as database:
         table = _quoted(form.table or "samples")
         database.execute(f"CREATE TABLE {table} ({named})")
@@ -234,9 +239,17 @@ def _sqlite(columns: dict[str, np.ndarray], form: Form) -> bytes:
         return database.serialize()
 
 
-def _cells_of_database(column: np.ndarray, times: str | None) -> list[Any]:
+def _affinity(column: np.ndarray) -> str:
+    """Return the type that SQLite keeps values of a column in."""
+    kinds = {type(value) for value in column.tolist() if value is not None} if column.dtype.kind == "O" else set()
+    if column.dtype.kind in "iu" or (kinds and kinds <= {int, bool}):
+        return "INTEGER"
+    return "REAL" if column.dtype.kind == "f" or kinds == {float} else "TEXT"
+
+
+def _cells_of_database(column: np.ndarray, name: str, form: Form) -> list[Any]:
     if column.dtype.kind == "M":
-        return [text or None for text in _cells(column, COMMAS, times)]
+        return [text or None for text in times_in_words(column, name, form)]
     values: list[Any] = column.tolist()
     return values
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +22,12 @@ from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
 from selfloop.data.reading.sheets import ENDINGS, Sheet
-from selfloop.data.reading.tables import EVERYTHING, Coded, Rows, chosen, like_sheet, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, chosen, like_sheet, read_rows
 from selfloop.data.reading.texts import JSON_LINES, PLAIN, TEXT, Unit, encoded, is_corpus, read_texts
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
 
+_AS_IT_IS = Choice(settings=False)  # a table: nobody says what is taken of it
 _BLOCK = 256  # tokens of a row of text at most
 
 _RUN = re.compile(r"(?P<path>.+)@(?P<what>train|held_out|\d{1,6})(/(?P<arm>\d{1,6}))?")
@@ -96,8 +97,8 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
     if images is not None:
         return _of_images(source, images)
     if not is_array and isinstance(like, Mixed | Vectors):
-        return _like(source, chosen(str(path), EVERYTHING), like)
-    return _of_rows(source, read_rows(str(path), least=least), "array" if is_array else "table")
+        return _like(source, chosen(str(path), _AS_IT_IS), like)
+    return _of_rows(source, read_rows(str(path), least=least, choice=_AS_IT_IS), "array" if is_array else "table")
 
 
 def run_of(source: str) -> re.Match[str] | None:
@@ -124,7 +125,7 @@ def held(x: Any, source: str, least: int = 3, like: Events | None = None) -> Eve
         DataError: it is none of these, or not what :func:`selfloop.data.reading.memory.read_array` takes.
     """
     if is_frame(x) and isinstance(like, Mixed | Vectors):
-        return _like(source, of_frame(x, source), like)
+        return _like(source, replace(of_frame(x, source), settings=False), like)
     rows = read_array(x, source, least=least)
     if isinstance(rows, Tensor):
         return _of_images(source, rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, folded, say, show
+from selfloop.cli.terminal import bar, complain, say, show
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ def tell(found: Judgement, index: Path) -> None:
     from selfloop.analysis.alarms import HEADINGS
 
     headings, rows = found.table
-    columns = folded(*headings)
-    columns[headings.index("from")].no_wrap = True
-    show(columns, rows, pad_edge=False)
+    show(headings, rows, pad_edge=False)
     for line in found.notes:
         say(line)
     setting = found.profile.settings[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -162,13 +162,14 @@ def _measured_small(experiment: Experiment) -> _Small:
     x = split.events.typed(split.train, model.dtype)
     event, n = split.events.space, x.shape[1]
     refuse_excess(experiment, lambda arm: (event, n))
+    rows = replace(Samples.full(x, born=0, label=split.train_label), categories=split.events.categories)
     budgets = [(each or experiment.budget or Budget(epochs=1)).resolve(n) for each in (experiment.pretrain, None)]
     batch = getattr(model, "batch_size", 1)
     try:
         state, times = model.init(event, streams), []
         for steps in (1, 1, 1 + _STEPS) if model.trained else (1,):
             begun = time.perf_counter()
-            fitted = model.fit(state, Samples.full(x, born=0), Budget(steps=steps), streams)
+            fitted = model.fit(state, rows, Budget(steps=steps), streams)
             times.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         model.sample(fitted, n, streams)

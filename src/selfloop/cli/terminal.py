@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -20,6 +22,8 @@ FAILED = 1
 MISUSED = 2
 BROKEN = 70
 INTERRUPTED = 130
+
+_WORD = re.compile(r"\s*\S+\s*")  # as rich breaks lines: with the blanks that a line begins with
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Standard output; wide where it is no terminal, so that tables in files and pipes are not cut."""
@@ -60,17 +64,53 @@ def complain(text: str) -> None:
     print(f"selfloop: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
-def show(headings: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
-    """Print a table of plain texts; ``options`` are rich's."""
-    table = Table(*(_shown(h) if isinstance(h, str) else h for h in headings), box=None, **options)
-    for row in rows:
-        table.add_row(*(_shown(cell).replace("\n", "\\n") for cell in row))
-    console.print(table)
+def show(headings: Sequence[str], rows: Iterable[Sequence[str]], **options: Any) -> None:
+    """Print a table of plain texts, of which nothing is lost; ``options`` are rich's.
+
+    Lines are broken between words. Where not even the longest words of all columns fit beside each other, the table is
+    printed in parts, one below the other, each of which begins with the first column.
+    """
+    heads = [_shown(heading) for heading in headings]
+    cells = [[_shown(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    gap, edges = 2, 0 if options.get("pad_edge", True) else -2  # blanks that rich has beside a column
+    spans = [_span([head, *(row[i] for row in cells)]) for i, head in enumerate(heads)]
+    for k, part in enumerate(_parts([least + gap for least, _ in spans], console.width - edges)):
+        room = console.width - edges - gap * len(part)
+        table = Table(*(Column(heads[i], overflow="fold") for i in part), box=None, **options)
+        if sum(spans[i][1] for i in part) > room >= sum(spans[i][0] for i in part):
+            for column, width in zip(table.columns, _shared([spans[i] for i in part], room), strict=True):
+                column.width = width
+        for row in cells:
+            table.add_row(*(row[i] for i in part))
+        if k:
+            console.print()
+        console.print(table)
 
 
-def folded(*headings: str) -> list[Column]:
-    """Return headings of columns that go on in the next line where they are too wide, and lose nothing."""
-    return [Column(_shown(heading), overflow="fold") for heading in headings]
+def _span(lines: Sequence[str]) -> tuple[int, int]:
+    """Return how wide a column's longest word is, and its longest line."""
+    words = [word.rstrip() for line in lines for word in _WORD.findall(line)]
+    return max(map(cell_len, words), default=0), max(map(cell_len, lines))
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Return which columns stand beside each other: the first in every part, and at least one more."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        if len(parts[-1]) > 1 and sum(widths[j] for j in parts[-1]) + widths[i] > room:
+            parts.append([0])
+        parts[-1].append(i)
+    return parts
+
+
+def _shared(spans: Sequence[tuple[int, int]], room: int) -> list[int]:
+    """Return widths from the least up to the greatest of each that fill the room, no column short for a wider one."""
+    widths, left = [least for least, _ in spans], room - sum(least for least, _ in spans)
+    order = sorted(range(len(spans)), key=lambda i: spans[i][1] - spans[i][0])
+    for k, i in enumerate(order):
+        more = min(spans[i][1] - spans[i][0], left // (len(order) - k))
+        widths[i], left = widths[i] + more, left - more
+    return widths
 
 
 def _shown(text: str) -> str:

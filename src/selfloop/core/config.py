@@ -165,7 +165,21 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
         return f"{key or 'experiment'} is missing"
     given = "" if isinstance(complaint["input"], dict) else f", not {quoted_value(complaint['input'])}"
     line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
+    line += unquoted(complaint["input"]) if complaint["type"] == "string_type" else ""
     return " ".join(line.lstrip(": ").split())
+
+
+def unquoted(value: Any) -> str:
+    """Return how a message ends about what YAML does not take for text, although it may be a word; "" of others."""
+    if isinstance(value, bool):
+        what = "a bare on, off, yes, no, true or false is"
+    elif value is None:
+        what = "a bare null or ~, or nothing, is"
+    elif isinstance(value, int | float):
+        what = "a bare number is"
+    else:
+        return ""
+    return f"; {what} no text in YAML: put it in quotes"
 
 
 class Inside(ValueError):

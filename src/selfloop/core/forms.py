@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +19,11 @@ class Form:
         decimal: the mark in its numbers, a point or a comma.
         newline: what ends its lines.
         mark: whether it begins with a byte order mark.
-        times: of its columns of dates and times, how they are written, in the words of ``strftime``.
+        times: of its columns of dates and times, how they are written, in the words of ``strftime``; "%-d" is a day
+            without a zero before it, "%3f" a fraction of 3 digits, "%-f" one without zeros behind it.
         schema: the types of the columns of any other file, as Arrow's schema in base64; "" where there are none.
         table: of a database, what it is called there.
+        places: of its columns of numbers that all have as many decimals, how many.
     """
 
     ending: str = ".csv"
@@ -30,15 +34,33 @@ class Form:
     times: Mapping[str, str] = field(default_factory=dict)
     schema: str = ""
     table: str = ""
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
         """Whether values are text, so that their types are to be found out."""
         return not self.schema
 
+    def types(self) -> dict[str, Any]:
+        """Return the types of the columns as Arrow has them, of a file that has such."""
+        return _types(self.schema) if self.schema else {}
+
+    def is_clock(self, name: str) -> bool:
+        """Whether a column of times has those of a day, without a date."""
+        if name in self.times:
+            return "%Y" not in self.times[name]
+        return str(self.types().get(name)).startswith("time")
+
     def plain(self) -> dict[str, Any]:
         """Return what differs from plain comma-separated text, as JSON takes it."""
         return {name: value for name, value in vars(self).items() if value != getattr(COMMAS, name)}
+
+
+@functools.lru_cache(maxsize=8)
+def _types(schema: str) -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {column.name: column.type for column in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))}
 
 
 COMMAS = Form()

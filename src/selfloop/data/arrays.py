@@ -27,8 +27,8 @@ from selfloop.data.finite import Finite
 from selfloop.data.image_files import divide_images
 from selfloop.data.image_set import ImageSet
 from selfloop.data.reading.memory import is_array, is_frame, is_texts, of_frame, read_array
-from selfloop.data.reading.tables import Coded, Rows, like_sheet
-from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments, refuse_target
+from selfloop.data.reading.tables import Coded, Rows, like_sheet, refuse_target
+from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments
 from selfloop.data.units import divide_units
 
 SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -174,7 +174,7 @@ class EncodedTable(Held, Tabular):
     def load(self, seeds: Sequence[int]) -> Split:
         """Divide the rows, events (d,)."""
         rows, apart = Coded(self.events(), self.rows().numpy()), self.apart()
-        refuse_target(rows, self.target, self.source)
+        refuse_target(rows.columns, rows.events.parts, self.target, self.source)
         others = None if apart is None else apart.numpy()
         return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, others)
 
@@ -306,10 +306,10 @@ def array(
             beyond float64, or a column that never changes.
         ConfigError: a number is out of range.
     """
-    rows, counted = read_array(x, "array", columns, types=types), isinstance(held_out, Integral)
+    rows, counted = read_array(x, "array", columns, types=types or {}), isinstance(held_out, Integral)
     numbers: dict[str, Any] = {"n": n, "held_out": int(held_out) if counted else None, "fresh_rows": fresh_rows}
     if isinstance(rows, Coded):
-        refuse_target(rows, target, "array")
+        refuse_target(rows.columns, rows.events.parts, target, "array")
         beside = None if held_out is None or counted else torch.from_numpy(_like_frame(held_out, rows.events))
         about = described(rows.events) | {"target": target}
         return _made(EncodedTable, torch.from_numpy(rows.values), beside, numbers | about)
@@ -317,7 +317,7 @@ def array(
     if isinstance(rows, Tensor):
         return _made(ImageArray, rows, _like_images(apart, rows), numbers)
     moments(rows, f"array {rows.values.shape}")
-    refuse_target(rows, target, "array")
+    refuse_target(rows.columns, (), target, "array")
     values = torch.from_numpy(rows.values)
     return _made(Array, values, _like_rows(apart, rows), numbers | {"columns": rows.columns, "target": target})
 

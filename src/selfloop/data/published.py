@@ -17,8 +17,8 @@ from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.base import DATA, Split
 from selfloop.data.reading.sheets import Sheet, of_python
-from selfloop.data.reading.tables import Coded, Rows, of_sheet, read_rows
-from selfloop.data.table import Tabular, divide_rows, refuse_target
+from selfloop.data.reading.tables import Coded, Rows, of_sheet, parts_of, read_rows, refuse_target
+from selfloop.data.table import Tabular, divide_rows
 
 _LARGEST = 1 << 25  # bytes of Adult's text, which has 10 million
 
@@ -50,7 +50,7 @@ class Published(Tabular):
     def load(self, seeds: Sequence[int]) -> Split:
         """Divide the rows, a permutation for each seed."""
         rows = self.rows()
-        refuse_target(rows, self.target, self.source)
+        refuse_target(rows.columns, parts_of(rows), self.target, self.source)
         return divide_rows(rows, self.n, self.held_out, seeds, self.source, self.fresh_rows, None)
 
 

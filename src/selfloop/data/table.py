@@ -16,7 +16,7 @@ from selfloop.core.events import Numbers, Vectors
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.exact import EXACT
-from selfloop.data.reading.tables import Choice, Coded, Rows, matched, read_like, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, matched, parts_of, read_like, read_rows, refuse_target
 
 
 class Tabular(Finite):
@@ -75,7 +75,7 @@ class Table(Tabular):
         """Read, check, encode and divide the table, events (number of columns,) or, where they are mixed, encoded."""
         choice = Choice(self.columns, self.leave_out, self.types, self.table, self.query)
         rows, source = read_rows(self.path, choice=choice), f"table {quoted(self.path)}"
-        refuse_target(rows, self.target, source)
+        refuse_target(rows.columns, parts_of(rows), self.target, source)
         apart = None
         if self.held_out_path is not None:
             like = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
@@ -123,25 +123,6 @@ def divide_rows(
         form=rows.form,
     )
     return Split(train=parts.train, held_out=parts.held_out, events=events, aside=parts.aside)
-
-
-def refuse_target(rows: Rows | Coded, target: str | None, source: str) -> None:
-    """Refuse a column to predict that is not there, lacks values or never changes.
-
-    Raises:
-        DataError: why.
-    """
-    if target is None:
-        return
-    if target not in rows.columns:
-        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(rows.columns)}")
-    if isinstance(rows, Rows):
-        return
-    column = rows.events.parts[rows.columns.index(target)]
-    if not column.coordinates:
-        raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
-    if column.missing:
-        raise DataError(f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in")
 
 
 def _numbers(rows: Rows) -> tuple[Numbers, ...]:

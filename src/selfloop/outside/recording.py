@@ -30,8 +30,7 @@ from selfloop.core.streams import Streams
 from selfloop.data import kept
 from selfloop.data.arrays import EncodedTable, Held, ImageArray, ScaledArray, TokenArray, described, told
 from selfloop.data.base import Split
-from selfloop.data.reading.tables import Coded, Rows
-from selfloop.data.table import refuse_target
+from selfloop.data.reading.tables import Coded, refuse_target
 from selfloop.data.units import most_rows
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -173,7 +172,7 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
         reference = replace(real, x=real.x[:0])
         beside = None if apart is None else align(reference, apart).generated
         coded = Coded(real.events, real.x.numpy())
-        refuse_target(coded, target, quoted(real.source))
+        refuse_target(coded.columns, real.events.parts, target, quoted(real.source))
         counts: dict[str, Any] = _counts(real.x, beside, loop, rows, 0.2)
         return EncodedTable(**counts, **described(real.events), target=target), reference
     if isinstance(real.events, Text):
@@ -190,7 +189,7 @@ def _data(loop: Loop, raw: bool, rows: int, target: str | None) -> tuple[Held, E
     events = Vectors(real.events.columns, shift, scale, word="" if unnamed.unit == unit else unit)
     reference = replace(real, x=real.x[:0].double(), events=events, kind="run")
     beside = None if apart is None else _restored(reference, apart)
-    refuse_target(Rows(list(events.columns), real.x.double().numpy()), target, quoted(real.source))
+    refuse_target(events.columns, (), target, quoted(real.source))
     counts = _counts(real.events.restore(real.x), beside, loop, rows, 0.2)
     known: dict[str, Any] = {"columns": list(events.columns), "shift": shift.tolist(), "scale": scale.tolist()}
     return ScaledArray(**counts, **known, word=events.word, target=target), reference

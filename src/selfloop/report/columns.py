@@ -14,6 +14,8 @@ from selfloop.analysis.curves import Curves
 from selfloop.analysis.profile import Rows
 from selfloop.core.columns import Category, Column, Number
 from selfloop.core.events import Events, Mixed, Vectors
+from selfloop.core.forms import Form
+from selfloop.data.reading.times import times_in_words
 from selfloop.metrics.association import associations
 from selfloop.metrics.levels import RARE
 from selfloop.metrics.marginals import shape_errors
@@ -141,7 +143,7 @@ class _View:
     def plain(self, shown: Sequence[int], drawn: Sequence[str], paired: Sequence[str]) -> dict[str, Any]:
         """Return what is drawn of it, as JSON takes it: shares in 1/10,000, associations in 1/100."""
         known = {column.name: column for column in columns_of(self.events)}
-        bars = [_bars(known[name], self.real) for name in drawn if name in known]
+        bars = [_bars(known[name], self.real, self.events.form) for name in drawn if name in known]
         paired = [name for name in paired if name in known]
         levels = _Levels.of(self.real, known)
         return {
@@ -210,11 +212,11 @@ class _Bars:
         return [int(x) for x in np.rint(10_000 * counts / max(len(bar), 1))]
 
 
-def _bars(column: Column, real: Table) -> _Bars:
+def _bars(column: Column, real: Table, form: Form) -> _Bars:
     if isinstance(column, Category):
         return _level_bars(column, real.codes[column.name])
     assert isinstance(column, Number)
-    return _number_bars(column, real.numbers[column.name])
+    return _number_bars(column, real.numbers[column.name], form)
 
 
 def _level_bars(column: Category, codes: Codes) -> _Bars:
@@ -233,7 +235,7 @@ def _level_bars(column: Category, codes: Codes) -> _Bars:
     return _Bars(name=column.name, labels=labels, at=at, missing=column.missing)
 
 
-def _number_bars(column: Number, numbers: Floats) -> _Bars:
+def _number_bars(column: Number, numbers: Floats, form: Form) -> _Bars:
     """Return bars of equal width over all but the outermost hundredths of the real numbers, which end bars take in."""
     there = numbers[~np.isnan(numbers)]
     low, high = np.quantile(there, [0.005, 0.995]) if len(there) else (0.0, 1.0)
@@ -245,7 +247,7 @@ def _number_bars(column: Number, numbers: Floats) -> _Bars:
         inner = np.arange(low + step, high + 1, step) - 0.5  # between one whole number and the next
     else:
         inner = np.linspace(low, high if high > low else low + 1.0, _BARS + 1)[1:-1]
-    words = [_said(column, cut) for cut in inner]
+    words = [_said(column, cut, form) for cut in inner]
     one = len(inner) > 1 and column.epoch is None and inner[1] - inner[0] == 1  # whole number a bar
     between = words[:-1] if one else map(" to ".join, pairwise(words))
     labels = [f"below {words[0]}", *between, f"{words[-1]} or more"]
@@ -261,12 +263,13 @@ def _whole(column: Number) -> bool:
     return np.dtype(column.dtype).kind in "iu" or column.decimals == 0
 
 
-def _said(column: Number, number: float) -> str:
-    """Return a number, or a time, in words."""
+def _said(column: Number, number: float, form: Form) -> str:
+    """Return a number in words, or a time as the file has it."""
     if column.epoch is None:
         return f"{np.ceil(number):,.0f}" if _whole(column) and abs(number) < 1e9 else f"{number:.4g}"
     start, unit = column.epoch
-    return str(np.datetime64(start, unit) + np.timedelta64(int(np.ceil(number)), unit))  # type: ignore[call-overload]
+    time = np.array([start], f"datetime64[{unit}]") + np.array([np.ceil(number)]).astype(f"timedelta64[{unit}]")
+    return times_in_words(time, column.name, form)[0]
 
 
 def _word(level: Any) -> str:

@@ -26,7 +26,7 @@ from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError
 from selfloop.core.events import Text
-from selfloop.core.files import disk_errors, write_bytes
+from selfloop.core.files import disk_errors, read_sealed, write_bytes, write_sealed
 from selfloop.data.base import DATA
 from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
@@ -53,6 +53,7 @@ _LOSSES = 600  # points of a setting's losses
 _SHARES = 9  # generations in the table of classes
 _COLUMNS = 20  # classes in it
 _MISSING = "–"
+_SAID = "advice.json"  # the sentences that come first
 
 
 def write_report(
@@ -61,7 +62,7 @@ def write_report(
     metric: str | None = None,
     control: Mapping[str, Any] | None = None,
     tolerance: float = verdict.TOLERANCE,
-    said: Sequence[str] = (),
+    said: Sequence[str] | None = None,
 ) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
@@ -70,7 +71,7 @@ def write_report(
         metric: to judge by, in place of the first distance.
         control: keys of the grid and the values of the control, in place of λ = 0.
         tolerance: by what share a setting may be worse than its control.
-        said: sentences that come first, as of advice.
+        said: sentences that come first, as of advice; None are those of the page before, if of the same run.
 
     Raises:
         ConfigError: the metric, the control or the tolerance is none.
@@ -88,11 +89,20 @@ def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None
     return alarms(curves, run.metrics, alarm=experiment.alarm, control=control, horizon=experiment.generations)
 
 
-def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = None, said: Sequence[str] = ()) -> Path:
+def write(
+    run: Run,
+    curves: Curves,
+    by: verdict.Judged,
+    raised: Alarms | None = None,
+    said: Sequence[str] | None = None,
+) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
+        said = _kept(run) if said is None else said
+        if said:
+            write_sealed(folder / _SAID, {"shows": mark(run), "said": list(said)})
         _write_tables(curves, folder)
         drawn = []
         for name, draw in FIGURES.items():
@@ -103,6 +113,17 @@ def write(run: Run, curves: Curves, by: verdict.Judged, raised: Alarms | None = 
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
         write_bytes(folder / "index.html", html(run, curves, by, drawn, raised, said).encode())
     return folder / "index.html"
+
+
+def _kept(run: Run) -> Sequence[str]:
+    """Return the sentences that the page before began with, if they are of the run as it is.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    path = run.path / "report" / _SAID
+    kept = read_sealed(path) if path.exists() else {}
+    return kept["said"] if kept.get("shows") == mark(run) else ()
 
 
 def write_comparison(found: Comparison, folder: Path) -> Path:

@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, say_plain, show
+from selfloop.cli.terminal import say, say_plain, show
 from selfloop.core.paths import expanded
-
-_LABEL = 40  # characters of a setting that are not broken
 
 
 def command(
@@ -40,13 +38,11 @@ def command(
         return 0
     if found.differences:
         headings, rows = found.differing
-        show(folded(*headings), rows, pad_edge=False)
+        show(headings, rows, pad_edge=False)
     for line in found.told:
         say(line)
     headings, rows = found.table
-    columns = folded(*headings)
-    columns[0].min_width = min(max(len(row[0]) for row in rows), _LABEL)
-    show(columns, rows, pad_edge=False)
+    show(headings, rows, pad_edge=False)
     if index is not None:
         say(f"Page: {index}")
     return 0

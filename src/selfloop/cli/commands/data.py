@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_plain, show
+from selfloop.cli.terminal import MISUSED, complain, say, say_plain, show
+
+if TYPE_CHECKING:
+    from selfloop.data.reading.summary import Summary
 
 
 def command(
@@ -18,6 +21,9 @@ def command(
     leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns that are not taken")] = "",
     table: Annotated[str | None, typer.Option(metavar="NAME", help="of a database")] = None,
     query: Annotated[str | None, typer.Option(metavar="SELECT", help="of a database")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="to predict: whether it can be, and what it is")
+    ] = None,
     column: Annotated[
         str | None, typer.Option(metavar="NAME", help='of a table or of JSON Lines: the text, as data "text" takes it')
     ] = None,
@@ -25,6 +31,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what text holds."""
+    from selfloop.core.config import quoted_value, unquoted
     from selfloop.core.errors import DataError
     from selfloop.core.paths import expanded
     from selfloop.core.settings import from_yaml
@@ -37,21 +44,29 @@ def command(
     if unit:
         raise DataError(f"--unit is of text, and {path!r} is a table: let --column name the one with the text")
     declared = from_yaml(types, "--types")
-    if not isinstance(declared, dict) or not all(isinstance(x, str) for pair in declared.items() for x in pair):
-        raise DataError("--types is YAML such as {zip: category}")
+    if not isinstance(declared, dict):
+        raise DataError(f"--types is YAML such as {{zip: category}}, not {quoted_value(declared)}")
+    if odd := [word for pair in declared.items() for word in pair if not isinstance(word, str)]:
+        raise DataError(f"--types names columns and what they are, not {quoted_value(odd[0])}{unquoted(odd[0])}")
     left = [name.strip() for name in leave_out.split(",") if name.strip()]
-    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query))
+    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query), target)
     if as_json:
         say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
-        return 2 if found.refused else 0
+    else:
+        _tell(found)
+    for line in found.refused:
+        complain(line)
+    return MISUSED if found.refused else 0
+
+
+def _tell(found: Summary) -> None:
     show(
         ("column", "type", "range or levels", "missing", "modelled as", "coordinates"),
         [(x.name, x.type, x.values, f"{x.missing}" if x.missing else "", x.model, str(x.coordinates)) for x in found],
     )
     say(found.conclusion)
-    for line in found.refused:
-        say(f"refused: {line}")
-    return 2 if found.refused else 0
+    for line in found.notes:
+        say(f"note: {line}")
 
 
 def _of_text(path: str, column: str | None, unit: str, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, say_plain, show
+from selfloop.cli.terminal import say, say_plain, show
 from selfloop.core.paths import expanded
 
 
@@ -29,8 +29,7 @@ def command(
     if as_json:
         say_plain(json.dumps(found.plain(), indent=1, ensure_ascii=False))
         return 0
-    first, *others = forecast.headings(found)
-    show([first, *folded(*others)], forecast.cells(found))
+    show(forecast.headings(found), forecast.cells(found))
     for line in forecast.notes(found):
         say(line)
     return 0

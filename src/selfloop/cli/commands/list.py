@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, show
+from selfloop.cli.terminal import say, show
 from selfloop.core.errors import SelfloopError
 
 
@@ -33,7 +33,7 @@ def command(
     """List what an experiment may name, data, generators, mixing, updates, metrics and so on, with the settings."""
     for one in What if what is None else (what,):
         say(one.value.upper())
-        show(folded("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
+        show(("name", "what it is", "settings", "from"), _recipes() if one is What.recipes else _members(one))
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, show
+from selfloop.cli.terminal import say, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
@@ -28,7 +28,7 @@ def command(
     with disk_errors(path):
         found = [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
     if found:
-        headings = folded("run", "experiment", "retrainings", "arms", "report", "verdicts")
+        headings = ("run", "experiment", "retrainings", "arms", "report", "verdicts")
         show(headings, [(str(p), *_row(p)) for p in found])
     else:
         say(f"no runs in {path}")

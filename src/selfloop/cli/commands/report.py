@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, folded, say, show
+from selfloop.cli.terminal import console, say, show
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ def write(opened: Run, **judging: Any) -> Path:
     console.print(
         f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
     )
-    show(folded("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
+    show(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
     return index

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, show
+from selfloop.cli.terminal import say, show
 from selfloop.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def command(
         if markdown:
             raise ConfigError("--markdown is for what is run: name an entry, or give --all")
         entries = {each: ledger.entry(each) for each in ledger.names()}
-        show(folded("name", "paper", "where"), [(each, e.title, e.source) for each, e in entries.items()])
+        show(("name", "paper", "where"), [(each, e.title, e.source) for each, e in entries.items()])
         return 0
     if name is not None and every:
         raise ConfigError("--all runs every entry: leave the name out")
@@ -57,6 +57,6 @@ def _shown(found: dict[str, tuple[Entry, list[Row]]], *, every: bool, markdown: 
         return
     for name, (entry, rows) in found.items():
         say(f"{name.upper()}  {entry.title} ({entry.source})")
-        show(folded(*HEADINGS), map(cells, rows))
+        show(HEADINGS, map(cells, rows))
         say(f"Run here: {entry.recipe}")
         say(f"Found: {entry.found}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import folded, say, say_plain, show
+from selfloop.cli.terminal import say, say_plain, show
 from selfloop.core.paths import expanded
 
 
@@ -32,7 +32,7 @@ def command(
     # The report's tables have the last generation alone under the metric's own name.
     title = f"{'metric' if found.metric is None else opened.metric(found.metric).title}, mean of the last {LAST}"
     rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "total error ×")
-    show([*rates, *folded(title, "worse than λ = 0", "verdict")], stability.cells(found))
+    show((*rates, title, "worse than λ = 0", "verdict"), stability.cells(found))
     for line in stability.sentences(found):
         say(line)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import console, folded, say, show
+from selfloop.cli.terminal import console, say, show
 from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _show(found: Status) -> None:
         for each in found.work
     ]
     if rows:
-        show(folded("stack", "arms", "generation", "doing", "step", "steps/s", "loss", "told by"), rows)
+        show(("stack", "arms", "generation", "doing", "step", "steps/s", "loss", "told by"), rows)
 
 
 def _arms(arms: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import MISSING, Marks, is_beyond, is_number
 from selfloop.data.reading.exact import EXACT, rounded
 from selfloop.data.reading.sheets import Sheet
-from selfloop.data.reading.times import forms, is_form, read_times
+from selfloop.data.reading.times import as_written, forms, is_form, read_times
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -74,12 +74,14 @@ class _Text(NamedTuple):
     """A column of text, null where a value is missing, and the numbers that stand there.
 
     Attributes:
-        texts: Arrow's (N,).
+        words: Arrow's (N,), as they stand.
+        texts: the same without blanks around them, as numbers and times are read.
         numbers: (N,) NaN where there is none.
         other: (N,) whether it is text that is no number.
         comma: (N,) whether it is a number with a comma.
     """
 
+    words: Any
     texts: Any
     numbers: Floats
     other: Mask
@@ -97,6 +99,7 @@ class _Reader:
     def __init__(self, sheet: Sheet, types: Mapping[str, str]) -> None:
         self.sheet, self.types = sheet, types
         self.times: dict[str, str] = {}
+        self.places: dict[str, int] = {}
         self._texts: dict[str, _Text] = {}
         self._numbers: dict[str, Numbers | None] = {}
         if sheet.form.is_text:
@@ -158,8 +161,10 @@ class _Reader:
                 raise rounded(f"{self.sheet.source}, {self._place(name, row)}")
         decimals = None
         if not pc.any(pc.match_substring_regex(text.texts, "[eE]")).as_py():
-            after = pc.replace_substring_regex(text.texts, "^[^.,]*[.,]?", "")
-            decimals = pc.max(pc.utf8_length(after)).as_py()
+            after = pc.utf8_length(pc.replace_substring_regex(text.texts, "^[^.,]*[.,]?", ""))
+            fewest, decimals = pc.min_max(after).as_py().values()
+            if 0 < fewest == decimals and np.abs(text.numbers[~np.isnan(text.numbers)]).max() * 10.0**decimals < EXACT:
+                self.places[name] = decimals
             if decimals and (np.isnan(text.numbers) | (text.numbers == np.rint(text.numbers))).all():
                 decimals = 0  # as of whole numbers that pandas holds as floats, because some are missing
         found = Numbers(text.numbers, "int64" if whole else "float64", decimals)
@@ -183,8 +188,8 @@ class _Reader:
         more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
         raise self.refused(
             name,
-            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; correct "
-            f"{'them' if rest else 'it'}, leave the column out, or set types: {{{_key(name)}: category}}",
+            f"{quoted(text.texts[first].as_py(), 40)} is not a number{also}{more}, and others are; "
+            + self._or_set(f"correct {'them' if rest else 'it'}", "leave the column out", types=(name, "category")),
             first,
         )
 
@@ -236,8 +241,15 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        out = f"set leave_out: [{_key(name)}]" if self.sheet.form.ending else "leave the column out"
-        return f"{out}, or types: {{{_key(name)}: {otherwise}}}"
+        if self.sheet.form.ending and self.sheet.settings:
+            return f"set leave_out: [{_key(name)}], or types: {{{_key(name)}: {otherwise}}}"
+        return self._or_set("leave the column out", types=(name, otherwise))
+
+    def _or_set(self, *ways: str, types: tuple[str, str]) -> str:
+        """Return ways to put a table right, of which the last is to declare a column, where that can be done."""
+        name, kind = types
+        every = [*ways, f"set types: {{{_key(name)}: {kind}}}"] if self.sheet.settings else [*ways]
+        return every[0] if len(every) == 1 else f"{', '.join(every[:-1])}, or {every[-1]}"
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
@@ -313,19 +325,19 @@ class _Reader:
         least = min(wrong.values())
         best = [form for form in chosen if wrong[form] == least]
         if least == 0 and len(best) > 1 and not np.array_equal(read[best[0]].values, read[best[1]].values, True):
-            raise self.refused(
-                name,
-                f"{quoted(present[0].as_py(), 40)} may be {' or '.join(best[:2])}, and no row tells; set types: "
-                f"{{{_key(name)}: {quoted(best[0])}}}",
-            )
+            which = f"{quoted(present[0].as_py(), 40)} may be {' or '.join(best[:2])}, and no row tells"
+            apart = "write them as 2021-12-31"
+            raise self.refused(name, f"{which}; {self._or_set(apart, types=(name, quoted(best[0])))}")
         found = read[best[0]]
         if least:
             bad = found.other | found.impossible
             row = int(np.argmax(bad))
             text, more = quoted(column[row].as_py(), 40), f", as in {least - 1} more rows" if least > 1 else ""
             why = "there is no such time" if found.impossible[row] else f"it is not of the form {best[0]}"
-            raise self.refused(name, f"{text}: {why}{more}; correct it, or set types: {{{_key(name)}: category}}", row)
-        self.times[name] = best[0]
+            raise self.refused(
+                name, f"{text}: {why}{more}; {self._or_set('correct it', types=(name, 'category'))}", row
+            )
+        self.times[name] = as_written(best[0], present)
         return found.values
 
     def _refuse_several_forms(self, name: str, column: Any) -> None:
@@ -344,8 +356,8 @@ class _Reader:
             return
         raise self.refused(
             name,
-            f"{quoted(texts[other], 40)} is not written as {quoted(texts[0], 40)}, and both are dates or times; write "
-            f"them alike, or set types: {{{_key(name)}: category}}",
+            f"{quoted(texts[other], 40)} is not written as {quoted(texts[0], 40)}, and both are dates or times; "
+            + self._or_set("write them alike", types=(name, "category")),
             at[other],
         )
 
@@ -359,6 +371,8 @@ class _Reader:
         start, unit = there.min(), np.datetime_data(times.dtype)[0]
         span = int((there.max() - start).astype(np.int64))
         if not span:
+            if self.sheet.form.is_text:
+                return self._of_words(name)
             text = str(start)
             values = _alike(text, absent)
             return Known(Category(name, (text,), missing=True) if absent.any() else Constant(name, text), values)
@@ -388,7 +402,12 @@ class _Reader:
         own = {word: level for level in known for word in (level, str(level), str(level).lower())} | {
             level: level for level in known
         }
-        values = self._texts[name].texts if self.sheet.form.is_text else self._values(name)
+        times = None if self.sheet.form.is_text else self._times(name)
+        if times is not None:
+            return np.array([*(_of_time(time, known) for time in times), None], dtype=object)[:-1]
+        # Blanks around numbers matter as little as where the levels were found.
+        blanks = any(isinstance(level, str) and not is_number(level) for level in known)
+        values = self._as_it_stands(name, blanks)
         found = (None if value is None or value != value else value for value in values.to_pylist())
         if isinstance(column, Constant) and isinstance(column.value, int | float) and self.sheet.form.is_text:
             found = (float(value) if value is not None and is_number(value) else value for value in found)
@@ -396,11 +415,17 @@ class _Reader:
 
     # words
 
+    def _as_it_stands(self, name: str, blanks: bool) -> Any:
+        """Return a column as Arrow has it; of text, with or without the blanks around what stands there."""
+        if not self.sheet.form.is_text:
+            return self._values(name)
+        return self._texts[name].words if blanks else self._texts[name].texts
+
     def _of_words(self, name: str) -> Known:
         import pyarrow as pa
 
         declared, is_a = self.types.get(name), pa.types
-        column = self._texts[name].texts if self.sheet.form.is_text else self._values(name)
+        column = self._as_it_stands(name, blanks=bool(self.sheet.form.is_text and self._texts[name].other.any()))
         kind = column.type
         plain = is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_boolean(kind) or is_a.is_null(kind)
         if not (plain or is_a.is_integer(kind) or is_a.is_floating(kind)):
@@ -438,6 +463,13 @@ def _alike(value: Any, absent: Mask) -> Values:
     return values
 
 
+def _of_time(time: Any, known: Sequence[Any]) -> Any:
+    """Return which of the known texts a time is; its own where it is none of them, None where it is missing."""
+    if np.isnat(time):
+        return None
+    return next((text for text in known if text is not None and np.datetime64(text) == time), str(time))
+
+
 def _plain(value: Any) -> Any:
     """Return a value of a category as a key: dates as they are written."""
     return value if isinstance(value, str | int | float) else str(value)
@@ -449,23 +481,23 @@ def _text(column: Any) -> _Text:
 
     trimmed = pc.utf8_trim_whitespace(column)
     absent = pc.is_in(pc.utf8_lower(trimmed), pa.array(sorted(MISSING), trimmed.type))
-    texts = pc.if_else(absent, pa.scalar(None, trimmed.type), trimmed)
+    words, texts = (pc.if_else(absent, pa.scalar(None, trimmed.type), each) for each in (column, trimmed))
     none = np.zeros(len(texts), dtype=bool)
     try:
-        return _Text(texts, np.asarray(texts.cast("float64").to_numpy()), none, none)
+        return _Text(words, texts, np.asarray(texts.cast("float64").to_numpy()), none, none)
     except pa.ArrowInvalid:
         pass
     encoded = pa.chunked_array(texts.chunks, texts.type).combine_chunks().dictionary_encode()
-    words = [*encoded.dictionary.to_pylist(), ""]
-    which = np.asarray(encoded.indices.fill_null(len(words) - 1))
-    own = [is_number(word) for word in words]
-    comma = [not one and is_number(word.replace(",", ".")) for one, word in zip(own, words, strict=True)]
+    distinct = [*encoded.dictionary.to_pylist(), ""]
+    which = np.asarray(encoded.indices.fill_null(len(distinct) - 1))
+    own = [is_number(text) for text in distinct]
+    comma = [not one and is_number(text.replace(",", ".")) for one, text in zip(own, distinct, strict=True)]
     numbers = [
-        float(word.replace(",", ".")) if a or b else math.nan for a, b, word in zip(own, comma, words, strict=True)
+        float(text.replace(",", ".")) if a or b else math.nan for a, b, text in zip(own, comma, distinct, strict=True)
     ]
     other = [not (a or b) for a, b in zip(own, comma, strict=True)]
     other[-1] = False
-    return _Text(texts, np.array(numbers)[which], np.array(other)[which], np.array(comma)[which])
+    return _Text(words, texts, np.array(numbers)[which], np.array(other)[which], np.array(comma)[which])
 
 
 def _has_point(text: _Text) -> bool:
@@ -584,9 +616,9 @@ def kinds(sheet: Sheet, types: Mapping[str, str]) -> Kinds:
                 break
             plain.append(numbers)
         else:
-            return Kinds((), tuple(plain), sheet)
+            return Kinds((), tuple(plain), replace(sheet, form=replace(sheet.form, places=reader.places)))
     known = tuple(reader.known(name) for name in sheet.columns)
-    return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times)))
+    return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times, places=reader.places)))
 
 
 class Columns(NamedTuple):
@@ -624,7 +656,8 @@ def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
         except DataError as error:
             refused.append(str(error))
     try:
-        form = replace(form, decimal=reader.decimal() if form.is_text else ".", times=reader.times)
+        decimal = reader.decimal() if form.is_text else "."
+        form = replace(form, decimal=decimal, times=reader.times, places=reader.places)
     except DataError as error:
         refused.append(str(error))
     return Columns(tuple(found), tuple(refused), plain, form)

@@ -108,7 +108,7 @@ def read_array(
         source: names it in messages, before its shape.
         columns: names for those of an array or tensor, x0, x1, … where there are none; a frame has its own.
         least: how many rows there must be.
-        types: what columns of a frame are declared as.
+        types: what columns of a frame are declared as; None where that cannot be said.
 
     Returns:
         Rows of numbers, rows of columns of several kinds, or uint8 images (N, C, H, W).
@@ -119,7 +119,8 @@ def read_array(
     if is_frame(x):
         if columns is not None:
             raise DataError(f"{source} has names for its columns: choose some by frame[[…]], and leave columns out")
-        held = of_sheet(of_frame(x, f"{source} {tuple(x.shape)}"), types or {}, least)
+        sheet = replace(of_frame(x, f"{source} {tuple(x.shape)}"), settings=types is not None)
+        held = of_sheet(sheet, types or {}, least)
         return replace(held, dtypes=(), form=COMMAS) if isinstance(held, Rows) else held
     if is_texts(x):
         raise DataError(f"{source} holds strings: {FILES}")

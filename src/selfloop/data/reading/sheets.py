@@ -54,6 +54,7 @@ class Sheet:
         values: of every column an Arrow array (N,): of text files what stands there, of others of their types.
         form: of the file.
         lines: of text files, the line on which each row ends.
+        settings: whether whoever gave it may set which columns are taken, and as what.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Sheet:
     values: list[Any]
     form: Form
     lines: Sequence[int] | None = None
+    settings: bool = True
 
     def __len__(self) -> int:
         return len(self.values[0]) if self.values else 0
@@ -85,7 +87,13 @@ class Sheet:
         return replace(self, columns=list(columns), values=[self.values[i] for i in at])
 
 
-def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = None, query: str | None = None) -> Sheet:
+def read_sheet(
+    path: str,
+    wanted: list[str] | None = None,
+    table: str | None = None,
+    query: str | None = None,
+    settings: bool = True,
+) -> Sheet:
     """Read a table by the ending of its name.
 
     Text has a header line and is UTF-8; its fields are separated by commas, semicolons, tabs, bars, spaces or another
@@ -95,6 +103,7 @@ def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = N
         path: of the file.
         wanted: columns, in that order; None takes all but what pandas noted as an index.
         table, query: of a database; its only table where neither is given.
+        settings: as of a sheet.
 
     Raises:
         DataError: it cannot be read.
@@ -108,11 +117,11 @@ def read_sheet(path: str, wanted: list[str] | None = None, table: str | None = N
         if not Path(path).is_file():
             raise DataError(f"{source} is not a file" if Path(path).exists() else f"{source} does not exist")
         if ending in DATABASES:
-            return _read_database(path, wanted, source, table, query)
-        with Path(path).open("rb") as file:
-            if ending in TEXTS:
-                return _read_text(file, wanted, source, ending)
-            return _read_columns(file, wanted, source, ending)
+            sheet = _read_database(path, wanted, source, table, query, settings)
+        else:
+            with Path(path).open("rb") as file:
+                sheet = (_read_text if ending in TEXTS else _read_columns)(file, wanted, source, ending)
+        return replace(sheet, settings=settings)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or quoted(error)}") from error
     except UnicodeDecodeError as error:
@@ -170,7 +179,10 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
         separator = delimiter(text, source)
         text.seek(0)
         lines_of: Iterable[str] = text if separator != " " else (line.rstrip(" \r\n") + "\n" for line in text)
-        reader = csv.reader(lines_of, strict=True, delimiter=separator, skipinitialspace=True)
+        dialect: dict[str, Any] = {"strict": True, "delimiter": separator}
+        dialect["skipinitialspace"] = _blank_follows(separator, text)
+        text.seek(0)
+        reader = csv.reader(lines_of, **dialect)
         names = [name.strip() for name in next(filter(None, reader), [])]
         if not names:
             raise DataError(f"{source} is empty; a header line with the column names is needed")
@@ -179,14 +191,14 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
         picked, lines = pick(names, wanted, source), array("q")
         form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
         if separator != " " and os.fstat(file.fileno()).st_size > _LARGE:
-            found = _by_arrow(file, separator, reader.line_num, len(names), picked)
+            found = _by_arrow(file, dialect, reader.line_num, len(names), picked)
             if found is not None:
                 refuse_large(len(found[0]) * len(picked), source)
                 return Sheet(source, [names[i] for i in picked], found, form)
             text.seek(0)
             for _ in range(reader.line_num):
                 next(text)
-            reader = csv.reader(text, strict=True, delimiter=separator, skipinitialspace=True)
+            reader = csv.reader(text, **dialect)
         chunks: list[list[Any]] = [[] for _ in picked]
         for rows in _batches(reader, len(names), separator, lines, source):
             refuse_large(len(lines) * len(picked), source)
@@ -197,7 +209,15 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
     return Sheet(source, [names[i] for i in picked], values, form, lines)
 
 
-def _by_arrow(file: IO[bytes], separator: str, skip: int, width: int, picked: Sequence[int]) -> list[Any] | None:
+def _blank_follows(separator: str, text: IO[str]) -> bool:
+    """Whether blanks after separators belong to them: the separator is one, or all in the header have one behind."""
+    header = text.readline().rstrip("\r\n")
+    return separator == " " or 0 < header.count(separator) == header.count(f"{separator} ")
+
+
+def _by_arrow(
+    file: IO[bytes], dialect: Mapping[str, Any], skip: int, width: int, picked: Sequence[int]
+) -> list[Any] | None:
     """Return columns of a large text as Arrow's reader finds them, in a tenth of the time; None where it may err.
 
     It knows no lines, and takes quotes less strictly: what has any left in its fields is read by the csv module.
@@ -212,7 +232,7 @@ def _by_arrow(file: IO[bytes], separator: str, skip: int, width: int, picked: Se
         table = pa.csv.read_csv(
             file,
             read_options=pa.csv.ReadOptions(column_names=names, skip_rows=skip, block_size=_BLOCK),
-            parse_options=pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            parse_options=pa.csv.ParseOptions(delimiter=dialect["delimiter"], newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.large_string()),
                 include_columns=[names[i] for i in picked],
@@ -222,7 +242,9 @@ def _by_arrow(file: IO[bytes], separator: str, skip: int, width: int, picked: Se
     except pa.ArrowException:  # the csv module says what is wrong, and where
         return None
     quotes = any(pc.any(pc.match_substring(column, '"')).as_py() for column in table.columns)
-    return None if quotes else list(table.columns)
+    if quotes:
+        return None
+    return [pc.utf8_ltrim(each, " ") for each in table.columns] if dialect["skipinitialspace"] else list(table.columns)
 
 
 def _batches(reader: Any, width: int, separator: str, lines: array[int], source: str) -> Iterator[list[list[str]]]:
@@ -269,19 +291,37 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
 
 def of_arrow(table: Any, source: str, ending: str) -> Sheet:
     """Return an Arrow table as a sheet."""
+    table = _categories_of_pandas(table)
     kept = table.schema.with_metadata(_types_of_pandas(table.schema))
     schema = base64.b64encode(kept.serialize().to_pybytes()).decode()
     return Sheet(source, list(table.column_names), list(table.columns), Form(ending=ending, schema=schema))
 
 
+def _categories_of_pandas(table: Any) -> Any:
+    """Return a table with all categories that pandas has noted; Parquet holds what are no words as plain values."""
+    import pyarrow as pa
+
+    for each in _noted(table.schema).get("columns", ()):
+        i = table.column_names.index(each["field_name"])
+        column = table.column(i)
+        if each.get("pandas_type") == "categorical" and not pa.types.is_dictionary(column.type):
+            table = table.set_column(i, each["field_name"], column.dictionary_encode())
+    return table
+
+
 def _types_of_pandas(schema: Any) -> dict[bytes, bytes] | None:
     """Return what pandas has noted of the types of columns, such as whole numbers with gaps, without its index."""
+    noted = _noted(schema)
+    return {b"pandas": json.dumps(noted | {"index_columns": []}).encode()} if noted else None
+
+
+def _noted(schema: Any) -> dict[str, Any]:
+    """Return what pandas has noted of a table, of the columns that are there; nothing where it has not."""
     try:
-        noted = json.loads((schema.metadata or {})[b"pandas"])
-        columns = [each for each in noted["columns"] if each["field_name"] in schema.names]
+        noted: dict[str, Any] = json.loads((schema.metadata or {})[b"pandas"])
+        return noted | {"columns": [each for each in noted["columns"] if each["field_name"] in schema.names]}
     except (KeyError, ValueError, TypeError, RecursionError):  # others than pandas may write anything there
-        return None
-    return {b"pandas": json.dumps(noted | {"columns": columns, "index_columns": []}).encode()}
+        return {}
 
 
 def _without_noted_index(schema: Any, wanted: list[str] | None, source: str) -> list[str] | None:
@@ -293,10 +333,7 @@ def _without_noted_index(schema: Any, wanted: list[str] | None, source: str) -> 
 
 def _index(schema: Any) -> set[str]:
     """Return the names of the columns of a Parquet file that pandas wrote as an index."""
-    try:
-        noted = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
-    except (KeyError, ValueError, TypeError, RecursionError):  # others than pandas may write anything there
-        noted = []
+    noted = _noted(schema).get("index_columns")
     named = {name for name in noted if isinstance(name, str)} if isinstance(noted, list) else set()
     return named | {name for name in schema.names if _PARQUET_INDEX.fullmatch(name)}
 
@@ -304,7 +341,9 @@ def _index(schema: Any) -> set[str]:
 _READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 
 
-def _read_database(path: str, wanted: list[str] | None, source: str, table: str | None, query: str | None) -> Sheet:
+def _read_database(
+    path: str, wanted: list[str] | None, source: str, table: str | None, query: str | None, settings: bool
+) -> Sheet:
     """Read one table of a SQLite database, or what a query returns, which may do nothing but read, for so long."""
 
     if table is not None and query is not None:
@@ -316,9 +355,8 @@ def _read_database(path: str, wanted: list[str] | None, source: str, table: str 
             if query is None:
                 names = [name for (name,) in database.execute(_TABLES)]
                 if table is None and len(names) != 1:
-                    raise DataError(
-                        f"{source} holds {len(names)} tables: set table to one of {listed(names) or 'none'}"
-                    )
+                    which = f"set table to one of {listed(names) or 'none'}" if settings else "give one that holds one"
+                    raise DataError(f"{source} holds {len(names)} tables: {which}")
                 table = names[0] if table is None else table
                 if table not in names:
                     raise DataError(f"{source} has no table {quoted(table)}; it has {listed(names)}")
@@ -336,12 +374,13 @@ def _read_database(path: str, wanted: list[str] | None, source: str, table: str 
     except sqlite3.OperationalError as error:
         late = f"took longer than {_PATIENCE:.0f} seconds" if "interrupted" in str(error) else quoted(error, 200)
         raise DataError(f"{source} cannot be read: {late}") from error
+    except (sqlite3.Warning, sqlite3.ProgrammingError) as error:
+        why = "holds several statements" if "one statement" in str(error) else f"cannot be run ({quoted(error, 200)})"
+        raise DataError(f"{source}: query {quoted(query)} {why}; give one SELECT") from error
     except sqlite3.DatabaseError as error:
         if "not authorized" in str(error) or "prohibited" in str(error):
             raise DataError(f"{source}: query {quoted(query)} does more than read; give a SELECT") from error
         raise damaged(source, quoted(error, 200)) from error
-    except (sqlite3.Warning, sqlite3.ProgrammingError) as error:
-        raise DataError(f"{source}: query {quoted(query)} cannot be run: {quoted(error, 200)}") from error
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
     sheet = of_python({header[i]: columns[i] for i in picked}, source, Path(path).suffix.lower())
     return replace(sheet, form=replace(sheet.form, table=table or "selfloop"))

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from selfloop.core.columns import Column
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Mixed, Vectors
 from selfloop.core.forms import COMMAS, Form
@@ -90,6 +91,7 @@ class Choice:
         leave_out: columns that are not taken.
         types: what columns are declared as, see :data:`selfloop.data.reading.kinds.TYPES`.
         table, query: of a database.
+        settings: whether all this can be set; else what is refused is to be put right in the file.
     """
 
     columns: list[str] | None = None
@@ -97,6 +99,7 @@ class Choice:
     types: Mapping[str, str] = field(default_factory=dict)
     table: str | None = None
     query: str | None = None
+    settings: bool = True
 
 
 EVERYTHING = Choice()
@@ -140,7 +143,7 @@ def chosen(path: str, choice: Choice) -> Sheet:
     Raises:
         DataError: it cannot be read, or lacks one of them.
     """
-    sheet = read_sheet(path, choice.columns, choice.table, choice.query)
+    sheet = read_sheet(path, choice.columns, choice.table, choice.query, choice.settings)
     return sheet if choice.columns is not None else _left(sheet, choice.leave_out)
 
 
@@ -176,6 +179,36 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     return Coded(events, events.encode({known.column.name: known.values for known in found.known}).numpy())
 
 
+def parts_of(rows: Rows | Coded) -> Sequence[Column]:
+    """Return the columns of a table of several kinds, () of one of numbers alone."""
+    return rows.events.parts if isinstance(rows, Coded) else ()
+
+
+def refuse_target(names: Sequence[str], parts: Sequence[Column], target: str | None, source: str) -> None:
+    """Refuse a column to predict that is not there, lacks values or never changes.
+
+    Args:
+        names: of the columns.
+        parts: what is known of them, as far as they are not just numbers.
+        target: the column, None for none.
+        source: names the table in messages.
+
+    Raises:
+        DataError: why.
+    """
+    if target is None:
+        return
+    if target not in names:
+        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(names)}")
+    for column in parts:
+        if column.name == target and not column.coordinates:
+            raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
+        if column.name == target and column.missing:
+            raise DataError(
+                f"{source}: the target {quoted(target)} is missing in some rows; remove them, or fill them in"
+            )
+
+
 def refuse_wide(sheet: Sheet, width: int, events: Mixed | None = None) -> None:
     """Refuse a sheet of which a row is so many numbers that nothing would end.
 
@@ -190,7 +223,7 @@ def refuse_wide(sheet: Sheet, width: int, events: Mixed | None = None) -> None:
         why = f", {len(most.coordinates)} of them of {quoted(most.name)}"
     raise DataError(
         f"{sheet.source}: a row of its {len(sheet.columns)} columns is {width} numbers{why}, and more than {WIDEST} "
-        "take minutes a fit; choose some by columns, or leave some out"
+        f"take minutes a fit; {'choose some by columns, or ' if sheet.settings else ''}leave some out"
     )
 
 
@@ -259,7 +292,7 @@ def index(columns: Sequence[str], values: Callable[[int], np.ndarray], source: s
             "number the rows; leave it out, or rename it"
         )
     if "" in columns[first:]:
-        raise DataError(f"{source}: column {list(columns).index('', first) + 1} has no name; name it, or set columns")
+        raise DataError(f"{source}: column {list(columns).index('', first) + 1} has no name; name it")
     return first
 
 
