@@ -52,9 +52,11 @@ def norm(style: Style, params: Copy, name: str, x: Tensor) -> Tensor:
     Sums are float32's within the kernel. Left to autocast, images of 16 bits would be widened before it and narrowed
     after what follows it, which moves twice the bytes.
     """
-    weight, bias = params[f"{name}.weight"].to(x.dtype), params[f"{name}.bias"].to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False):
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if weight.dtype == x.dtype:
         return F.group_norm(x, style.groups(x.shape[1]), weight, bias, style.eps)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.group_norm(x, style.groups(x.shape[1]), weight.to(x.dtype), bias.to(x.dtype), style.eps)
 
 
 def attention(style: Style, params: Copy, name: str, x: Tensor) -> Tensor:
