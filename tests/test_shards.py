@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import Nursery
+from helpers import Nursery, snapshot
 
 from selfloop import Experiment, Run, run
 from selfloop.core.errors import ConfigError, RunError
@@ -28,11 +28,6 @@ metrics: [mean_error, parameter_distance]
 )
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("log.txt", "lock")]
-    return {str(p.relative_to(folder)): p.read_bytes() for p in kept if "report" not in p.parts}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold the run as it is in one piece, and three shards of it."""
@@ -50,13 +45,13 @@ def shards(folder: Path) -> list[Path]:
 def test_merged_shards_are_the_whole_run_to_the_byte(folder: Path, tmp_path: Path) -> None:
     merged = merge(shards(folder), tmp_path / "merged")
     assert merged.finished
-    assert contents(tmp_path / "merged") == contents(folder / "whole")
+    assert snapshot(tmp_path / "merged") == snapshot(folder / "whole")
 
 
 def test_shards_one_after_the_other_in_one_directory_are_it_too(folder: Path, tmp_path: Path) -> None:
     for number in (2, 3, 1):
         list(run(EXPERIMENT, tmp_path / "run", shard=Shard(number, 3)))
-    assert contents(tmp_path / "run") == contents(folder / "whole")
+    assert snapshot(tmp_path / "run") == snapshot(folder / "whole")
 
 
 def test_a_shard_that_ended_early_goes_on(folder: Path, tmp_path: Path) -> None:
@@ -64,7 +59,7 @@ def test_a_shard_that_ended_early_goes_on(folder: Path, tmp_path: Path) -> None:
         if generation.t == 1:
             break
     list(run(EXPERIMENT, tmp_path / "run", shard=Shard(2, 3)))
-    assert contents(tmp_path / "run") == contents(folder / "shard-2")
+    assert snapshot(tmp_path / "run") == snapshot(folder / "shard-2")
 
 
 def test_a_merged_run_grows_like_any_other(folder: Path, tmp_path: Path) -> None:
@@ -72,7 +67,7 @@ def test_a_merged_run_grows_like_any_other(folder: Path, tmp_path: Path) -> None
     longer = EXPERIMENT.override("generations=6")
     list(run(longer, tmp_path / "merged"))
     list(run(longer, tmp_path / "whole"))
-    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
+    assert snapshot(tmp_path / "merged") == snapshot(tmp_path / "whole")
 
 
 def test_a_shard_is_no_finished_run(folder: Path) -> None:
@@ -125,9 +120,10 @@ def test_the_command_line_runs_shards_and_merges_them(nest: Nursery, folder: Pat
     (tmp_path / "e.yaml").write_text(EXPERIMENT.yaml())
     done = nest.command("run", "e.yaml", "--shard", "2/3", "--workers", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert contents(tmp_path / "runs" / "shards.shard-2-of-3") == contents(folder / "shard-2")
+    assert snapshot(tmp_path / "runs" / "shards.shard-2-of-3") == snapshot(folder / "shard-2")
     merged = nest.command("merge", *shards(folder), "--out", "merged", cwd=tmp_path)
     assert merged.returncode == 0, merged.stderr
-    assert contents(tmp_path / "merged") == contents(folder / "whole")
+    shutil.rmtree(tmp_path / "merged" / "report")
+    assert snapshot(tmp_path / "merged") == snapshot(folder / "whole")
     wrong = nest.command("run", "e.yaml", "--shard", "3/2", cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

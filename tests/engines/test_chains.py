@@ -10,6 +10,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from helpers import snapshot
 
 from selfloop import Experiment, Run, run
 from selfloop.chains import _LEAD
@@ -73,16 +74,11 @@ class Elsewhere:
         yield self.cluster
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("log.txt", "lock")]
-    return {str(p.relative_to(folder)): p.read_bytes() for p in kept if "report" not in p.parts}
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("here") / "run"
     list(run(EXPERIMENT, out))
-    return contents(out)
+    return snapshot(out)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,7 +86,7 @@ def test_every_file_is_that_of_a_run_in_this_process(seed: int, expected: dict[s
     engine = Elsewhere(seed)
     generations = [generation.t for generation in run(EXPERIMENT, tmp_path / "run", engine=engine)]
     assert generations == list(range(7))
-    assert contents(tmp_path / "run") == expected
+    assert snapshot(tmp_path / "run") == expected
 
 
 def test_a_stack_goes_on_while_others_are_behind_but_not_beyond_the_lead(tmp_path: Path) -> None:
@@ -122,7 +118,7 @@ def test_a_run_that_ended_early_goes_on_here_and_there(expected: dict[str, bytes
         if generation.t == 3:
             break
     list(run(EXPERIMENT, tmp_path / "run", engine=Elsewhere(4)))
-    assert contents(tmp_path / "run") == expected
+    assert snapshot(tmp_path / "run") == expected
 
 
 def test_a_run_that_grows_elsewhere_is_one_that_was_so_from_the_beginning(tmp_path: Path) -> None:
@@ -158,7 +154,7 @@ def test_what_was_kept_of_a_long_job_is_not_computed_again(
     list(run(EXPERIMENT, tmp_path / "run", engine=again))
     assert kept
     assert not kept & set(again.cluster.begun)
-    assert contents(tmp_path / "run") == expected
+    assert snapshot(tmp_path / "run") == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chains import EXPERIMENT, contents
+from helpers import snapshot
+from test_chains import EXPERIMENT
 
 from selfloop import Experiment, run
 from selfloop.core.errors import ConfigError
@@ -60,13 +61,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("slow") / "run"
     list(run(SLOW, out))
-    return contents(out)
+    return snapshot(out)
 
 
 def test_every_file_is_that_of_one_process_also_at_a_fraction_of_a_processor(cluster: Any, tmp_path: Path) -> None:
     list(run(EXPERIMENT, tmp_path / "here"))
     list(run(EXPERIMENT, tmp_path / "there", engine=Ray(address=cluster.address, cpus=0.5)))
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert snapshot(tmp_path / "here") == snapshot(tmp_path / "there")
     assert not ray.is_initialized()
 
 
@@ -77,7 +78,7 @@ def test_a_node_that_dies_costs_its_tasks_alone(cluster: Any, slow: dict[str, by
             cluster.remove_node(node, allow_graceful=False)
         nodes.append(generation.t)
     assert nodes == list(range(5))
-    assert contents(tmp_path / "run") == slow
+    assert snapshot(tmp_path / "run") == slow
 
 
 def test_a_driver_that_dies_goes_on_from_what_is_committed(
@@ -96,7 +97,7 @@ def test_a_driver_that_dies_goes_on_from_what_is_committed(
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     list(run(SLOW, tmp_path / "run", engine=Ray(address=cluster.address)))
-    assert contents(tmp_path / "run") == slow
+    assert snapshot(tmp_path / "run") == slow
 
 
 @pytest.mark.parametrize(
