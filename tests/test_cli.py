@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,25 @@ def test_images_go_out_as_png_and_come_back_as_they_were(nest: Nursery, tmp_path
     assert vectors.returncode == 2
     assert "there are no pictures to write" in vectors.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_help_names_every_command_in_whole_sentences(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err) == (0, "")
+    assert "..." not in said.out.replace("[ARGS]...", "")
+    assert "Run an experiment, or what is left of it, and write its report." in said.out
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"selfloop {version('selfloop')}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -334,3 +335,18 @@ def test_only_the_arms_of_a_grid_need_go_together() -> None:
 def test_what_is_no_member_is_said_in_yamls_words(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Experiment.build(BARE | changes)
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("grid.lam=[0,1]", "no setting is called 'lam', did you mean 'mixing.lam'?"),
+        ("metrics=[fid]", "did you mean 'frechet_train' or 'frechet_held_out'?"),
+        ("metrics=[mmd]", "did you mean 'mmd_rbf_train' or 'mmd_rbf_held_out'?"),
+        ("generator.optimizer.lr=1", "did you mean 'learning_rate'?"),
+        ("metrics=[nothing_like_it]", "more, which selfloop list shows"),
+    ],
+)
+def test_what_the_field_calls_otherwise_is_understood(setting: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(meant)):
+        Experiment.load("fig4-small").override(setting)

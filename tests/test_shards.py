@@ -84,7 +84,7 @@ def test_what_is_no_share_is_refused(word: str) -> None:
 
 
 def test_a_shard_without_stacks_and_alarms_across_shards_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there are 4 stacks of arms alone"):
+    with pytest.raises(ConfigError, match="there are 4 stacks of arms, which run in one piece"):
         list(run(EXPERIMENT, tmp_path / "run", shard=Shard(5, 5)))
     stops = EXPERIMENT.override("alarm={action: stop, statistics: [mean_error], level: 0.4}", "seeds=3")
     with pytest.raises(ConfigError, match="alarms that stop arms"):

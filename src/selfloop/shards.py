@@ -56,10 +56,9 @@ class Shard:
         """
         if experiment.alarm is not None and experiment.alarm.action == "stop":
             raise ConfigError(f"--shard {self}: alarms that stop arms hold them against others, which are not here")
-        if self.number > stacks:
-            raise ConfigError(
-                f"--shard {self}: there are {stacks} stacks of arms alone, so use at most {stacks} shards"
-            )
+        if self.of > stacks:
+            are = "there is 1 stack" if stacks == 1 else f"there are {stacks} stacks"
+            raise ConfigError(f"--shard {self}: {are} of arms, which run in one piece each: make no more shards")
 
 
 def merge(shards: Sequence[Path], out: Path) -> Run:

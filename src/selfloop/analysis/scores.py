@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from selfloop.core.columns import Category
-from selfloop.core.errors import ConfigError, listed, quoted
+from selfloop.core.errors import ConfigError, listed, nearest, quoted
 from selfloop.core.events import DATA_UNITS, Events, Mixed, Text, Vectors
 from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
@@ -179,7 +179,7 @@ def _no_score(name: str) -> ConfigError:
     if name in METRICS:
         why = "held-out rows apart" if name == _APART else "a run, which a set of rows is not"
         return ConfigError(f"metric {name} needs {why}: let selfloop run or judge measure it")
-    return ConfigError(f"no score is called {quoted(name)}: there are {', '.join(SCORES)}")
+    return ConfigError(f"no score is called {quoted(name)}{nearest(name, list(SCORES))}")
 
 
 def _refuse_lacking(names: Sequence[str], events: Events | None, target: str | None) -> None:

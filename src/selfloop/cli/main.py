@@ -44,7 +44,20 @@ _FIRST = (
 
 _EPILOG = "--import MODULE|FILE.py  code of your own that joins; may stand anywhere, and be repeated"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"selfloop {version('selfloop')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -57,6 +70,9 @@ def _selfloop(
             help="code of your own that joins; may stand anywhere",
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print the version, and exit")
+    ] = False,
 ) -> None:
     """Train a generative model on its own samples, again and again, and learn whether that loop is stable."""
     for word in imports or ():
@@ -84,7 +100,9 @@ def _modules() -> dict[str, str]:
 
 
 for _name, _module in _modules().items():
-    app.command(_name, epilog=_EPILOG)(importlib.import_module(f"{commands.__name__}.{_module}").command)
+    _command = importlib.import_module(f"{commands.__name__}.{_module}").command
+    _summary = " ".join(_command.__doc__.partition("\n\n")[0].split())  # given by itself it is not cut
+    app.command(_name, epilog=_EPILOG, short_help=_summary)(_command)
 
 
 def main() -> None:
@@ -92,7 +110,7 @@ def main() -> None:
     code = 0
     lenient()
     try:
-        code = app(_imports_first(sys.argv[1:]), standalone_mode=False) or 0
+        code = app(_imports_first(sys.argv[1:] or ["--help"]), standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         message = message.replace("Value error, ", "")  # pydantic's, by which typer checks words

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -106,7 +107,28 @@ def is_text(text: str) -> bool:
     return True
 
 
+_ALSO_CALLED = {
+    "fid": "frechet",
+    "fd": "frechet",
+    "ppl": "perplexity",
+    "lr": "learning_rate",
+    "lambda": "lam",
+    "swd": "sliced_w2",
+    "wasserstein": "w2",
+}
+"""What the field calls some things besides, and what they are called here."""
+_MANY = 24  # names up to which a message has all
+
+
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Return how a message about an unknown name ends: with the valid one that is most like it, or with all."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else f": there are {', '.join(valid)}"
+    """Return how a message about an unknown name ends: with the valid ones that are most like it, or with all."""
+    word = _ALSO_CALLED.get(name.lower(), name.lower())
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5) if word == name.lower() else []
+    if not close and len(word) > 1:  # the words of which it is one, with the fewest others first
+        close = sorted((each for each in valid if word in re.split("[_.]", each) or each == word), key=len)[:2]
+    if not close and len(word) > 1:
+        close = sorted((each for each in valid if each.startswith(word)), key=len)[:2]
+    if close:
+        return f", did you mean {' or '.join(map(repr, close))}?"
+    more = f" and {len(valid) - _MANY} more, which selfloop list shows" if len(valid) > _MANY else ""
+    return f": there are {', '.join(valid[:_MANY])}{more}"

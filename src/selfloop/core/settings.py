@@ -329,7 +329,7 @@ def _member(name: Any, settings: Iterable[tuple[str, str]]) -> str:
 
 def _meant(key: str, settings: Mapping[str, Any], families: Mapping[str, Family[Any]]) -> str:
     """Return how a message about an unknown key ends: with the dotted key of the one family that has such a setting."""
-    inside = [f"{name}.{key}" for name in families if key in _known([name], settings[name], families)]
+    inside = [f"{name}.{key}" for name in families if key in _known([name], settings.get(name), families)]
     return f", did you mean {inside[0]!r}?" if len(inside) == 1 else nearest(key, list(settings))
 
 
