@@ -43,6 +43,7 @@ LAYERS = (
     "shards",
     "chains",
     "runner",
+    "starter",
     "theory",
     "ledger",
     "analysis",

@@ -30,13 +30,11 @@ from selfloop.arms import arms, key
 from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
 from selfloop.core.events import Events, Kind, Mixed
-from selfloop.core.paths import expanded, is_path
+from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES
 from selfloop.core.samples import State
 from selfloop.core.settings import assign, read_assignments
 from selfloop.data.base import DATA, Dataset
-from selfloop.data.reading.images import read_images
-from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.engines.local import cores
 from selfloop.experiment import Experiment, files_of, making, member
 from selfloop.generators.base import GENERATORS, Generator
@@ -44,6 +42,7 @@ from selfloop.metrics.base import METRICS, NUMBERS, Evidence, Metric, computed
 from selfloop.metrics.tables import columns_of
 from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
+from selfloop.starter import of_file
 from selfloop.store import Run, belongs
 from selfloop.theory.measured import Interval
 
@@ -322,7 +321,7 @@ def _table(dataset: Dataset) -> Events | None:
 def _dataset(data: Any) -> Dataset:
     """Return what a source of data is: a name, settings in YAML, a file or folder, or what a program holds."""
     if isinstance(data, Path) or (isinstance(data, str) and data not in DATA and not data.lstrip().startswith("{")):
-        return _file(expanded(data))
+        return of_file(expanded(data))
     return member(DATA, data)  # type: ignore[no-any-return]
 
 
@@ -331,27 +330,6 @@ def _folder(base: Experiment) -> str:
     files = files_of(base.data)
     data = Path(files[0]).stem if files else DATA.name_of(base.data)
     return f"advice-{data}-{GENERATORS.name_of(base.generator)}"[:64]
-
-
-def _file(path: Path) -> Dataset:
-    """Return a file or folder as data.
-
-    Raises:
-        DataError: it is none that can be read.
-    """
-    if not path.exists() and is_path(str(path)):
-        raise DataError(f"{quoted(path)} does not exist")
-    if not path.exists():
-        raise DataError(f"no data set or file is called {quoted(path)}{nearest(str(path), list(DATA))}")
-    if (path / "experiment.yaml").is_file():
-        raise DataError(f"{quoted(path)} is a run: give the data that it was made of")
-    suffix = path.suffix.lower()
-    if is_corpus(path):
-        unit = "line" if suffix == PLAIN else "document"
-        return member(DATA, json.dumps({"name": "text", "path": str(path), "unit": unit}))  # type: ignore[no-any-return]
-    pictures = path.is_dir() or suffix == ".zip" or (suffix in (".npy", ".npz") and read_images(path) is not None)
-    settings = {"name": "image_files" if pictures else "table", "path": str(path)}
-    return member(DATA, json.dumps(settings))  # type: ignore[no-any-return]
 
 
 def _refuse_other(folder: Path, base: Experiment) -> None:

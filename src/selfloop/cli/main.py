@@ -22,6 +22,7 @@ from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenien
 from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
+    "init",
     "run",
     "status",
     "judge",

@@ -1,0 +1,45 @@
+"""Begin an experiment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfloop.cli.terminal import say
+from selfloop.core.errors import ConfigError
+from selfloop.core.paths import expanded
+
+
+def command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE.yaml]", help="a new file; default: called as the data", parser=expanded),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="a table, text, pictures; default: a Gaussian", parser=expanded)
+    ] = None,
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="of a table, to predict")] = None,
+) -> int:
+    """Write an experiment that fits your data, as a YAML file with comments."""
+    from selfloop.core.files import disk_errors, write_bytes
+    from selfloop.starter import starter
+
+    if target is not None and data is None:
+        raise ConfigError("--target is a column of a table: name that by --data")
+    file = Path(f"{'experiment' if data is None else data.stem}.yaml") if file is None else file
+    if file.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{str(file)!r}: an experiment's file is called *.yaml")
+    if file.exists():
+        raise ConfigError(f"{str(file)!r} is there already: give the name of a new file")
+    # Paths in a file are those of where it is run; it may be run elsewhere unless it lies here.
+    given = data if data is None or file.parent == Path() else Path(os.path.abspath(data))
+    text = starter(re.sub(r"[^\w.-]+", "-", file.stem).strip("-.") or "experiment", given, target)
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, text.encode())
+    say(f"Wrote {file}: look through it, then selfloop run {file}")
+    return 0

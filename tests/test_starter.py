@@ -1,0 +1,69 @@
+"""The file with which an experiment is begun: it fits the data, and runs as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Nursery
+from PIL import Image
+
+from selfloop import Experiment, run
+from selfloop.core.errors import DataError
+from selfloop.starter import starter
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rng = np.random.default_rng(0)
+    numbers, kinds = rng.random((40, 2)), rng.integers(0, 3, 40)
+    rows = [f"{a:.3f},{'xyz'[kind]},{b:.2f}" for (a, b), kind in zip(numbers, kinds, strict=True)]
+    (tmp_path / "rows, mine.csv").write_text("\n".join(["a,kind,b", *rows]) + "\n")
+    (tmp_path / "words.txt").write_text("\n".join(f"line {i} of words" for i in range(60)) + "\n")
+    (tmp_path / "pictures").mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "target", "holds"),
+    [
+        (None, None, "vectors"),
+        ("rows, mine.csv", None, "vectors"),
+        ("rows, mine.csv", "kind", "vectors"),
+        ("words.txt", None, "text"),
+        ("pictures", None, "images"),
+    ],
+)
+def test_it_is_of_the_data_and_runs(data: str | None, target: str | None, holds: str, folder: Path) -> None:
+    text = starter("begun", None if data is None else Path(data), target)
+    experiment = Experiment.parse(text)
+    assert experiment.data.holds == holds
+    assert experiment.data.predicted() == target
+    less = ["generations=1", "seeds=1", "grid={mixing.lam: [1]}"]
+    less += ["pretrain={steps: 1}", "budget={steps: 1}", "generator.steps=2"] if holds == "images" else []
+    assert [generation.t for generation in run(experiment.override(*less), folder / "run")] == [0, 1]
+
+
+def test_what_is_not_there_is_said() -> None:
+    with pytest.raises(DataError, match=r"'none\.csv' does not exist"):
+        starter("begun", Path("none.csv"))
+
+
+def test_a_target_that_is_no_column_is_said(folder: Path) -> None:
+    with pytest.raises(DataError, match="has no column 'size', the target; it has 'a', 'kind', 'b'"):
+        starter("begun", Path("rows, mine.csv"), "size")
+
+
+def test_the_command_writes_it_once(nest: Nursery, folder: Path) -> None:
+    done = nest.command("init", "--data", "rows, mine.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert Experiment.load(folder / "rows, mine.yaml").name == "rows-mine"
+    again = nest.command("init", "--data", "rows, mine.csv", cwd=folder)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    below = nest.command("init", "sub/other.yaml", "--data", "words.txt", cwd=folder)
+    assert below.returncode == 0, below.stderr
+    assert Experiment.load(folder / "sub" / "other.yaml").data.path == str(folder / "words.txt")
