@@ -48,10 +48,8 @@ def _show(found: Status) -> None:
     done = f"{last} of {of} retrainings are done" if found.last >= 0 else f"none of {of} retrainings is done yet"
     say(f"{found.run.path}: {found.run.experiment.name}, {len(found.run.arms)} arms; {done}")
     if found.run.present > of:
-        whole = len(found.run.manifest(of)["stacks"])
-        say(
-            f"{whole} of {len(found.run.stacks)} stacks have all of them: a shard, which selfloop merge joins with others"
-        )
+        whole = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks"
+        say(f"{whole} have all of them: a shard, which selfloop merge joins with others")
     if found.at_work is False:
         say("Nobody is at work on it: its lock is free. The same run command goes on with it.")
     elif found.at_work is None:
