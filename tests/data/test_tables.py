@@ -60,6 +60,7 @@ def test_metrics_see_what_rows_are_and_which_column_is_to_be_predicted(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Evidence] = []
+    assert METRICS.values()  # all are imported now, and not into what is put in their place
     for part in ("_members", "_origins"):
         monkeypatch.setattr(METRICS, part, dict(getattr(METRICS, part)))
     METRICS.register(_metric("of_columns", frozenset(("columns", "target")), seen))
