@@ -7,6 +7,7 @@ import functools
 import hashlib
 import logging
 import platform
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 
 _ATTEMPTS = 3  # a stack whose node is lost this often is not going to succeed
+_PATIENCE = 10.0  # seconds in which a cluster answers
 _PACKAGES = ("selfloop", "torch", "numpy", "scipy", "numba")  # on which the bits depend
 
 
@@ -88,6 +90,7 @@ def _joined(ray: ModuleType, address: str | None) -> Iterator[None]:
     Raises:
         ConfigError: no cluster answers there.
     """
+    _refuse_silent(address)
     try:
         ray.init(
             address=address or "local",
@@ -103,6 +106,21 @@ def _joined(ray: ModuleType, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str | None) -> None:
+    """Refuse an address at which nobody listens: Ray itself looks for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"engine ray: no cluster answers at {address!r}: {said(error, 200)}") from error
 
 
 def _refuse_others(ray: ModuleType, settings: Ray) -> None:
