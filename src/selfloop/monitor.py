@@ -30,8 +30,10 @@ class Alarms:
 
     def stopped(self, t: int) -> frozenset[int]:
         """Return the arms that take no part in generation t any more."""
+        if not self.stop:
+            return frozenset()
         self._see(t - 1)
-        return frozenset(raised.arm for raised in self._raised if self.stop and raised.generation < t)
+        return frozenset(raised.arm for raised in self._raised if raised.generation < t)
 
     def _see(self, t: int) -> None:
         while self._alarm is not None and self._monitor is not None and self._seen < t:

@@ -290,10 +290,10 @@ def _chains(cluster: Cluster, writer: Writer, code: bytes, alarms: Alarms) -> Ch
 
     def keep(t: int, stack: int, made: Made) -> None:
         if made.seconds >= _WORTH_KEEPING:
-            _keep(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack, made.tensors, made.records)
+            _keep(writer, t, alarms.stopped(t), stack, made.tensors, made.records)
 
     def kept(t: int, stack: int) -> Made | None:
-        found = _kept(writer, t, alarms.stopped(t) if alarms.stop else frozenset(), stack)
+        found = _kept(writer, t, alarms.stopped(t), stack)
         return None if found is None else Made(*found)
 
     return Chains(cluster, writer, code, alarms.stop, keep, kept)

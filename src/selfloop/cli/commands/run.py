@@ -48,10 +48,8 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    beginning = contextlib.ExitStack()
-    if not plan:
-        beginning.enter_context(not_silent(f"{source}: begins; a line follows every generation"))
-    with beginning:
+    begins = f"{source}: begins; a line follows every generation"
+    with contextlib.nullcontext() if plan else not_silent(begins):
         from selfloop.engines.base import ENGINES
         from selfloop.engines.local import Local, cores
         from selfloop.engines.team import Team
