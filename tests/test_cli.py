@@ -192,6 +192,26 @@ def test_a_plan_of_any_data_and_generators() -> None:
     assert found["memory"].endswith("of rows, samples and weights")
 
 
+@pytest.mark.parametrize(
+    ("mixing", "words"),
+    [
+        ("[{name: accumulate}]", "600 rows to train on at most"),
+        ("[{name: augment, lam: 0.5}, {name: accumulate}]", "600 rows to train on at most"),
+        ("[{name: window, generations: 2, real: false}]", "200 rows to train on at most"),
+    ],
+)
+def test_a_plan_counts_what_a_regime_keeps(mixing: str, words: str) -> None:
+    text = "{name: a, data: {name: gaussian, n: 100}, generator: gaussian, generations: 5, grid: {mixing: MIXING}}"
+    found = dict(plan(Experiment.parse(text.replace("MIXING", mixing)), Team.start("cpu", 1)))
+    assert found["a fit has"] == words
+
+
+def test_a_plan_counts_rows_of_images_that_accumulate() -> None:
+    text = "{name: a, data: {name: digit_images, n: 50}, generator: {name: edm, net: {channels: 8}}, generations: 3}"
+    found = dict(plan(Experiment.parse(text).override("mixing=accumulate"), Team.start("cpu", 1), seconds=0.1))
+    assert found["a fit has"] == "200 rows to train on at most"
+
+
 def test_a_plan_times_the_network_that_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f"{'abc'[i % 3]},{i % 7 / 2}\n" for i in range(40))
     (tmp_path / "t.csv").write_text("word,x\n" + rows)

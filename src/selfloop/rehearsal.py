@@ -60,7 +60,7 @@ def rehearse(arm: Arm, real: Real) -> None:
             with seeded(0), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they come again, of real samples
                 for t in range(1, min(_LAST, arm.experiment.generations) + 1):
-                    found = training_set(mixing, _pool(arm, real, rows, samples, t))
+                    found = training_set(mixing, _pool(arm, (real.mean, real.std), rows, samples, t))
                     if isinstance(real.events, Text):
                         real.events.snap(found.x.flatten(0, 1))  # which refuses what is no token
             return
@@ -100,7 +100,26 @@ def _sets(arm: Arm, real: Real) -> Iterator[tuple[Samples, Samples]]:
     yield rows(every), rows(every)
 
 
-def _pool(arm: Arm, real: Real, rows: Samples, samples: Samples, t: int) -> Pool:
+def trained_on(arm: Arm, rows: Samples, t: int) -> float:
+    """Return how many rows the fit of a generation t ≥ 1 has for every real one, by asking with a few rows for all.
+
+    Args:
+        arm: whose regime is asked.
+        rows: (1, n, *event), in place of real rows and of samples.
+        t: the generation.
+
+    Raises:
+        SelfloopError: the regime refuses them, as one may whose judge wants real rows or more of them.
+    """
+    x = rows.x.flatten(2).double()
+    with seeded(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = training_set(arm.experiment.mixing, _pool(arm, (x.mean((0, 1)), x.std((0, 1))), rows, rows, t))
+    return int(found.count[0]) / rows.x.shape[1]
+
+
+def _pool(arm: Arm, moments: tuple[Tensor, Tensor], rows: Samples, samples: Samples, t: int) -> Pool:
+    """Return what generation t may train on, the density being that of independent normals of these moments (d,)."""
     experiment, n = arm.experiment, rows.x.shape[1]
 
     def history(g: int) -> Samples:
@@ -122,14 +141,14 @@ def _pool(arm: Arm, real: Real, rows: Samples, samples: Samples, t: int) -> Pool
         Streams((arm.seed,), t),
         history,
         fresh if "fresh" in needed else None,
-        (lambda x: _density(real, x, experiment.generator.dtype)) if "density" in needed else None,
+        (lambda x: _density(*moments, x, experiment.generator.dtype)) if "density" in needed else None,
         experiment.data.modes(),
         fresh_label=None if labels is None else lambda k: labels[torch.arange(k) % n],
     )
 
 
-def _density(real: Real, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the log density (N,) of rows (N, *event) under independent normals with the real rows' moments."""
-    std = torch.where(real.std > 0, real.std, 1.0)
-    z = (x.flatten(1).double() - real.mean) / std
+def _density(mean: Tensor, std: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the log density (N,) of rows (N, *event) under independent normals."""
+    std = torch.where(std > 0, std, 1.0)
+    z = (x.flatten(1).double() - mean) / std
     return -(z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(1).to(dtype)

@@ -137,7 +137,7 @@ PAIRS = pairs()
 
 @pytest.fixture(params=[2048, 16], ids="blocks of {}".format)
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", request.param)
+    monkeypatch.setattr(neighbours, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")

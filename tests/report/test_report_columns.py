@@ -14,7 +14,7 @@ from test_page import NASTY, Page, page_of
 from selfloop.core.columns import Category, Number
 from selfloop.core.forms import COMMAS
 from selfloop.metrics.association import associations
-from selfloop.metrics.marginals import kolmogorov_smirnov
+from selfloop.metrics.marginals import shape_errors
 from selfloop.metrics.tables import Table
 from selfloop.report import read, write_report
 from selfloop.report.columns import MOST, _bars, _Levels, columns
@@ -72,7 +72,7 @@ def test_of_every_setting_what_is_drawn_is_what_the_metrics_see(run: FakeRun) ->
             assert sum(shares) == pytest.approx(10_000, abs=len(shares))
     kept = run.real(0)
     real, end = (Table.of(kept.events.table(x), kept.events.parts) for x in (kept.rows, run.samples(4, 0)))
-    error = kolmogorov_smirnov(real.numbers["count"], end.numbers["count"])
+    error = shape_errors(real, end)["count"]
     assert first["frames"][4]["errors"][3] == pytest.approx(error, abs=5e-4)
     upper = np.triu_indices(5, 1)
     assert first["frames"][4]["pairs"] == np.rint(100 * associations(end)[upper]).tolist()

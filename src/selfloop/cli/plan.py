@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from selfloop.arms import arms, first_alike, stacks
+from selfloop.arms import Arm, arms, first_alike, stacks
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.events import Kind, row_in_words, row_size
 from selfloop.core.memory import in_words
@@ -24,12 +25,14 @@ from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS
 from selfloop.generators.network import NetworkModel
 from selfloop.learning.training import Budget, parameters
-from selfloop.mixing.base import draws
+from selfloop.mixing.base import MIXINGS, draws
+from selfloop.rehearsal import trained_on
 
 Rows = list[tuple[str, str]]
 
 _STEPS = 20  # of gradients, by which a short fit is timed
-_PROBES = 20  # generations, at which regimes are asked how many rows they draw
+_PROBES = 20  # generations, at which regimes are asked how many rows they draw and train on
+_FEW = 100  # rows with which they are asked what they train on
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     generations, count_arms = experiment.generations + 1, len(arms(experiment))
     kept = generations if experiment.keep_states == "all" else 3
     disk = count_arms * (kept * state + generations * work.rows * size)
+    few = Samples.full(_noise(data.holds, event, min(n, _FEW)), born=0)
+    regimes = {str(MIXINGS.plain(arm.experiment.mixing)): arm for arm in arms(experiment)}
+    most = max(max(_shares(arm, few)) for arm in regimes.values())
+    memory = _memory(model, state, n, most, data.holds, event)
     rows = [
         ("data", f"{n:,} {what} of {row_in_words(data.holds, event)}"),
         ("network", f"{count:,} parameters"),
@@ -93,11 +100,12 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
         ),
         (f"{what} trained on", f"{work.steps * model.batch_size:,}"),
         (f"{what} drawn", f"{work.drawn:,}"),
+        ("a fit has", _mixed([most * n])),
         ("a step", f"{step * 1e3:.3g} ms on {team.device}, batch {model.batch_size}"),
         (what.removesuffix("s"), f"{row * 1e3:.3g} ms, {model.sample_batch} at once"),
         ("time", f"about {hours:.3g} hours on {team.size} × {team.device}, metrics not counted"),
         ("disk", f"{disk / 1e9:.3g} GB"),
-        ("memory", f"at least {_memory(model, state, n, data.holds, event) / 1e9:.3g} GB beside what a step needs"),
+        ("memory", f"at least {memory / 1e9:.3g} GB beside what a step needs"),
     ]
     return rows + [("missing", words) for words in missing(experiment)]
 
@@ -106,6 +114,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
 class _Small:
     """What one arm takes: its rows, bytes of a row and of a state, seconds of a first and a later fit and of a row."""
 
+    few: Samples  # rows of its data
     kind: Kind
     event: tuple[int, ...]
     n: int
@@ -123,8 +132,8 @@ def _of_small(experiment: Experiment) -> Rows:
     firsts = set(first_alike(groups))
     known: dict[str, _Small] = {}
     begun, drawn, memory, disk, seconds = 0, 0, 0, 0, 0.0
-    last = experiment.generations
-    probes = sorted({round(last * i / _PROBES) for i in range(_PROBES + 1)})
+    last, probes, most = experiment.generations, _probes(experiment), list[float]()
+    asked: dict[tuple[str, str], list[float]] = {}  # of a regime and the rest
     for i, members in enumerate(groups):
         of = members[0].experiment
         key = json.dumps([GENERATORS.plain(of.generator), DATA.plain(of.data), str(of.budget), str(of.pretrain)])
@@ -134,16 +143,24 @@ def _of_small(experiment: Experiment) -> Rows:
         counts = [draws(arm.experiment.mixing, t, one.n) for arm in members for t in probes]
         rows = round(sum(counts) / len(probes) * (last + 1))
         drawn += rows
-        memory = max(memory, len(members) * (one.row * (one.n + max(counts)) + one.state))
+        regimes = [(key, str(MIXINGS.plain(arm.experiment.mixing))) for arm in members]
+        for arm, regime in zip(members, regimes, strict=True):
+            asked[regime] = asked.get(regime) or _shares(arm, one.few)
+        shares = [asked[regime] for regime in regimes]
+        most.append(max(map(max, shares)) * one.n)
+        memory = max(memory, len(members) * (round(one.row * (one.n + max(counts) + most[-1])) + one.state))
         kept = last + 1 if experiment.keep_states == "all" else 3
         disk += rows * one.row + len(members) * kept * one.state
-        seconds += first * one.first + later * one.later + rows * one.sample
+        # Steps are as many whatever they choose from; other fits look at all rows.
+        larger = 1.0 if of.generator.trained else sum(map(sum, shares)) / sum(map(len, shares))
+        seconds += first * one.first + later * one.later * larger + rows * one.sample
     sets = dict.fromkeys(f"{one.n:,} rows of {row_in_words(one.kind, one.event)}" for one in known.values())
     return [
         ("data", "; ".join(sets)),
         ("arms", f"{len(chosen)}, {len(groups)} tasks"),
         ("fits", f"{begun + last * len(chosen):,}: {begun:,} in generation 0, then {last} of each arm"),
         ("rows drawn", f"{drawn:,}"),
+        ("a fit has", _mixed(most)),
         ("time", f"about {seconds:.3g} seconds of one core, arm by arm, metrics not counted"),
         ("disk", in_words(disk)),
         ("memory", f"at least {in_words(memory)} of rows, samples and weights"),
@@ -181,7 +198,8 @@ def _measured_small(experiment: Experiment) -> _Small:
     step = max(times[-1] - times[-2], 0.0) / _STEPS if model.trained else 0.0
     first, later = ((times[0] if not model.trained else step * budget.count(batch)) for budget in budgets)
     size = sum(leaf.numel() * leaf.element_size() for leaf in fitted.values())
-    return _Small(experiment.data.holds, event, n, x[0, 0].nbytes, size, first, later, sample)
+    few = rows.first(min(n, _FEW))
+    return _Small(few, experiment.data.holds, event, n, x[0, 0].nbytes, size, first, later, sample)
 
 
 def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
@@ -206,9 +224,7 @@ def _measured(
     """
     streams, device = Streams(seeds=(0,)), Device(Team(team.device))
     state = model.init(event, streams)
-    shape, high, dtype = (event, 256, torch.uint8) if kind == "images" else (event[:1], event[-1], torch.int32)
-    rows = torch.randint(0, high, (1, model.batch_size, *shape), dtype=dtype, generator=torch.Generator())
-    data = Samples.full(rows, born=0)
+    data = Samples.full(_noise(kind, event, model.batch_size), born=0)
 
     def step(batch: int) -> float:
         """Return the seconds of a step on a batch, without what a fit takes once."""
@@ -232,11 +248,45 @@ def _measured(
     return step(batch) * model.batch_size / batch, sample(count) / count, numbers
 
 
+def _noise(kind: Kind, event: tuple[int, ...], n: int) -> Tensor:
+    """Return rows (1, n, *event) of images or of text that mean nothing."""
+    shape, high, dtype = (event, 256, torch.uint8) if kind == "images" else (event[:1], event[-1], torch.int32)
+    return torch.randint(0, high, (1, n, *shape), dtype=dtype, generator=torch.Generator())
+
+
+def _probes(experiment: Experiment) -> list[int]:
+    last = experiment.generations
+    return sorted({round(last * i / _PROBES) for i in range(_PROBES + 1)})
+
+
+def _shares(arm: Arm, rows: Samples) -> list[float]:
+    """Return how many rows a fit of an arm has for every real one, at some generations from 1 on.
+
+    Where a regime refuses rows that mean nothing in place of real ones, it is taken to have what it draws beside these.
+    """
+    found, n = [], rows.x.shape[1]
+    for t in _probes(arm.experiment)[1:] or [1]:
+        try:
+            found.append(trained_on(arm, rows, t))
+        except SelfloopError:
+            found.append(1 + draws(arm.experiment.mixing, t, n) / n)
+    return found
+
+
+def _mixed(most: list[float]) -> str:
+    """Return in words how many rows a fit has at most, by the most of every stack."""
+    low, high = (f"{round(each):,}" for each in (min(most), max(most)))
+    return f"{high} rows to train on at most" if low == high else f"{low} to {high} rows to train on at most, by arm"
+
+
 def _as_many_as_fit(one: float, most: int, seconds: float) -> int:
     return max(1, min(most, int(seconds / one)))
 
 
-def _memory(model: NetworkModel, state: int, n: int, kind: Kind, event: tuple[int, ...]) -> float:
-    """Return the bytes of a state and its gradients, of what is not trained, and of real, mixed and drawn rows."""
-    gradients, rows = state / (3 + (model.ema is not None)), 4 * n * row_size(kind, event, torch.uint8)
+def _memory(model: NetworkModel, state: int, n: int, share: float, kind: Kind, event: tuple[int, ...]) -> float:
+    """Return the bytes of a state and its gradients, of what is not trained, and of real, mixed and drawn rows.
+
+    ``share`` is how many rows are mixed for every real one.
+    """
+    gradients, rows = state / (3 + (model.ema is not None)), (3 + share) * n * row_size(kind, event, torch.uint8)
     return state + gradients + model.shared_size(event) + rows

@@ -8,25 +8,27 @@ from selfloop.metrics.base import METRICS, Evidence, Metric
 from selfloop.metrics.bounds import broken_bounds
 from selfloop.metrics.categories import categories_kept, heterozygosity
 from selfloop.metrics.classes import class_frechet, class_shares, class_tv, effective_classes
+from selfloop.metrics.counts import Counts
 from selfloop.metrics.demand import Demand, Sizes
 from selfloop.metrics.diversity import Modes, modes, neighbour_entropy, vendi
 from selfloop.metrics.downstream import classification, regression
 from selfloop.metrics.frechet import Moments, bootstrap_error, frechet, frechet_infinity
 from selfloop.metrics.levels import levels_kept
 from selfloop.metrics.manifold import density_coverage, precision_recall
-from selfloop.metrics.marginals import shape_errors
+from selfloop.metrics.marginals import Marginals, shape_errors
 from selfloop.metrics.memorization import authenticity, likelihood_gap, nearest_record_ratio
 from selfloop.metrics.missing import missing_pattern_error, missing_rate_error
 from selfloop.metrics.mmd import mmd
 from selfloop.metrics.moments import covariance, leading_variance_ratio
 from selfloop.metrics.parameters import parameter_distance
 from selfloop.metrics.repeats import copied_rows, duplicate_rows
+from selfloop.metrics.sharded import sharded
 from selfloop.metrics.sliced import max_sliced_wasserstein, sliced_wasserstein
 from selfloop.metrics.tables import Table
 from selfloop.metrics.text_copies import copied_texts, duplicate_texts, longest_copies
 from selfloop.metrics.text_diversity import distinct, repetition, self_bleu
 from selfloop.metrics.text_judge import judge, judged_perplexities
-from selfloop.metrics.text_laws import bigram_kl, unigram_kl
+from selfloop.metrics.text_laws import bigram_counts, bigram_kl, token_counts, unigram_kl
 from selfloop.metrics.text_vocabulary import mass_ratio, token_entropy, tokens_kept
 from selfloop.metrics.text_zipf import zipf_exponent
 from selfloop.metrics.transport import wasserstein
@@ -34,8 +36,10 @@ from selfloop.metrics.two_sample import two_sample_auc
 
 __all__ = [
     "METRICS",
+    "Counts",
     "Demand",
     "Evidence",
+    "Marginals",
     "Metric",
     "Modes",
     "Moments",
@@ -44,6 +48,7 @@ __all__ = [
     "association_error",
     "associations",
     "authenticity",
+    "bigram_counts",
     "bigram_kl",
     "bootstrap_error",
     "broken_bounds",
@@ -83,7 +88,9 @@ __all__ = [
     "repetition",
     "self_bleu",
     "shape_errors",
+    "sharded",
     "sliced_wasserstein",
+    "token_counts",
     "token_entropy",
     "tokens_kept",
     "two_sample_auc",

@@ -6,9 +6,9 @@ k-th nearest neighbour in its own set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, WORDS, Evidence, Metric, per_arm
 from selfloop.metrics.demand import Demand
-from selfloop.metrics.neighbours import Distinct, membership, square_radii
+from selfloop.metrics.neighbours import Array, Distinct, membership, square_radii
 
 Convention = Literal["standard", "reference"]
 
@@ -155,51 +155,53 @@ class Manifolds:
         centre = a.centre()
         radii_a, radii_b = square_radii(a, ks, centre, "real"), square_radii(b, ks, centre, "generated")
         closed = np.array([ball.closed for ball in balls])
-        counts, covered, recalled = membership(a, b, radii_a, radii_b, closed, centre)
+        self._of(a, b, *membership(a, b, radii_a, radii_b, closed, centre))
+
+    @classmethod
+    def joined(cls, a: Distinct, b: Distinct, spans: Sequence[tuple[Array, Array, Array]]) -> Self:
+        """Return what :func:`~selfloop.metrics.neighbours.membership` found of spans of a, which are all of it."""
+        counts, covered, recalled = zip(*spans, strict=True)
+        self = cls.__new__(cls)
+        self._of(a, b, np.sum(counts, axis=0), np.concatenate(covered, axis=1), np.concatenate(recalled, axis=1))
+        return self
+
+    def _of(self, a: Distinct, b: Distinct, counts: Array, covered: Array, recalled: Array) -> None:
         self.counts: NDArray[np.int64] = counts[:, b.member]
         self.inside: NDArray[np.bool_] = self.counts > 0
         self.covered: NDArray[np.bool_] = covered[:, a.member]
         self.recalled: NDArray[np.bool_] = recalled[:, a.member]
 
 
-_KINDS = (Balls.of(4, "reference"), Balls(5, closed=False))  # the paper's precision and recall; prdc's density
+KINDS = (Balls.of(4, "reference"), Balls(5, closed=False))  # the paper's precision and recall; prdc's density
 
-_LEAST = 1 + max(ball.k for ball in _KINDS)  # rows of either set: one and its neighbours
+SHARES: dict[str, Callable[[Manifolds], float]] = {
+    "precision": lambda m: float(m.inside[0].mean()),
+    "recall": lambda m: float(m.recalled[0].mean()),
+    "density": lambda m: float(m.counts[1].mean()) / KINDS[1].k,
+    "coverage": lambda m: float(m.covered[1].mean()),
+}
+"""What metrics make of the balls of ``KINDS``."""
+
+_LEAST = 1 + max(ball.k for ball in KINDS)  # rows of either set: one and its neighbours
 
 
 def _shared(evidence: Evidence, against: Literal["train", "held_out"]) -> list[Manifolds]:
     def compute() -> list[Manifolds]:
         sets = zip(evidence.featured(against), evidence.featured("generated"), strict=True)
-        return [Manifolds(real, generated, list(_KINDS)) for real, generated in sets]
+        return [Manifolds(real, generated, list(KINDS)) for real, generated in sets]
 
     return evidence.shared(("manifolds", against), compute)
 
 
 def _metrics() -> Iterator[Metric]:
     near = "3rd nearest other row, at less than its distance (k = 4 of the FLD package)"
-    parts: tuple[tuple[str, str, Callable[[Manifolds], float]], ...] = (
-        (
-            "precision",
-            f"Share of generated features within the balls of {{real}}; each reaches to its {near}.",
-            lambda m: float(m.inside[0].mean()),
-        ),
-        (
-            "recall",
-            f"Share of features of {{real}} within the balls of the generated ones; each reaches to its {near}.",
-            lambda m: float(m.recalled[0].mean()),
-        ),
-        (
-            "density",
-            "Balls of {real}, to the 5th nearest other row, that a generated feature lies in, a mean, over 5.",
-            lambda m: float(m.counts[1].mean()) / _KINDS[1].k,
-        ),
-        (
-            "coverage",
-            "Share of balls of {real}, to the 5th nearest other row, with a generated feature in them.",
-            lambda m: float(m.covered[1].mean()),
-        ),
-    )
-    for name, definition, value in parts:
+    definitions = {
+        "precision": f"Share of generated features within the balls of {{real}}; each reaches to its {near}.",
+        "recall": f"Share of features of {{real}} within the balls of the generated ones; each reaches to its {near}.",
+        "density": "Balls of {real}, to the 5th nearest other row, that a generated feature lies in, a mean, over 5.",
+        "coverage": "Share of balls of {real}, to the 5th nearest other row, with a generated feature in them.",
+    }
+    for name, definition in definitions.items():
         for against in ("train", "held_out"):
             yield Metric(
                 name=f"{name}_{against}",
@@ -208,7 +210,7 @@ def _metrics() -> Iterator[Metric]:
                 goal=1.0 if name == "density" else "higher",
                 version=1,
                 unit="ratio" if name == "density" else "share",
-                compute=lambda e, against=against, value=value: per_arm(value, _shared(e, against)),  # type: ignore[misc]
+                compute=lambda e, against=against, name=name: per_arm(SHARES[name], _shared(e, against)),  # type: ignore[misc]
                 floor=against == "held_out",
                 demand=lambda sizes, against=against: Demand(rows={against: _LEAST, "generated": _LEAST}),  # type: ignore[misc]
             )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfloop.metrics.base import METRICS, compared
+from selfloop.metrics.counts import Counts
 from selfloop.metrics.marginals import total_variation
 from selfloop.metrics.tables import COLUMNS, Table, tables
 
@@ -42,7 +43,7 @@ def missing_pattern_error(real: Table, generated: Table) -> float:
         >>> missing_pattern_error(real, made)
         0.0
     """
-    return total_variation(_patterns(real), _patterns(generated))
+    return total_variation(Counts.of(_patterns(real)), Counts.of(_patterns(generated)))
 
 
 def _patterns(table: Table) -> NDArray[np.void]:

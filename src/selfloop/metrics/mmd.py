@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -43,23 +44,51 @@ def mmd(
         >>> mmd(real, generated) > 0
         True
     """
-    x, y = (side.double() for side in pair(real, generated, least=2))
-    (u, v), scale = level(x, y)
-    if kernel == "polynomial":
-        u, v = scale * u, scale * v
-        k = _polynomial(x[0] - u[0])
-        x, y = u, v
-    elif kernel == "rbf":
-        x, y = u, v
-        k = rbf(median_distance(x) if bandwidth is None else bandwidth / scale)
-    else:
-        raise ValueError(f"kernel must be 'polynomial' or 'rbf', not {kernel!r}")
-    n, m = len(x), len(y)
-    within = (_total(k, x, x) - _diagonal(k, x)) / (n * (n - 1)) + (_total(k, y, y) - _diagonal(k, y)) / (m * (m - 1))
-    return within - 2 * _total(k, x, y) / (n * m)
+    sets = Kernelled.of(real, generated, kernel, bandwidth)
+    return sets.estimate([sets.sums(slice(None))])
 
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
+Sums = tuple[float, float, float]  # of the kernel within x, within y, and between them
+
+
+@dataclass(frozen=True)
+class Kernelled:
+    """Two sets in units in which nothing over- or underflows, x (N, d) and y (M, d) float64, and a kernel of them."""
+
+    x: Tensor
+    y: Tensor
+    kernel: Kernel
+
+    @classmethod
+    def of(
+        cls, real: ArrayLike, generated: ArrayLike, kernel: str = "polynomial", bandwidth: float | None = None
+    ) -> Self:
+        """Take the sets as :func:`mmd` does, and raise what it does."""
+        x, y = (side.double() for side in pair(real, generated, least=2))
+        (u, v), scale = level(x, y)
+        if kernel == "polynomial":
+            u, v = scale * u, scale * v
+            return cls(u, v, _polynomial(x[0] - u[0]))
+        if kernel == "rbf":
+            return cls(u, v, rbf(median_distance(u) if bandwidth is None else bandwidth / scale))
+        raise ValueError(f"kernel must be 'polynomial' or 'rbf', not {kernel!r}")
+
+    def sums(self, some: slice) -> Sums:
+        """Return the kernel's sums over pairs of different rows, one of which is among some, by place in its set."""
+        x, y = self.x[some], self.y[some]
+
+        def within(part: Tensor, whole: Tensor) -> float:
+            return _total(self.kernel, part, whole) - _diagonal(self.kernel, part) if len(part) else 0.0
+
+        between = _total(self.kernel, x, self.y) if len(x) else 0.0
+        return within(x, self.x), within(y, self.y), between
+
+    def estimate(self, sums: Sequence[Sums]) -> float:
+        """Return MMD² of the sums over spans that are all rows."""
+        n, m = len(self.x), len(self.y)
+        x, y, between = (float(sum(part)) for part in zip(*sums, strict=True))
+        return x / (n * (n - 1)) + y / (m * (m - 1)) - 2 * between / (n * m)
 
 
 def _polynomial(origin: Tensor) -> Kernel:

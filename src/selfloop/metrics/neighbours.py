@@ -24,7 +24,8 @@ from selfloop.metrics.arrays import ArrayLike, level, rows
 
 Array = NDArray[Any]
 
-_BLOCK = 2048
+BLOCK = 2048
+"""Rows of a block; spans of rows begin and end with one."""
 _FEW = 32  # dimensions up to which products in float64 cost nothing more
 _RANGE = (1e-12, 1e15)  # norms whose squares are far from float32's ends
 _SPARE = 8  # neighbours kept beyond the k that are asked for
@@ -71,13 +72,13 @@ class Distinct:
 
     def norms(self, centre: Tensor) -> Array:
         """Return the distances from the centre, (n,) float64."""
-        parts = [part.double() - centre.double() for part in torch.split(self.points, _BLOCK)]
+        parts = [part.double() - centre.double() for part in torch.split(self.points, BLOCK)]
         return np.concatenate([part.square().sum(1).sqrt().numpy() for part in parts])
 
     def block(self, start: int, centre: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a block of rows less the centre, exact but for one rounding to ``dtype``."""
         wide = torch.promote_types(dtype, self.points.dtype)
-        return (self.points[start : start + _BLOCK].to(wide) - centre.to(wide)).to(dtype)
+        return (self.points[start : start + BLOCK].to(wide) - centre.to(wide)).to(dtype)
 
 
 def _products(d: int, norms: Array) -> tuple[torch.dtype, ...]:
@@ -93,8 +94,12 @@ def _slack(d: int, dtype: torch.dtype) -> float:
     return (d + 16) * torch.finfo(dtype).eps / 2
 
 
-def square_radii(x: Distinct, ks: list[int], centre: Tensor, name: str) -> NDArray[np.float64]:
+def square_radii(
+    x: Distinct, ks: list[int], centre: Tensor, name: str, some: slice = slice(None)
+) -> NDArray[np.float64]:
     """Return the squared distances (B, n) of distinct rows to their k-th nearest other row, copies counted.
+
+    Of ``some`` rows alone they are (B, their number), to the same bits.
 
     Raises:
         ValueError: there are no more rows than k; ``name`` is in the message.
@@ -104,9 +109,10 @@ def square_radii(x: Distinct, ks: list[int], centre: Tensor, name: str) -> NDArr
         raise ValueError(f"{name} has {total} rows, so none has a neighbour number {max(ks)}")
     n = len(x.points)
     kept = min(max(ks) + _SPARE, n - 1)  # the nearest distinct rows are certain to hold k neighbours
-    points, norms, out, todo = x.points.numpy(), x.norms(centre), np.zeros((len(ks), n)), np.arange(n)
+    points, norms, out = x.points.numpy(), x.norms(centre), np.zeros((len(ks), n))
+    todo = np.arange(n)[some]
     if kept == 0:
-        return out
+        return out[:, some]
     for dtype in _products(points.shape[1], norms):
         if len(todo):
             near, number = _nearest(x, todo, kept, centre, norms, dtype)
@@ -115,7 +121,7 @@ def square_radii(x: Distinct, ks: list[int], centre: Tensor, name: str) -> NDArr
             todo = todo[~done]
     if len(todo):  # within the rounding of float64 of too many others
         kernels.settle_by_all(points, x.times, todo, np.array(ks), out)
-    return out
+    return out[:, some]
 
 
 def _nearest(
@@ -126,28 +132,32 @@ def _nearest(
     near = np.full((len(todo), kept), np.inf)
     number = np.full((len(todo), kept), -1)
     some = x if whole else Distinct(x.points[torch.from_numpy(todo)], x.times, x.member)
-    for i in range(0, len(todo), _BLOCK):
-        q, ids = some.block(i, centre, dtype), todo[i : i + _BLOCK]
-        for j in range(i if whole else 0, len(x.points), _BLOCK):
+    for i in range(0, len(todo), BLOCK):
+        q, ids = some.block(i, centre, dtype), todo[i : i + BLOCK]
+        for j in range(i if whole else 0, len(x.points), BLOCK):
             r = q if whole and i == j else x.block(j, centre, dtype)
             both = whole and j > i  # a block above the diagonal serves its mirror image too
-            kernels.offer((q @ r.T).numpy(), norms[ids], norms[j : j + _BLOCK], ids, j, near, number, i, both)
+            kernels.offer((q @ r.T).numpy(), norms[ids], norms[j : j + BLOCK], ids, j, near, number, i, both)
     return near, number
 
 
 def membership(
-    a: Distinct, b: Distinct, radii_a: Array, radii_b: Array, closed: Array, centre: Tensor
+    a: Distinct, b: Distinct, radii_a: Array, radii_b: Array, closed: Array, centre: Tensor, some: slice = slice(None)
 ) -> tuple[Array, Array, Array]:
-    """Return in how many of a's balls each row of b lies, which of a's balls have one, which rows of a lie in b's."""
+    """Return in how many of a's balls each row of b lies, which of a's balls have one, which rows of a lie in b's.
+
+    Of ``some`` rows of a alone, by blocks, the first is a share of the sum and the others are those rows'.
+    """
+    start, stop, _ = some.indices(len(a.points))
     counts = np.zeros((len(closed), len(b.points)), np.int64)
     covered = np.zeros((len(closed), len(a.points)), np.bool_)
     recalled = np.zeros_like(covered)
     a_norms, b_norms, d = a.norms(centre), b.norms(centre), a.points.shape[1]
     dtype = _products(d, np.concatenate([a_norms, b_norms]))[0]
-    for i in range(0, len(a.points), _BLOCK):
-        p, at = a.block(i, centre, dtype), slice(i, i + _BLOCK)
-        for j in range(0, len(b.points), _BLOCK):
-            q, to = b.block(j, centre, dtype), slice(j, j + _BLOCK)
+    for i in range(start, stop, BLOCK):
+        p, at = a.block(i, centre, dtype), slice(i, i + BLOCK)
+        for j in range(0, len(b.points), BLOCK):
+            q, to = b.block(j, centre, dtype), slice(j, j + BLOCK)
             kernels.enter(
                 (p @ q.T).numpy(),
                 a_norms[at],
@@ -164,4 +174,4 @@ def membership(
                 covered[:, at],
                 recalled[:, at],
             )
-    return counts, covered, recalled
+    return counts, covered[:, some], recalled[:, some]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfloop.metrics.base import METRICS, Metric, per_arm
+from selfloop.metrics.counts import Counts
 from selfloop.metrics.demand import Demand
 from selfloop.metrics.text_rows import (
     FIRST,
@@ -16,9 +17,7 @@ from selfloop.metrics.text_rows import (
     held,
     ids,
     inside,
-    kinds,
     lengths,
-    looked_up,
     rows_of,
     windows,
 )
@@ -53,7 +52,7 @@ def duplicate_texts(x: Ids) -> float:
         0.333
     """
     x = ids(x)
-    return 1 - len(kinds(windows(x, x.shape[1])[:, 0])[0]) / len(x)
+    return 1 - len(Counts.of(windows(x, x.shape[1])[:, 0]).kinds) / len(x)
 
 
 def longest_copies(train: Ids, generated: Ids) -> Ids:
@@ -100,7 +99,7 @@ def _among(asked: Keys, known: Keys) -> Mask:
     shift, table = np.uint64(64 - bits), np.zeros(2**bits, bool)
     table[asked >> shift] = True
     near = np.sort(known[table[known >> shift]])
-    return looked_up(near, np.ones(len(near), np.int64), asked) > 0
+    return Counts(near, np.ones(len(near), np.int64)).at(asked) > 0
 
 
 METRICS.register(

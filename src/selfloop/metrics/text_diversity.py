@@ -10,8 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
+from selfloop.metrics.counts import Counts
 from selfloop.metrics.demand import Demand
-from selfloop.metrics.text_rows import FIRST, TEXT, Ids, held, ids, inside, kinds, lengths, ngrams, rows_of, windows
+from selfloop.metrics.text_rows import FIRST, TEXT, Ids, held, ids, inside, lengths, ngrams, rows_of, windows
 
 _ORDER = 4  # of BLEU, and of the n-grams whose repetition is counted
 _SMALL = 0.1  # matches that BLEU counts where there are none
@@ -33,7 +34,7 @@ def distinct(x: Ids, n: int) -> float:
         True
     """
     keys = ngrams(ids(x), n)
-    return len(kinds(keys)[0]) / len(keys) if len(keys) else math.nan
+    return len(Counts.of(keys).kinds) / len(keys) if len(keys) else math.nan
 
 
 def repetition(x: Ids, n: int = _ORDER) -> float:
@@ -104,7 +105,8 @@ def _clipped(x: Ids, n: int) -> Ids:
     if not use.any():
         return np.zeros(len(x), np.int64)
     gram = np.unique(windows(x, n)[use], return_inverse=True)[1]
-    pair, count = kinds(gram * len(x) + np.nonzero(use)[0])  # by n-gram, then by row
+    pairs = Counts.of(gram * len(x) + np.nonzero(use)[0])  # by n-gram, then by row
+    pair, count = pairs.kinds, pairs.times
     gram, row = pair // len(x), pair % len(x)
     begin = np.flatnonzero(np.diff(gram, prepend=-1))
     most = np.maximum.reduceat(count, begin)

@@ -8,20 +8,53 @@ from __future__ import annotations
 import numpy as np
 
 from selfloop.metrics.base import METRICS, compared
-from selfloop.metrics.text_rows import TEXT, Ids, held, ids, kinds, looked_up, rows_of, told
+from selfloop.metrics.counts import Counts
+from selfloop.metrics.text_rows import TEXT, Ids, held, ids, rows_of, told
 
 _ADDED = 0.5
+_PAIR = 2**32
 
 
-def unigram_kl(real: Ids, generated: Ids) -> float:
+def token_counts(x: Ids) -> Counts:
+    """Return how often each token is told in (N, L) ids, the edge that ends a row being one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import token_counts, unigram_kl
+        >>> real = np.array([[1, 2, 3, 4], [1, 2, 5, 6], [7, 8, 9, 0]])  # ids of tokens; 0 is the edge that ends a row
+        >>> parts = token_counts(real[:1]) + token_counts(real[1:])
+        >>> unigram_kl(parts, real) == unigram_kl(real, real)
+        True
+    """
+    x = ids(x)
+    return Counts.of(x[told(x)])
+
+
+def bigram_counts(x: Ids) -> Counts:
+    """Return how often each pair of a token and the one before it, the edge at the beginning of a row, is told.
+
+    A pair counts under 2³² times the token before plus the token.
+
+    Examples:
+        >>> import numpy as np
+        >>> from selfloop.metrics import bigram_counts
+        >>> bigram_counts(np.array([[1, 2, 1, 2]])).times.tolist()  # edge 1, 1 2, 2 1
+        [1, 2, 1]
+    """
+    x = ids(x)
+    before = np.pad(x[:, :-1], ((0, 0), (1, 0)))
+    return Counts.of((before * _PAIR + x)[told(x)])
+
+
+def unigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
     """Return Σ p_k ln(p_k / q_k) in nats over tokens, the edge that ends a row being one.
 
     Every token that either set has counts half an occurrence more among the generated ones (Krichevsky & Trofimov
     1981), so that one which these lack has a finite price.
 
     Args:
-        real: (N, L) ids.
-        generated: (M, L) ids.
+        real: (N, L) ids, or their :func:`token_counts`, which may be the sum of those of parts.
+        generated: the same of the other set.
 
     Examples:
         >>> import numpy as np
@@ -31,11 +64,11 @@ def unigram_kl(real: Ids, generated: Ids) -> float:
         >>> unigram_kl(real, real) < unigram_kl(real, made)
         True
     """
-    return _divergence(*(x[told(x)] for x in (ids(real), ids(generated))))
+    return _divergence(*(x if isinstance(x, Counts) else token_counts(x) for x in (real, generated)))
 
 
-def bigram_kl(real: Ids, generated: Ids) -> float:
-    """Return the same over pairs of a token and the one before it, which is the edge at the beginning of a row.
+def bigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
+    """Return the same over pairs of a token and the one before it, of ids or :func:`bigram_counts`.
 
     Examples:
         >>> import numpy as np
@@ -45,22 +78,14 @@ def bigram_kl(real: Ids, generated: Ids) -> float:
         >>> bigram_kl(real, real) < bigram_kl(real, made)
         True
     """
-    real, generated = ids(real), ids(generated)
-    size = int(max(real.max(), generated.max())) + 1
-    return _divergence(*(_pairs(x, size) for x in (real, generated)))
+    return _divergence(*(x if isinstance(x, Counts) else bigram_counts(x) for x in (real, generated)))
 
 
-def _pairs(x: Ids, size: int) -> Ids:
-    before = np.pad(x[:, :-1], ((0, 0), (1, 0)))
-    return (before * size + x)[told(x)]
-
-
-def _divergence(real: Ids, generated: Ids) -> float:
-    """Return Σ p_k ln(p_k / q_k) of kinds (N,) and (M,)."""
-    (kind, here), (other, there) = kinds(real), kinds(generated)
-    made = looked_up(other, there, kind)
-    different = len(kind) + len(other) - np.count_nonzero(made)
-    p, q = here / len(real), (made + _ADDED) / (len(generated) + _ADDED * different)
+def _divergence(real: Counts, generated: Counts) -> float:
+    """Return Σ p_k ln(p_k / q_k)."""
+    made = generated.at(real.kinds)
+    different = len(real.kinds) + len(generated.kinds) - np.count_nonzero(made)
+    p, q = real.times / real.total, (made + _ADDED) / (generated.total + _ADDED * different)
     return max(0.0, float((p * np.log(p / q)).sum()))
 
 

@@ -108,20 +108,6 @@ def ngrams(x: Ids, n: int) -> Keys:
     return windows(x, n)[inside(x, n)] if n <= x.shape[1] else np.empty(0, np.uint64)
 
 
-def kinds(keys: NDArray[Any]) -> tuple[NDArray[Any], Ids]:
-    """Return the different ones of (M,) keys in ascending order, and how often each is there."""
-    found, count = np.unique(keys, return_counts=True)  # which sorts; without counts NumPy 2.4 is ten times slower
-    return found, count.astype(np.int64)
-
-
-def looked_up(keys: NDArray[Any], values: Ids, asked: NDArray[Any]) -> Ids:
-    """Return the values of keys in ascending order at those asked for, 0 where there is none."""
-    if not len(keys):
-        return np.zeros(asked.shape, np.int64)
-    at = np.searchsorted(keys, asked).clip(max=len(keys) - 1)
-    return np.where(keys[at] == asked, values[at], 0)
-
-
 def counts(x: Ids, least: int = 0) -> Ids:
     """Return how often each token is there in (N, L) rows, (V,) by its id; the edge counts 0.
 
