@@ -17,7 +17,7 @@ from rich.table import Table
 from selfloop.engines.local import cores
 
 COMPARISONS = ("coupling", "training", "sampling", "gaussian", "metrics", "images", "tables")
-OTHERS = ("growth", "memory", "curvature", "rates", "text")
+OTHERS = ("growth", "memory", "curvature", "rates", "text", "scaling")
 
 
 def machine() -> str:
