@@ -148,13 +148,13 @@ class Simulated:
         self._number += 1
         heapq.heappush(self._waiting, (end, self._number, key, function, arguments))
 
-    def next(self) -> tuple[tuple[int, int], Any, Any]:
+    def next(self, hear: Callable[[dict[str, Any]], None]) -> tuple[tuple[int, int], Any, Any]:
         """Return what ends next."""
         end, _, key, function, arguments = heapq.heappop(self._waiting)
         self._shift += max(0.0, end - self.clock())
         begun = time.monotonic()
         with as_in_a_worker():
-            made = function(Team(), *arguments)
+            made = function(Team(), None, *arguments)
         self._shift -= time.monotonic() - begun  # which a node would have done within its second
         return key, made, made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from selfloop import Run, run
 from selfloop.core.files import read_sealed, write_sealed
 from selfloop.engines.device import Checkpoint, Device
-from selfloop.engines.journal import POINTS, Course, Journal, width
+from selfloop.engines.journal import POINTS, Course, Journal, put, width
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import LOSS, fresh, train
 
@@ -157,7 +158,7 @@ def test_as_a_frame(tmp_path: Path) -> None:
 def test_what_a_fit_says_is_whole_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("selfloop.engines.journal.time.monotonic", lambda: now)
-    journal = Journal(tmp_path / "told.json", {"stack": 0}, arms=[3, 4])
+    journal = Journal(functools.partial(put, tmp_path / "told.json"), {"stack": 0}, arms=[3, 4])
     device = Device(checkpoints=tmp_path / "fit", journal=journal, rows=(0, 1))
     checkpoint = device.checkpoint(0)
     assert checkpoint is not None

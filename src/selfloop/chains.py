@@ -21,6 +21,7 @@ from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.engines.base import Cluster
 from selfloop.engines.device import Device
+from selfloop.engines.journal import Journal
 from selfloop.engines.team import Team
 from selfloop.loop import advance, data_key, load, looks_back, named
 from selfloop.store import Writer
@@ -58,6 +59,8 @@ class Lacks:
 
 def job(
     team: Team,
+    tell: Callable[[dict[str, Any]], None] | None,
+    about: dict[str, Any],
     code: bytes,
     arms: bytes,
     split: Split,
@@ -72,6 +75,8 @@ def job(
 
     Args:
         team: the device.
+        tell: takes notes of how far it is.
+        about: what they begin with.
         code: what the program defines; see ``core.code``.
         arms: of the stack, pickled.
         split: their real data.
@@ -83,6 +88,7 @@ def job(
         past: what was made in these.
     """
     learn(code)
+    device = Device(team, journal=Journal(tell, about))
     begun, there, asked = time.monotonic(), dict(zip(sent, past, strict=True)), {0}
 
     def history(g: int) -> Samples:
@@ -92,9 +98,7 @@ def job(
     state: State | None = past[0].tensors["state"] if t else None
     looked_at: State | None = None if not t else {} if first is None else first.tensors["state"]
     try:
-        outcome = advance(
-            cloudpickle.loads(arms), split, t, state, history, looked_at, Device(team), lambda: before, stopped
-        )
+        outcome = advance(cloudpickle.loads(arms), split, t, state, history, looked_at, device, lambda: before, stopped)
     except Exception:  # the regime's own words for what it did not get
         if max(asked) > len(sent):
             return Lacks(max(asked))
@@ -112,6 +116,7 @@ class Chains:
         wait: whether a generation must be committed before the next one begins, as where an alarm may stop an arm.
         keep: is given what a job of a generation and stack has made, to keep until the commit what took long.
         kept: returns that to who goes on after this process has died; None where there is nothing.
+        hear: is told how far jobs are.
     """
 
     def __init__(
@@ -122,8 +127,9 @@ class Chains:
         wait: bool,
         keep: Callable[[int, int, Made], None],
         kept: Callable[[int, int], Made | None],
+        hear: Callable[[dict[str, Any]], None],
     ) -> None:
-        self._keep, self._kept = keep, kept
+        self._keep, self._kept, self._hear = keep, kept, hear
         self._cluster, self._run, self._members = cluster, run, run.stacks
         self._code, self._lead = cluster.put(code), 0 if wait else _LEAD
         self._arms = [cloudpickle.dumps(members) for members in self._members]
@@ -156,7 +162,7 @@ class Chains:
 
     def _take(self) -> None:
         """Wait for a job, and let its stack go on."""
-        (t, s), made, reference = self._cluster.next()
+        (t, s), made, reference = self._cluster.next(self._hear)
         self._busy.discard((t, s))
         if isinstance(made, Lacks):
             self._reach[s] = made.back
@@ -191,8 +197,8 @@ class Chains:
         sent = [g for g in range(t - 1, -1, -1) if t - g <= reach]
         first = self._first(s) if t and looks_back(members) else None
         past = [self._of(g, s, *(("state", "samples") if g == t - 1 else ("samples",))) for g in sent]
-        about = (self._arms[s], self._split(members), t, self._stopped, self._before(t, s), first, sent)
-        self._cluster.begin((t, s), job, self._code, *about, *past)
+        needed = (self._arms[s], self._split(members), t, self._stopped, self._before(t, s), first, sent)
+        self._cluster.begin((t, s), job, {"generation": t, "stack": s}, self._code, *needed, *past)
 
     def _before(self, t: int, s: int) -> list[Record]:
         """Return the records of a stack's arms in the generation before t."""

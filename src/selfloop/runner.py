@@ -29,7 +29,7 @@ from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Cluster, Engine, Pool
 from selfloop.engines.device import Device
-from selfloop.engines.journal import Journal
+from selfloop.engines.journal import Journal, put
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -296,7 +296,10 @@ def _chains(cluster: Cluster, writer: Writer, code: bytes, alarms: Alarms) -> Ch
         found = _kept(writer, t, alarms.stopped(t), stack)
         return None if found is None else Made(*found)
 
-    return Chains(cluster, writer, code, alarms.stop, keep, kept)
+    def hear(told: dict[str, Any]) -> None:
+        put(writer.status(told["stack"]), told)
+
+    return Chains(cluster, writer, code, alarms.stop, keep, kept, hear)
 
 
 def _sent(chains: Chains, task: _Task, todo: list[int]) -> Iterator[_Done]:
@@ -411,7 +414,7 @@ def _outcome(task: _Task, stack: int) -> Outcome:
     opened, t = _opened(task.out, task.session), task.t
     there, members = opened.run, opened.run.stacks[stack]
     about = {"generation": t, "stack": stack}
-    journal = Journal(there.status(stack), about) if task.team.rank == 0 else None
+    journal = Journal(functools.partial(put, there.status(stack)), about) if task.team.rank == 0 else None
     return advance(
         members,
         opened.split(members),

@@ -48,11 +48,11 @@ class Scrambled:
         self._waiting.append((key, function, arguments))
         self.begun.append(key)
 
-    def next(self) -> tuple[Hashable, Any, Any]:
+    def next(self, hear: Callable[[dict[str, Any]], None]) -> tuple[Hashable, Any, Any]:
         key, function, arguments = self._waiting.pop(self._random.randrange(len(self._waiting)))
         given = [cloudpickle.loads(a.bytes) if isinstance(a, Sent) else a for a in arguments]
         with as_in_a_worker():
-            made = cloudpickle.dumps(function(Team(), *given))
+            made = cloudpickle.dumps(function(Team(), hear, *given))
         return key, cloudpickle.loads(made), Sent(made)
 
 
@@ -98,6 +98,22 @@ def test_a_stack_goes_on_while_others_are_behind_but_not_beyond_the_lead(tmp_pat
     assert 1 < ahead <= _LEAD
 
 
+def test_how_far_jobs_are_is_heard_and_written_beside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[tuple[str, int, str]]()
+    monkeypatch.setattr("selfloop.engines.journal._EVERY", 0.0)
+    monkeypatch.setattr(
+        "selfloop.runner.put", lambda path, told: heard.append((path.name, told["generation"], told["stage"]))
+    )
+    trained = EXPERIMENT.override(
+        "generator={name: otcfm, width: 8}", "budget={steps: 3}", "generations=1", "grid={data.n: [60, 64]}"
+    )
+    list(run(trained, tmp_path / "run", engine=Elsewhere()))
+    places = {(f".status-{stack:03d}.json", t) for stack in range(2) for t in range(2)}
+    assert {(name, t) for name, t, _ in heard} == places
+    assert {stage for *_, stage in heard} == {"fit", "samples", "metrics"}
+    assert not list((tmp_path / "run").glob(".status*"))
+
+
 def test_what_stops_arms_lets_no_generation_begin_before_the_last_is_known(tmp_path: Path) -> None:
     watched = EXPERIMENT.override(
         "grid={data.n: [60, 64], mixing.lam: [0, 1]}",
@@ -140,10 +156,10 @@ def test_what_was_kept_of_a_long_job_is_not_computed_again(
     broken = Elsewhere(7)
     take, taken = broken.cluster.next, []
 
-    def fails_later() -> tuple[Hashable, Any, Any]:
+    def fails_later(hear: Callable[[dict[str, Any]], None]) -> tuple[Hashable, Any, Any]:
         if len(taken) == 9:
             raise RunError("the cluster is gone")
-        taken.append(take())
+        taken.append(take(hear))
         return taken[-1]
 
     monkeypatch.setattr(broken.cluster, "next", fails_later)
@@ -166,7 +182,7 @@ def test_no_more_is_sent_than_a_regime_looks_back_at(mixing: str, reach: int, tm
 
     def noting(key: Hashable, function: Callable[..., Any], *arguments: Any) -> None:
         t, _ = key  # type: ignore[misc]
-        back.append(len(arguments[7]) if t > 4 else 0)
+        back.append(len(arguments[8]) if t > 4 else 0)
         begin(key, function, *arguments)
 
     engine.cluster.begin = noting  # type: ignore[method-assign]

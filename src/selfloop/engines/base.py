@@ -20,7 +20,10 @@ class Pool(Protocol):
 
 @runtime_checkable
 class Cluster(Protocol):
-    """Calls functions where the run directory is not: all that they need is sent, and what they return comes back."""
+    """Calls functions where the run directory is not: all that they need is sent, and what they return comes back.
+
+    A function is called with the device it may use, with what takes notes of how far it is, and with its arguments.
+    """
 
     def put(self, value: Any) -> Any:
         """Return what stands for a value among the arguments of calls, so that it is sent once."""
@@ -28,8 +31,12 @@ class Cluster(Protocol):
     def begin(self, key: tuple[int, int], function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function somewhere; among the arguments may be what :meth:`put` and :meth:`next` returned."""
 
-    def next(self) -> tuple[tuple[int, int], Any, Any]:
-        """Wait for a call to end; return its key, its result, and what stands for that among arguments."""
+    def next(self, hear: Callable[[dict[str, Any]], None]) -> tuple[tuple[int, int], Any, Any]:
+        """Wait for a call to end, and hear meanwhile what calls tell.
+
+        Returns:
+            Its key, its result, and what stands for that among arguments.
+        """
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""What fits say of themselves: the loss of their steps, which is kept, and how far they are, in a small file."""
+"""What fits say of themselves: the loss of their steps, which is kept, and how far they are, for whoever looks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from selfloop.core.samples import State
 POINTS = 1000
 """Points that are kept of the losses of one fit at most: beyond so many steps, means of equally many steps each."""
 
-_EVERY = 1.0  # seconds between two writes of the file, and before the first: what is over sooner needs none
+_EVERY = 1.0  # seconds between two tellings, and before the first: what is over sooner needs none
 
 SUMS, OPEN = "fit.losses", "fit.losses.open"
 """Leaves of a fit under way: the sums of the points so far, (R, p), and losses that are in none of them yet, (R, k)."""
 
 _BLOCK = 256  # steps whose losses are added up at once, or a few more: one by one it costs as much as a small step
+
+
+def put(path: Path, told: dict[str, Any]) -> None:
+    """Replace what a file says, which is for people and not checked: no fault of a disk may stop a fit."""
+    half = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        half.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(half, path)
+    except OSError:
+        half.unlink(missing_ok=True)
 
 
 def width(steps: int) -> int:
@@ -38,13 +48,13 @@ class Journal:
     """What the fits of one stack's generation say of themselves.
 
     Attributes:
-        path: of the file that says how far they are, replaced in one piece once a second at most; None: there is none.
-        about: what else it says.
+        tell: is told how far they are, once a second at most; None: nobody is.
+        about: what else it is told.
         arms: indices of the stack's arms.
         curves: of the losses, by row of the stack and number of the fit: how many steps it was to take, and the points.
     """
 
-    path: Path | None = None
+    tell: Callable[[dict[str, Any]], None] | None = None
     about: dict[str, Any] = field(default_factory=dict)
     arms: Sequence[int] = ()
     curves: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
@@ -53,27 +63,21 @@ class Journal:
     _told: dict[str, Any] = field(default_factory=dict)
 
     def due(self) -> bool:
-        """Whether it is time to write."""
-        return self.path is not None and time.monotonic() - self._last >= _EVERY
+        """Whether it is time to tell."""
+        return self.tell is not None and time.monotonic() - self._last >= _EVERY
 
     def stage(self, name: str) -> None:
         """Say what comes now, if what came before took long enough to be told of."""
-        if self.path is not None and time.time() - self._begun >= _EVERY:
-            self.write({"stage": name})
+        if self.tell is not None and time.time() - self._begun >= _EVERY:
+            self.say({"stage": name})
 
-    def write(self, told: dict[str, Any]) -> None:
-        """Replace what the file says, which is for people and not checked: no fault of a disk may stop a fit."""
+    def say(self, more: dict[str, Any]) -> None:
+        """Tell what was told before, and more."""
         self._last = time.monotonic()
-        self._told |= told
-        if self.path is None:
-            return
-        where = {"pid": os.getpid(), "host": socket.gethostname(), "begun": self._begun, "time": time.time()}
-        half = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        try:
-            half.write_text(json.dumps(self.about | where | self._told), encoding="utf-8")
-            os.replace(half, self.path)
-        except OSError:
-            half.unlink(missing_ok=True)
+        self._told |= more
+        if self.tell is not None:
+            where = {"pid": os.getpid(), "host": socket.gethostname(), "begun": self._begun, "time": time.time()}
+            self.tell(self.about | where | self._told)
 
     def tensors(self) -> State:
         """Return the losses as they are stored: ``loss`` (R, F, p) float32 and ``steps`` (R, F) int64; {} without any.
@@ -145,7 +149,7 @@ class Course:
         arms = [self._journal.arms[row] for row in self._of(len(losses))]
         loss = {str(arm): value for arm, value in zip(arms, losses.tolist(), strict=True) if math.isfinite(value)}
         told = {"stage": "fit", "fit": self._fit, "step": done, "steps": self._steps, "rate": rate, "fitted": arms}
-        self._journal.write(told | {"loss": loss})
+        self._journal.say(told | {"loss": loss})
 
     @property
     def state(self) -> State:

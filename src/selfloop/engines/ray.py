@@ -25,6 +25,7 @@ from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
 
 _ATTEMPTS = 3  # a stack whose node is lost this often is not going to succeed
+_LOOK = 1.0  # seconds between two looks at how far tasks are
 _PATIENCE = 10.0  # seconds in which a cluster answers
 _PACKAGES = ("selfloop", "torch", "numpy", "scipy", "numba")  # on which the bits depend
 
@@ -182,11 +183,14 @@ class _Tasks:
     """Calls as tasks of a cluster."""
 
     def __init__(self, ray: ModuleType, settings: Ray) -> None:
+        from ray.util.queue import Queue
+
         self._ray, self._keys, self._ended = ray, dict[Any, tuple[int, int]](), deque[Any]()
         self._call = ray.remote(_call).options(
             num_cpus=settings.cpus, num_gpus=settings.gpus or None, max_retries=_ATTEMPTS, retry_exceptions=False
         )
         self._said = ray.put(versions())
+        self._told = Queue(actor_options={"num_cpus": 0})
         self._on = "cuda" if settings.gpus else "cpu"
 
     def put(self, value: Any) -> Any:
@@ -197,10 +201,10 @@ class _Tasks:
     def begin(self, key: tuple[int, int], function: Callable[..., Any], *arguments: Any) -> None:
         """Begin a task."""
         with _in_one_line(self._ray):
-            self._keys[self._call.remote(self._said, self._on, function, *arguments)] = key
+            self._keys[self._call.remote(self._said, self._on, self._told, function, *arguments)] = key
 
-    def next(self) -> tuple[tuple[int, int], Any, Any]:
-        """Wait for a task; return its key, its result and the reference to that.
+    def next(self, hear: Callable[[dict[str, Any]], None]) -> tuple[tuple[int, int], Any, Any]:
+        """Wait for a task, and hear meanwhile how far others are; return its key, its result and the reference to that.
 
         Raises:
             SelfloopError: the task's own.
@@ -210,7 +214,11 @@ class _Tasks:
             if not self._ended:
                 waiting = list(self._keys)
                 ended, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-                self._ended.extend(ended or self._ray.wait(waiting, num_returns=1)[0])
+                while not ended:
+                    ended, _ = self._ray.wait(waiting, num_returns=1, timeout=_LOOK)
+                    for told in self._told.get_nowait_batch(self._told.qsize()):
+                        hear(told)
+                self._ended.extend(ended)
             reference = self._ended.popleft()
             return self._keys.pop(reference), self._ray.get(reference), reference
 
@@ -233,9 +241,14 @@ def _in_one_line(ray: ModuleType) -> Iterator[None]:
         raise RunError(f"engine ray cannot go on: {said(error, 300)}; the same command goes on from here") from error
 
 
-def _call(expected: dict[str, str], device: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _call(expected: dict[str, str], device: str, notes: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a task, as a worker process of this machine would; a node may have joined since the start."""
     if (other := _other(versions(), expected)) is not None:
         raise ConfigError(f"engine ray: a node that has joined has {other}: install the same on every node")
+
+    def tell(told: dict[str, Any]) -> None:
+        with contextlib.suppress(Exception):  # what is told is for people: no fault of the way there may stop a fit
+            notes.put_nowait(told)
+
     with as_in_a_worker():
-        return function(Team(torch.device(device)), *arguments)
+        return function(Team(torch.device(device)), tell, *arguments)
