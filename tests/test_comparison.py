@@ -83,6 +83,41 @@ def test_a_control_may_be_in_another_run(runs: dict[str, Path]) -> None:
     assert len(found.by.controls) == 3
 
 
+def test_what_runs_share_is_compared_seed_by_seed(runs: dict[str, Path]) -> None:
+    found = compare(opened(runs, "a", "kde"))
+    assert [(row.label, list(row.settings)) for row in found.shared] == [
+        ("No Synth. Data (λ = 0)", ["a", "kde"]),
+        ("λ = 1", ["a", "kde"]),
+    ]
+    assert [(row.label, row.run) for row in found.against] == [("No Synth. Data (λ = 0)", "kde"), ("λ = 1", "kde")]
+    w2 = np.log(found.curves.values["w2_held_out"])
+    of_kde, of_a = (found.shared[1].settings[name].arms for name in ("kde", "a"))
+    expected = (w2[list(of_kde)] - w2[list(of_a)])[:, 1:][:, -3:].mean()  # the last three retrainings
+    change = found.against[1].changes["w2_held_out"]
+    assert change is not None
+    assert change.value == pytest.approx(expected)
+    assert change.low < change.value < change.high
+    assert found.against_first.headings == ["setting", "run", "W₂ to held-out data", "Variance ratio"]
+    assert found.against_first.rows[1][2] == verdict.span(change, found.metrics["w2_held_out"])
+    plain = found.plain()["against_first"][1]
+    assert (plain["setting"], plain["run"]) == ("λ = 1", "kde")
+    assert plain["metrics"]["w2_held_out"]["as"] == "factor"
+    assert plain["metrics"]["w2_held_out"]["value"] == pytest.approx(math.exp(expected))
+
+
+def test_what_only_one_run_has_is_held_against_nothing(runs: dict[str, Path]) -> None:
+    found = compare(opened(runs, "a", "large"))
+    assert [(row.label, list(row.settings)) for row in found.shared] == [
+        ("No Synth. Data (λ = 0)", ["a", "large"]),
+        ("λ = 1", ["a"]),
+        ("Fully Synthetic (λ = ∞)", ["large"]),
+    ]
+    assert [row.label for row in found.against] == ["No Synth. Data (λ = 0)"]
+    seeds = compare(opened(runs, "a", "seeds"))  # one loop, of more seeds
+    assert seeds.against == []
+    assert "How many times as bad" not in str(seeds)
+
+
 def test_more_seeds_of_a_setting_and_arms_that_are_in_both(runs: dict[str, Path]) -> None:
     found = compare(opened(runs, "a", "seeds"))
     assert [[found.curves.seeds[arm] for arm in setting.arms] for setting in found.curves.settings] == [[0, 1, 2]] * 2
@@ -168,6 +203,8 @@ def test_the_command(
         "What differs",
         "<code>generator</code>",
         "Profile: eight things",
+        "Side by side",
+        "How many times as bad as in a, seed by seed",
         "λ = 1, generator = kernel_density",
     ):
         assert part in page
@@ -176,6 +213,7 @@ def test_the_command(
     plain = json.loads(capsys.readouterr().out)
     assert plain["differences"]["generator"] == ["gaussian", "kernel_density"]
     assert plain["settings"][0]["seeds"] == [0, 1]
+    assert "How many times as bad as in a, seed by seed" in " ".join(said.split())
     assert set(plain["settings"][0]["metrics"]) == {"w2_held_out", "variance_ratio"}
     for bad in (
         (*words, "--out", str(out)),

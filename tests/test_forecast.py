@@ -313,7 +313,9 @@ def test_a_short_run_is_refused(tmp_path: Path) -> None:
     list(run(Experiment.build(short | {"generations": 1}), tmp_path / "run"))
     with pytest.raises(ConfigError, match="needs 3 generations, 0 to 2, and the run has 2"):
         selfloop.forecast(tmp_path / "run", 10)
-    assert "forecast-title" not in write_report(Run.open(tmp_path / "run")).read_text()
+    page = write_report(Run.open(tmp_path / "run")).read_text()
+    assert "No forecast: it needs 3 generations, and the run has 2." in page
+    assert "forecast-toggle" not in page
 
 
 def test_the_report_has_a_band(known: Path) -> None:

@@ -1,12 +1,18 @@
-"""The page in a browser: no errors, the slider turns pictures, the toggles hide lines."""
+"""The page in a browser: no errors, sliders turn by keys, toggles hide lines, charts are saved, paper takes it."""
 
 from __future__ import annotations
 
+import base64
+import importlib.util
+import struct
+import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accessibility import faults
 from browser import chromium, complaints, needs_browser
 from fakes import MOONS, FakeRun, experiment
 from selenium import webdriver
@@ -16,10 +22,14 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from test_page import NASTY
 from test_report_columns import mixed
 
-from selfloop.report import write_report
+from selfloop.analysis.alarms import Alarmed, Alarms
+from selfloop.analysis.verdict import judged
+from selfloop.report import read, write_report
+from selfloop.report.page import write
 
 pytestmark = needs_browser
 
+READY = "return document.documentElement.dataset.ready === 'true'"
 VISIBLE = """
 const [setting, role] = arguments;
 return Bokeh.documents.flatMap((doc) => doc.roots()).flatMap((plot) => plot.renderers)
@@ -39,15 +49,25 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("run")
     description = "<script>document.title = 'taken over'</script>"
     run = FakeRun(path, experiment(MOONS, seeds=2, generations=5, description=description), last=5, diverge={6: 4})
-    return write_report(run).as_uri()
+    curves = read(run)  # type: ignore[arg-type]
+    of = {"setting": "Fully Synthetic (λ = ∞)", "calibration": "nothing"}
+    raised = (
+        Alarmed(arm=6, seed=0, generation=4, statistic="diverged", **of),
+        Alarmed(arm=7, seed=1, generation=3, statistic="variance_ratio", **of),
+    )
+    alarms = Alarms(statistics=("variance_ratio",), level=0.05, arms=raised)
+    return write(run, curves, judged(curves, run.metrics), alarms).as_uri()  # type: ignore[arg-type]
+
+
+def opened(browser: webdriver.Chrome, address: str) -> webdriver.Chrome:
+    browser.get(address)
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(READY))
+    return browser
 
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, report: str) -> webdriver.Chrome:
-    browser.get(report)
-    ready = "return document.documentElement.dataset.ready === 'true'"
-    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
-    return browser
+    return opened(browser, report)
 
 
 def test_it_loads_without_a_complaint_and_draws_every_chart(page: webdriver.Chrome) -> None:
@@ -116,10 +136,9 @@ def _prefer(driver: webdriver.Chrome, scheme: str) -> None:
 
 def test_columns_follow_the_slider_and_the_setting(browser: webdriver.Chrome, tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(mixed(tmp_path), seeds=1, generations=3), last=3, diverge={3: 2})
-    browser.get(write_report(run).as_uri())
-    ready = "return document.documentElement.dataset.ready === 'true'"
-    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready))
-    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+    opened(browser, write_report(run).as_uri())
+    assert complaints(browser) == []
+    assert faults(browser) == []
 
     def texts(of: str) -> list[str]:
         return [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"#columns {of}")]
@@ -134,8 +153,140 @@ def test_columns_follow_the_slider_and_the_setting(browser: webdriver.Chrome, tm
     Select(browser.find_element(By.ID, "columns-setting")).select_by_index(3)
     assert texts("#columns-label") == ["3: 3 retrainings, diverged"]
     assert {*texts(".level .share")} == {"–"}
-    browser.find_element(By.ID, "columns-generation").send_keys(Keys.HOME)
+    slider = browser.find_element(By.ID, "columns-generation")
+    slider.send_keys(Keys.HOME)
     assert texts("#columns-label") == ["0: no retraining"]
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert texts("#columns-label") == ["1: 1 retraining"]
+    slider.send_keys(Keys.ARROW_LEFT)
     assert all(share.endswith(" %") for share in texts(".level .share"))
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert browser.title == "fake · selfloop report"
+    (tmp_path / "saved").mkdir()
+    for part in ("#columns-shapes", "#columns-pairs", "#columns-levels"):
+        drawing = saved(browser, f"{part} figure:last-child", "svg", tmp_path / "saved")
+        assert list(ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text"))
+
+
+def saved(driver: webdriver.Chrome, card: str, kind: str, folder: Path) -> bytes:
+    """Press the button of a card, and return what is downloaded."""
+    there = {*folder.iterdir()}
+    place = {"behavior": "allow", "downloadPath": str(folder)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", place)
+    button = driver.find_element(By.CSS_SELECTOR, f"{card} button[data-save={kind}]")
+    driver.execute_script("arguments[0].click()", button)
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        new = [path for path in folder.iterdir() if path not in there and path.suffix == f".{kind}"]
+        if new and new[0].stat().st_size:
+            return new[0].read_bytes()
+        time.sleep(0.02)
+    raise AssertionError(f"nothing was downloaded: {complaints(driver)}")
+
+
+def test_any_chart_is_saved_as_a_picture(page: webdriver.Chrome, tmp_path: Path) -> None:
+    cards = page.find_elements(By.CSS_SELECTOR, "figure.card")
+    assert all(len(card.find_elements(By.CSS_SELECTOR, "button[data-save]")) == 2 for card in cards)
+    chart = "figure[data-file=w2_held_out]"
+    width = page.find_element(By.CSS_SELECTOR, chart).size["width"]
+    png = saved(page, chart, "png", tmp_path)
+    assert png.startswith(b"\x89PNG")
+    assert struct.unpack(">I", png[16:20])[0] == pytest.approx(2 * width, abs=2)
+    svg = ET.fromstring(saved(page, chart, "svg", tmp_path))
+    words = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Number of retrainings", "Synthetic", "held-out", "forecast"} <= words
+    assert "individual" not in words  # nor are the seeds drawn
+    assert {path.name for path in tmp_path.iterdir()} == {"fake-w2_held_out.png", "fake-w2_held_out.svg"}
+    page.find_element(By.ID, "generation").send_keys(Keys.END)
+    assert b"data:image/png" in saved(page, "[data-setting='1']", "svg", tmp_path)
+    assert (tmp_path / "fake-λ-0.5-generation-5.svg").exists()
+    assert complaints(page) == []
+
+
+def test_forecast_and_alarms_have_a_switch(page: webdriver.Chrome) -> None:
+    def visible(role: str) -> list[bool]:
+        return page.execute_script(VISIBLE, 3, role)
+
+    assert visible("forecast") == [True, True]  # the band and the median, on the chart of the judged distance
+    assert visible("alarm") == [True, True]  # one there, of the arm that diverged, one on the chart of the variance
+    told = """
+    return Bokeh.documents.flatMap((doc) => doc.roots()).flatMap((plot) => plot.renderers)
+      .filter((renderer) => renderer.tags[1] === "alarm")
+      .map((renderer) => [...renderer.data_source.data.t, ...renderer.data_source.data.text]);
+    """
+    assert page.execute_script(told) == [
+        [4, "1 of 2, of seeds 0, by diverged"],
+        [3, "1 of 2, of seeds 1, by variance_ratio"],
+    ]
+    for role in ("forecast", "alarm"):
+        toggle = page.find_element(By.ID, f"{role}-toggle")
+        toggle.send_keys(Keys.SPACE)
+        assert set(visible(role)) == {False}
+        assert set(visible("mean")) == {True}
+        toggle.send_keys(Keys.SPACE)
+        assert set(visible(role)) == {True}
+
+
+def test_sliders_move_by_keys_and_show_where_one_is(page: webdriver.Chrome) -> None:
+    slider = page.find_element(By.ID, "generation")
+    at = []
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.ARROW_LEFT, Keys.END, Keys.HOME):
+        slider.send_keys(key)
+        at.append(page.find_element(By.ID, "generation-label").text)
+    assert [text.partition(":")[0] for text in at] == ["1", "2", "1", "5", "0"]
+    assert slider.get_attribute("aria-valuetext") == "no retraining"
+    outline = "const css = getComputedStyle(document.activeElement); return [css.outlineStyle, css.outlineWidth]"
+    assert page.execute_script(outline) == ["solid", "3px"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_for_everybody(page: webdriver.Chrome, scheme: str) -> None:
+    _prefer(page, scheme)
+    for details in page.find_elements(By.TAG_NAME, "details"):
+        page.execute_script("arguments[0].open = true", details)
+    assert faults(page) == []
+    _prefer(page, "light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: webdriver.Chrome, scheme: str) -> None:
+    _prefer(page, scheme)
+    page.execute_script(_axe().read_text("utf-8"))
+    found = page.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    _prefer(page, "light")
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+
+
+def _axe() -> Path:
+    """Return the script of axe-core, if some package has brought it."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs axe-core: pip install --no-deps axe-playwright-python")
+    return next(Path(spec.origin).parent.rglob("axe*.js"))
+
+
+def test_paper_takes_the_page(page: webdriver.Chrome) -> None:
+    _prefer(page, "dark")
+    media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    size = {"width": 700, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    shown = """
+    return [...document.querySelectorAll(arguments[0])].filter((node) => node.checkVisibility())
+      .map((node) => node.getBoundingClientRect().right);
+    """
+    assert page.execute_script(shown, "input, button, .links, .chart, details:not([open])") == []
+    edges = page.execute_script(shown, ".print svg, .card, section")
+    assert len(page.execute_script(shown, ".print svg")) == 4
+    assert max(edges) <= 700
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 700
+    look = "const css = getComputedStyle(document.querySelector(arguments[0])); return css[arguments[1]]"
+    assert page.execute_script(look, "body", "backgroundColor") == "rgb(255, 255, 255)"
+    assert [page.execute_script(look, of, "breakInside") for of in (".card", "section", "tr")] == ["avoid"] * 3
+    page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert page.find_elements(By.CSS_SELECTOR, ".print") == []
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert pdf.startswith(b"%PDF")

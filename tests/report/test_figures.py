@@ -103,7 +103,7 @@ def test_styles_follow_the_paper_only_where_lambda_tells_settings_apart() -> Non
         return [f"{s.dash} {s.marker}" for s in styles(settings)]
 
     assert of(0, 1, math.inf) == ["dashed o", "solid ", "dashed ^"]
-    assert of(math.inf, math.inf) == ["solid "] * 2
+    assert of(math.inf, math.inf) == ["solid ", "solid s"]
     assert of(math.nan) == ["solid "]
 
 

@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from selfloop.analysis import verdict
-from selfloop.analysis.curves import Curves, final, grouped, mean, read, std
-from selfloop.analysis.verdict import Judged
+from selfloop.analysis.curves import Curves, Setting, final, grouped, mean, read, std
+from selfloop.analysis.verdict import Change, Judged
 from selfloop.core.errors import ConfigError, listed
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.settings import in_words
@@ -43,6 +43,34 @@ class Difference:
 
     key: str
     values: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Settings of several runs that differ in nothing but what tells the runs apart.
+
+    Attributes:
+        label: what they share, for people.
+        settings: by the run that has it.
+    """
+
+    label: str
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """How much worse a run is than the first one, in a setting that they share.
+
+    Attributes:
+        label: of the setting.
+        run: its name.
+        changes: by metric that has a direction, at the end, over the seeds that both have; None where these do not tell.
+    """
+
+    label: str
+    run: str
+    changes: Mapping[str, Change | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +130,84 @@ class Comparison:
         return Table(["setting", "seeds", *[self.metrics[name].title for name in curves.metrics], "verdict"], rows)
 
     @property
+    def shared(self) -> list[Shared]:
+        """The settings by what the runs share: all that varies but the keys in which each run has one value of its own."""
+        of = [list(dict.fromkeys(self._arms[arm][0] for arm in setting.arms)) for setting in self.curves.settings]
+        values: dict[str, dict[str, set[str]]] = {}
+        for key in dict.fromkeys(key for setting in self.curves.settings for key in setting.settings):
+            for setting, names in zip(self.curves.settings, of, strict=True):
+                for name in names:
+                    values.setdefault(key, {}).setdefault(name, set()).add(repr(setting.settings.get(key)))
+        apart = {
+            key
+            for key, found in values.items()
+            if all(len(each) == 1 for each in found.values()) and len(set.union(*found.values())) > 1
+        }
+        records = {name: {record["arm"]: record for record in run.of_generation(1)} for name, run in self.runs.items()}
+        heads = []
+        for setting in self.curves.settings:
+            name, arm = self._arms[setting.arms[0]]
+            kept = {key: value for key, value in setting.settings.items() if key not in apart}
+            heads.append((kept, records[name].get(arm)))
+        return [
+            Shared(label=row.label, settings={name: self.curves.settings[i] for i in row.arms for name in of[i]})
+            for row in grouped(heads)
+        ]
+
+    @property
+    def against(self) -> list[Against]:
+        """How much worse the other runs are than the first, in what they share with it."""
+        first, *others = self.runs
+        directed = [name for name in self.curves.metrics if self.metrics[name].goal is not None]
+        pairs = [
+            (row.label, name, row.settings[name], row.settings[first])
+            for row in self.shared
+            for name in others
+            if first in row.settings and name in row.settings and row.settings[name] != row.settings[first]
+        ]
+        found = []
+        for label, name, here, there in pairs:
+            by = replace(self.by, controls={here.label: there}, about=self.metrics)
+            alive = [arm for arm in here.arms if self.curves.ended[arm] < 0]
+            changes = {metric: verdict.change(metric, alive, here, self.curves, by) for metric in directed}
+            found.append(Against(label=label, run=name, changes=changes))
+        return found
+
+    @property
+    def against_words(self) -> str:
+        """What :attr:`against_first` says, as a line above it."""
+        return (
+            f"How many times as bad as in {next(iter(self.runs))}, seed by seed, and its 95 % interval: "
+            "below 1 is better"
+        )
+
+    @property
+    def against_first(self) -> Table:
+        """A row per setting that a run shares with the first: its changes, "0.58 × (0.41 to 0.82)"."""
+        names = [name for name in self.curves.metrics if self.metrics[name].goal is not None]
+        rows = [
+            [row.label, row.run, *[_changed(row.changes[name], self.metrics[name]) for name in names]]
+            for row in self.against
+        ]
+        return Table(["setting", "run", *[self.metrics[name].title for name in names]], rows)
+
+    @property
     def told(self) -> list[str]:
         """What stands above the table: what is not comparable, and when the runs are compared."""
         notes = [f"Note: {note}." for note in self.notes]
         return [*notes, f"After {self.curves.generations - 1} retrainings, mean ± std over seeds:"]
 
     def __str__(self) -> str:
-        return "\n".join([*([str(self.differing)] if self.differences else []), *self.told, str(self.table)])
+        parts = [*([str(self.differing)] if self.differences else []), *self.told, str(self.table)]
+        against = self.against_first
+        return "\n".join([*parts, *([f"{self.against_words}:", str(against)] if against.rows else [])])
 
     def _repr_html_(self) -> str:
         differing = html_table(*self.differing) if self.differences else ""
-        return differing + "".join(f"<p>{html.escape(line)}</p>" for line in self.told) + html_table(*self.table)
+        table = "".join(f"<p>{html.escape(line)}</p>" for line in self.told) + html_table(*self.table)
+        against = self.against_first
+        below = f"<p>{html.escape(self.against_words)}:</p>{html_table(*against)}" if against.rows else ""
+        return differing + table + below
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per setting and metric: its mean and std over seeds at the last generation, and the verdict.
@@ -153,12 +248,36 @@ class Comparison:
                 }
                 for setting in self.curves.settings
             ],
+            "against_first": [
+                {
+                    "setting": row.label,
+                    "run": row.run,
+                    "metrics": {name: _plain(change, self.metrics[name]) for name, change in row.changes.items()},
+                }
+                for row in self.against
+            ],
         }
 
 
 def _short(text: str) -> str:
     """Return a value for a column: of a checksum or a list of numbers the beginning."""
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST // 2]}…"
+
+
+def _changed(change: Change | None, about: Metric) -> str:
+    return "–" if change is None else verdict.span(change, about)
+
+
+def _plain(change: Change | None, about: Metric) -> dict[str, Any] | None:
+    """Return a change as factors, or as shares where values scatter about zero; None stands for what is not finite."""
+    if change is None:
+        return None
+    shares = about.scale == "difference"
+    found = {"value": change.value, "low": change.low, "high": change.high}
+    said = {key: x if shares else math.exp(min(x, 700.0)) for key, x in found.items()}
+    return {"as": "share" if shares else "factor"} | {
+        key: x if math.isfinite(found[key]) else None for key, x in said.items()
+    }
 
 
 def _finite(x: Any) -> float | None:

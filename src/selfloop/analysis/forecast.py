@@ -325,10 +325,19 @@ class Outlook:
     sentence: str
 
 
+def unforeseen(curves: Curves, metric: str | None) -> str:
+    """Return why no setting has an outlook; "" where one may have."""
+    if metric is None:
+        return "No forecast: no distance was recorded that could be judged."
+    if curves.generations < panel.FEWEST:
+        return f"No forecast: it needs {panel.FEWEST} generations, and the run has {curves.generations}. Let it run on."
+    return ""
+
+
 def outlooks(run: Run, curves: Curves, metric: str | None) -> dict[str, Outlook]:
     """Return by label of each setting how a metric goes on for as many generations as there were, from 3 on."""
     last = curves.generations - 1
-    if metric is None or last + 1 < panel.FEWEST:
+    if metric is None or unforeseen(curves, metric):
         return {}
     ahead = min(last, FARTHEST)
     shown = np.unique(np.linspace(1, ahead, min(_SHOWN, ahead)).round().astype(np.int64))

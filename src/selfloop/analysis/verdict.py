@@ -45,7 +45,8 @@ them. Worse: the interval lies above the tolerance, 10 % unless another was aske
 more than half of the arms got worse, each by itself, or were stopped.
 
 Stable so far: after at least 4 retrainings both intervals lie below the tolerance, no arm diverged, starved or was
-stopped, and there are real rows in the loop: without any, exact theory expects a collapse that has only not come yet.
+stopped, more than a variance is judged, as noise may have the right one, and there are real rows in the loop: without
+any, exact theory expects a collapse that has only not come yet.
 Cannot tell yet: anything else, with what would tell.
 
 In the long run an arm or a setting that never changed is called worse or collapsed in at most 5 % of runs.
@@ -61,6 +62,8 @@ ENOUGH = 4
 FEW_SEEDS = 5  # from which seeds alone tell the noise
 _MOST_SEEDS = 300  # that are worth proposing
 _TINY = float(np.finfo(np.float64).tiny)
+_SPREADS = ("variance_ratio", "sqrt_covariance_ratio")
+_VARIANCES = (*_SPREADS, "leading_variance_ratio")  # by which alone no loop is called stable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +133,7 @@ def judged(
     """
     refuse_tolerance(tolerance)
     distance = _distance(curves, metrics) if metric is None else _named(metric, curves, metrics)
-    spreads = ("variance_ratio", "sqrt_covariance_ratio")
-    spread = next((name for name in spreads if name in curves.values and name in metrics and name != distance), None)
+    spread = next((name for name in _SPREADS if name in curves.values and name in metrics and name != distance), None)
     about = {name: metrics[name] for name in (distance, spread) if name is not None}
     by = Judged(distance=distance, spread=spread, tolerance=tolerance, about=about)
     found = controls_of(curves, control)
@@ -301,8 +303,9 @@ def _missing(known: Mapping[str, Change], setting: Setting, curves: Curves, by: 
     retrainings = _retrainings(curves)
     if not retrainings:
         return "there is no retraining yet"
-    if by.distance is None:
-        return "no distance to held-out data was recorded, which would tell: noise may have the right variance"
+    if by.distance is None or by.distance in _VARIANCES:
+        what = "recorded" if by.distance is None else "judged"
+        return f"no distance to held-out data was {what}, which would tell: noise may have the right variance"
     if by.distance not in known:
         return f"{by.about[by.distance].title} has no values to compare"
     if retrainings < ENOUGH:
@@ -441,24 +444,23 @@ def _phrase(known: Mapping[str, Change], grown: Mapping[str, float], setting: Se
     words = []
     for name, c in known.items():
         about = by.about[name]
-        if about.scale == "difference":
-            span = f"{c.value:+.0%} (95 % interval {c.low:+.0%} to {c.high:+.0%})"
-        else:
-            span = f"{_times(c.value)} (95 % interval {_number(c.low)} to {_number(c.high)})"
         of = "" if isinstance(about.goal, str) else f"further from {about.goal:g} by "
         # Said where it is what decides: an excess of nearly nothing grows by any factor.
         decides = grown[name] >= FACTOR and c.low <= _tolerance(about, max(FACTOR - 1, by.tolerance))
         over = f", and {_most(grown[name])} × its excess over the floor" if decides else ""
-        words.append(f"{about.title} {of}{span}{over}")
+        words.append(f"{about.title} {of}{span(c, about, '95 % interval ')}{over}")
     return f"at the end {'; '.join(words)} {against}"
+
+
+def span(c: Change, about: Metric, words: str = "") -> str:
+    """Return a change as a factor, or of metrics that scatter about zero as a share, and its interval after ``words``."""
+    if about.scale == "difference":
+        return f"{c.value:+.0%} ({words}{c.low:+.0%} to {c.high:+.0%})"
+    return f"{_number(c.value)} × ({words}{_number(c.low)} to {_number(c.high)})"
 
 
 def _most(factor: float) -> str:
     return "over 100" if factor > 100 else f"{factor:.3g}"
-
-
-def _times(log: float) -> str:
-    return f"{_number(log)} ×"
 
 
 def _number(log: float) -> str:

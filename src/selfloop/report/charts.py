@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -12,19 +14,32 @@ from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter, D
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+from selfloop.analysis.alarms import Alarmed
 from selfloop.analysis.curves import Array, Curves, band, mean, spread, std
 from selfloop.analysis.forecast import Outlook
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.frequencies import Ranked
-from selfloop.report.style import Style, ladder, spaced, styles
+from selfloop.report.style import DASHES, Marker, Style, ladder, spaced, styles
 
-Role = Literal["mean", "band", "seeds", "forecast"]
-"""The second tag of a renderer; the first is the index of its setting."""
+Role = Literal["mean", "band", "seeds", "forecast", "alarm"]
+"""What of a setting a renderer draws. It has four tags: index of the setting, role, colour on a light and a dark page."""
 
 _VALUES = 150_000
 """Values of single arms that all charts together hold at most."""
 
-_MARKERS: dict[str, Any] = {"o": "circle", "^": "triangle", "": "circle"}
+_MARKERS: dict[Marker, Any] = {
+    "": "circle",
+    "o": "circle",
+    "^": "triangle",
+    "s": "square",
+    "D": "diamond",
+    "v": "inverted_triangle",
+    "P": "plus",
+    "*": "star",
+    "h": "hex",
+}
+_POINT, _MARKED = 4, 8  # pixels of a point, and of the points that show the marker of a setting
+_NAMED = 8  # seeds of arms with an alarm that are named
 
 
 def seeds_shown(curves: Curves) -> int:
@@ -33,11 +48,24 @@ def seeds_shown(curves: Curves) -> int:
 
 
 def chart(
-    curves: Curves, metric: str, unit: str, target: str, outlooks: Mapping[str, Outlook] | None = None
+    curves: Curves,
+    looks: Sequence[Style],
+    metric: str,
+    unit: str,
+    target: str,
+    outlooks: Mapping[str, Outlook] | None = None,
+    alarmed: Sequence[Alarmed] = (),
 ) -> dict[str, Any]:
     """Return the JSON by which BokehJS draws a metric into the element with id ``target``.
 
-    ``outlooks`` are what is forecast of it, by label of the setting.
+    Args:
+        curves: whose settings are drawn.
+        looks: of the settings.
+        metric: its name.
+        unit: of it.
+        target: id of the element.
+        outlooks: what is forecast of it, by label of the setting.
+        alarmed: arms whose alarms are marked.
     """
     log = wants_log(curves.values[metric])
     plot = _plot(
@@ -48,11 +76,13 @@ def chart(
     plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=6)
     if not log:
         plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
-    points = [_setting(plot, i, style, curves, metric, log) for i, style in enumerate(styles(curves.settings))]
+    points = [_setting(plot, i, style, curves, metric, log) for i, style in enumerate(looks)]
     room = _room(curves, metric, log)
-    for i, (setting, style) in enumerate(zip(curves.settings, styles(curves.settings), strict=True)):
+    for i, (setting, style) in enumerate(zip(curves.settings, looks, strict=True)):
         if outlooks is not None and setting.label in outlooks:
             _outlook(plot, i, style, outlooks[setting.label], room)
+        if those := [arm for arm in alarmed if arm.setting == setting.label and arm.generation is not None]:
+            _alarms(plot, i, style, curves, metric, those)
     for level in floors(curves, metric):
         ends = [0, max(curves.generations - 1, 1)]
         plot.line(ends, [level, level], line_dash="dotted", line_width=1.5, line_color="#888888")
@@ -69,7 +99,7 @@ def _plot(**axes: Any) -> Any:
         sizing_mode="stretch_width",
         x_range=DataRange1d(),
         y_range=DataRange1d(only_visible=True),
-        tools="pan,box_zoom,wheel_zoom,reset,save",
+        tools="pan,box_zoom,wheel_zoom,reset",
         active_scroll=None,
         background_fill_alpha=0,
         border_fill_alpha=0,
@@ -95,7 +125,7 @@ def loss_chart(curves: Curves, lines: Sequence[tuple[Array, Array]], target: str
     plot = _plot(y_axis_type="log" if log else "linear", x_axis_label=RETRAININGS, y_axis_label=label)
     for i, ((x, y), style) in enumerate(zip(lines, styles(curves.settings), strict=True)):
         look = {"line_color": style.light, "line_width": 1.2, "line_dash": style.dash}
-        plot.line(x.astype(np.float32), _short(y), **look).tags = [i, "mean"]
+        _tag(plot.line(x.astype(np.float32), _short(y), **look), i, "mean", style)
     item: dict[str, Any] = dict(json_item(plot, ID(target)))
     return item
 
@@ -108,18 +138,15 @@ def frequency_chart(drawn: Sequence[Ranked], target: str) -> dict[str, Any]:
     plot = _plot(x_axis_type="log", y_axis_type="log", x_axis_label="Rank of a token", y_axis_label="Share of tokens")
     made = [curve for curve in drawn if curve.generation is not None]
     for curve in drawn:
+        at = (curve.rank.tolist(), curve.share.tolist())
         if curve.generation is None:
-            look: dict[str, Any] = {
-                "line_color": "#888888",
-                "line_width": 5,
-                "line_alpha": 0.55,
-                "legend_label": "real",
-            }
-        else:
-            colour = ladder(made.index(curve), len(made)).light
-            look = {"line_color": colour, "line_width": 1.5, "legend_label": f"generation {curve.generation}"}
-        plot.line(curve.rank.tolist(), curve.share.tolist(), **look)
-    plot.legend.update(location="bottom_left", background_fill_alpha=0, border_line_alpha=0, label_text_color="#888888")
+            plot.line(*at, line_color="#888888", line_width=5, line_alpha=0.55, legend_label="real")
+            continue
+        i = made.index(curve)
+        style = replace(ladder(i, len(made)), dash=DASHES[i % len(DASHES)])
+        look = {"line_color": style.light, "line_dash": style.dash, "line_width": 1.8}
+        _tag(plot.line(*at, legend_label=f"generation {curve.generation}", **look), None, "mean", style)
+    plot.legend.update(location="bottom_left", background_fill_alpha=0, border_line_alpha=0)
     item: dict[str, Any] = dict(json_item(plot, ID(target)))
     return item
 
@@ -136,10 +163,13 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
     finite = [np.isfinite(y) for y in some]
     lines = ColumnDataSource({"t": [t[f] for f in finite], "y": [y[f] for y, f in zip(some, finite, strict=True)]})
     text = [spread(*pair) for pair in zip(middle.tolist(), width.tolist(), strict=True)]
-    curve = ColumnDataSource({"t": t, "mean": middle, "text": text, "label": [setting.label] * len(t)})
+    marked = np.isin(t, t[:: max(1, len(t) // 10)]) & bool(style.marker)
+    size = np.where(marked, _MARKED, _POINT).tolist()
+    told = {"t": t, "mean": middle, "size": size, "text": text, "label": [setting.label] * len(t)}
+    curve = ColumnDataSource(told)
     colour, marker = style.light, _MARKERS[style.marker]
     paint = {"line_color": colour, "fill_color": colour}
-    points = plot.scatter("t", "mean", source=curve, marker=marker, size=7 if style.marker else 4, **paint)
+    points = plot.scatter("t", "mean", source=curve, marker=marker, size="size", **paint)
     drawn: dict[Role, list[Any]] = {
         "band": [plot.varea("t", "low", "high", source=edges, fill_color=colour, fill_alpha=0.18)],
         "seeds": [plot.multi_line("t", "y", source=lines, line_color=colour, line_alpha=0.45, visible=False)],
@@ -150,8 +180,13 @@ def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: 
     }
     for role, renderers in drawn.items():
         for renderer in renderers:
-            renderer.tags = [i, role]
+            _tag(renderer, i, role, style)
     return points
+
+
+def _tag(renderer: Any, i: int | None, role: Role, style: Style) -> None:
+    """Say whose a renderer is, for the page's script, which hides it with its setting and colours it."""
+    renderer.tags = [i, role, style.light, style.dark]
 
 
 def _short(y: NDArray[np.float64]) -> NDArray[Any]:
@@ -183,4 +218,35 @@ def _outlook(plot: Any, i: int, style: Style, outlook: Outlook, room: tuple[floa
         plot.varea("t", "low", "high", source=source, fill_color=colour, fill_alpha=0.08),
         plot.line("t", "median", source=source, **dashed),
     ):
-        renderer.tags = [i, "forecast"]
+        _tag(renderer, i, "forecast", style)
+
+
+def _alarms(plot: Any, i: int, style: Style, curves: Curves, metric: str, alarmed: Sequence[Alarmed]) -> None:
+    """Draw a ring around a setting's mean at every generation at which arms of it raised an alarm."""
+    setting = curves.settings[i]
+    middle = mean(curves.of(setting, metric))
+    there = np.flatnonzero(np.isfinite(middle))
+    if not len(there):
+        return
+    by_time = sorted(alarmed, key=lambda arm: (arm.generation, arm.seed))
+    groups = [(t, list(arms)) for t, arms in groupby(by_time, key=lambda arm: arm.generation)]
+    # Where all have ended there is no mean any more, and the ring is at the height of the last one.
+    heights = [float(middle[there[there <= t][-1] if (there <= t).any() else there[0]]) for t, _ in groups]
+    told = {
+        "t": [t for t, _ in groups],
+        "y": heights,
+        "label": [setting.label] * len(groups),
+        "text": [_raised(arms, len(setting.arms)) for _, arms in groups],
+    }
+    look = {"line_color": style.light, "line_width": 2.5, "fill_alpha": 0}
+    rings = plot.scatter("t", "y", source=ColumnDataSource(told), marker="circle", size=16, **look)
+    _tag(rings, i, "alarm", style)
+    tips = [("", "@label"), ("alarm at generation", "@t"), ("arms", "@text")]
+    plot.add_tools(HoverTool(renderers=[rings], tooltips=tips))
+
+
+def _raised(arms: Sequence[Alarmed], of: int) -> str:
+    """Return in words which arms raised an alarm at a generation, and by what."""
+    seeds = ", ".join(str(arm.seed) for arm in arms[:_NAMED]) + (", …" if len(arms) > _NAMED else "")
+    by = ", ".join(dict.fromkeys(arm.statistic for arm in arms))
+    return f"{len(arms)} of {of}, of seeds {seeds}, by {by}"

@@ -18,7 +18,9 @@
   function card(title, hint, body, label) {
     const caption = element("figcaption", {}, [element("span", {}, [title]), element("span", { class: "hint" }, [hint])]);
     const drawn = element("div", { role: "img", "aria-label": label }, body);
-    return element("figure", { class: "card" }, [caption, drawn]);
+    const button = (kind) => element("button", { type: "button", "data-save": kind, "aria-label": `${label} as ${kind.toUpperCase()}` }, [kind.toUpperCase()]);
+    const save = element("p", { class: "links save" }, ["Picture: ", button("png"), " ", button("svg")]);
+    return element("figure", { class: "card" }, [caption, drawn, save]);
   }
 
   function upright(column, shares) {

@@ -4,7 +4,7 @@
   const items = read("charts-data");
   const pictures = read("pictures-data");
   const boxes = [...document.querySelectorAll(".setting-toggle")];
-  const seeds = document.getElementById("seeds-toggle");
+  const roles = new Map([...document.querySelectorAll("[data-role]")].map((box) => [box.dataset.role, box]));
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
   const plots = () => Bokeh.documents.flatMap((doc) => doc.roots());
@@ -14,7 +14,7 @@
       for (const renderer of plot.renderers) {
         const [setting, role] = renderer.tags;
         if (role !== undefined) {
-          renderer.visible = boxes[setting].checked && (role !== "seeds" || seeds.checked);
+          renderer.visible = (boxes[setting]?.checked ?? true) && (roles.get(role)?.checked ?? true);
         }
       }
     }
@@ -23,10 +23,10 @@
     }
   }
 
-  function dress() {
-    const css = getComputedStyle(document.documentElement);
+  // As the scheme says, or as a page is that has the light one.
+  function dress(paper = null) {
+    const css = getComputedStyle(paper ?? document.documentElement);
     const [ink, soft, edge] = ["--ink", "--soft", "--edge"].map((name) => css.getPropertyValue(name).trim());
-    const colours = boxes.map((box) => box.parentElement.style.getPropertyValue(dark.matches ? "--dark" : "--light").trim());
     for (const plot of plots()) {
       for (const axis of [...plot.below, ...plot.left]) {
         axis.setv({
@@ -36,12 +36,13 @@
       }
       for (const grid of plot.center) {
         if ("grid_line_color" in grid) grid.grid_line_color = edge;
+        if ("label_text_color" in grid) grid.label_text_color = soft;
       }
       for (const renderer of plot.renderers) {
-        const [setting, role] = renderer.tags;
+        const [, role, onLight, onDark] = renderer.tags;
         if (role === undefined) continue;
         for (const key of ["line_color", "fill_color"]) {
-          if (key in renderer.glyph) renderer.glyph[key] = colours[setting];
+          if (key in renderer.glyph) renderer.glyph[key] = dark.matches && !paper ? onDark : onLight;
         }
       }
     }
@@ -78,9 +79,36 @@
     document.getElementById("generation").addEventListener("input", turn);
     turn();
   }
-  for (const box of [...boxes, seeds]) box.addEventListener("change", show);
-  dark.addEventListener("change", dress);
-  Promise.all(items.map((item) => Bokeh.embed.embed_item(item))).then(() => {
+  // Paper is narrower than the window, and charts are as wide as that: what is printed are drawings that give way.
+  function engrave() {
+    const paper = document.body.appendChild(document.createElement("div"));
+    paper.className = "paper print";
+    dress(paper);
+    for (const chart of document.querySelectorAll(".chart")) {
+      for (const view of chart.plot.renderer_views.values()) view.set_visuals?.();  // now: printing waits for nobody
+      const drawing = chart.plot.export("svg", false).canvas;
+      drawing.setAttribute("viewBox", `0 0 ${chart.clientWidth} ${chart.clientHeight}`);
+      for (const side of ["width", "height"]) drawing.removeAttribute(side);
+      const place = document.createElement("div");
+      place.className = "print";
+      place.append(drawing);
+      chart.after(place);
+    }
+  }
+
+  function erase() {
+    for (const place of document.querySelectorAll(".print")) place.remove();
+    dress();
+  }
+
+  for (const box of [...boxes, ...roles.values()]) box.addEventListener("change", show);
+  dark.addEventListener("change", () => dress());
+  window.addEventListener("beforeprint", engrave);
+  window.addEventListener("afterprint", erase);
+  Promise.all(items.map((item) => Bokeh.embed.embed_item(item))).then((found) => {
+    found.forEach((views, i) => {
+      [document.getElementById(items[i].target_id).plot] = views.roots;
+    });
     dress();
     show();
     document.documentElement.dataset.ready = "true";

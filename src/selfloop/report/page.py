@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from markupsafe import Markup
 from torch import Tensor
 
 from selfloop.analysis import profile, verdict
-from selfloop.analysis.alarms import HEADINGS, Alarms, alarms
+from selfloop.analysis.alarms import HEADINGS, Alarmed, Alarms, alarms
 from selfloop.analysis.comparison import Comparison
 from selfloop.analysis.curves import Array, Curves, final, read, spread
-from selfloop.analysis.forecast import Outlook, outlooks
+from selfloop.analysis.forecast import Outlook, outlooks, unforeseen
 from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError
@@ -38,7 +38,7 @@ from selfloop.report.columns import columns
 from selfloop.report.figures import FIGURES, encode
 from selfloop.report.frequencies import frequencies
 from selfloop.report.shown import judged, mark
-from selfloop.report.style import legible, spaced, styles
+from selfloop.report.style import DASHES, Marker, Style, legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
 from selfloop.report.texts import some as some_texts
 from selfloop.store import Run
@@ -53,6 +53,7 @@ _LOSSES = 600  # points of a setting's losses
 _SHARES = 9  # generations in the table of classes
 _COLUMNS = 20  # classes in it
 _MISSING = "–"
+_SIGNS: dict[Marker, str] = dict(zip(("", "o", "^", "s", "D", "v", "P", "*", "h"), " ●▲■◆▼✚★⬢", strict=True))
 _SAID = "advice.json"  # the sentences that come first
 
 
@@ -168,7 +169,9 @@ def html(
         "environment": sorted(_flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()),
     }
     coming = outlooks(run, curves, by.distance)
-    return _fitted(_template(curves, by, run, run.metrics, _head(run, curves) | made, coming))
+    made["unforeseen"] = unforeseen(curves, by.distance)
+    marks = _marks(raised, curves, by)
+    return _fitted(_template(curves, by, run, run.metrics, _head(run, curves) | made, coming, marks))
 
 
 def compared(found: Comparison) -> str:
@@ -184,6 +187,7 @@ def compared(found: Comparison) -> str:
         "said": [],
         "sources": [],
         "alarms": {},
+        "unforeseen": "",
         "figures": [],
         "config": "---\n".join(f"# {name}\n{run.experiment.yaml()}" for name, run in runs),
         "environment": sorted(
@@ -192,7 +196,17 @@ def compared(found: Comparison) -> str:
             for key, value in _flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()
         ),
     }
-    return _fitted(_template(found.curves, found.by, found, found.metrics, head, {}, found))
+    return _fitted(_template(found.curves, found.by, found, found.metrics, head, {}, {}, found))
+
+
+def _marks(raised: Alarms, curves: Curves, by: verdict.Judged) -> dict[str, list[Alarmed]]:
+    """Return by metric the alarms that its chart marks: those it raised, and at the judged one those of arms that ended."""
+    found: dict[str, list[Alarmed]] = {}
+    for arm in raised.arms:
+        where = arm.statistic if arm.statistic in curves.values else by.distance
+        if arm.generation is not None and where is not None:
+            found.setdefault(where, []).append(arm)
+    return found
 
 
 def _fitted(render: Callable[[int], str]) -> str:
@@ -208,28 +222,34 @@ def _template(
     known: Mapping[str, Metric],
     head: Mapping[str, Any],
     coming: Mapping[str, Outlook],
+    marks: Mapping[str, Sequence[Alarmed]],
     comparison: Comparison | None = None,
 ) -> Callable[[int], str]:
     """Render all but the samples, and return what renders the page with up to so many frames of them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_asset("page.html.jinja"))
     some = legible(curves)
+    looks = _looks(some, comparison)
     ranks = _frequencies(rows, some)
     lost = [loss_chart(some, _losses(rows, some), "chart-loss")] if _has_losses(rows) else []
     fixed = {
         "style": Markup(_asset("page.css")),
         "script": Markup(_asset("page.js")),
         "columns_script": Markup(_asset("columns.js")),
+        "pictures_script": Markup(_asset("picture.js")),
         "bokeh": Markup("\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)),
         **head,
         "comparison": comparison,
+        "badges": _badges(comparison) if comparison is not None else [],
         "judged_by": judged(by),
         **_verdicts(curves, by),
-        **_charts(curves, some, known, {by.distance: coming}, [*ranks.get("items", []), *lost]),
+        **_charts(curves, some, looks, known, {by.distance: coming}, marks, [*ranks.get("items", []), *lost]),
         "has_losses": bool(lost),
         "frequencies": ranks.get("targets", []),
         "coming": [outlook.sentence for outlook in coming.values()],
-        "drawn": _drawn(some),
+        "roles": _roles(some, coming, marks),
+        "has_alarms": bool(marks),
+        "drawn": _drawn(some, looks),
         "shares": _class_shares(rows, some),
         "profile": _profile(profile.profile(curves, by, rows, known, some.settings)),
         "results": [
@@ -290,10 +310,57 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' * (n != 1)}"
 
 
-def _drawn(some: Curves) -> list[dict[str, str]]:
+def _looks(some: Curves, found: Comparison | None) -> list[Style]:
+    """Return the looks of settings: side by side, what runs share has one colour and marker, and a run one line."""
+    if found is not None and len(found.shared) > 1:
+        shared = styles([next(iter(row.settings.values())) for row in found.shared])
+        lines = dict(zip(found.runs, DASHES, strict=False))
+        crossed = {
+            setting.label: replace(look, dash=lines[name])
+            for look, row in zip(shared, found.shared, strict=True)
+            for name, setting in row.settings.items()
+            if name in lines
+        }
+        looks = [crossed[setting.label] for setting in some.settings if setting.label in crossed]
+        if len({(look.dash, look.marker) for look in looks}) == len(some.settings):
+            return looks
+    return styles(some.settings)
+
+
+def _drawn(some: Curves, looks: Sequence[Style]) -> list[dict[str, str]]:
     """Return the names and looks of the settings that are drawn."""
-    pairs = zip(some.settings, styles(some.settings), strict=True)
-    return [{"label": of.label, "light": style.light, "dark": style.dark, "dash": style.dash} for of, style in pairs]
+    return [
+        {"label": of.label, "light": look.light, "dark": look.dark, "dash": look.dash, "marker": _SIGNS[look.marker]}
+        for of, look in zip(some.settings, looks, strict=True)
+    ]
+
+
+def _roles(
+    some: Curves, coming: Mapping[str, Outlook], marks: Mapping[str, Sequence[Alarmed]]
+) -> list[tuple[str, str, bool]]:
+    """Return what of all settings can be shown or hidden: its role, what it is called, and whether it is shown at first."""
+    most = max((len(setting.arms) for setting in some.settings), default=0)
+    few = f" ({seeds_shown(some)} of {most})" if seeds_shown(some) < most else ""
+    roles = [("seeds", f"individual seeds{few}", False)]
+    if any(len(outlook.t) for outlook in coming.values()):
+        roles.append(("forecast", "forecast", True))
+    if marks:
+        roles.append(("alarm", "alarms", True))
+    return roles
+
+
+def _badges(found: Comparison) -> list[tuple[str, list[verdict.Verdict | None]]]:
+    """Return the verdicts side by side: a row per setting that runs share, a column per run."""
+    return [
+        (
+            row.label,
+            [
+                None if (of := row.settings.get(name)) is None else verdict.of_setting(of, found.curves, found.by)
+                for name in found.runs
+            ],
+        )
+        for row in found.shared
+    ]
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -347,8 +414,10 @@ class _Chart:
 def _charts(
     curves: Curves,
     some: Curves,
+    looks: Sequence[Style],
     known: Mapping[str, Metric],
     coming: Mapping[str | None, Mapping[str, Outlook]],
+    marks: Mapping[str, Sequence[Alarmed]],
     more: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     charts, items = [], list(more)
@@ -358,7 +427,8 @@ def _charts(
         about = known.get(name)
         drawn = bool(np.isfinite(curves.values[name]).any())
         if drawn:
-            items.append(chart(some, name, about.unit if about else "", f"chart-{i}", coming.get(name)))
+            unit = about.unit if about else ""
+            items.append(chart(some, looks, name, unit, f"chart-{i}", coming.get(name), marks.get(name, ())))
         floors = curves.floors[name][np.isfinite(curves.floors[name])]
         charts.append(
             _Chart(
@@ -374,9 +444,7 @@ def _charts(
                 arms=data_uri(tables[name], "text/csv") if inline else f"{name}-arms.csv",
             )
         )
-    most = max((len(setting.arms) for setting in curves.settings), default=0)
-    few = f" ({seeds_shown(some)} of {most})" if seeds_shown(some) < most else ""
-    return {"charts": charts, "charts_json": embed(items), "few": few}
+    return {"charts": charts, "charts_json": embed(items)}
 
 
 def _pictures(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:

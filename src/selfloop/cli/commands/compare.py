@@ -43,6 +43,10 @@ def command(
         say(line)
     headings, rows = found.table
     show(headings, rows, pad_edge=False)
+    headings, rows = found.against_first
+    if rows:
+        say(f"{found.against_words}:")
+        show(headings, rows, pad_edge=False)
     if index is not None:
         say(f"Page: {index}")
     return 0
