@@ -24,7 +24,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("runs")
     data = mixed(folder)
     opened = {}
-    for name, generator in zip(NAMES, ("independent", "copula"), strict=True):
+    for name, generator in zip(NAMES, ("gaussian", "copula"), strict=True):
         settings = {
             "name": "nasty",
             "description": NASTY,

@@ -22,7 +22,7 @@ from selfloop.report.frequencies import Ranked
 from selfloop.report.style import DASHES, Marker, Style, ladder, spaced, styles
 
 Role = Literal["mean", "band", "seeds", "forecast", "alarm"]
-"""What of a setting a renderer draws. It has four tags: index of the setting, role, colour on a light and a dark page."""
+"""What of a setting a renderer draws. Its tags are the setting's index, the role, and colours on light and on dark."""
 
 _VALUES = 150_000
 """Values of single arms that all charts together hold at most."""

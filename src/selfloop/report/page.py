@@ -200,7 +200,7 @@ def compared(found: Comparison) -> str:
 
 
 def _marks(raised: Alarms, curves: Curves, by: verdict.Judged) -> dict[str, list[Alarmed]]:
-    """Return by metric the alarms that its chart marks: those it raised, and at the judged one those of arms that ended."""
+    """Return the alarms that each metric's chart marks: those it raised, and on the judged one those of arms that ended."""
     found: dict[str, list[Alarmed]] = {}
     for arm in raised.arms:
         where = arm.statistic if arm.statistic in curves.values else by.distance
@@ -338,7 +338,7 @@ def _drawn(some: Curves, looks: Sequence[Style]) -> list[dict[str, str]]:
 def _roles(
     some: Curves, coming: Mapping[str, Outlook], marks: Mapping[str, Sequence[Alarmed]]
 ) -> list[tuple[str, str, bool]]:
-    """Return what of all settings can be shown or hidden: its role, what it is called, and whether it is shown at first."""
+    """Return what of all settings can be hidden: its role, what it is called, and whether it is shown at first."""
     most = max((len(setting.arms) for setting in some.settings), default=0)
     few = f" ({seeds_shown(some)} of {most})" if seeds_shown(some) < most else ""
     roles = [("seeds", f"individual seeds{few}", False)]

@@ -74,12 +74,13 @@
     return [...boxes(node, css, origin), ...(clipped ? [element("svg", at, inside(box))] : inside(origin))];
   }
 
-  // The settings and what else is shown, line by line below a chart; and how high that is.
-  function legend(width) {
-    const labels = [...document.querySelectorAll(".toggles label")].filter((label) => label.querySelector("input").checked);
+  // The settings that a chart shows and what of them, line by line below it; and how high that is.
+  function legend(plot, width) {
+    const shown = new Set(plot.renderers.filter((renderer) => renderer.visible).flatMap((renderer) => renderer.tags.slice(0, 2)));
+    const boxes = [...document.querySelectorAll(".toggles input")].filter((box) => shown.has(box.dataset.role ?? Number(box.value)));
     const found = [];
     let [x, y, line] = [0, 0, 0];
-    for (const label of labels) {
+    for (const label of boxes.map((box) => box.parentElement)) {
       const box = label.getBoundingClientRect();
       const { left } = label.querySelector("svg").getBoundingClientRect();  // after its check box
       if (x && x + box.right - left > width) [x, y, line] = [0, y + line, 0];
@@ -92,14 +93,15 @@
   function picture(card) {
     const [box, css] = [card.getBoundingClientRect(), getComputedStyle(card)];
     const chart = card.querySelector(".chart");
-    const ends = [...card.children].filter((each) => !each.matches(".links")).map((each) => each.getBoundingClientRect().bottom);
+    const kept = [...card.querySelectorAll(":not(.links, .links *, :has(.links), .print)")];
+    const ends = kept.map((each) => each.getBoundingClientRect().bottom);
     let height = Math.max(...ends) - box.top + MARGIN;
     const parts = [...card.childNodes].flatMap((child) => drawn(child, box));
-    if (chart?.plot.model.renderers.some((renderer) => Number.isInteger(renderer.tags[0]))) {
-      const [below, more] = legend(box.width - 2 * MARGIN);
+    if (chart) {
+      const [below, more] = legend(chart.plot.model, box.width - 2 * MARGIN);
       below.setAttribute("transform", `translate(0 ${height})`);
       parts.push(below);
-      height += more + MARGIN;
+      height += more && more + MARGIN;
     }
     const back = element("rect", { width: box.width, height, fill: css.backgroundColor });
     return element("svg", { width: box.width, height, viewBox: `0 0 ${box.width} ${height}` }, [back, ...parts]);
@@ -122,7 +124,8 @@
       card.dataset.file ?? card.querySelector("figcaption").firstElementChild?.textContent ?? card.querySelector("figcaption").textContent,
       at ? `generation ${parseInt(at.textContent, 10)}` : "",
     ];
-    return `${parts.join(" ").replace(/[^\p{L}\p{N}_.∞]+/gu, "-").replace(/^[-.]+|-+$/g, "").slice(0, 100)}.${kind}`;
+    const plain = parts.map((part) => part.replace(/[^\p{L}\p{N}_.∞]+/gu, "-").slice(0, 40).replace(/^[-.]+|[-.]+$/g, ""));
+    return `${plain.filter(Boolean).join("-")}.${kind}`;
   }
 
   async function save(card, kind) {
