@@ -266,12 +266,12 @@ def _axe() -> Path:
 
 
 def test_paper_takes_the_page(page: webdriver.Chrome) -> None:
-    _prefer(page, "dark")
-    media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     size = {"width": 700, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    _prefer(page, "dark")
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")  # comes before paper is laid out
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     shown = """
     return [...document.querySelectorAll(arguments[0])].filter((node) => node.checkVisibility())
       .map((node) => node.getBoundingClientRect().right);
@@ -283,7 +283,11 @@ def test_paper_takes_the_page(page: webdriver.Chrome) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth") <= 700
     look = "const css = getComputedStyle(document.querySelector(arguments[0])); return css[arguments[1]]"
     assert page.execute_script(look, "body", "backgroundColor") == "rgb(255, 255, 255)"
-    assert [page.execute_script(look, of, "breakInside") for of in (".card", "section", "tr")] == ["avoid"] * 3
+    for of in (".card", "tr", "[aria-labelledby=results-title]"):
+        assert page.execute_script(look, of, "breakInside") == "avoid"
+    drawn = page.execute_script("return document.querySelector('.print svg').outerHTML")
+    assert "#d62728" in drawn
+    assert "#e83a3a" not in drawn
     page.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert page.find_elements(By.CSS_SELECTOR, ".print") == []
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -110,7 +110,7 @@ def test_colours_of_a_few_settings_are_told_apart(lams: tuple[float, ...], schem
         assert apart(one, other) >= TOLD_APART, (one, other)
 
 
-@pytest.mark.parametrize("lams", [tuple(range(MOST - 1)) + (math.inf,), (math.nan,) * MOST, (math.inf,) * MOST])
+@pytest.mark.parametrize("lams", [(*range(MOST - 1), math.inf), (math.nan,) * MOST, (math.inf,) * MOST])
 def test_no_setting_has_the_line_and_marker_of_another(lams: tuple[float, ...]) -> None:
     looks = [(style.dash, style.marker) for style in of(*lams)]
     assert len(set(looks)) == MOST

@@ -105,6 +105,11 @@ def test_nothing_is_said_before_enough_retrainings_and_of_variance_alone() -> No
     verdict = of_setting(c.settings[0], c, judged(c, METRICS))
     assert verdict.word == "cannot tell yet"
     assert "no distance to held-out data was recorded" in verdict.reason
+    both = curves((1.0, {"w2_held_out": noisy(FLAT, 5), "variance_ratio": noisy(FLAT, 5)}))
+    asked = of_setting(both.settings[0], both, judged(both, METRICS, metric="variance_ratio"))
+    assert asked.word == "cannot tell yet"
+    assert "no distance to held-out data was judged" in asked.reason
+    assert word(both) == "stable so far"
     c = curves((1.0, {"w2_held_out": [1.0]}))
     assert of_setting(c.settings[0], c, judged(c, METRICS)).reason == "there is no retraining yet"
 

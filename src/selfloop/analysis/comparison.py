@@ -131,7 +131,7 @@ class Comparison:
 
     @property
     def shared(self) -> list[Shared]:
-        """The settings by what runs share: all that varies, but keys in which each run has a single value of its own."""
+        """The settings by what runs share: all that varies but keys in which each run has one value of its own."""
         of = [list(dict.fromkeys(self._arms[arm][0] for arm in setting.arms)) for setting in self.curves.settings]
         values: dict[str, dict[str, set[str]]] = {}
         for key in dict.fromkeys(key for setting in self.curves.settings for key in setting.settings):

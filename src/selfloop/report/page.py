@@ -200,7 +200,7 @@ def compared(found: Comparison) -> str:
 
 
 def _marks(raised: Alarms, curves: Curves, by: verdict.Judged) -> dict[str, list[Alarmed]]:
-    """Return the alarms that each metric's chart marks: those it raised, and on the judged one those of arms that ended."""
+    """Return the alarms that each metric's chart marks: those it raised; on the judged one those of arms that ended."""
     found: dict[str, list[Alarmed]] = {}
     for arm in raised.arms:
         where = arm.statistic if arm.statistic in curves.values else by.distance
