@@ -178,7 +178,7 @@ def test_the_report_looks_back_where_nothing_was_watched(tmp_path: Path) -> None
     assert found.statistics == ("variance_ratio",)
     assert {arm.calibration for arm in found.arms} == {Ranks.calibration}
     assert len(found.to_frame()) == 2
-    assert "<table>" in found._repr_html_()
+    assert '<table class="selfloop">' in found._repr_html_()
     assert "probability 5 %" in str(found)
     many = alarms(read(opened), METRICS, alarm=Alarm(statistics=["variance_ratio"], level=0.5))
     assert {arm.calibration for arm in many.arms} == {Race.calibration}

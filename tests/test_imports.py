@@ -55,6 +55,9 @@ LAYERS = (
 )
 """From the bottom up: a module imports its own layer and those before it."""
 
+ASKED = {"store/run.py": {"report.plots"}}
+"""What a module may import from above it, inside a method: how a run looks when a person asks the run itself."""
+
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
@@ -96,7 +99,7 @@ def test_imports_run_down_only(module: str) -> None:
             wrong.append(f"line {line} imports from selfloop itself, the top: name the module")
         elif layer(name) not in LAYERS:
             wrong.append(f"line {line} imports selfloop.{name}, which belongs to no layer")
-        elif LAYERS.index(layer(name)) > LAYERS.index(here):
+        elif LAYERS.index(layer(name)) > LAYERS.index(here) and name not in ASKED.get(module, ()):
             wrong.append(f"line {line} imports selfloop.{name}, a layer above {here}")
     assert not wrong, f"{module}: " + "; ".join(wrong)
 

@@ -24,6 +24,7 @@ __all__ = [
     "judge",
     "recipes",
     "run",
+    "stability",
 ]
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from selfloop.analysis.comparison import compare
     from selfloop.analysis.forecast import forecast
     from selfloop.analysis.judgement import Judgement
+    from selfloop.analysis.stability import stability
     from selfloop.arms import Arm
     from selfloop.core.config import Frozen
     from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
@@ -63,6 +65,7 @@ else:  # unseen by type checkers: to them a module with __getattr__ has every na
         "advise": "advisor",
         "recipes": "core.recipes",
         "run": "runner",
+        "stability": "analysis.stability",
     }
 
     def __getattr__(name: str) -> Any:

@@ -29,6 +29,7 @@ from selfloop.core.config import BASE, Frozen, Inside, execution_settings, file_
 from selfloop.core.controls import controls
 from selfloop.core.errors import ConfigError, nearest
 from selfloop.core.events import Kind
+from selfloop.core.frames import html_table
 from selfloop.core.paths import expanded, is_path
 from selfloop.core.recipes import read_recipe, recipes
 from selfloop.core.registry import ABSENT, Absent, Family, Named
@@ -360,6 +361,11 @@ class Experiment(Frozen):
 
     def __str__(self) -> str:
         return self.yaml()
+
+    def _repr_html_(self) -> str:
+        plain = {key: value for key, value in self._written().items() if value not in (None, "", [], {})}
+        grid = {f"grid.{key}": value for key, value in plain.pop("grid", {}).items()}
+        return html_table(("setting", "value"), ((key, in_words(value)) for key, value in (plain | grid).items()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Experiment) and self.model_dump() == other.model_dump()

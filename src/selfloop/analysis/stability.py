@@ -8,10 +8,11 @@ seed.
 from __future__ import annotations
 
 import difflib
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from selfloop.analysis import bearable, verdict
 from selfloop.analysis.bearable import Bearable
 from selfloop.analysis.curves import Curves, Setting, read
-from selfloop.analysis.paired import ends, excess, paired
+from selfloop.analysis.paired import LAST, ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.controls import of_mixing
 from selfloop.core.errors import ConfigError
+from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples
@@ -36,6 +38,9 @@ from selfloop.theory.bounds import times, total_error
 from selfloop.theory.contraction import Contraction
 from selfloop.theory.measured import FEWEST_ARMS, FEWEST_RETRAININGS, Interval, memory
 from selfloop.theory.plug_in import plug_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Doubles = NDArray[np.float64]
 
@@ -92,6 +97,7 @@ class Stability:
         retrainings: committed so far.
         planned: in all.
         metric: that was compared; None where none was recorded.
+        title: of the metric, for people; "" where there is none.
         tolerance: a share.
         rows: one per setting.
         bearable: one per combination of the other settings.
@@ -101,9 +107,27 @@ class Stability:
     retrainings: int
     planned: int
     metric: str | None
+    title: str
     tolerance: float
     rows: tuple[Row, ...]
     bearable: tuple[Bearable, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([str(Table(headings(self), cells(self))), *sentences(self)])
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in sentences(self))
+        return html_table(headings(self), cells(self)) + said
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per setting as a pandas frame, the ends of intervals in columns of their own.
+
+        λ is a number, inf without real rows; what is not known is NaN.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return frame(_flat(row) for row in self.rows)
 
 
 def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) -> Stability:
@@ -117,6 +141,14 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
     Raises:
         ConfigError: the run did not record the metric, or the tolerance is no positive number.
         RunError: the run is damaged.
+
+    Examples:
+        >>> from selfloop import Experiment, Run, run, stability
+        >>> grid = {"mixing.lam": [0, 1]}
+        >>> experiment = Experiment(name="two", data="gaussian", generator="gaussian", generations=3, grid=grid)
+        >>> for generation in run(experiment, "runs/two"): pass
+        >>> [row.predicted for row in stability(Run.open("runs/two")).rows]
+        [0.0, 0.5]
     """
     curves = read(run)
     by = verdict.judged(curves, run.metrics, tolerance=tolerance)
@@ -147,6 +179,7 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         retrainings=max(run.last, 0),
         planned=run.experiment.generations,
         metric=name,
+        title="" if measure is None else measure.title,
         tolerance=tolerance,
         rows=tuple(rows[i] for i in sorted(rows)),
         bearable=tuple(answers),
@@ -365,6 +398,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def headings(found: Stability) -> list[str]:
+    """Return the headings of :func:`cells`."""
+    # The report's tables have the last generation alone under the metric's own name.
+    value = f"{found.title or 'metric'}, mean of the last {LAST}"
+    rates = ["setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "total error ×"]
+    return [*rates, value, "worse than λ = 0", "verdict"]
+
+
 def cells(found: Stability) -> list[list[str]]:
     """Return the table of :class:`Row`, in words."""
     return [
@@ -401,6 +442,14 @@ def sentences(found: Stability) -> list[str]:
     if any(row.seen < FEWEST_ARMS and (row.centre or row.spread) for row in found.rows):
         lines.append(f"ρ of fewer than {FEWEST_ARMS} arms has no interval, and may be anything.")
     return lines + [line for each in found.bearable for line in bearable.sentences(each, found.tolerance)]
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    found = dict(vars(row))
+    for name in ("centre", "spread", "excess"):
+        rate = found[name] or Interval(math.nan, math.nan, math.nan)
+        found |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
+    return found
 
 
 def _rate(rate: Interval | None, row: Row) -> str:

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_LOOK = (
+    "<style>table.selfloop{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}"
+    "table.selfloop th,table.selfloop td{padding:.3em .8em;text-align:left;vertical-align:top;max-width:40em}"
+    "table.selfloop tbody>tr>*{border-top:1px solid rgba(128,128,128,.35)}</style>"
+)
+"""How tables of the report look, on a light page and on a dark one: no colour but that of the page."""
+
+
 class Table(NamedTuple):
     """Headings, and rows of cells below them."""
 
@@ -39,7 +47,8 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 
 def html_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table of plain texts as HTML."""
+    """Return a table of plain texts, none of which is taken for markup, as HTML; it scrolls where it is wide."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in headings)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f'<table class="selfloop"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'{_LOOK}<div style="overflow-x:auto">{table}</div>'

@@ -72,6 +72,50 @@ def columns(rows: Rows, curves: Curves, most: int) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """How a column of a table is distributed.
+
+    Attributes:
+        name: of the column.
+        labels: of each bar.
+        ordered: whether bars are of numbers, in their order.
+        real: how many of 10,000 real rows are in each bar.
+        generated: the same of samples, by the label of their setting.
+    """
+
+    name: str
+    labels: list[str]
+    ordered: bool
+    real: list[int]
+    generated: dict[str, list[int]]
+
+
+def distributions(rows: Rows, curves: Curves, t: int, most: int = MOST) -> list[Distribution]:
+    """Return how the columns of a table are distributed at generation t, of each setting's first arm that has one.
+
+    Of more than ``most`` columns those are returned that are furthest from the real ones in some setting. Bars are
+    those of the first setting's real rows.
+    """
+    views = [view for i in range(len(curves.settings)) if (view := _View.of(rows, curves, i)) is not None]
+    tables = {view.label: view.generated(t) for view in views if t <= view.end}
+    real, events = views[0].real, views[0].events
+    errors = _greatest([shape_errors(real, table) for table in tables.values()])
+    known = {column.name: column for column in columns_of(events)}
+    drawn = set(real.names if len(real.names) <= most else _first(real.names, errors, most))
+    bars = [_bars(known[name], real, events.form) for name in real.names if name in drawn]
+    return [
+        Distribution(
+            name=each.name,
+            labels=each.labels,
+            ordered=each.edges is not None,
+            real=each.shares(real),
+            generated={label: each.shares(table) for label, table in tables.items()},
+        )
+        for each in bars
+    ]
+
+
 def _greatest(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the greatest of the numbers of each name."""
     return {name: max(each.get(name, 0.0) for each in found) for each in found for name in each}

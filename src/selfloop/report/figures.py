@@ -39,8 +39,8 @@ def metrics(run: Run, curves: Curves) -> Figure | None:
     figure = _figure(4.2 * columns, 3.1 * rows + 0.5)
     for i, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, i + 1)
-        _draw(axes, curves, name, run.metrics)
-    _legend(figure, figure.axes[0])
+        draw_metric(axes, curves, name, run.metrics)
+    legend(figure, figure.axes[0])
     return figure
 
 
@@ -50,12 +50,12 @@ def parameters(run: Run, curves: Curves) -> Figure | None:
         return None
     figure = _figure(6.0, 4.0)
     axes = figure.add_subplot()
-    _draw(axes, curves, "parameter_distance", run.metrics)
+    draw_metric(axes, curves, "parameter_distance", run.metrics)
     start = curves.values.get("parameter_distance_random", np.full((1, 1), np.nan))[:, 0]
     if np.isfinite(start).any():
         level = float(mean(start))
         axes.axhline(level, color="black", linestyle="--", linewidth=1.2, label="Distance to random init.")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -68,7 +68,7 @@ def collapse(run: Run, curves: Curves) -> Figure | None:
         return None
     figure = _figure(6.5, 4.2)
     axes = figure.add_subplot()
-    _draw(axes, curves, "sqrt_covariance_ratio", run.metrics, log=True)
+    draw_metric(axes, curves, "sqrt_covariance_ratio", run.metrics, log=True)
     t = np.arange(curves.generations)
     dimensions: dict[int, list[int]] = {}
     colours: dict[int, str] = {}
@@ -84,7 +84,7 @@ def collapse(run: Run, curves: Curves) -> Figure | None:
         exact = "" if max(ds) == 1 else " (d = 1), upper bound (d > 1)" if min(ds) == 1 else ", upper bound"
         words = f"α({n})$^t${exact}"
         axes.plot(t, alpha(n).value ** t, ":", color=colours[n], linewidth=2.5, alpha=0.7, label=words)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -103,14 +103,14 @@ def samples(run: Run, curves: Curves) -> Figure | None:
         arm = setting.arms[0]
         real = run.real(arm)
         canvas = Canvas.of(real)
-        _panel(grid[row, 0], canvas, real.rows, real.label)
+        draw_samples(grid[row, 0], canvas, real.rows, real.label)
         grid[row, 0].set_ylabel(plain(setting.label.replace(" (", "\n(")), fontsize=9)
         for axes, t in zip(grid[row, 1:], [0, *shown], strict=True):
             if 0 <= curves.ended[arm] <= t:
                 axes.text(0.5, 0.5, curves.endings[arm], ha="center", va="center", transform=axes.transAxes)
-                _bare(axes)
+                bare(axes)
             else:
-                _panel(axes, canvas, run.samples(t, arm), run.labels(t, arm))
+                draw_samples(axes, canvas, run.samples(t, arm), run.labels(t, arm))
     titles = ["Ground truth", "No retraining", *(f"{t} retraining{'s' * (t != 1)}" for t in shown)]
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
@@ -139,7 +139,7 @@ def frequencies(run: Run, curves: Curves) -> Figure | None:
         axes.set_title(plain(setting.label), fontsize=10)
     for axes in grid[len(drawn) :]:
         axes.set_visible(False)
-    _legend(figure, grid[0])
+    legend(figure, grid[0])
     return figure
 
 
@@ -181,7 +181,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], log: bool = False) -> None:
+def draw_metric(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], log: bool = False) -> None:
+    """Draw a metric against the number of retrainings: a line per setting, mean ± std over seeds, and the floor."""
     curves = legible(curves)
     log = log or wants_log(curves.values[name])
     if log:
@@ -224,7 +225,7 @@ def floors(curves: Curves, name: str) -> list[float]:
     return list(dict.fromkeys(float(f"{value:.6g}") for value in values if math.isfinite(value)))
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     """Put one legend, without repetitions, below all panels."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
@@ -234,13 +235,15 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-def _panel(axes: Axes, canvas: Canvas, x: Tensor, labels: Tensor | None = None) -> None:
+def draw_samples(axes: Axes, canvas: Canvas, x: Tensor, labels: Tensor | None = None) -> None:
+    """Draw rows in model units as one picture: a density, bars, or tiles of images."""
     picture = canvas.draw(x, labels)
     axes.imshow(picture.pixels, interpolation="nearest" if canvas.kind != "density" else "bilinear")
-    _bare(axes)
+    bare(axes)
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Make axes a square without ticks."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_box_aspect(1)

@@ -9,29 +9,35 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from selfloop.analysis.curves import Curves, mean, std
+from selfloop.analysis.curves import Curves, Setting, mean, std
 
 
 def arms_csv(curves: Curves, metric: str) -> str:
-    """Return one line per arm and generation; an empty value was not measured or not finite."""
+    """Return one line per arm and generation; an empty value was not measured or not finite.
+
+    The ratio is λ of the paper's regime as a number, inf without real rows; empty where a regime has no such number.
+    """
     rows = (
-        [setting.label, arm, curves.seeds[arm], t, _exact(value)]
+        [setting.label, _ratio(setting), arm, curves.seeds[arm], t, _exact(value)]
         for setting in curves.settings
         for arm in setting.arms
         for t, value in enumerate(curves.values[metric][arm])
     )
-    return _csv(["setting", "arm", "seed", "generation", metric], rows)
+    return _csv(["setting", "ratio", "arm", "seed", "generation", metric], rows)
 
 
 def summary_csv(curves: Curves, metric: str) -> str:
-    """Return one line per setting and generation: mean and std (n − 1) over the seeds with a finite value."""
+    """Return one line per setting and generation: mean and std (n − 1) over the seeds with a finite value.
+
+    The ratio is as in :func:`arms_csv`.
+    """
     rows = (
-        [setting.label, t, _exact(middle), _exact(width), int(count), floor]
+        [setting.label, _ratio(setting), t, _exact(middle), _exact(width), int(count), floor]
         for setting in curves.settings
         for seeds, floor in [(curves.of(setting, metric), _exact(curves.floor(setting, metric)))]
         for t, (middle, width, count) in enumerate(zip(mean(seeds), std(seeds), np.isfinite(seeds).sum(0), strict=True))
     )
-    return _csv(["setting", "generation", "mean", "std", "seeds", "floor"], rows)
+    return _csv(["setting", "ratio", "generation", "mean", "std", "seeds", "floor"], rows)
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -40,6 +46,10 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(head)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _ratio(setting: Setting) -> str:
+    return "" if math.isnan(setting.ratio) else repr(float(setting.ratio))
 
 
 def _exact(value: float) -> str:

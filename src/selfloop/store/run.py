@@ -7,20 +7,18 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError, SelfloopError
+from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import (
     Stamp,
-    check_size,
     gone,
     load_tensors,
     map_tensors,
@@ -36,21 +34,24 @@ from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
 from selfloop.data.kept import look_in
 from selfloop.data.real import Real, RealRows
-from selfloop.engines.journal import width
 from selfloop.experiment import Experiment
 from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
+from selfloop.store import damage, losses
 from selfloop.store.head import unsealed
+from selfloop.store.losses import Losses
 from selfloop.store.schema import read_environment, read_manifest, stack_file
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 _GENERATION = re.compile("generation-([0-9]{4,})")
 _MANIFESTS = 4  # are kept at least: every stack of a generation asks for those of the last one and of the first
 _KEPT = 20_000  # records of manifests that are kept, some 20 MB
 _CHECKED = 50_000  # files that are known to be sound, some 20 MB
-_LOOKS = 3  # at a run that somebody else may be writing to
 
 
 def line(record: Record) -> bytes:
@@ -68,23 +69,6 @@ def _only(names: Sequence[str], record: Record) -> Record:
 def _infinite(value: Any) -> Any:
     """Return a number for "inf" and for None, so that columns of numbers are ones."""
     return math.nan if value is None else math.inf if value == "inf" else value
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The losses of one fit of one arm.
-
-    Attributes:
-        arm: its index.
-        fit: its number among those of the arm in the generation, which an ensemble has several of.
-        step: (p,) int64, how many steps were taken up to each point.
-        loss: (p,) float32, the mean over the steps since the point before; NaN where the fit had ended.
-    """
-
-    arm: int
-    fit: int
-    step: Tensor
-    loss: Tensor
 
 
 class Run:
@@ -131,6 +115,11 @@ class Run:
         done = f"{max(self.last, 0)} of {self.experiment.generations} retrainings"
         names = ", ".join(self.experiment.metrics)
         return f"{self.path}: {self.experiment.name}, {done}, {len(self.arms)} arms; {names}"
+
+    def _repr_html_(self) -> str:
+        from selfloop.report.plots import html
+
+        return html(self)
 
     @property
     def identity(self) -> str:
@@ -381,6 +370,55 @@ class Run:
         ]
         return frame(rows)
 
+    def plot(self, metric: str, axes: Axes | None = None) -> Axes:
+        """Draw a metric against the number of retrainings as the report does: mean ± std over seeds per setting.
+
+        Args:
+            metric: its name.
+            axes: where it is drawn; None makes a figure by pyplot, which notebooks show.
+
+        Raises:
+            ConfigError: the run did not record the metric.
+            RunError: it is damaged.
+
+        Examples:
+            >>> from selfloop import Experiment, Run, run
+            >>> experiment = Experiment.load("fig4-small").override("generations=1", "budget={steps: 20}")
+            >>> for generation in run(experiment, "runs/plotted"): pass
+            >>> axes = Run.open("runs/plotted").plot("variance_ratio")
+            >>> axes.get_xlabel(), len(axes.get_lines())
+            ('Number of retrainings', 2)
+        """
+        from selfloop.report.plots import metric as draw
+
+        return draw(self, metric, axes)
+
+    def samples_plot(self, t: int) -> NDArray[np.object_]:
+        """Draw what generation t of every setting's first arm looks like, beside the real rows, as the report does.
+
+        Vectors are densities of their first two coordinates, or bars of the only one; images are tiles, texts lines. Of
+        a table of more than two columns there is a panel for each, at most twelve.
+
+        Args:
+            t: the generation.
+
+        Returns:
+            The axes of a new figure by pyplot, (1 + settings,), the real rows first; of a table (columns,).
+
+        Raises:
+            RunError: there is no such generation, or the run is damaged.
+
+        Examples:
+            >>> from selfloop import Experiment, Run, run
+            >>> experiment = Experiment.load("fig4-small").override("generations=1", "budget={steps: 20}")
+            >>> for generation in run(experiment, "runs/pictured"): pass
+            >>> [axes.get_title() for axes in Run.open("runs/pictured").samples_plot(1)]
+            ['Ground truth', 'Fully Synthetic\n(λ = ∞)', 'λ = 1']
+        """
+        from selfloop.report.plots import samples as draw
+
+        return draw(self, t)
+
     def tensors(self, t: int, kind: str, stack: int) -> dict[str, Tensor]:
         """Return the tensors of one stack, ``kind`` being "state", "samples" or "losses".
 
@@ -435,19 +473,7 @@ class Run:
             >>> first.arm, len(first.loss), first.step[-1].item()
             (0, 20, 20)
         """
-        found = []
-        for s, members in self._stored.items():
-            files = self.manifest(t)["stacks"].get(f"{s:03d}", {"files": {}})["files"]
-            if stack_file("losses", s) not in files:
-                continue
-            stored = self.tensors(t, "losses", s)
-            for row, arm in enumerate(members):
-                for fit, steps in enumerate(stored["steps"][row].tolist()):
-                    if steps:
-                        step = (torch.arange(math.ceil(steps / width(steps))) + 1) * width(steps)
-                        loss = stored["loss"][row, fit, : len(step)]
-                        found.append(Losses(arm.index, fit, step.clamp(max=steps)[: len(loss)], loss))
-        return sorted(found, key=lambda each: (each.arm, each.fit))
+        return losses.of_generation(self, t)
 
     def losses_frame(self) -> pd.DataFrame:
         """Return the losses of all generations as a pandas frame: a row per arm, generation, fit and point.
@@ -456,14 +482,7 @@ class Run:
             ConfigError: pandas is not installed.
             RunError: a file is missing or damaged.
         """
-        rows = []
-        for t in range(self.last + 1):
-            for each in self.losses(t):
-                arm = self.arms[each.arm]
-                about = {"arm": arm.index, "seed": arm.seed, **arm.settings, "generation": t, "fit": each.fit}
-                pairs = zip(each.step.tolist(), each.loss.tolist(), strict=True)
-                rows += [about | {"step": step, "loss": loss} for step, loss in pairs]
-        return frame(rows)
+        return frame(losses.points(self))
 
     def keeps_state(self, t: int) -> bool:
         """Return whether the weights of generation t are to be there still, as the run is now."""
@@ -575,86 +594,7 @@ class Run:
             contents: whether the checksums of all weights and samples are computed; else their sizes are looked at.
             goes_on: as of :meth:`verify`.
         """
-        found: list[str] = []
-        for _ in range(_LOOKS):
-            before, found = found, self._damage(contents, goes_on)
-            if not found or found == before:  # what comes and goes is somebody else at work
-                break
-        return found
-
-    def _damage(self, contents: bool, goes_on: bool) -> list[str]:
-        found: list[str] = []
-
-        def sound(check: Callable[[], object]) -> bool:
-            try:
-                check()
-            except SelfloopError as error:
-                if str(error) not in found:  # one file can stand in the way of several checks
-                    found.append(str(error))
-                return False
-            return True
-
-        told: list[bytes] = []
-        sound(lambda: told.append(self._metrics()))
-        opened: list[Run] = []
-        if not sound(lambda: opened.append(Run.open(self.path))):
-            return found
-        now = opened[0]
-        if not goes_on:
-            sound(lambda: now._real.verify(self.path))
-        if not sound(lambda: now.present):
-            return found
-        manifests = [t for t in range(now.present) if sound(lambda t=t: now._consistent(t))]  # type: ignore[misc]
-        for t in manifests:
-            for stack, held in now.manifest(t)["stacks"].items():
-                for name, note in held["files"].items():
-                    if goes_on and 0 < t == now.present - 2 and name.startswith("state"):
-                        continue
-                    sound(lambda t=t, s=stack, name=name, note=note: now._check(t, int(s), name, note, contents))  # type: ignore[misc]
-        if told and not found:
-            sound(lambda: now._tells(told[0]))
-        return found
-
-    def _consistent(self, t: int) -> None:
-        """Check that the arms of a generation are those of the run, stored as in generation 0.
-
-        Raises:
-            RunError: they are not, or the manifest is damaged.
-        """
-        first, held = self._stored, self.manifest(t)["stacks"]
-        for name, stack in held.items():
-            if stack["arms"] != [arm.key for arm in first.get(int(name), ())]:
-                where = str(self.folder(t) / "manifest.json")
-                raise RunError(f"{where!r} is damaged: the arms of stack {name} are not those of the run")
-        if t <= self.last:
-            self.of_generation(t)
-
-    def _check(self, t: int, stack: int, name: str, note: dict[str, Any], contents: bool) -> None:
-        path = self.folder(t) / name
-        try:
-            if not contents:
-                check_size(path, note)
-            elif name.startswith("samples"):
-                self.stack_samples(t, stack)
-            else:
-                self.tensors(t, name.partition("-")[0], stack)
-        except RunError:
-            # Weights that are not kept are no loss, and a run at work may just have dropped them.
-            if not name.startswith("state") or path.exists() or self.keeps_state(t):
-                raise
-
-    def _tells(self, told: bytes) -> None:
-        """Check that metrics.jsonl says what the manifests do.
-
-        Raises:
-            RunError: it does not.
-        """
-        # A run killed between commit and append leaves a shorter file, which is no damage.
-        if not self._lines().startswith(told):
-            raise RunError(
-                f"{str(self.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
-                "the same run command writes it again"
-            )
+        return damage.found(self, contents, goes_on)
 
     def _lines(self) -> bytes:
         """Return what metrics.jsonl says, or will say in a moment."""

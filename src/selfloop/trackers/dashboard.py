@@ -24,7 +24,7 @@ from selfloop.core.records import Record
 from selfloop.core.settings import in_words
 from selfloop.experiment import Experiment
 from selfloop.store import Run
-from selfloop.store.run import Losses
+from selfloop.store.losses import Losses
 from selfloop.trackers.base import TRACKERS
 
 NOTES = "trackers.json"

@@ -21,18 +21,13 @@ def command(
 ) -> int:
     """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
     from selfloop.analysis import stability
-    from selfloop.analysis.paired import LAST
     from selfloop.store import Run
 
-    opened = Run.open(path)
-    found = stability.stability(opened, metric=metric, tolerance=tolerance)
+    found = stability.stability(Run.open(path), metric=metric, tolerance=tolerance)
     if as_json:
         say_plain(json.dumps(stability.plain(dataclasses.asdict(found)), indent=1, ensure_ascii=False))
         return 0
-    # The report's tables have the last generation alone under the metric's own name.
-    title = f"{'metric' if found.metric is None else opened.metric(found.metric).title}, mean of the last {LAST}"
-    rates = ("setting", "ρ predicted", "ρ of the mean", "ρ of the spread", "total error ×")
-    show((*rates, title, "worse than λ = 0", "verdict"), stability.cells(found))
+    show(stability.headings(found), stability.cells(found))
     for line in stability.sentences(found):
         say(line)
     return 0
