@@ -76,6 +76,16 @@ def test_runs_that_differ_in_a_setting(runs: dict[str, Path]) -> None:
     assert found.real(6).sha256 == Run.open(runs["kde"]).real(2).sha256
 
 
+def test_members_of_one_name_are_told_apart_by_what_some_have_alone(tmp_path: Path, runs: dict[str, Path]) -> None:
+    grid = {"mixing": [{"name": "replace"}, {"name": "replace", "n": {"power": 1.5}}]}
+    growing = Run.open(made(tmp_path / "growing", grid=grid))
+    found = compare({"growing": growing, "a": Run.open(runs["a"])})
+    assert [(len(each.arms), each.label) for each in found.curves.settings[:2]] == [
+        (2, "Fully Synthetic (replace)"),
+        (2, "replace, n = (power = 1.5)"),
+    ]
+
+
 def test_a_control_may_be_in_another_run(runs: dict[str, Path]) -> None:
     found = compare(opened(runs, "a", "regime"))
     assert len(found.curves.settings) == 4

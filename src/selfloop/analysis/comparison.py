@@ -527,9 +527,8 @@ def _varying(settings: _Settings, runs: Mapping[str, Run]) -> list[str]:
         family = key.split(".")[0]
         if family != key and all(family in given for given in some):
             alike: dict[str, set[str]] = {}
-            for given in some:
-                if key in given:
-                    alike.setdefault(str(given[family]), set()).add(repr(given[key]))
+            for given in some:  # a setting may have settings of its own in some members of a name, and none in others
+                alike.setdefault(str(given[family]), set()).add(repr(given.get(key)))
         else:
             alike = {"": {repr(given.get(key)) for given in some}}
         if any(len(values) > 1 for values in alike.values()):
