@@ -127,7 +127,7 @@ def test_a_metric_that_was_not_recorded_is_told(moons: Run) -> None:
 def test_samples_are_panels_with_the_real_rows_first(moons: Run) -> None:
     panels = moons.samples_plot(3)
     titles = [axes.get_title() for axes in panels]
-    assert titles == ["Ground truth", "No Synth. Data\n(λ = 0)", "λ = 1", "Fully Synthetic\n(λ = ∞)"]
+    assert titles == ["Ground truth", "No Synth. Data (λ = 0)", "λ = 1", "Fully Synthetic (λ = ∞)"]
     assert all(len(axes.get_images()) == 1 for axes in panels)
     with pytest.raises(RunError, match="has the generations 0 to 3, no 4"):
         moons.samples_plot(4)

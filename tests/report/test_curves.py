@@ -75,6 +75,12 @@ def test_summary_is_mean_and_std_of_the_records(run: FakeRun) -> None:
     assert float(row["mean"]) == pytest.approx(np.mean(values))
     assert float(row["std"]) == pytest.approx(np.std(values, ddof=1))
     assert (row["seeds"], row["floor"]) == ("3", "0.3")
+    assert {r["setting"]: float(r["ratio"]) for r in rows} == {
+        "No Synth. Data (λ = 0)": 0.0,
+        "λ = 0.5": 0.5,
+        "λ = 1": 1.0,
+        "Fully Synthetic (λ = ∞)": math.inf,
+    }
     thinned = next(r for r in rows if r["setting"].startswith("Fully") and r["generation"] == "4")
     assert thinned["seeds"] == "2"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LOOK = (
     "<style>table.selfloop{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}"
     "table.selfloop th,table.selfloop td{padding:.3em .8em;text-align:left;vertical-align:top;max-width:40em}"
-    "table.selfloop tbody>tr>*{border-top:1px solid rgba(128,128,128,.35)}</style>"
+    "table.selfloop th{font-weight:600}table.selfloop tbody>tr>*{border-top:1px solid rgba(128,128,128,.35)}</style>"
 )
 """How tables of the report look, on a light page and on a dark one: no colour but that of the page."""
 

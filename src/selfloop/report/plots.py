@@ -97,7 +97,7 @@ def samples(run: Run, t: int) -> NDArray[np.object_]:
     _draw(panels[0], first, first.rows, first.label)
     for axes, setting in zip(panels[1:], curves.settings, strict=True):
         arm = setting.arms[0]
-        axes.set_title(plain(textwrap.fill(setting.label.replace(" (", "\n("), _TITLE)), fontsize=9)
+        axes.set_title(plain(textwrap.fill(setting.label, _TITLE)), fontsize=9)
         if 0 <= curves.ended[arm] <= t:
             axes.text(0.5, 0.5, curves.endings[arm], ha="center", va="center", transform=axes.transAxes)
             bare(axes)
@@ -144,8 +144,9 @@ def _columns(curves: Curves, drawn: list[Distribution], t: int) -> NDArray[np.ob
             if setting.label in column.generated:
                 share = np.divide(column.generated[setting.label], 100)
                 label = plain(setting.label)
-                line = "-" if column.ordered else ""
-                axes.plot(at, share, line, color=style.light, marker=".", markersize=4, linewidth=1.2, label=label)
+                line = "-" if column.ordered else "none"
+                look = {"color": style.light, "linestyle": line, "linewidth": 1.2}
+                axes.plot(at, share, marker=".", markersize=4 if column.ordered else 8, label=label, **look)
         shown = spaced(range(len(at)), 2 if column.ordered else _BARS)
         words = [column.labels[i] for i in shown]
         axes.set_xticks(shown, [plain(word if len(word) <= _WORD else f"{word[: _WORD - 1]}…") for word in words])

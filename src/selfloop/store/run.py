@@ -413,7 +413,7 @@ class Run:
             >>> experiment = Experiment.load("fig4-small").override("generations=1", "budget={steps: 20}")
             >>> for generation in run(experiment, "runs/pictured"): pass
             >>> [axes.get_title() for axes in Run.open("runs/pictured").samples_plot(1)]
-            ['Ground truth', 'Fully Synthetic\n(λ = ∞)', 'λ = 1']
+            ['Ground truth', 'Fully Synthetic (λ = ∞)', 'λ = 1']
         """
         from selfloop.report.plots import samples as draw
 
