@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -
 # --quiet would hide the warnings from --strict too; this hides an advertisement.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench gpu-check docs clean
+.PHONY: help demo test check bench gpu-check tutorials docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -31,7 +31,10 @@ bench: $(VENV)/.installed-test  ## time every part beside what a user would run 
 gpu-check:  ## on a machine with a GPU: agreement, throughput, memory and a recipe on it, by .venv or else PYTHON as it is
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu
 
-docs: $(VENV)/.installed-test  ## build the documentation into site/
+tutorials: $(VENV)/.installed-test  ## run the tutorials whose code has changed, and keep what comes of them: up to ten minutes for all
+	$(BIN)/python -m docs.executed
+
+docs: tutorials  ## run the tutorials that have changed, and build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv, the built documentation and caches; runs/ stays
