@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 # --quiet would hide the warnings from --strict too; this hides an advertisement.
 export NO_MKDOCS_2_WARNING := 1
+# One thread in each of two processes: with more, what waits for the others takes the time of what works.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check bench gpu-check tutorials docs clean
+.PHONY: help demo test test-fast check lint site bench gpu-check tutorials docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -15,13 +17,22 @@ help:  ## list the commands
 demo: $(VENV)/.installed  ## install, run the main job on the handwritten digits into runs/demo, print where its report is
 	$(BIN)/selfloop run demo --out runs/demo
 
-test: check  ## install with the test extras, then check and run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --basetemp=$$(mktemp -d)
+test: lint site  ## install with the test extras, check all, run all tests: the types beside the tests
+	@log=$$(mktemp); $(BIN)/mypy >$$log 2>&1 & types=$$!; \
+	$(PYTEST) --basetemp=$$(mktemp -d); tests=$$?; \
+	wait $$types || { cat $$log; exit 1; }; exit $$tests
 
-check: $(VENV)/.installed-test  ## lint, formatting, types, and the documentation built strictly
+test-fast: lint  ## lint, and the tests that take little time: while you work
+	$(PYTEST) --basetemp=$$(mktemp -d) -m "not slow"
+
+check: lint site  ## lint, formatting, types, and the documentation built strictly
+	$(BIN)/mypy
+
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+
+site: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
@@ -34,8 +45,7 @@ gpu-check:  ## on a machine with a GPU: agreement, throughput, memory and a reci
 tutorials: $(VENV)/.installed-test  ## run the tutorials whose code has changed, and keep what comes of them: up to ten minutes for all
 	$(BIN)/python -m docs.executed
 
-docs: tutorials  ## run the tutorials that have changed, and build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: tutorials site  ## run the tutorials that have changed, and build the documentation into site/
 
 clean:  ## remove .venv, the built documentation and caches; runs/ stays
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,8 @@ LONG = (
     "test_golden_unets.py",
     "test_plugin.py",
     "test_store.py",
+    "test_package.py",
+    "test_site.py",
 )
 """The files that take longest come first, so that no process is left with one of them at the end."""
 

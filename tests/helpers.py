@@ -25,6 +25,9 @@ import numpy as np
 
 SKIPPED = ("lock", "log.txt")  # neither is data
 
+# Of what fsync is for, that a power cut leaves what was written, no test can say anything; it waits for the disk.
+os.fsync = lambda descriptor: None
+
 
 def suited(name: str, x: Any) -> Any:
     """Return normal rows (…, 2) as rows that the generator of this name makes; most make any."""
@@ -151,7 +154,10 @@ class Nursery:
         return self.ask({"experiment": experiment.yaml(), "out": str(out)} | job)
 
     def command(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run ``selfloop`` with these arguments in a fresh child, in this directory and environment."""
+        """Run ``selfloop`` with these arguments in a fresh child, in this directory and environment.
+
+        A ``PYTHONPATH`` in it may have packages that join by entry points, as if they had been installed before.
+        """
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("out", "err")]
             call = ["selfloop", *map(str, arguments)]
@@ -247,11 +253,16 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
 def _command(job: dict[str, Any]) -> int:
     """Do what ``python -m selfloop`` does in a process of its own, and return what it exits with."""
     from selfloop.__main__ import main
+    from selfloop.core.registry import FAMILIES
 
     for descriptor, path in zip((1, 2), job["streams"], strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.environ.pop("PYTHONWARNINGS")
     os.environ.update(job["environment"])
+    if "PYTHONPATH" in job["environment"]:
+        sys.path[:0] = job["environment"]["PYTHONPATH"].split(os.pathsep)
+        for family in FAMILIES.values():
+            vars(family).pop("_installed", None)  # what was there when the nursery looked
     os.chdir(job["cwd"])
     sys.argv = job["command"]
     warnings.resetwarnings()  # to what Python begins with

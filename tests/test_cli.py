@@ -73,10 +73,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the tiny experiment has run, through the command line and with workers."""
+    """A folder in which the tiny experiment has run, through the command line and with a worker."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "tiny.yaml").write_text(TINY)
-    process = started("run", "tiny.yaml", "--workers", "2", cwd=folder)
+    process = started("run", "tiny.yaml", "--workers", "1", cwd=folder)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "generation 2/2 · 4 arms · w1_held_out" in out
@@ -317,6 +317,7 @@ def test_a_run_directory_of_another_experiment_is_left_alone(nest: Nursery, done
     assert tree(done) == before
 
 
+@pytest.mark.slow
 def test_interrupted_once_it_finishes_the_generation_and_resumes_to_the_same_bits(
     nest: Nursery, tmp_path: Path
 ) -> None:

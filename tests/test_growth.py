@@ -90,6 +90,7 @@ class TestGenerations:
         kept = [name for name in before if keep == "all" or name in after]
         assert {name: before[name] for name in kept} == {name: after[name] for name in kept}
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("shared_workers")
     @pytest.mark.parametrize("maker", MAKERS)
     def test_with_workers_and_killed_in_the_middle(self, nest: Nursery, tmp_path: Path, maker: str) -> None:
@@ -248,6 +249,7 @@ def every_crash(nest: Nursery, start: Path, experiment: Experiment, folder: Path
         shutil.rmtree(out)
 
 
+@pytest.mark.slow
 class TestKilled:
     @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
     def test_while_arms_catch_up(self, nest: Nursery, tmp_path: Path, torn: bool) -> None:

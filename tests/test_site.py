@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytest.importorskip("material", reason="the documentation is built by the extra `check`")
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
 FETCHED = re.compile(

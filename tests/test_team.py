@@ -16,17 +16,17 @@ from selfloop.engines.team import Team
 
 EXPERIMENT = """
 name: shared
-data: {name: digit_images, n: 64, held_out: 32}
+data: {name: digit_images, n: 32, held_out: 32}
 generator:
   name: edm
   net: {channels: 32, multipliers: [1, 2], blocks: 1, attention: [4], dropout: 0.0}
   batch_size: 16
   optimizer: {learning_rate: 1.0e-3}
   ema: {decay: 0.9}
-  steps: 4
+  steps: 2
   sample_batch: 8
 generations: 1
-budget: {steps: 12}
+budget: {steps: 6}
 grid: {mixing.lam: [1]}
 features: {name: classifier, epochs: 1}
 metrics: [frechet_held_out, variance_ratio, parameter_distance]
@@ -69,12 +69,14 @@ def same(folder: Path, out: str) -> None:
         assert levels.abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(alone: Path) -> None:
     """``--devices 2`` starts a second process; the global batch, the latents and the features are shared."""
     run(alone, "two", options=("--devices", "2"))
     same(alone, "two")
 
 
+@pytest.mark.slow
 def test_torchrun_starts_them_too(alone: Path) -> None:
     run(alone, "torchrun", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611", "-m")
     same(alone, "torchrun")

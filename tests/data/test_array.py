@@ -213,6 +213,7 @@ def test_a_run_has_the_rows_in_the_user_s_units(tmp_path: Path) -> None:
         assert np.array_equal(kept._read(tmp_path / "run" / f"data-{key[:16]}.safetensors", key), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_workers")
 def test_workers_find_the_rows_and_change_no_bit(tmp_path: Path) -> None:
     wanted = experiment(ROWS, generator={"name": "otcfm", "width": 4, "batch_size": 16}, budget={"steps": 2})
@@ -221,6 +222,7 @@ def test_workers_find_the_rows_and_change_no_bit(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "0") == snapshot(tmp_path / "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [ROWS, IMAGES])
 def test_a_killed_run_goes_on_where_the_array_is_not(tmp_path: Path, nest: Nursery, x: np.ndarray) -> None:
     out, whole = tmp_path / "run", tmp_path / "whole"

@@ -21,6 +21,7 @@ from selfloop.engines import ray as engine
 from selfloop.engines.ray import Ray
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 
 SLOW = Experiment.parse(
     """

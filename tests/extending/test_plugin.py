@@ -6,15 +6,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from helpers import Nursery
 
+pytestmark = pytest.mark.slow
 PLUGIN = Path(__file__).parent / "plugin"
 
 EXPERIMENT = """
@@ -43,59 +42,28 @@ def install(site: Path, name: str = "selfloop-example", module: str = "selfloop_
     return site
 
 
-# Commands one after the other in one process: importing torch takes longer than all of them.
-_DRIVER = """
-import contextlib, io, json, sys
-from selfloop.cli import terminal
-from selfloop.cli.main import main
-found = []
-for words in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    terminal.console.file = out
-    sys.argv = ["selfloop", *words]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as end:
-            found.append([end.code, out.getvalue(), err.getvalue()])
-print(json.dumps(found))
-"""
-
-
-@dataclass
-class Done:
-    """What a command printed and exited with."""
-
-    code: int
-    out: str
-    err: str
-
-
-def selfloop(*commands: Sequence[str], site: Path | None = None, cwd: Path) -> list[Done]:
-    """Run commands in a fresh process, with what is installed in ``site``."""
-    paths = [str(path) for path in (site, os.environ.get("PYTHONPATH")) if path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    call = [sys.executable, "-c", _DRIVER, json.dumps(commands)]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return [Done(*each) for each in json.loads(done.stdout.splitlines()[-1])]
+def selfloop(nest: Nursery, *words: str, site: Path | None = None, cwd: Path) -> CompletedProcess[str]:
+    """Run a command in a process of its own, with what is installed in ``site``."""
+    if site is None:
+        return nest.command(*words, cwd=cwd)
+    paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]  # which workers inherit
+    return nest.command(*words, cwd=cwd, PYTHONPATH=os.pathsep.join(paths))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(nest: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with a run that the plugin made, by a worker, its own engine and tracker beside it; and the site."""
     here, site = tmp_path_factory.mktemp("run"), install(tmp_path_factory.mktemp("site"))
     (here / "e.yaml").write_text(EXPERIMENT)
     diary = ("--engine", "backwards", "--track", f"{{name: diary, path: {here / 'diary.txt'}}}")
-    workers, backwards, listed = selfloop(
+    commands = (
         ("run", "e.yaml", "--out", "run", "--workers", "1"),
         ("run", "e.yaml", "--out", "backwards", *diary),
         ("list",),
-        site=site,
-        cwd=here,
     )
-    assert (workers.code, backwards.code, listed.code) == (0, 0, 0), workers.err + backwards.err + listed.err
-    (here / "listed.txt").write_text(listed.out)
+    done = [selfloop(nest, *words, site=site, cwd=here) for words in commands]
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    (here / "listed.txt").write_text(done[-1].stdout)
     return here, site
 
 
@@ -113,36 +81,36 @@ def test_its_engine_and_tracker_give_the_same_bits(made: tuple[Path, Path]) -> N
     assert (here / "diary.txt").read_text().splitlines()[-1] == "generation 3: 4 of 4 arms are well"
 
 
-def test_its_run_is_read_without_it_and_goes_on_with_it(made: tuple[Path, Path]) -> None:
+def test_its_run_is_read_without_it_and_goes_on_with_it(nest: Nursery, made: tuple[Path, Path]) -> None:
     here, site = made
     grow = ("run", "e.yaml", "--out", "run", "--set")
-    *reading, refused = selfloop(
+    commands = (
         ("ls", "."),
         ("report", "run"),
         ("stability", "run"),
         ("metrics", "run@0", "run@3", "--only", "frechet"),
         (*grow, "generations=5"),
-        cwd=here,
     )
-    assert [done.code for done in reading] == [0, 0, 0, 0], [done.err for done in reading]
-    assert "damaged" not in reading[0].out
-    assert "Median error" in reading[1].out
+    *reading, refused = (selfloop(nest, *words, cwd=here) for words in commands)
+    assert [done.returncode for done in reading] == [0, 0, 0, 0], [done.stderr for done in reading]
+    assert "damaged" not in reading[0].stdout
+    assert "Median error" in reading[1].stdout
     assert "Euclidean distance between the coordinatewise medians" in (here / "run/report/index.html").read_text()
-    assert refused.code == 2
-    assert refused.err.count("\n") == 1
-    assert "'ellipse'" in refused.err
-    assert "--import" in refused.err
-    (done,) = selfloop((*grow, "generations=4"), site=site, cwd=here)
-    assert done.code == 0, done.err
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "'ellipse'" in refused.stderr
+    assert "--import" in refused.stderr
+    done = selfloop(nest, *grow, "generations=4", site=site, cwd=here)
+    assert done.returncode == 0, done.stderr
 
 
-def test_a_name_that_two_packages_claim_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_two_packages_claim_is_refused(nest: Nursery, tmp_path: Path) -> None:
     site = install(install(tmp_path / "site"), "selfloop-other", "selfloop_other")
     (tmp_path / "e.yaml").write_text(EXPERIMENT)
-    (done,) = selfloop(("run", "e.yaml"), site=site, cwd=tmp_path)
-    assert done.code == 2
-    assert done.err.count("\n") == 1
-    assert "claimed by selfloop-example 1.0 and by selfloop-other 1.0" in done.err
+    done = selfloop(nest, "run", "e.yaml", site=site, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "claimed by selfloop-example 1.0 and by selfloop-other 1.0" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -155,18 +123,19 @@ def test_a_name_that_two_packages_claim_is_refused(tmp_path: Path) -> None:
     ],
     ids=["import", "methods", "no class"],
 )
-def test_a_broken_package_is_named_and_spoils_nothing_else(tmp_path: Path, code: str, message: str) -> None:
+def test_a_broken_package_is_named_and_spoils_nothing_else(
+    nest: Nursery, tmp_path: Path, code: str, message: str
+) -> None:
     site = install(tmp_path / "site")
     (site / "selfloop_example/mixing.py").write_text(code)
     (tmp_path / "e.yaml").write_text(EXPERIMENT)
     (tmp_path / "f.yaml").write_text(EXPERIMENT.replace("mixing: newest_only\n", ""))
-    broken, sound, listed = selfloop(
-        ("run", "e.yaml"), ("run", "f.yaml", "--workers", "0"), ("list", "mixing"), site=site, cwd=tmp_path
-    )
-    assert (broken.code, sound.code, listed.code) == (2, 0, 0), sound.err + listed.err
-    assert message in broken.err
-    assert broken.err.count("\n") == 1
-    assert "augment" in listed.out
+    commands = (("run", "e.yaml"), ("run", "f.yaml", "--workers", "0"), ("list", "mixing"))
+    broken, sound, listed = (selfloop(nest, *words, site=site, cwd=tmp_path) for words in commands)
+    assert (broken.returncode, sound.returncode, listed.returncode) == (2, 0, 0), sound.stderr + listed.stderr
+    assert message in broken.stderr
+    assert broken.stderr.count("\n") == 1
+    assert "augment" in listed.stdout
 
 
 def test_the_run_records_where_the_code_came_from(made: tuple[Path, Path]) -> None:

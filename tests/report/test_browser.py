@@ -27,7 +27,7 @@ from selfloop.analysis.verdict import judged
 from selfloop.report import read, write_report
 from selfloop.report.page import write
 
-pytestmark = needs_browser
+pytestmark = [pytest.mark.slow, needs_browser]
 
 READY = "return document.documentElement.dataset.ready === 'true'"
 VISIBLE = """

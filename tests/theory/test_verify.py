@@ -8,6 +8,7 @@ from selfloop.theory.checks.check import cells, page
 from selfloop.theory.checks.verify import LIMIT, Check, checks
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_in_a_worker")
 def test_every_prediction_holds() -> None:
     """Seeds are fixed; with others each row would fail once in 16,000 times."""
