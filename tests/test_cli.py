@@ -55,6 +55,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def call(*arguments: str) -> str:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["selfloop", *arguments])
+        monkeypatch.setattr("selfloop.cli.terminal.say_plain", lambda text: None)  # after 1.5 s on a busy machine
         with pytest.raises(SystemExit) as stop:
             main()
         out, err = capsys.readouterr()
