@@ -86,7 +86,7 @@ def said(error: BaseException, limit: int = 300) -> str:
 def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
     try:
-        line = repr(str(text))
+        line = repr(as_known(str(text)))
     except ValueError:  # Python writes no whole numbers of more than 4,300 digits
         line = "a number of thousands of digits"
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -26,7 +26,7 @@ from selfloop.core.paths import here, is_url, url_of
 
 Found = TypeVar("Found")
 
-PATIENCE = 15.0
+PATIENCE = 10.0
 """Seconds within which a store must answer when it is first asked."""
 
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")

@@ -138,10 +138,11 @@ def check_size_there(run: Path, file: Path, expected: dict[str, Any]) -> None:
     Raises:
         RunError: it is not, or it is missing.
     """
-    mirror = _mirror(run)
-    there = {} if mirror is None else mirror.there
-    size, _ = there.get(file.relative_to(run).as_posix(), (None, ""))
-    check_size(file, expected, size)
+    mirror, name = _mirror(run), file.relative_to(run).as_posix()
+    there = {} if mirror is None or mirror.lease is not None else mirror.there
+    if there and name not in there:
+        file.unlink(missing_ok=True)
+    check_size(file, expected, there[name][0] if name in there else None)
 
 
 def push(path: Path, dropped: Sequence[Path] = ()) -> None:
@@ -435,6 +436,11 @@ class _Mirror:
         with self._one:
             self.lease.confirm()
             born = (self.path / "experiment.yaml").is_file()
+            if born and _TOLD not in self.there:  # a run has one from the beginning
+                self.place.write(_TOLD, b"")
+                self.there[_TOLD] = 0, ""
+                if not (self.path / _TOLD).stat().st_size:
+                    self._sent[_TOLD] = stamp(self.path / _TOLD)
             for name in self._matching(_FIRST) if born else ():
                 self._send(name)
             for folder in sorted(self.path.glob("generation-*")):
