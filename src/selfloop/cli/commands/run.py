@@ -30,7 +30,9 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>", parser=here)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run directory, or its URL; default: runs/<name>", parser=here)
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
