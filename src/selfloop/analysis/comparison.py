@@ -167,10 +167,10 @@ class Comparison:
             if first in row.settings and name in row.settings and row.settings[name] != row.settings[first]
         ]
         found = []
-        for label, name, here, there in pairs:
-            by = replace(self.by, controls={here.label: there}, about=self.metrics)
-            alive = [arm for arm in here.arms if self.curves.ended[arm] < 0]
-            changes = {metric: verdict.change(metric, alive, here, self.curves, by) for metric in directed}
+        for label, name, setting, there in pairs:
+            by = replace(self.by, controls={setting.label: there}, about=self.metrics)
+            alive = [arm for arm in setting.arms if self.curves.ended[arm] < 0]
+            changes = {metric: verdict.change(metric, alive, setting, self.curves, by) for metric in directed}
             found.append(Against(label=label, run=name, changes=changes))
         return found
 
