@@ -7,6 +7,7 @@ nursery itself sends the signals, because only the parent of a process knows tha
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -138,15 +139,16 @@ class Nursery:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def run(self, experiment: Any, out: Path, **job: Any) -> dict[str, Any]:
+    def run(self, experiment: Any, out: str | Path, **job: Any) -> dict[str, Any]:
         """Run an experiment in a fresh child.
 
         Args:
             experiment: what to run.
-            out: the run directory.
+            out: the run directory, or its URL.
             job: ``kill_after`` seconds, counted from when there is a file ``once``, if that is given; ``crash_at`` the
-                n-th change to the directory, ``torn`` whether only half of a write gets through; ``stop_at`` a
-                generation after which the child pauses; ``workers``.
+                n-th change to the directory, ``torn`` whether only half of a write gets through; ``die_at`` the n-th
+                change to a store, whose lock holds for ``lease`` seconds; ``stop_at`` a generation after which the
+                child pauses; ``workers``; ``environment``.
 
         Returns:
             ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message`` of an error; ``points`` seen.
@@ -250,6 +252,30 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
         files.open = writer.open = opened  # type: ignore[attr-defined]
 
 
+def _count_sends(die_at: int | None, lease: float, note: int) -> None:
+    """Number every change this process makes to a store, and die just before the n-th; its lock holds so long."""
+    from selfloop.core.urls import Place
+    from selfloop.store import remote
+
+    remote.LEASE, seen = lease, 0
+
+    def counted(name: str) -> None:
+        change = getattr(Place, name)
+
+        def call(self: Any, *arguments: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            os.write(note, f"{' '.join([name, *(word for word in arguments if isinstance(word, str))])}\n".encode())
+            if seen - 1 == die_at:
+                os._exit(9)
+            return change(self, *arguments)
+
+        setattr(Place, name, call)
+
+    for name in ("create", "write", "send", "remove"):
+        counted(name)
+
+
 def _command(job: dict[str, Any]) -> int:
     """Do what ``python -m selfloop`` does in a process of its own, and return what it exits with."""
     from selfloop.__main__ import main
@@ -283,6 +309,9 @@ def _child(job: dict[str, Any], note: int) -> int:
         return _command(job)
     from selfloop import Experiment, SelfloopError, run
 
+    os.environ.update(job.get("environment", {}))
+    if "die_at" in job:
+        _count_sends(job["die_at"], job["lease"], note)
     if "crash_at" in job:
         _count_changes(job["out"], job["crash_at"], job.get("torn", False), note)
     try:
@@ -327,6 +356,8 @@ def _serve() -> None:
 
     from selfloop import run
 
+    for name in os.environ.get("NURSERY_IMPORTS", "").split():
+        importlib.import_module(name)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         list(run(tiny(), Path(folder) / "run"))  # compiles what is compiled at first use

@@ -12,9 +12,8 @@ from PIL import Image
 
 from selfloop import DataError, Experiment, Run, run
 from selfloop.cli.main import main
-from selfloop.core.paths import expanded
+from selfloop.core.paths import cache, expanded
 from selfloop.data import Table
-from selfloop.features.base import cache
 from selfloop.features.classifier import Classifier
 from selfloop.interop import read_checkpoint
 from selfloop.trackers.lines import Lines

@@ -30,10 +30,11 @@ from selfloop.arms import arms, key
 from selfloop.core.columns import Category
 from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
 from selfloop.core.events import Events, Kind, Mixed
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here, is_url
 from selfloop.core.registry import FAMILIES
 from selfloop.core.samples import State
 from selfloop.core.settings import assign, read_assignments
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Dataset
 from selfloop.engines.local import cores
 from selfloop.experiment import Experiment, files_of, making, member
@@ -44,6 +45,7 @@ from selfloop.mixing.base import MIXINGS
 from selfloop.runner import run
 from selfloop.starter import of_file
 from selfloop.store import Run, belongs
+from selfloop.store.remote import working
 from selfloop.theory.measured import Interval
 
 CRITERION = "w2_held_out"
@@ -185,26 +187,27 @@ def advise(
     base, criteria = _experiment(data, generator, target, horizon, metrics, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
-    folder = expanded(out) if out is not None else Path("runs") / _folder(base)
-    _refuse_other(folder, base)
-    rows = base.data.extent()[1]
-    if rows < FEWEST_ROWS:
-        raise DataError(
-            f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more"
-        )
-    _refuse_chance(base, criteria, seed)
-    axes, missing = _axes(base, rows)
-    if workers is None:
-        workers = cores() if base.generator.trained or base.data.predicted() is not None else 0
-    growth = _Growth(base, folder, seed, workers, budget, progress)
-    found, plan = None, _first(axes)
-    while (recorded := growth.reach(plan)) is not None:
-        found = _Found.of(growth.seeds(plan), recorded, axes, criteria, tolerance)
-        following = _next(plan, axes, found)
-        if following is None:
-            return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, _enough(found))
-        plan = following
-    return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, growth.more(plan))
+    folder = here(out) if out is not None else Path("runs") / _folder(base)
+    with working(folder):
+        _refuse_other(folder, base)
+        rows = base.data.extent()[1]
+        if rows < FEWEST_ROWS:
+            raise DataError(
+                f"data {DATA.name_of(base.data)} has {rows} rows to train on: advice takes {FEWEST_ROWS} or more"
+            )
+        _refuse_chance(base, criteria, seed)
+        axes, missing = _axes(base, rows)
+        if workers is None:
+            workers = cores() if base.generator.trained or base.data.predicted() is not None else 0
+        growth = _Growth(base, folder, seed, workers, budget, progress)
+        found, plan = None, _first(axes)
+        while (recorded := growth.reach(plan)) is not None:
+            found = _Found.of(growth.seeds(plan), recorded, axes, criteria, tolerance)
+            following = _next(plan, axes, found)
+            if following is None:
+                return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, _enough(found))
+            plan = following
+        return _answer(base, folder, criteria, tolerance, rows, axes, missing, found, growth.more(plan))
 
 
 # The question
@@ -320,6 +323,8 @@ def _table(dataset: Dataset) -> Events | None:
 
 def _dataset(data: Any) -> Dataset:
     """Return what a source of data is: a name, settings in YAML, a file or folder, or what a program holds."""
+    if isinstance(data, str) and is_url(data):
+        return of_file(Path(fetched(data)), data)
     if isinstance(data, Path) or (isinstance(data, str) and data not in DATA and not data.lstrip().startswith("{")):
         return of_file(expanded(data))
     return member(DATA, data)  # type: ignore[no-any-return]

@@ -23,7 +23,7 @@ from selfloop.chains import Chains, Made
 from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here, url_of
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
@@ -42,6 +42,7 @@ from selfloop.metrics.base import METRICS
 from selfloop.monitor import Alarms
 from selfloop.shards import Shard
 from selfloop.store import Run, Writer, belongs, check
+from selfloop.store.remote import working
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import TRACKERS, Tracker, Tracking, refuse_missing
 
@@ -123,7 +124,7 @@ def run(
 
     Args:
         experiment: what to run.
-        out: the run directory; made if it is not there.
+        out: the run directory, made if it is not there; or the URL of one elsewhere, as ``s3://bucket/run``.
         workers: processes to spread the arms over; 0 runs them here. The result is the same to the bit.
         engine: what runs the arms; None is that of ``workers``.
         trackers: who is told of every generation, beside those of the experiment; one that fails stops nothing.
@@ -146,10 +147,11 @@ def run(
         >>> [generation.t for generation in run(experiment, "runs/first")]
         [0, 1, 2]
     """
-    refuse_unnameable(Path(out))
+    out = here(out)
+    refuse_unnameable(out)
     if getattr(experiment.generator, "elsewhere", False):
         refuse_to_run()
-    out, team, chosen = expanded(out), team or Team(), engine or Local(workers=workers)
+    team, chosen = team or Team(), engine or Local(workers=workers)
     trackers = [*trackers, *(each for each in map(_tracker, experiment.trackers) if each not in trackers)]
     refuse_missing(trackers)
     try:
@@ -157,29 +159,33 @@ def run(
             what = "fits of large networks, one after the other (workers 0)"
             name = GENERATORS.name_of(experiment.generator)
             raise ConfigError(f"several devices share {what}, not those of generator {name}")
-        with disk_errors(out):
-            experiment = _as_there(experiment, out)
-            if _nothing_to_do(experiment, out):
-                return
-        begun = prepared_or_lacking(experiment, out)
-        experiment, environment, real = begun.experiment, begun.environment, begun.real
-        if notice is not None:
-            for line in begun.words:
-                notice(line)
-        with disk_errors(out):
-            check(out, experiment, environment, real)
-            _can_be_measured(experiment, out)
-        code, session = b"" if chosen.here else own_code(), uuid.uuid4().hex
-        with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
-            for line in begun.words:
-                writer.log(line)
-            at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": getattr(chosen, "workers", None) or 1}
-            writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)
-            measure_anew(writer, session)
-            if shard is not None:
-                shard.refuse(experiment, len(writer.stacks))
-            generations = _generations(writer, chosen, team, save_every, code, session, progress, shard)
-            yield from _tracked(writer, trackers, generations)
+        if team.size > 1 and (url := url_of(out)) is not None:
+            raise ConfigError(f"several devices read the run from a folder that all of them see, not from {url!r}")
+        with working(out):
+            with disk_errors(out):
+                experiment = _as_there(experiment, out)
+                if _nothing_to_do(experiment, out):
+                    return
+            begun = prepared_or_lacking(experiment, out)
+            experiment, environment, real = begun.experiment, begun.environment, begun.real
+            if notice is not None:
+                for line in begun.words:
+                    notice(line)
+            with disk_errors(out):
+                check(out, experiment, environment, real)
+                _can_be_measured(experiment, out)
+            code, session = b"" if chosen.here else own_code(), uuid.uuid4().hex
+            with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
+                for line in begun.words:
+                    writer.log(line)
+                count = getattr(chosen, "workers", None) or 1
+                at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": count}
+                writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)
+                measure_anew(writer, session)
+                if shard is not None:
+                    shard.refuse(experiment, len(writer.stacks))
+                generations = _generations(writer, chosen, team, save_every, code, session, progress, shard)
+                yield from _tracked(writer, trackers, generations)
     finally:
         _opened.cache_clear()
         team.broadcast(None)

@@ -13,6 +13,7 @@ from selfloop.core.files import disk_errors
 from selfloop.core.records import Record
 from selfloop.experiment import Experiment
 from selfloop.store import Run, Writer
+from selfloop.store.remote import working
 
 _WORD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -71,6 +72,14 @@ def merge(shards: Sequence[Path], out: Path) -> Run:
     Raises:
         RunError: they do not fit together, something is lacking or damaged, or ``out`` is not new.
     """
+    with working(out):
+        _join(shards, out)
+    merged = Run.open(out)
+    merged.verify()
+    return merged
+
+
+def _join(shards: Sequence[Path], out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{str(out)!r} is not empty: choose another --out")
     runs = [Run.open(path) for path in shards]
@@ -91,9 +100,6 @@ def merge(shards: Sequence[Path], out: Path) -> Run:
                 records += [record for record in run.everything_of(t) if record["arm"] in of]
             writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
         writer.log(f"merged from {', '.join(map(str, shards))}")
-    merged = Run.open(out)
-    merged.verify()
-    return merged
 
 
 def _fits(first: Run, other: Run) -> None:

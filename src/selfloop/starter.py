@@ -41,8 +41,8 @@ budget: {samples: 5000}                   # of a retraining
 _METRICS = {"text": "perplexity_held_out, distinct_2"}  # to name, as an example
 
 
-def of_file(path: Path) -> Dataset:
-    """Return a file or folder as data.
+def of_file(path: Path, name: str = "") -> Dataset:
+    """Return a file or folder as data; ``name`` is the URL that it was fetched from.
 
     Raises:
         DataError: it is none that can be read.
@@ -53,7 +53,7 @@ def of_file(path: Path) -> Dataset:
         raise DataError(f"no data set or file is called {quoted(path)}{nearest(str(path), list(DATA))}")
     if (path / "experiment.yaml").is_file():
         raise DataError(f"{quoted(path)} is a run: give the data that it was made of")
-    return member(DATA, json.dumps({"path": str(path)} | _kind(path)))  # type: ignore[no-any-return]
+    return member(DATA, json.dumps({"path": name or str(path)} | _kind(path)))  # type: ignore[no-any-return]
 
 
 def _kind(path: Path) -> dict[str, str]:

@@ -21,6 +21,8 @@ from selfloop.core.files import stamp
 from selfloop.generators.base import Sampler
 from selfloop.store import Run
 from selfloop.store.log import entries, moment
+from selfloop.store.remote import holder as remote_holder
+from selfloop.store.remote import refresh
 
 _RECENT = 10  # generations from whose length that of the next ones is told
 _UNSURE = 0.3  # of a length that was told from one that was seen in part, or once
@@ -112,14 +114,19 @@ class Watch:
         Raises:
             RunError: it is damaged, or gone.
         """
+        refresh(self._path)
         if (now := stamp(self._path / "experiment.yaml")) != self._seen or self._run.present == 0:
             self._run, self._seen = Run.open(self._path), now
         run, session = self._run, self._session()
         begun = session[0] if session else {}
         here = begun.get("host") == socket.gethostname()
-        held = holder(run.path / "lock", int(begun.get("pid", 0)) if here else 0)
-        # A lock that is held on another machine is not seen from this one.
-        at_work = held if held or here or not begun else None
+        lease = remote_holder(run.path)
+        if lease is None:
+            held = holder(run.path / "lock", int(begun.get("pid", 0)) if here else 0)
+            # A lock that is held on another machine is not seen from this one.
+            at_work = held if held or here or not begun else None
+        else:
+            at_work = lease[1]
         told = {int(each["generation"]): float(each["seconds"]) for each in session if each["event"] == "generation"}
         if at_work and begun:
             last = max(told, default=int(begun["generation"]) - 1)

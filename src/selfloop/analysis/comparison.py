@@ -18,6 +18,7 @@ from selfloop.analysis.curves import Curves, Setting, final, grouped, mean, read
 from selfloop.analysis.verdict import Change, Judged
 from selfloop.core.errors import ConfigError, listed
 from selfloop.core.frames import Table, frame, html_table
+from selfloop.core.paths import here
 from selfloop.core.settings import in_words
 from selfloop.data.real import Real
 from selfloop.experiment import files_of
@@ -166,10 +167,10 @@ class Comparison:
             if first in row.settings and name in row.settings and row.settings[name] != row.settings[first]
         ]
         found = []
-        for label, name, here, there in pairs:
-            by = replace(self.by, controls={here.label: there}, about=self.metrics)
-            alive = [arm for arm in here.arms if self.curves.ended[arm] < 0]
-            changes = {metric: verdict.change(metric, alive, here, self.curves, by) for metric in directed}
+        for label, name, setting, there in pairs:
+            by = replace(self.by, controls={setting.label: there}, about=self.metrics)
+            alive = [arm for arm in setting.arms if self.curves.ended[arm] < 0]
+            changes = {metric: verdict.change(metric, alive, setting, self.curves, by) for metric in directed}
             found.append(Against(label=label, run=name, changes=changes))
         return found
 
@@ -370,7 +371,7 @@ def _opened(runs: Mapping[str, Run | str | Path] | Sequence[Run | str | Path]) -
     if isinstance(runs, str | Path | Run):
         raise ConfigError("a comparison takes two runs at least: give a list of them, or a mapping of names to them")
     there = {str(each.path): each for each in runs if isinstance(each, Run)}
-    paths = named([each.path if isinstance(each, Run) else Path(each) for each in runs])
+    paths = named([each.path if isinstance(each, Run) else here(each) for each in runs])
     return {name: there.get(str(path)) or Run.open(path) for name, path in paths.items()}
 
 

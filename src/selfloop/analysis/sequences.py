@@ -17,7 +17,7 @@ from pathlib import Path
 
 from selfloop.analysis.sources import files_below, run_of
 from selfloop.core.errors import ConfigError, DataError, listed, quoted
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here, is_url
 from selfloop.data.reading.sheets import ENDINGS
 from selfloop.data.reading.tables import ARRAYS
 from selfloop.data.reading.texts import JSON_LINES, PLAIN
@@ -69,7 +69,7 @@ def refuse_same(named: Iterable[tuple[str, str]]) -> None:
     """
     seen: dict[str, str] = {}
     for part, source in named:
-        key = source if run_of(source) is not None else os.path.realpath(expanded(source))
+        key = source if run_of(source) is not None else os.path.realpath(here(source))
         if key in seen:
             raise DataError(f"{source!r} is there twice, as {seen[key]} and as {part}: name every file once")
         seen[key] = part
@@ -79,7 +79,7 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
     """Return the sources by repetition and number."""
     if not words:
         raise DataError("no generation is named: give files, a folder of them, or a pattern such as 'gen_{t}.csv'")
-    patterns = [word for word in words if _FIELD.search(word) and not os.path.lexists(expanded(word))]
+    patterns = [word for word in words if _FIELD.search(word) and not os.path.lexists(here(word))]
     if patterns and len(words) > 1:
         raise DataError(f"{patterns[0]!r} is a pattern, and stands for all generations: name it alone")
     if patterns:
@@ -90,6 +90,8 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
     word = words[0]
     if len(words) > 1:
         return {0: _numbered([path for word in words for path in _globbed(word)], given=True)}
+    if is_url(word):
+        return {0: _numbered(_globbed(word), given=False)}
     if os.path.isdir(expanded(word)) and not os.path.isfile(expanded(word) / "experiment.yaml"):
         return {0: _of_folder(word, growing)}
     if os.path.isfile(expanded(word) / "experiment.yaml"):
@@ -99,6 +101,8 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
 
 def _globbed(word: str, growing: bool = False) -> list[str]:
     """Return what a glob matches in the order of its numbers, or the word itself where it is none."""
+    if is_url(word):
+        return [word]
     path = str(expanded(word))
     if os.path.lexists(path) or run_of(word) is not None:
         return [word]
@@ -187,6 +191,10 @@ def _of_runs(runs: str, arm: str) -> dict[int, Numbered]:
 
 def _fields(pattern: str) -> list[tuple[dict[str, int], str]]:
     """Return the paths that match a pattern, and the numbers in them by the letters of their fields."""
+    if is_url(pattern):
+        if _FIELD.search(pattern):
+            raise DataError(f"{pattern!r} is a pattern of URLs, in which nothing is looked for: name each of them")
+        return [({}, pattern)]
     parts = re.split(r"\{([ts])\}", str(expanded(pattern)))
     expression, seen = _expression(parts[0]), set[str]()
     for letter, text in zip(parts[1::2], parts[2::2], strict=True):
@@ -267,7 +275,7 @@ def _looks(source: str) -> Looks | None:
 
 def common_name(word: str) -> str:
     """Return a word for a run directory, from the last two parts of what names a sequence."""
-    parts = Path(re.sub(r"@?\{[ts]\}", "", str(expanded(word)))).absolute().parts[-2:]
+    parts = Path(re.sub(r"@?\{[ts]\}", "", word if is_url(word) else str(expanded(word)))).absolute().parts[-2:]
     plain = [re.sub(r"[^A-Za-z0-9]+", "-", Path(part).stem).strip("-") for part in parts]
     return "-".join(part for part in plain if part)[:48].strip("-") or "loop"
 

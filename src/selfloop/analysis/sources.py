@@ -16,8 +16,9 @@ from torch import Tensor
 
 from selfloop.core.errors import DataError, RunError, quoted
 from selfloop.core.events import Events, Images, Mixed, Text, Vectors
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here, is_url
 from selfloop.core.tokens import Bytes
+from selfloop.core.urls import fetched
 from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
@@ -67,7 +68,8 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
     rows (N, d); a CSV or Parquet table; text, a line of a .txt, a file of a folder of them or a line of JSON Lines an
     event; or ``RUN@3`` for the samples of a run's generation 3, ``RUN@train`` and
-    ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5.
+    ``RUN@held_out`` for its real data, of arm 0 or, with ``/5`` at the end, of arm 5. Each may lie elsewhere, and be
+    named by its URL.
 
     Args:
         source: where from.
@@ -79,9 +81,9 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
     """
-    path = expanded(source)
     if (match := run_of(source)) is not None:
-        return of_run(expanded(match["path"]), match["what"], int(match["arm"] or 0), source)
+        return of_run(here(match["path"]), match["what"], int(match["arm"] or 0), source)
+    path = on_disk(source)
     if path.is_dir() and (path / "experiment.yaml").is_file():
         raise RunError(
             f"{source!r} is a run: say which generation, as {source}@{Run.open(path).last}, or {source}@train"
@@ -103,7 +105,12 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
 
 def run_of(source: str) -> re.Match[str] | None:
     """Return the parts of a source that names a run's generation, "path", "what" and "arm"; None of any other."""
-    return None if expanded(source).exists() else _RUN.fullmatch(source)
+    return None if not is_url(source) and expanded(source).exists() else _RUN.fullmatch(source)
+
+
+def on_disk(source: str) -> Path:
+    """Return the file or folder that a source names, fetched if it lies elsewhere."""
+    return Path(fetched(source)) if is_url(source) else expanded(source)
 
 
 def tokens_of(sources: Iterable[str]) -> Text | None:
@@ -113,7 +120,7 @@ def tokens_of(sources: Iterable[str]) -> Text | None:
         RunError: there is no such run or arm, or it is damaged.
     """
     for match in filter(None, map(run_of, sources)):
-        events = _opened(expanded(match["path"]), int(match["arm"] or 0)).real(int(match["arm"] or 0)).events
+        events = _opened(here(match["path"]), int(match["arm"] or 0)).real(int(match["arm"] or 0)).events
         return events if isinstance(events, Text) else None
     return None
 
@@ -179,13 +186,13 @@ def fingerprint(source: str) -> str:
     """
     digest = hashlib.sha256()
     if (match := run_of(source)) is not None:
-        run, arm = Run.open(expanded(match["path"])), int(match["arm"] or 0)
+        run, arm = Run.open(here(match["path"])), int(match["arm"] or 0)
         stack, row = run.row(arm)
         refuse_beyond(run, match["what"])
         note = run.manifest(int(match["what"]))["stacks"][f"{stack:03d}"]["files"][stack_file("samples", stack)]
         digest.update(f"{note['sha256']} {row}".encode())
         return digest.hexdigest()
-    path = expanded(source)
+    path = on_disk(source)
     try:
         for file in files_below(path) if path.is_dir() else [path]:
             with open(file, "rb") as opened:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import bar, complain, say, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
@@ -37,7 +37,7 @@ Target = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="to predict: what generations are worth to that is measured too")
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=expanded)
+    Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=here)
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

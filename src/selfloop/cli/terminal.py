@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from selfloop.core.errors import printable
+from selfloop.core.errors import as_known, printable
 
 FAILED = 1
 MISUSED = 2
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 def say_plain(text: str) -> None:
     """Print text that other programs read: JSON, Markdown, a line of a log."""
-    print(printable(text), flush=True)
+    print(printable(as_known(text)), flush=True)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
 
 def complain(text: str) -> None:
     """Say on standard error, in one line, what is wrong or what to do."""
-    print(f"selfloop: {printable(' '.join(text.split()))}", file=sys.stderr)
+    print(f"selfloop: {printable(' '.join(as_known(text).split()))}", file=sys.stderr)
 
 
 def show(headings: Sequence[str], rows: Iterable[Sequence[str]], **options: Any) -> None:
@@ -115,7 +115,7 @@ def _shared(spans: Sequence[tuple[int, int]], room: int) -> list[int]:
 
 def _shown(text: str) -> str:
     """Return foreign text as rich and the terminal show it, character by character."""
-    return escape(printable(text))
+    return escape(printable(as_known(text)))
 
 
 class Tick(Protocol):

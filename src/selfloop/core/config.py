@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from selfloop.core.errors import is_text, nearest, quoted
+from selfloop.core.paths import is_url
 
 GREATEST = 10**18
 """The greatest number that any setting takes: beyond it float32 cannot square, and int64 not add."""
@@ -100,6 +101,8 @@ class _File:
 
 def _found(path: str, info: ValidationInfo) -> str:
     """Return the absolute path of such a file below the experiment's folder or the caller's; else what was given."""
+    if is_url(path):
+        return path
     wanted = os.path.expanduser(path)
     base = (info.context or {}).get(BASE)
     for folder in (base, Path.cwd()):
@@ -109,8 +112,17 @@ def _found(path: str, info: ValidationInfo) -> str:
     return wanted
 
 
-FilePath = Annotated[str, _File(), AfterValidator(_found)]
+def _not_elsewhere(path: str) -> str:
+    if is_url(path):
+        raise ValueError(f"{quoted(path, 300)} is a URL, as data alone may have: fetch it, and give its path")
+    return path
+
+
+FilePath = Annotated[str, _File(), AfterValidator(_not_elsewhere), AfterValidator(_found)]
 """A file or folder; relative ones are found from the experiment's file, else from the caller's folder."""
+
+DataPath = Annotated[str, _File(), AfterValidator(_found)]
+"""The same, or the URL of one elsewhere, which is kept as it is: see :func:`selfloop.core.urls.fetched`."""
 
 
 class _Execution:

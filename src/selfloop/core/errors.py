@@ -12,6 +12,17 @@ FOREIGN = (Exception, SystemExit, GeneratorExit)
 """What code of the user's or of a plugin may end in, besides being interrupted."""
 
 
+ELSEWHERE: dict[str, str] = {}
+"""Paths of the cache directory that stand for what lies elsewhere, and the URLs that users know it by."""
+
+
+def as_known(text: str) -> str:
+    """Return text with URLs in place of the paths that stand for them in the cache directory."""
+    for path, url in ELSEWHERE.items():
+        text = text.replace(path, url)
+    return text
+
+
 class SelfloopError(Exception):
     """Something the user can put right; the command line prints the message and exits with 2.
 
@@ -23,6 +34,9 @@ class SelfloopError(Exception):
         ...     print(error)
         no recipe or file is called 'fig4-smal', did you mean 'fig4-small'?
     """
+
+    def __str__(self) -> str:
+        return as_known(super().__str__())
 
 
 class ConfigError(SelfloopError):
@@ -72,7 +86,7 @@ def said(error: BaseException, limit: int = 300) -> str:
 def quoted(text: object, limit: int = 80) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message."""
     try:
-        line = repr(str(text))
+        line = repr(as_known(str(text)))
     except ValueError:  # Python writes no whole numbers of more than 4,300 digits
         line = "a number of thousands of digits"
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -243,13 +243,20 @@ def stamp(path: Path) -> Stamp | None:
     return None
 
 
-def check_size(path: Path, expected: dict[str, Any]) -> None:
+def check_size(path: Path, expected: dict[str, Any], size: int | None = None) -> None:
     """Check that a file is as long as the manifest's note says, without reading it.
+
+    Args:
+        path: the file.
+        expected: the note.
+        size: how long it is, if that is known.
 
     Raises:
         RunError: it is not, or it is missing.
     """
-    _same_size(path, _read(path, lambda file: os.fstat(file.fileno()).st_size, _advice(path)), expected)
+    if size is None:
+        size = _read(path, lambda file: os.fstat(file.fileno()).st_size, _advice(path))
+    _same_size(path, size, expected)
 
 
 def _same_size(path: Path, size: int, expected: dict[str, Any]) -> None:

@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from selfloop.core.config import FilePath
+from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.streams import Streams
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Parts
 from selfloop.data.image_set import LabelledImages, labelled
 from selfloop.data.reading.cifar import read_cifar10
@@ -29,7 +30,7 @@ class CIFAR10(LabelledImages):
     """
 
     name: Literal["cifar10"] = "cifar10"
-    path: FilePath
+    path: DataPath
     side: Literal[32, 16, 8, 4] = 32
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
@@ -41,7 +42,7 @@ class CIFAR10(LabelledImages):
     def _sets(self, seeds: Sequence[int]) -> Parts:
         train, test = (
             each._replace(pixels=smaller(each.pixels, self.side))
-            for each in read_cifar10(Path(self.path), labels=self.labels)
+            for each in read_cifar10(Path(fetched(self.path)), labels=self.labels)
         )
         return labelled(lambda rows, apart: self._cut(rows, apart, seeds), train, test)
 

@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from selfloop.core.config import FilePath
+from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, quoted
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Parts, divide
 from selfloop.data.finite import refuse_twice
 from selfloop.data.image_set import LabelledImages, labelled
@@ -36,12 +37,12 @@ class ImageFiles(LabelledImages):
     """
 
     name: Literal["image_files"] = "image_files"
-    path: FilePath
+    path: DataPath
     key: str | None = None
     side: PositiveInt | None = None
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
-    held_out_path: FilePath | None = None
+    held_out_path: DataPath | None = None
 
     @model_validator(mode="after")
     def _two_files(self) -> ImageFiles:
@@ -81,7 +82,7 @@ class ImageFiles(LabelledImages):
 
     def _read(self, name: str, setting: str) -> Pictures:
         """Return the images, and their classes where they are labelled, in the file or folder that a setting names."""
-        path = Path(name)
+        path = Path(fetched(name))
         if not path.exists():
             raise DataError(f"image_files {quoted(name)} does not exist: set data.{setting} to the file or folder")
         if path.is_dir() or path.suffix.lower() == ".zip":

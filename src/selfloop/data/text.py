@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.config import FilePath
+from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.events import Kind, Text
 from selfloop.core.tokens import Bytes, Characters, Subwords, Tokenizer
+from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Split
 from selfloop.data.finite import Finite, refuse_twice
 from selfloop.data.reading.texts import Unit, encoded, read_texts
@@ -46,16 +47,16 @@ class Texts(Finite):
     name: Literal["text"] = "text"
     holds: ClassVar[Kind] = "text"
     always: ClassVar[frozenset[Capability]] = frozenset(("text",))
-    path: FilePath
+    path: DataPath
     column: str | None = None
     unit: Unit = "document"
     block: int | None = Field(default=None, ge=2, le=2**16)
     tokenizer: Literal["characters", "bytes", "bpe"] = "characters"
-    tokenizer_path: FilePath | None = None
+    tokenizer_path: DataPath | None = None
     vocabulary: int | None = Field(default=None, ge=258, le=2**20)
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)
-    held_out_path: FilePath | None = None
+    held_out_path: DataPath | None = None
 
     @model_validator(mode="after")
     def _two_files(self) -> Texts:
@@ -67,8 +68,9 @@ class Texts(Finite):
     def load(self, seeds: Sequence[int]) -> Split:
         """Read, encode and divide the text, events (block,) int32."""
         read = {"path", "column", "unit", "block", "tokenizer", "tokenizer_path", "vocabulary", "held_out_path"}
-        stamps = tuple(map(_stamp, (self.path, self.held_out_path, self.tokenizer_path)))
-        corpus = _corpus(self.model_dump_json(include=read), stamps)
+        paths = {name: getattr(self, name) for name in ("path", "held_out_path", "tokenizer_path")}
+        here = {name: path if path is None else fetched(path) for name, path in paths.items()}
+        corpus = _corpus(self.model_copy(update=here).model_dump_json(include=read), tuple(map(_stamp, here.values())))
         parts = divide_units(
             corpus.rows,
             corpus.counts,

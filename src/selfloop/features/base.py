@@ -8,7 +8,6 @@ where to put it.
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 import torch
-from platformdirs import user_cache_path
 from pydantic import PrivateAttr
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,7 +24,7 @@ from selfloop.core.config import EXECUTION, Frozen
 from selfloop.core.errors import DataError
 from selfloop.core.events import DATA_UNITS
 from selfloop.core.files import save_tensors
-from selfloop.core.paths import expanded
+from selfloop.core.paths import cache
 from selfloop.core.registry import Absent, Family
 
 FEATURE_UNITS = "feature units"
@@ -145,12 +143,6 @@ class Network(Features):
                 why = " ".join(str(error).split())[:200]
                 raise DataError(f"features {self.name}: it cannot run on device {self.device!r}: {why}") from error
         return self._call
-
-
-def cache() -> Path:
-    """Return where features and classifiers are kept: ``SELFLOOP_CACHE``, or the user's cache directory."""
-    given = os.environ.get("SELFLOOP_CACHE")
-    return expanded(given) if given else user_cache_path("selfloop")
 
 
 def keep(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -19,12 +19,13 @@ from torch import Tensor
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Count
 from selfloop.core.errors import DataError
+from selfloop.core.paths import cache
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.data.reading.labelled import read_labelled
 from selfloop.engines.threads import as_in_a_worker
 from selfloop.features import colour
-from selfloop.features.base import FEATURES, Call, Network, cache, keep
+from selfloop.features.base import FEATURES, Call, Network, keep
 from selfloop.learning.optimizer import Adam
 from selfloop.learning.training import fresh, parameters, train
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from selfloop.core.config import FilePath
 from selfloop.core.errors import DataError
-from selfloop.features.base import FEATURES, Call, Network, cache
+from selfloop.core.paths import cache
+from selfloop.features.base import FEATURES, Call, Network
 
 INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 

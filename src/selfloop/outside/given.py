@@ -17,6 +17,7 @@ from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said
 from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, run_of, tokens_of
 from selfloop.core.errors import ConfigError, DataError, refuse_unlike
 from selfloop.core.events import Events
+from selfloop.core.paths import is_url
 from selfloop.data.reading.memory import FILES, is_texts
 
 
@@ -156,7 +157,8 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     lists = items if all(isinstance(each, list | tuple) for each in items) else [items]
-    if all(map(is_texts, lists)) and not any(os.path.exists(x) or run_of(x) for each in lists for x in each):
+    named = (os.path.exists(x) or is_url(x) or run_of(x) for each in lists for x in each)
+    if all(map(is_texts, lists)) and not any(named):
         raise DataError(f"{part}s are lists of strings, of which none is the name of a file: {FILES}")
     if len({len(each) for each in lists}) > 1:
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")

@@ -23,7 +23,7 @@ from selfloop.core.config import GREATEST
 from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
 from selfloop.core.events import Images, Mixed, Text, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 from selfloop.core.records import Record
 from selfloop.core.samples import Samples, stack
 from selfloop.core.streams import Streams
@@ -47,6 +47,7 @@ from selfloop.mixing.outside import Outside as Regime
 from selfloop.outside.given import Key, Loop
 from selfloop.runner import measure_anew
 from selfloop.store import Run, Writer, check
+from selfloop.store.remote import working
 from selfloop.store.schema import stack_file
 
 DEFAULT = (
@@ -95,7 +96,7 @@ def record(
 
     Args:
         loop: with at least one generation.
-        out: the run directory, made or added to.
+        out: the run directory, made or added to; or the URL of one elsewhere.
         features, metrics, rows, raw, target: as of :func:`judge`.
         also: metrics besides these.
         notice: called with a line on what was chosen because nobody had named it.
@@ -107,43 +108,44 @@ def record(
         RunError: the directory is another loop's, in use or damaged, or a generation is not what it was.
         StorageFull: there is no space.
     """
-    refuse_unnameable(Path(out))
+    out = here(out)
+    refuse_unnameable(out)
     refuse_unlike("rows", rows, Integral, "a whole number")
     if rows < 2:
         raise ConfigError(f"rows is {rows}: at least 2 are needed to measure anything")
-    out = expanded(out)
-    there = Run.open(out) if (out / "experiment.yaml").exists() else None
-    if target is None and there is not None:
-        target = there.experiment.data.predicted()
-    data, reference = _data(loop, raw, rows, target)
-    extractor, words = _looking(features, reference, there)
-    if words and notice is not None:
-        notice(words)
-    names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
-    names += [name for name in also if name not in names]
-    sizes = _sizes(data, extractor)
-    _refuse_few(loop.real.name, names, sizes)
-    name = loop.name if there is None else there.experiment.name
-    begun = prepared(_experiment(name, loop, data, extractor, names), out)
-    experiment = begun.experiment
-    with disk_errors(out):
-        check(out, experiment, begun.environment, begun.real)
-    digests = {key: [each.digest() for each in some] for key, some in loop.generations.items()}
-    known = {} if there is None else _known(there)
-    _refuse_changed(loop, digests, known, out)
-    new = _New(loop, digests, reference, names, sizes)
-    for t in range(loop.length):
-        for key in loop.generations:
-            if (key, t) not in known:
-                new.rows(key, t)
-    if there is not None and not new.found and _is_whole(there, experiment):
-        Writer.settle(there)
-        there.verify()
-        return there
-    with Writer.lock(out, experiment, begun.environment, begun.real) as writer, disk_errors(out):
-        measure_anew(writer, uuid.uuid4().hex)
-        _measure(writer, new, loop.length, progress)
-    return Run.open(out)
+    with working(out):
+        there = Run.open(out) if (out / "experiment.yaml").exists() else None
+        if target is None and there is not None:
+            target = there.experiment.data.predicted()
+        data, reference = _data(loop, raw, rows, target)
+        extractor, words = _looking(features, reference, there)
+        if words and notice is not None:
+            notice(words)
+        names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
+        names += [name for name in also if name not in names]
+        sizes = _sizes(data, extractor)
+        _refuse_few(loop.real.name, names, sizes)
+        name = loop.name if there is None else there.experiment.name
+        begun = prepared(_experiment(name, loop, data, extractor, names), out)
+        experiment = begun.experiment
+        with disk_errors(out):
+            check(out, experiment, begun.environment, begun.real)
+        digests = {key: [each.digest() for each in some] for key, some in loop.generations.items()}
+        known = {} if there is None else _known(there)
+        _refuse_changed(loop, digests, known, out)
+        new = _New(loop, digests, reference, names, sizes)
+        for t in range(loop.length):
+            for key in loop.generations:
+                if (key, t) not in known:
+                    new.rows(key, t)
+        if there is not None and not new.found and _is_whole(there, experiment):
+            Writer.settle(there)
+            there.verify()
+            return there
+        with Writer.lock(out, experiment, begun.environment, begun.real) as writer, disk_errors(out):
+            measure_anew(writer, uuid.uuid4().hex)
+            _measure(writer, new, loop.length, progress)
+        return Run.open(out)
 
 
 def _looking(features: str | Extractor | None, reference: EventSet, there: Run | None) -> tuple[Extractor, str]:

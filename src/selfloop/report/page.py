@@ -42,6 +42,7 @@ from selfloop.report.style import DASHES, Marker, Style, legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
 from selfloop.report.texts import some as some_texts
 from selfloop.store import Run
+from selfloop.store.remote import push_report
 
 LIMIT = 5_000_000
 """The page stays below this many bytes."""
@@ -113,6 +114,7 @@ def write(
                 for kind in ("png", "pdf"):
                     write_bytes(folder / f"{name}.{kind}", encode(figure, kind))
         write_bytes(folder / "index.html", html(run, curves, by, drawn, raised, said).encode())
+    push_report(run.path)
     return folder / "index.html"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from selfloop.core.errors import RunError, SelfloopError
-from selfloop.core.files import check_size
+from selfloop.store import remote
 
 if TYPE_CHECKING:
     from selfloop.store.run import Run
@@ -77,9 +77,11 @@ def _consistent(run: Run, t: int) -> None:
 
 def _check(run: Run, t: int, stack: int, name: str, note: dict[str, Any], contents: bool) -> None:
     path = run.folder(t) / name
+    if contents and (not name.startswith("state") or run.keeps_state(t)):
+        remote.look_again(run.path, path)
     try:
         if not contents:
-            check_size(path, note)
+            remote.check_size_there(run.path, path, note)
         elif name.startswith("samples"):
             run.stack_samples(t, stack)
         else:

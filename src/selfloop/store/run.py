@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.errors import ConfigError, RunError, as_known
 from selfloop.core.files import (
     Stamp,
     gone,
@@ -27,7 +27,7 @@ from selfloop.core.files import (
     stamp,
 )
 from selfloop.core.frames import frame
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples, State
@@ -37,7 +37,7 @@ from selfloop.data.real import Real, RealRows
 from selfloop.experiment import Experiment
 from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
-from selfloop.store import damage, losses
+from selfloop.store import damage, losses, remote
 from selfloop.store.head import unsealed
 from selfloop.store.losses import Losses
 from selfloop.store.schema import read_environment, read_manifest, stack_file
@@ -92,13 +92,17 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a run directory for reading.
+        """Open a run directory for reading, of this machine or by the URL of one elsewhere, as ``s3://bucket/run``.
+
+        Of a run elsewhere what is small is brought here each time, and tensors when they are first asked for.
 
         Raises:
-            RunError: it is not one, is of an earlier version, or one of its two head files is damaged.
+            RunError: it is not one, is of an earlier version, or one of its two head files is damaged; or its store
+                does not answer.
         """
-        path = expanded(path)
+        path = here(path)
         refuse_unnameable(path)
+        remote.refresh(path)
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
@@ -109,12 +113,12 @@ class Run:
         return cls(path, experiment, read_environment(path / "environment.json"))
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return as_known(f"Run({str(self.path)!r})")
 
     def __str__(self) -> str:
         done = f"{max(self.last, 0)} of {self.experiment.generations} retrainings"
         names = ", ".join(self.experiment.metrics)
-        return f"{self.path}: {self.experiment.name}, {done}, {len(self.arms)} arms; {names}"
+        return as_known(f"{self.path}: {self.experiment.name}, {done}, {len(self.arms)} arms; {names}")
 
     def _repr_html_(self) -> str:
         from selfloop.report.plots import html
@@ -448,14 +452,25 @@ class Run:
         held = self.manifest(t)["stacks"].get(f"{stack:03d}")
         if held is None:
             raise RunError(f"{str(self.folder(t))!r} does not have stack {stack} yet")
+        if kind != "state" or self.keeps_state(t):
+            remote.bring(self.path, path)
         if path.name in held["files"] and not path.exists() and kind == "state" and not self.keeps_state(t):
             raise RunError(f"the weights of generation {t} were not kept: set keep_states to 'all' to keep them")
         if path.name not in held["files"]:
             raise RunError(f"{str(self.path)!r} has no weights: its models were trained elsewhere")
-        tensors = load_tensors(path, held["files"][path.name])
+        tensors = self._load(path, held["files"][path.name])
         if any(value.ndim == 0 or len(value) != len(held["arms"]) for value in tensors.values()):
             raise RunError(f"{str(path)!r} is damaged: it has not the {len(held['arms'])} arms of the manifest")
         return tensors
+
+    def _load(self, path: Path, note: dict[str, Any]) -> dict[str, Tensor]:
+        """Read a file of tensors; of a run elsewhere, what was brought here before may be damaged alone."""
+        try:
+            return load_tensors(path, note)
+        except RunError:
+            if not remote.bring(self.path, path, again=True):
+                raise
+            return load_tensors(path, note)
 
     def losses(self, t: int) -> list[Losses]:
         """Return the losses of the steps of generation t, by arm; none of models without gradient steps.

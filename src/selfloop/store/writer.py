@@ -29,6 +29,7 @@ from selfloop.data.real import BESIDE, RealRows
 from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
 from selfloop.generators.base import Sampler
+from selfloop.store import remote
 from selfloop.store.admission import HALF, check
 from selfloop.store.head import FORMAT, sealed
 from selfloop.store.log import entry
@@ -51,12 +52,22 @@ class Writer(Run):
     def lock(cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> Iterator[Writer]:
         """Create the run directory, go on with it or let it grow, and keep other processes out meanwhile.
 
+        One elsewhere is kept the same as the folder that stands for it; see :mod:`selfloop.store.remote`.
+
         What this call has made is gone again where the experiment turns out to be one that cannot be run.
 
         Raises:
             RunError: it is another experiment's, in use, damaged, or not a run directory.
             StorageFull: there is no space.
         """
+        with remote.working(path), cls._locked(path, experiment, environment, real) as writer:
+            yield writer
+
+    @classmethod
+    @contextlib.contextmanager
+    def _locked(
+        cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows
+    ) -> Iterator[Writer]:
         check(path, experiment, environment, real)
         made = not path.exists()
         with disk_errors(path):
@@ -67,6 +78,7 @@ class Writer(Run):
             with disk_errors(path):
                 writer = cls._opened(path, experiment, environment, real)
                 writer._recover()
+                writer._push(writer._dropped(writer.last, list(writer._stored)))
             try:
                 yield writer
             except StorageFull:
@@ -90,8 +102,9 @@ class Writer(Run):
         """
         writer = cls(run.path, run.experiment, run.environment)
         if writer._behind() or writer._leftovers():
-            with _held(run.path), disk_errors(run.path):
+            with remote.working(run.path), _held(run.path), disk_errors(run.path):
                 writer._recover()
+                writer._push(writer._dropped(writer.last, list(writer._stored)))
 
     @classmethod
     def _opened(cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> Writer:
@@ -229,6 +242,11 @@ class Writer(Run):
             each = generator.fits if isinstance(generator, Sampler) else 1
             for path in (*fits(start, each * len(self.stacks[s])), self.outcome(t, s)):
                 path.unlink(missing_ok=True)
+        self._push(self._dropped(t, list(files)))
+
+    def _push(self, dropped: Sequence[Path] = ()) -> None:
+        """Send what is committed, where the run directory is elsewhere, and remove there what was dropped here."""
+        remote.push(self.path, dropped)
 
     def _content(
         self, t: int, files: dict[int, dict[str, Any]], records: Sequence[Record], before: dict[str, Any] | None
@@ -268,10 +286,12 @@ class Writer(Run):
         """Replace the records of generation t, all at once."""
         write_sealed(self.folder(t) / "manifest.json", self.manifest(t) | {"records": list(records)})
         sync(self.folder(t))
+        self._push()
 
     def forget_metrics(self) -> None:
         """Empty metrics.jsonl before what it says of committed generations changes, so that it is never wrong."""
         write_bytes(self.path / "metrics.jsonl", b"")
+        self._push()
 
     def renew_metrics(self) -> None:
         """Write metrics.jsonl again from the manifests."""

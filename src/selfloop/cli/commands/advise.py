@@ -14,7 +14,7 @@ import typer
 
 from selfloop.cli.terminal import bar, say, say_plain
 from selfloop.core.errors import ConfigError, printable, quoted
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.advisor import Step
@@ -42,7 +42,7 @@ def command(
         str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data, sliced of tables")
     ] = None,
     score: Annotated[str | None, typer.Option(metavar="NAME", help="a second metric that must hold too")] = None,
-    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=expanded)] = None,
+    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=here)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import say, say_plain, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here
 
 
 def command(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run directories", parser=expanded)],
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN…", help="run directories", parser=here)],
     metric: Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")] = None,
     control: Annotated[
         list[str] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,14 +34,16 @@ def command(
     """Show a table's columns as data "table" takes them: types, ranges or levels, how modelled; or what text holds."""
     from selfloop.core.config import quoted_value, unquoted
     from selfloop.core.errors import DataError
-    from selfloop.core.paths import expanded
+    from selfloop.core.paths import expanded, is_url
     from selfloop.core.settings import from_yaml
+    from selfloop.core.urls import fetched
     from selfloop.data.reading.summary import summary
     from selfloop.data.reading.tables import Choice
     from selfloop.data.reading.texts import is_corpus
 
-    if column is not None or is_corpus(expanded(path)):
-        return _of_text(str(expanded(path)), column, unit, as_json)
+    file = fetched(path) if is_url(path) else str(expanded(path))
+    if column is not None or is_corpus(Path(file)):
+        return _of_text(file, column, unit, as_json)
     if unit:
         raise DataError(f"--unit is of text, and {path!r} is a table: let --column name the one with the text")
     declared = from_yaml(types, "--types")
@@ -49,7 +52,7 @@ def command(
     if odd := [word for pair in declared.items() for word in pair if not isinstance(word, str)]:
         raise DataError(f"--types names columns and what they are, not {quoted_value(odd[0])}{unquoted(odd[0])}")
     left = [name.strip() for name in leave_out.split(",") if name.strip()]
-    found = summary(str(expanded(path)), Choice(leave_out=left, types=declared, table=table, query=query), target)
+    found = summary(file, Choice(leave_out=left, types=declared, table=table, query=query), target)
     if as_json:
         say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
     else:

@@ -9,11 +9,11 @@ import typer
 
 from selfloop.cli.terminal import bar, say
 from selfloop.core.errors import ConfigError
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=here)],
     file: Annotated[
         Path | None,
         typer.Argument(

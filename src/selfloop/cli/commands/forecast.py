@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import say, say_plain, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not", parser=here)],
     to: Annotated[int, typer.Option(help="the generation that is asked for")],
     metric: Annotated[str | None, typer.Option(help="to forecast; default: what the verdict looks at")] = None,
     seen: Annotated[

@@ -12,27 +12,42 @@ import typer
 
 from selfloop.cli.terminal import say, show
 from selfloop.core.errors import SelfloopError
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here, url_of
 
 _FEW = 12  # settings whose verdicts are listed one by one
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=here)],
 ) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
-    if not path.is_dir():
-        raise SelfloopError(f"{str(path)!r} is not a directory")
-    from selfloop.core.files import disk_errors  # not before: torch comes with it
-
-    with disk_errors(path):
-        found = [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
-    if found:
+    if found := _elsewhere(path) if url_of(path) is not None else _in(path):
         headings = ("run", "experiment", "retrainings", "arms", "report", "verdicts")
         show(headings, [(str(p), *_row(p)) for p in found])
     else:
         say(f"no runs in {path}")
     return 0
+
+
+def _in(path: Path) -> list[Path]:
+    """Return the runs right in a directory, and itself if it is one.
+
+    Raises:
+        SelfloopError: it is no directory.
+    """
+    if not path.is_dir():
+        raise SelfloopError(f"{str(path)!r} is not a directory")
+    from selfloop.core.files import disk_errors  # not before: torch comes with it
+
+    with disk_errors(path):
+        return [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
+
+
+def _elsewhere(path: Path) -> list[Path]:
+    """Return what stands here for the runs of a directory that was given by URL."""
+    from selfloop.store.remote import runs_below
+
+    return runs_below(path)
 
 
 def _row(folder: Path) -> tuple[str, str, str, str, str]:

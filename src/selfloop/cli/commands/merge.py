@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import say
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 
 def command(
-    shards: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", parser=expanded)],
-    out: Annotated[Path, typer.Option(help="a new run directory", parser=expanded)],
+    shards: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", parser=here)],
+    out: Annotated[Path, typer.Option(help="a new run directory", parser=here)],
 ) -> int:
     """Join what run --shard made to the run that one machine would have made, and write its report."""
     from selfloop.cli.commands.report import write

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfloop.cli.terminal import console, say, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.store import Run
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=here)],
     metric: Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")] = None,
     control: Annotated[
         list[str] | None,

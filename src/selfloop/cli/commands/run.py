@@ -15,7 +15,7 @@ import typer
 
 from selfloop.cli.terminal import INTERRUPTED, complain, not_silent, say, show
 from selfloop.core.errors import SelfloopError
-from selfloop.core.paths import expanded
+from selfloop.core.paths import expanded, here
 
 if TYPE_CHECKING:
     from selfloop.engines.base import Engine
@@ -30,7 +30,9 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/<name>", parser=expanded)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run directory, or its URL; default: runs/<name>", parser=here)
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
@@ -132,9 +134,10 @@ def _run(
     from selfloop.report.shown import shown
     from selfloop.runner import run
     from selfloop.store import Run
+    from selfloop.store.remote import working
 
-    before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
-    with _interruptible() as stopped, contextlib.ExitStack() as closing:
+    with working(folder), _interruptible() as stopped, contextlib.ExitStack() as closing:
+        before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None
         ran = False
         with display(experiment, folder, metrics_file) as (tick, told):
             going = run(

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import say, say_plain, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, finished or not", parser=here)],
     metric: Annotated[str | None, typer.Option(help="to compare with λ = 0; default: what the verdict is of")] = None,
     tolerance: Annotated[float, typer.Option(help="by what share of λ = 0's a metric may be worse")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

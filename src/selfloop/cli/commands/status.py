@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import console, say, show
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.status import Status
@@ -19,7 +19,7 @@ _EVERY = 2.0  # seconds between two looks
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=expanded)],
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", parser=here)],
     watch: Annotated[
         bool, typer.Option("--watch", help="look again every two seconds while somebody is at work")
     ] = False,

@@ -11,7 +11,7 @@ import typer
 
 from selfloop.cli.terminal import FAILED, bar, say, say_plain, show
 from selfloop.core.errors import RunError
-from selfloop.core.paths import expanded
+from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.theory.checks.check import Check
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def command(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="a run directory; default: the theory", parser=expanded)
+        Path | None, typer.Argument(metavar="[RUN]", help="a run directory; default: the theory", parser=here)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print a page, as in the documentation")] = False,

@@ -79,8 +79,10 @@ def command(
 def _judged(settings: judging.Settings, loop: Loop, again: bool) -> Judgement | None:
     """Judge what has arrived, where that is more than the run has, or where it is asked for again; None if nothing."""
     from selfloop.store import Run
+    from selfloop.store.remote import refresh
 
     folder = settings.folder(loop)
+    refresh(folder)
     there = Run.open(folder).present if (folder / "experiment.yaml").is_file() else 0
     if loop.length > there or (again and loop.length == there > 0):
         return settings.judged(loop)

@@ -1,0 +1,408 @@
+"""Run directories and data by URL, in fsspec's memory and, where processes are killed, in a folder of ``file://``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from helpers import Nursery, ended, snapshot, tiny
+from PIL import Image
+
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, compare, run
+from selfloop.cli.main import main
+from selfloop.core import urls
+from selfloop.core.errors import ELSEWHERE
+from selfloop.core.paths import expanded, here, is_url, url_of
+from selfloop.core.urls import Place, fetched
+from selfloop.data import Table
+from selfloop.data.base import DATA
+from selfloop.report import write_report
+from selfloop.store import remote
+
+CLOSED: dict[str, Any] = {"generator": {"name": "gaussian"}, "budget": None, "metrics": ["mean_error"]}
+URL = "memory://bucket/run"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty store in memory, and an empty cache."""
+    monkeypatch.setenv("SELFLOOP_CACHE", str(tmp_path / "cache"))
+    found = fsspec.filesystem("memory")
+    found.store.clear()
+    yield found
+    found.store.clear()
+    ELSEWHERE.clear()
+    remote._MIRRORS.clear()
+
+
+def there(store: Any, url: str = URL) -> dict[str, bytes]:
+    """Return every file of a run in memory but the log, by relative path."""
+    root = url.removeprefix("memory:/")
+    files = {path.removeprefix(f"{root}/"): store.cat(path) for path in store.find(root)}
+    return {name: content for name, content in files.items() if name != "log.txt"}
+
+
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on as on another machine: with another, empty cache."""
+    monkeypatch.setenv("SELFLOOP_CACHE", str(tmp_path / f"cache-{time.monotonic_ns()}"))
+
+
+def stored_lock(store: Any, **changes: Any) -> None:
+    """Put a lock there as another machine leaves it."""
+    lock = {"holder": "other.host, process 7", "key": "k", "folder": "f", "until": time.time() + 30}
+    store.pipe_file("/bucket/run/lock", json.dumps(lock | changes).encode())
+
+
+@pytest.fixture
+def selfloop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command in this process and return what it prints, errors in place of that where it fails."""
+
+    def call(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["selfloop", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert int(stop.value.code or 0) == code, err
+        return err if code else out
+
+    return call
+
+
+def test_what_is_a_url() -> None:
+    assert all(map(is_url, ("s3://b/x", "memory://x", "zip://a.csv::s3://b/c.zip", "gs://b", "S3://b")))
+    assert not any(map(is_url, ("runs/a", "C:\\runs", "c://x", "/a://b", "~/x", "a.csv")))
+    assert (here("s3://b/a/run/").name, url_of(here("s3://b/a/run/"))) == ("run", "s3://b/a/run")
+    assert here("https://h/t.csv?key=1").name == "t.csv"
+    assert here("zip://a.csv::s3://b/c.zip").name == "a.csv"
+    assert here("runs/a") == Path("runs/a")
+    with pytest.raises(ConfigError, match="what pathlib makes of a URL"):
+        here(Path("s3://b/run"))
+    with pytest.raises(ConfigError, match="this may not"):
+        expanded("s3://b/rows.csv")
+
+
+def test_round_trip_resume_and_growth_are_the_bits_of_a_local_run(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for generations in (2, 4):
+        list(run(tiny(generations=generations), tmp_path / "local"))
+        list(run(tiny(generations=generations), URL))
+        assert there(store) == snapshot(tmp_path / "local")
+        assert sorted(there(store)) == sorted(snapshot(here(URL)))
+        elsewhere(tmp_path, monkeypatch)
+    assert list(run(tiny(generations=4), URL)) == []
+    more = tiny(generations=4, metrics=["w2_held_out", "mean_error", "covariance_error"], seeds=3)
+    for out in (tmp_path / "local", URL):
+        list(run(more, out))
+    assert there(store) == snapshot(tmp_path / "local")
+
+
+def test_a_reader_fetches_what_it_needs(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(run(tiny(generations=3), URL))
+    elsewhere(tmp_path, monkeypatch)
+    opened = Run.open(URL)
+    assert (opened.last, str(opened).partition(":")[0], repr(opened)) == (3, "memory", f"Run({URL!r})")
+    assert not [*opened.path.rglob("*-000.safetensors")]
+    assert len(opened.samples(2, 0)) == 16
+    assert [path.name for path in opened.path.rglob("*-000.safetensors")] == ["samples-000.safetensors"]
+    assert opened.state(3, 0)
+    with pytest.raises(RunError, match="weights of generation 1 were not kept"):
+        opened.state(1, 0)
+    assert not opened.damage(contents=False)
+    before = opened.path.stat().st_mtime_ns
+    Run.open(URL)
+    assert opened.path.stat().st_mtime_ns == before  # nothing was written
+    write_report(opened)
+    assert store.exists("/bucket/run/report/index.html")
+
+
+def test_what_was_brought_here_and_is_damaged_is_brought_again(store: Any) -> None:
+    list(run(tiny(**CLOSED), URL))
+    opened = Run.open(URL)
+    file = opened.folder(1) / "samples-000.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert len(opened.samples(1, 0)) == 16
+    assert not opened.damage()
+
+
+@pytest.mark.parametrize("how", ["changed", "shorter", "gone"])
+def test_a_file_that_is_damaged_there_is_named_by_its_url(store: Any, how: str) -> None:
+    list(run(tiny(**CLOSED), URL))
+    path = "/bucket/run/generation-0001/samples-000.safetensors"
+    content = store.cat(path)
+    if how == "gone":
+        store.rm(path)
+    else:
+        store.pipe_file(path, content[:-1] + b"x" * (how == "changed"))
+    found = Run.open(URL).damage(contents=how == "changed")
+    assert len(found) == 1
+    assert "'memory://bucket/run/generation-0001/samples-000.safetensors'" in found[0]
+    assert Run.open(URL).damage()[0].partition("samples")[0] == found[0].partition("samples")[0]
+
+
+def test_a_generation_without_a_manifest_is_not_there(store: Any, tmp_path: Path) -> None:
+    list(run(tiny(**CLOSED), tmp_path / "local"))
+    list(run(tiny(**CLOSED), URL))
+    store.rm("/bucket/run/generation-0002/manifest.json")
+    assert Run.open(URL).last == 1
+    assert [generation.t for generation in run(tiny(**CLOSED), URL)] == [2]
+    assert there(store) == snapshot(tmp_path / "local")
+
+
+def test_what_was_committed_here_and_not_sent_is_sent(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(run(tiny(**CLOSED), URL))
+    whole = there(store)
+    for name in [name for name in whole if name.startswith("generation-0002/")]:
+        store.rm(f"/bucket/run/{name}")
+    assert list(run(tiny(**CLOSED), URL)) == []
+    assert there(store) == whole
+    # One that follows on others than the store has is none of it.
+    store.rm("/bucket/run/generation-0002/manifest.json")
+    store.pipe_file("/bucket/run/generation-0001/manifest.json", whole["generation-0001/manifest.json"] + b" ")
+    with pytest.raises(RunError, match=r"'memory://bucket/run/generation-0001/manifest.json' is damaged"):
+        list(run(tiny(**CLOSED), URL))
+    assert not (here(URL) / "generation-0002").exists()
+
+
+def test_two_drivers(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going = run(tiny(**CLOSED), URL)
+    next(going)
+    mine = json.loads(store.cat("/bucket/run/lock"))["holder"]
+    with monkeypatch.context() as other:
+        elsewhere(tmp_path, other)
+        with pytest.raises(RunError, match=rf"^'{URL}' is in use by another process: {mine}; .* ends in \d+ seconds$"):
+            next(run(tiny(**CLOSED), URL))
+        opened = Run.open(URL)
+        assert (opened.last, remote.holder(opened.path)) == (0, (mine, True))
+    list(going)
+    assert "lock" not in there(store)
+    assert remote.holder(here(URL)) == ("", False)
+
+
+def test_a_lock_that_has_run_out_is_taken_over(store: Any) -> None:
+    stored_lock(store)
+    with pytest.raises(RunError, match=r"other\.host, process 7"):
+        list(run(tiny(**CLOSED), URL))
+    stored_lock(store, until=time.time() - 1)
+    list(run(tiny(**CLOSED), URL))
+    assert Run.open(URL).finished
+    store.pipe_file("/bucket/run/lock", b"mine")
+    with pytest.raises(RunError, match=r"'memory://bucket/run/lock' is no lock of a run"):
+        list(run(tiny(**CLOSED), URL))
+
+
+def test_who_has_lost_the_lock_commits_nothing_more(store: Any) -> None:
+    going = run(tiny(**CLOSED), URL)
+    next(going)
+    stored_lock(store)
+    with pytest.raises(RunError, match=r"was taken over by other\.host, process 7: this process stops"):
+        next(going)
+    assert (Run.open(URL).last, json.loads(store.cat("/bucket/run/lock"))["key"]) == (0, "k")
+
+
+def test_a_lock_is_renewed(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_RENEW", 0.02)
+    monkeypatch.setattr(remote, "_SEND", 0.02)
+    going = run(tiny(**CLOSED), URL)
+    next(going)
+    first = json.loads(store.cat("/bucket/run/lock"))["until"]
+    (here(URL) / ".fit-0001-000-done.safetensors").write_bytes(b"saved")
+    deadline = time.monotonic() + 10
+    while json.loads(store.cat("/bucket/run/lock"))["until"] == first or ".fit-0001-000-done.safetensors" not in there(
+        store
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (here(URL) / ".fit-0001-000-done.safetensors").unlink()
+    list(going)
+    assert not [name for name in there(store) if name.startswith(".")]
+
+
+class _Unconditional(MemoryFileSystem):  # type: ignore[misc]
+    """A store of objects that knows no creation of what is not there."""
+
+    protocol = "unconditional"
+    store: dict[str, Any] = {}  # noqa: RUF012
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    def pipe_file(self, path: str, value: bytes) -> None:
+        self.open(path, mode="wb", data=value)
+
+
+def test_a_store_without_conditional_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("unconditional", _Unconditional, clobber=True)
+    monkeypatch.setattr(remote, "_SETTLE", 0.0)
+    url = "unconditional://bucket/run"
+    list(run(tiny(**CLOSED), url))
+    assert Run.open(url).finished
+    create = Place.create
+
+    def too_late(self: Place, name: str, content: bytes) -> bool:
+        sure = create(self, name, content)
+        self.write(name, json.dumps({"holder": "other", "key": "k", "folder": "f", "until": 0}).encode())
+        return sure
+
+    monkeypatch.setattr(Place, "create", too_late)
+    with pytest.raises(RunError, match="in use by another process: other"):
+        list(run(tiny(**CLOSED), url))
+
+
+def test_what_is_there_instead_of_a_run(store: Any) -> None:
+    store.pipe_file("/bucket/run/thesis.tex", b"")
+    with pytest.raises(RunError, match=r"is not empty but has no experiment\.yaml: choose another --out"):
+        list(run(tiny(**CLOSED), URL))
+    assert there(store) == {"thesis.tex": b""}
+    with pytest.raises(RunError, match=rf"'{URL}' is not a run directory: it has no experiment\.yaml"):
+        Run.open(URL)
+    list(run(tiny(**CLOSED), "memory://other"))
+    with pytest.raises(RunError, match=r"'memory://other' holds another experiment: there data\.name is 'two_moons'"):
+        list(run(tiny(**CLOSED | {"data": "gaussian"}), "memory://other"))
+
+
+def test_an_experiment_that_cannot_be_run_leaves_nothing(store: Any) -> None:
+    with pytest.raises(DataError):
+        list(run(tiny(**CLOSED | {"data": {"name": "table", "path": "memory://none.csv"}}), URL))
+    assert there(store) == {}
+
+
+def test_commands(store: Any, tmp_path: Path, selfloop: Callable[..., str]) -> None:
+    (tmp_path / "e.yaml").write_text(tiny(**CLOSED).yaml())
+    out = selfloop("run", str(tmp_path / "e.yaml"), "--out", URL, "--workers", "0")
+    assert f"Report: {URL}/report/index.html" in out
+    assert "report/index.html" in there(store)
+    assert "nothing to do" in selfloop("run", str(tmp_path / "e.yaml"), "--out", URL, "--workers", "0")
+    assert "index.html" in selfloop("report", URL, "--tolerance", "0.2")
+    selfloop("stability", URL)
+    assert "2/2" in selfloop("ls", "memory://bucket")
+    assert f"{URL} is finished" in selfloop("status", URL)
+    assert f"{URL}: 3 generations" in selfloop("verify", URL)
+    selfloop("forecast", URL, "--to", "4")
+    selfloop("export", URL, str(tmp_path / "rows.csv"))
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 17
+    list(run(tiny(**CLOSED | {"generator": {"name": "kernel_density"}}), tmp_path / "other"))
+    selfloop("compare", URL, str(tmp_path / "other"))
+    assert "against 16" in selfloop("metrics", f"{URL}@train", f"{URL}@2", "--only", "w2")
+    assert "is a URL" in selfloop("export", URL, "memory://rows.csv", code=2)
+    assert "is not a directory" in selfloop("ls", "memory://nowhere", code=2)
+    assert str(tmp_path / "cache") not in out
+
+
+def test_shards_are_merged_there(store: Any, tmp_path: Path, selfloop: Callable[..., str]) -> None:
+    (tmp_path / "e.yaml").write_text(tiny().yaml())
+    list(run(tiny(), tmp_path / "local"))
+    for i in (1, 2):
+        word = f"--shard={i}/2"
+        selfloop("run", str(tmp_path / "e.yaml"), word, "--out", f"memory://bucket/{i}", "--workers=0")
+    selfloop("merge", "memory://bucket/1", "memory://bucket/2", "--out", URL)
+    found = {name: content for name, content in there(store).items() if not name.startswith("report/")}
+    assert found == snapshot(tmp_path / "local")
+
+
+def test_a_loop_of_others_is_judged_there(store: Any, tmp_path: Path, selfloop: Callable[..., str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("real", "g0", "g1", "g2"):
+        rows = "\n".join(f"{a},{b}" for a, b in rng.normal(size=(60, 2)))
+        store.pipe_file(f"/data/{name}.csv", f"a,b\n{rows}\n".encode())
+    sets = [f"memory://data/{name}.csv" for name in ("real", "g0", "g1", "g2")]
+    found = selfloop("judge", *sets, "--out", URL, "--metrics", "sliced_w2_held_out", code=5) or ""
+    assert found == ""
+    assert Run.open(URL).last == 2
+    assert "report/index.html" in there(store)
+    assert "in which nothing is looked for" in selfloop("judge", sets[0], "memory://data/g{t}.csv", code=2)
+
+
+def test_data_by_url(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    text = "a,b\n" + "\n".join(f"{a},{b}" for a, b in rows)
+    store.pipe_file("/data/t.csv", text.encode())
+    (tmp_path / "t.csv").write_text(text)
+    made = tiny(**CLOSED | {"data": {"name": "table", "path": "memory://data/t.csv"}})
+    assert "path: memory://data/t.csv" in made.yaml()
+    list(run(made, URL))
+    list(run(tiny(**CLOSED | {"data": {"name": "table", "path": str(tmp_path / "t.csv")}}), tmp_path / "local"))
+    name = "generation-0002/samples-000.safetensors"
+    assert there(store)[name] == snapshot(tmp_path / "local")[name]
+    fetches: list[str] = []
+    fetch = Place.fetch
+    monkeypatch.setattr(Place, "fetch", lambda self, *words: (fetches.append(self.url), fetch(self, *words))[1])
+    Table(path="memory://data/t.csv").load([0])
+    assert fetches == []  # it is here, and no other
+    store.pipe_file("/data/t.csv", text.replace("a,b\n", "a,b\n9,9\n").encode())
+    with pytest.raises(RunError, match="was run on other data"):
+        list(run(Experiment.parse(made.yaml()).override("generations=3"), URL))
+    assert "memory://data/t.csv" in fetches
+    store.pipe_file("/data/t.csv", b"a,b\n1,x\n")
+    with pytest.raises(DataError, match=r"memory://data/t\.csv"):
+        Table(path="memory://data/t.csv").load([0])
+    store.rm("/data/t.csv")
+    with pytest.raises(DataError, match=r"^'memory://data/t\.csv' does not exist$"):
+        Table(path="memory://data/t.csv").load([0])
+
+
+def test_folders_of_data_by_url(store: Any, tmp_path: Path) -> None:
+    pictures, texts = tmp_path / "pictures", "memory://texts"
+    pictures.mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((4, 4), 20 * i, np.uint8)).save(pictures / f"{i}.png")
+        store.pipe_file(f"/texts/{i}.txt", f"the {i}th of them".encode())
+    store.put(str(pictures), "/pictures", recursive=True)
+    sources = ({"name": "image_files", "path": "memory://pictures"}, {"name": "text", "path": texts})
+    splits = [DATA.parse(source).load([0]) for source in sources]
+    assert [len(split.train[0]) for split in splits] == [11, 11]
+    store.rm("/texts/3.txt")
+    assert not (Path(fetched(texts)) / "3.txt").exists()
+    list(run(tiny(**CLOSED), URL))
+    with pytest.raises(DataError, match=r"is a run: say which generation, as memory://bucket/run@3"):
+        fetched(URL)
+
+
+def test_a_url_where_none_may_be() -> None:
+    with pytest.raises(ConfigError, match=r"generator\.checkpoint: 's3://b/w\.pkl' is a URL, as data alone may have"):
+        Experiment.build({"name": "t", "data": "digits", "generator": {"name": "edm", "checkpoint": "s3://b/w.pkl"}})
+
+
+def test_what_cannot_be_opened(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match="'nowhere://x' cannot be reached: ValueError: Protocol not known: nowhere"):
+        Run.open("nowhere://x")
+    with pytest.raises(ConfigError, match=r"'dropbox://x' needs a package: .*pip install 'selfloop\[remote\]'"):
+        Run.open("dropbox://x")
+    monkeypatch.setattr(urls, "PATIENCE", 0.05)
+    monkeypatch.setattr(urls, "_opened", lambda url: time.sleep(1))
+    with pytest.raises(RunError, match=r"'memory://x' cannot be reached: no answer within 0\.05 seconds"):
+        Run.open("memory://x")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ConfigError, match=r"URLs need the package fsspec: pip install 'selfloop\[remote\]'"):
+        Run.open("memory://y")
+
+
+def test_runs_that_are_compared_may_lie_anywhere(store: Any, tmp_path: Path) -> None:
+    list(run(tiny(**CLOSED), URL))
+    list(run(tiny(**CLOSED), tmp_path / "other"))
+    assert len(compare([URL, str(tmp_path / "other")], metric="mean_error").runs) == 2
+
+
+def test_killed_before_every_change_to_the_store(store: Any, nest: Nursery, tmp_path: Path) -> None:
+    experiment = tiny(generations=3, grid={}, seeds=1, **CLOSED)
+    list(run(experiment, tmp_path / "local"))
+    caches = [{"SELFLOOP_CACHE": str(tmp_path / name)} for name in ("cache", "another")]
+    job: dict[str, Any] = {"lease": 0.01, "environment": caches[0]}
+    points = nest.run(experiment, f"file://{tmp_path}/counted", die_at=None, **job)["message"].splitlines()
+    assert len(points) >= 20, points
+    # The making of the run and its first generation, and the last one, after which weights are dropped.
+    for n, what in [*enumerate(points)][:9] + [*enumerate(points)][-7:]:
+        out = tmp_path / f"store-{n}"
+        assert nest.run(experiment, f"file://{out}", die_at=n, **job)["code"] == 9
+        if (out / "experiment.yaml").exists():
+            Run.open(f"file://{out}").verify()  # the store has whole generations alone
+        outcome = nest.run(experiment, f"file://{out}", environment=caches[n % 2])
+        assert ended(outcome), (n, what, outcome)
+        assert snapshot(out) == snapshot(tmp_path / "local"), f"point {n}, {what}"
+        assert not (out / "lock").exists()
