@@ -208,8 +208,8 @@ def test_a_plan_counts_what_a_regime_keeps(mixing: str, words: str) -> None:
 
 
 def test_a_plan_counts_rows_of_images_that_accumulate() -> None:
-    text = "{name: a, data: {name: digit_images, n: 50}, generator: {name: edm, net: {channels: 8}}, generations: 3}"
-    found = dict(plan(Experiment.parse(text).override("mixing=accumulate"), Team.start("cpu", 1), seconds=0.1))
+    small = Experiment.load("digits-edm-small").override("data.n=50", "generations=3", "grid={mixing: [accumulate]}")
+    found = dict(plan(small, Team.start("cpu", 1), seconds=0.1))
     assert found["a fit has"] == "200 rows to train on at most"
 
 

@@ -321,7 +321,7 @@ def test_a_short_run_is_refused(tmp_path: Path) -> None:
 def test_the_report_has_a_band(known: Path) -> None:
     page = write_report(Run.open(known)).read_text()
     assert page.count("expected at 16") == 3
-    assert page.count('"forecast"]') == 6
+    assert page.count('"forecast",') == 6  # an interval and a median for each of three settings
     opened = Run.open(known)
     first, again = (forecast.outlooks(opened, read(opened), "w2_held_out") for _ in range(2))
     assert first.keys() == again.keys()

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from platformdirs import user_cache_path
 from torch import Tensor
 
+from selfloop.core import paths
 from selfloop.core.config import Inside
 from selfloop.core.errors import ConfigError, DataError
 from selfloop.data.reading.cifar import read_cifar10
@@ -114,7 +116,7 @@ def test_every_key_is_another() -> None:
 @pytest.mark.parametrize("variable", ["elsewhere", ""])
 def test_the_cache_is_where_the_environment_says_or_the_users(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("SELFLOOP_CACHE", variable)
-    assert base.cache() == (Path(variable) if variable else base.user_cache_path("selfloop"))
+    assert paths.cache() == (Path(variable) if variable else user_cache_path("selfloop"))
 
 
 def test_the_classifier_knows_the_digits(trained: tuple[Path, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
