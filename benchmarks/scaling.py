@@ -34,7 +34,7 @@ from selfloop.learning.training import Budget
 
 ARMS = 1000
 SECONDS = 1.0  # of a task
-GENERATIONS = 1  # after generation 0
+GENERATIONS = 2  # after generation 0
 SLOTS = (8, 16)  # tasks at once on this machine
 NODES = (1, 2, 4, 8, 16, 32, 64)
 PROCESSORS = 8  # of a simulated node
@@ -54,7 +54,7 @@ class Sleeping(Gaussian):
         return super().fit(state, data, budget, streams)
 
 
-def experiment(seconds: float, arms: int = ARMS) -> Experiment:
+def experiment(seconds: float) -> Experiment:
     """Return one of so many arms, each a stack."""
     return Experiment(
         name="sleeping",
@@ -62,7 +62,7 @@ def experiment(seconds: float, arms: int = ARMS) -> Experiment:
         generator={"name": "sleeping", "seconds": seconds},
         generations=GENERATIONS,
         seeds=1,
-        grid={"generator.which": list(range(arms))},
+        grid={"generator.which": list(range(ARMS))},
         metrics=["mean_error"],
     )
 
@@ -74,9 +74,9 @@ class Row:
     Attributes:
         engine: what ran it.
         slots: tasks at once.
-        tasks: in all.
-        total_s: seconds from the first task's end to the last commit, so that what starts once does not count.
-        ideal_s: seconds that the tasks after the first take with so many at once.
+        tasks: after generation 0.
+        total_s: seconds from the commit of generation 0 to the last, so that what starts once does not count.
+        ideal_s: seconds that the tasks take with so many at once.
         overhead: total over ideal, less 1.
         load: cores that other processes used meanwhile.
     """
@@ -92,25 +92,18 @@ class Row:
 
 def measured(name: str, slots: int, engine: Any, seconds: float, clock: Callable[[], float] = time.monotonic) -> Row:
     """Run, and return what it took."""
-    folder, first = tempfile.mkdtemp(prefix="selfloop-scaling-"), list[float]()
-
-    def progress(t: int, done: int, todo: int) -> None:
-        if not first:
-            first.append(clock())
-
+    folder, committed = tempfile.mkdtemp(prefix="selfloop-scaling-"), list[float]()
     try:
         with Load() as load:
-            for _ in run(experiment(seconds), Path(folder) / "run", engine=engine, progress=progress):
-                pass
-            total = clock() - first[0]
+            for _ in run(experiment(seconds), Path(folder) / "run", engine=engine):
+                committed.append(clock())
     finally:
         shutil.rmtree(folder)
-    tasks = ARMS * (GENERATIONS + 1)
-    ideal = (tasks - slots) * SECONDS / slots  # those beside the first end with it
+    total, ideal = committed[-1] - committed[0], ARMS * GENERATIONS * SECONDS / slots
     return Row(
         engine=name,
         slots=slots,
-        tasks=tasks,
+        tasks=ARMS * GENERATIONS,
         total_s=total,
         ideal_s=ideal,
         overhead_rate=total / ideal - 1,
