@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from helpers import Nursery, ended, snapshot, tiny
 from PIL import Image
 
-from selfloop import ConfigError, DataError, Experiment, Run, RunError, compare, run
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, compare, run, runner
 from selfloop.cli.main import main
 from selfloop.core import urls
 from selfloop.core.errors import ELSEWHERE
@@ -87,6 +88,83 @@ def test_what_is_a_url() -> None:
         here(Path("s3://b/run"))
     with pytest.raises(ConfigError, match="this may not"):
         expanded("s3://b/rows.csv")
+
+
+def test_a_url_that_would_name_another_folder_here_or_tell_a_secret() -> None:
+    for url in ("memory://b/run/..", "memory://b/run/."):
+        assert here(url).name == "root"
+        assert ".." not in here(url).parts
+    for url in ("s3://", "file://"):
+        with pytest.raises(ConfigError, match="names no folder and no file"):
+            here(url)
+    with pytest.raises(ConfigError, match=r"'sftp://…@host/run' holds a password") as raised:
+        here("sftp://me:secret@host/run")
+    assert "secret" not in str(raised.value)
+    assert here("sftp://me@host/run").name == "run"
+
+
+def test_a_cache_that_is_cleared_under_a_driver_leaves_the_store_as_it_is(store: Any) -> None:
+    driver = run(tiny(generations=3, **CLOSED), URL)
+    next(driver)
+    before = there(store)
+    shutil.rmtree(here(URL))
+    mirror = remote._mirror(here(URL))
+    assert mirror is not None
+    mirror.send_saved()
+    with pytest.raises((RunError, OSError)):
+        next(driver)
+    assert before.keys() - {"lock"} == there(store).keys()
+    list(run(tiny(generations=3, **CLOSED), URL))
+    assert Run.open(URL).damage() == []
+
+
+def test_what_was_saved_of_another_run_is_not_taken_for_this_one(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfloop.runner._WORTH_KEEPING", 0.0)
+    keep, kept = runner._keep, dict[str, bytes]()
+
+    def noting(there: Run, t: int, *others: Any) -> None:
+        keep(there, t, *others)
+        kept.update((file.name, file.read_bytes()) for file in there.path.glob(".fit-*-done.safetensors"))
+
+    one, other = (tiny(generations=1, budget={"steps": steps}, metrics=["mean_error"]) for steps in (2, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_keep", noting)
+        list(run(one, URL))
+    store.rm("/bucket/run", recursive=True)
+    cache = tmp_path / "cache"
+    elsewhere(tmp_path, monkeypatch)
+    next(run(other, URL))
+    monkeypatch.setenv("SELFLOOP_CACHE", str(cache))
+    for name, content in kept.items():
+        (here(URL) / name).write_bytes(content)
+    assert any(name.startswith(".fit-0001") for name in kept)
+    list(run(other, URL))
+    list(run(other, tmp_path / "local"))
+    assert there(store) == snapshot(tmp_path / "local")
+
+
+def test_what_goes_while_it_is_read_is_no_fault(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(run(tiny(generations=1, **CLOSED), URL))
+    fetch, gone = Place.fetch, []
+
+    def once(self: Place, name: str, to: Path) -> None:
+        if name.startswith(".status") and not gone:
+            gone.append(name)
+            raise FileNotFoundError(name)
+        fetch(self, name, to)
+
+    store.pipe_file("/bucket/run/.status-000.json", b"{}")
+    monkeypatch.setattr(Place, "fetch", once)
+    assert Run.open(URL).last == 1
+    assert gone
+
+
+def test_halves_of_a_first_upload_are_no_obstacle(store: Any) -> None:
+    store.pipe_file("/bucket/run/.environment.json.part", b"{")
+    list(run(tiny(generations=1, **CLOSED), URL))
+    assert Run.open(URL).finished
 
 
 def test_round_trip_resume_and_growth_are_the_bits_of_a_local_run(

@@ -388,7 +388,7 @@ def _kept_for(run: Run, stopped: frozenset[int], stack: int) -> dict[str, Any]:
     """Return what kept tensors and records are of."""
     members = run.stacks[stack]
     keys, names = [arm.key for arm in members], list(members[0].experiment.metrics)
-    return {"arms": keys, "metrics": names, "stopped": sorted(stopped)}
+    return {"run": run.identity, "arms": keys, "metrics": names, "stopped": sorted(stopped)}
 
 
 def _kept(run: Run, t: int, stopped: frozenset[int], stack: int) -> tuple[_Tensors, list[Record]] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.errors import ConfigError, RunError, as_known
 from selfloop.core.files import disk_errors
 from selfloop.core.records import Record
 from selfloop.experiment import Experiment
@@ -99,7 +99,7 @@ def _join(shards: Sequence[Path], out: Path) -> None:
                 of = {arm.index for arm in run.stacks[s]}
                 records += [record for record in run.everything_of(t) if record["arm"] in of]
             writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
-        writer.log(f"merged from {', '.join(map(str, shards))}")
+        writer.log(as_known(f"merged from {', '.join(map(str, shards))}"))
 
 
 def _fits(first: Run, other: Run) -> None:

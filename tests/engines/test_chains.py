@@ -75,9 +75,11 @@ class Elsewhere:
 
 
 @pytest.fixture(autouse=True)
-def known_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this program defines is known to it: learnt again, it would be said to come from elsewhere."""
-    monkeypatch.setattr("selfloop.chains.learn", lambda code: None)
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The code that jobs are to learn: what this program defines would, learnt again here, come from elsewhere."""
+    found = list[bytes]()
+    monkeypatch.setattr("selfloop.chains.learn", found.append)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,15 @@ def test_every_file_is_that_of_a_run_in_this_process(seed: int, expected: dict[s
     generations = [generation.t for generation in run(EXPERIMENT, tmp_path / "run", engine=engine)]
     assert generations == list(range(7))
     assert snapshot(tmp_path / "run") == expected
+
+
+def test_every_job_learns_what_the_program_defines(
+    sent: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfloop.runner.own_code", lambda: b"the program's")
+    list(run(EXPERIMENT.override("generations=1"), tmp_path / "run", engine=Elsewhere()))
+    assert {*sent} == {b"the program's"}
+    assert len(sent) == 2 * 3  # generations, and stacks
 
 
 def test_a_stack_goes_on_while_others_are_behind_but_not_beyond_the_lead(tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def test_files_that_are_no_features_are_named(tmp_path: Path) -> None:
         assert words in str(raised.value)
     with pytest.raises(ValueError, match="'fid' is not one of frechet, kid"):
         sharded([rows], [rows], ["fid"])
+    with pytest.raises(ValueError, match=r"real must be a list of one file or more, not 'rows\.npy'"):
+        sharded("rows.npy", [rows])
+    with pytest.raises(ValueError, match=r"generated must be a list of one file or more, not \[\]"):
+        sharded([rows], [])
+    with pytest.raises(ValueError, match=r"names must be a list, as \['kid'\]"):
+        sharded([rows], [rows], "kid")
     with pytest.raises(ValueError, match="none has a neighbour number 5"):
         sharded([rows], [rows], ["recall"])
 
@@ -124,6 +130,14 @@ def test_texts_that_come_in_parts(a: NDArray[np.int64], b: NDArray[np.int64], c:
     whole = np.concatenate([b, c])
     assert unigram_kl(a, token_counts(b) + token_counts(c)) == unigram_kl(a, whole)
     assert bigram_kl(bigram_counts(b) + bigram_counts(c), a) == bigram_kl(whole, a)
+
+
+def test_counts_of_other_things_are_refused() -> None:
+    x = np.array([[1, 2, 1, 2]])
+    with pytest.raises(ValueError, match="counts of tokens stand where those of pairs of tokens are wanted"):
+        bigram_kl(token_counts(x), bigram_counts(x))
+    with pytest.raises(ValueError, match="counts of tokens stand where those of pairs of tokens are wanted"):
+        token_counts(x) + bigram_counts(x)
 
 
 def test_counts_of_nothing() -> None:

@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 from selfloop.core.errors import ELSEWHERE, ConfigError, quoted
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+(::[^/]+)*://")
+_SECRET = re.compile(r"://[^/@]*:[^/@]*@")  # a user's name and password
 _WAS_URL = re.compile(r"[A-Za-z][\w+.-]+:/")  # what pathlib makes of one
 
 
@@ -52,9 +53,18 @@ def here(path: str | os.PathLike[str]) -> Path:
     if not is_url(path):
         return expanded(path)
     url = str(path).rstrip("/")
+    if _SECRET.search(url):
+        raise ConfigError(
+            f"{quoted(_SECRET.sub('://…@', url), 300)} holds a password, which would be kept with the run: "
+            "give it to the store by the environment or ~/.config/fsspec"
+        )
+    if "://" not in url:  # but for the slashes that were taken off
+        raise ConfigError(f"{quoted(path, 300)} names no folder and no file: write it as s3://bucket/run")
     first = next(part for part in url.split("::") if "://" in part)  # of a chain, as zip://a.csv::s3://b/c.zip
     name = re.sub(r"[?#].*", "", first.partition("://")[2]).rstrip("/").rpartition("/")[2]
-    local = cache().absolute() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16] / (name or "root")
+    if name in ("", ".", ".."):  # whatever it names there, here it would be another folder
+        name = "root"
+    local = cache().absolute() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     ELSEWHERE[str(local)] = url
     return local
 

@@ -29,7 +29,10 @@ Found = TypeVar("Found")
 PATIENCE = 10.0
 """Seconds within which a store must answer when it is first asked."""
 
-_MARKS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
+_MARKS = (
+    *("ETag", "etag", "md5Hash", "content_md5", "sha", "blob_id", "oid", "CRC", "mtime", "LastModified"),
+    *("last_modified", "Last-Modified", "updated", "created", "date_time"),
+)
 """What stores say of a file that is another where its content is; the first that there is counts."""
 
 
@@ -157,7 +160,7 @@ class Place:
             FileNotFoundError: there is none.
         """
         to.parent.mkdir(parents=True, exist_ok=True)
-        temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+        temporary = to.with_name(f".{to.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             with self._answers(name):
                 self._fs.get_file(self._path(name), str(temporary))
@@ -191,7 +194,7 @@ class Place:
             asked = inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
             if self._renames:
                 self._fs.makedirs(self._fs._parent(path), exist_ok=True)
-                with self._fs.open(path, "xb") as file:
+                with self._fs.open(path, "x+b") as file:  # paramiko opens "xb" for reading alone
                     file.write(content)
                 return True
             if "mode" in asked:
@@ -233,7 +236,9 @@ class Place:
 
 
 def _mark(about: Mapping[str, Any]) -> str:
-    return f"{about.get('size')} {next((about[key] for key in _MARKS if about.get(key) is not None), '')}"
+    """Return what is another where a file's content is, "" where the store does not say."""
+    mark = next((about[key] for key in _MARKS if about.get(key) is not None), None)
+    return "" if mark is None else f"{about.get('size')} {mark}"
 
 
 def _fsspec() -> Any:
@@ -283,7 +288,7 @@ class Notes:
     def same(self, name: str, mark: str) -> bool:
         """Whether a file here is that of the store, as neither has changed."""
         now = stamp(self._local / name if name else self._local)
-        return now is not None and self._said.get(name) == [mark, *now]
+        return mark != "" and now is not None and self._said.get(name) == [mark, *now]
 
     def note(self, name: str, mark: str) -> None:
         """Note that a file here is what the store has."""

@@ -19,6 +19,7 @@ class Counts:
     Attributes:
         kinds: (K,) in ascending order.
         times: (K,) int64.
+        what: is counted; only counts of the same are added and compared.
 
     Examples:
         >>> import numpy as np
@@ -30,21 +31,36 @@ class Counts:
 
     kinds: NDArray[Any]
     times: NDArray[np.int64]
+    what: str = "values"
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> Counts:
+    def of(cls, values: NDArray[Any], what: str = "values") -> Counts:
         """Count (N,) values."""
         found, times = np.unique(
             values, return_counts=True
         )  # which sorts; without counts NumPy 2.4 is ten times slower
-        return cls(found, times.astype(np.int64))
+        return cls(found, times.astype(np.int64), what)
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the counts of both sets."""
+        """Return the counts of both sets.
+
+        Raises:
+            ValueError: they are of other things.
+        """
+        self.refuse_other(other.what)
         found, at = np.unique(np.concatenate([self.kinds, other.kinds]), return_inverse=True)
         times = np.zeros(len(found), np.int64)
         np.add.at(times, at, np.concatenate([self.times, other.times]))
-        return Counts(found, times)
+        return Counts(found, times, self.what)
+
+    def refuse_other(self, what: str) -> None:
+        """Refuse counts of something else.
+
+        Raises:
+            ValueError: these are of something else.
+        """
+        if self.what != what:
+            raise ValueError(f"counts of {self.what} stand where those of {what} are wanted")
 
     @property
     def total(self) -> int:

@@ -71,6 +71,11 @@ def sharded(
         >>> found["recall"] < found["precision"]
         True
     """
+    for word, files in (("real", real), ("generated", generated)):
+        if isinstance(files, str | Path) or not files:
+            raise ValueError(f"{word} must be a list of one file or more, not {files!r}")
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list, as [{names!r}]")
     if others := [name for name in names if name not in NAMES]:
         raise ValueError(f"{others[0]!r} is not one of {', '.join(NAMES)}")
     of = tuple(tuple(str(file) for file in files) for files in (real, generated))

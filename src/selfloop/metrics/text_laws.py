@@ -13,6 +13,7 @@ from selfloop.metrics.text_rows import TEXT, Ids, held, ids, rows_of, told
 
 _ADDED = 0.5
 _PAIR = 2**32
+_TOKENS, _PAIRS = "tokens", "pairs of tokens"
 
 
 def token_counts(x: Ids) -> Counts:
@@ -27,7 +28,7 @@ def token_counts(x: Ids) -> Counts:
         True
     """
     x = ids(x)
-    return Counts.of(x[told(x)])
+    return Counts.of(x[told(x)], _TOKENS)
 
 
 def bigram_counts(x: Ids) -> Counts:
@@ -43,7 +44,7 @@ def bigram_counts(x: Ids) -> Counts:
     """
     x = ids(x)
     before = np.pad(x[:, :-1], ((0, 0), (1, 0)))
-    return Counts.of((before * _PAIR + x)[told(x)])
+    return Counts.of((before * _PAIR + x)[told(x)], _PAIRS)
 
 
 def unigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
@@ -64,7 +65,8 @@ def unigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
         >>> unigram_kl(real, real) < unigram_kl(real, made)
         True
     """
-    return _divergence(*(x if isinstance(x, Counts) else token_counts(x) for x in (real, generated)))
+    here, there = (x if isinstance(x, Counts) else token_counts(x) for x in (real, generated))
+    return _divergence(here, there, _TOKENS)
 
 
 def bigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
@@ -78,11 +80,14 @@ def bigram_kl(real: Ids | Counts, generated: Ids | Counts) -> float:
         >>> bigram_kl(real, real) < bigram_kl(real, made)
         True
     """
-    return _divergence(*(x if isinstance(x, Counts) else bigram_counts(x) for x in (real, generated)))
+    here, there = (x if isinstance(x, Counts) else bigram_counts(x) for x in (real, generated))
+    return _divergence(here, there, _PAIRS)
 
 
-def _divergence(real: Counts, generated: Counts) -> float:
+def _divergence(real: Counts, generated: Counts, what: str) -> float:
     """Return Σ p_k ln(p_k / q_k)."""
+    for counts in (real, generated):
+        counts.refuse_other(what)
     made = generated.at(real.kinds)
     different = len(real.kinds) + len(generated.kinds) - np.count_nonzero(made)
     p, q = real.times / real.total, (made + _ADDED) / (generated.total + _ADDED * different)

@@ -121,7 +121,10 @@ def bring(run: Path, file: Path, again: bool = False) -> bool:
     if size < 0 or (not again and file.is_file() and file.stat().st_size == size):
         return False
     with disk_errors(run):
-        mirror.place.fetch(name, file)
+        try:
+            mirror.place.fetch(name, file)
+        except FileNotFoundError:  # since it was looked at, as of weights that a commit has dropped
+            return False
     return True
 
 
@@ -183,7 +186,9 @@ def holder(path: Path) -> tuple[str, bool] | None:
         return None
     found = mirror.place.read(_LOCK)
     lock = None if found is None else _Lock.parse(found, mirror.url)
-    return ("", False) if lock is None else (lock.holder, lock.until > time.time())
+    if lock is None or lock.like(_Lock(socket.gethostname(), "", mirror.key(), 0.0)):  # left by a process that is gone
+        return "", False
+    return lock.holder, lock.until > time.time()
 
 
 def runs_below(path: Path) -> list[Path]:
@@ -213,6 +218,10 @@ class _Lock:
             return cls(str(found["holder"]), str(found["key"]), str(found["folder"]), float(found["until"]))
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"'{url}/{_LOCK}' is no lock of a run: remove it if nobody is at work there") from error
+
+    def like(self, other: _Lock) -> bool:
+        """Whether both are of one folder and one machine; a folder that was copied has the same key."""
+        return self.folder == other.folder and self.holder.partition(",")[0] == other.holder.partition(",")[0]
 
     def content(self) -> bytes:
         self.until = time.time() + LEASE
@@ -264,8 +273,8 @@ class _Lease:
                 raise RunError(f"{self.place.url!r} is in use by another process, which has just begun") from error
         else:
             there = _Lock.parse(found, self.place.url)
-            # This process alone works by the folder: another that did so is gone.
-            if there.folder != self.lock.folder and there.until > time.time():
+            # This process alone works by the folder on this machine: another that did so is gone.
+            if not there.like(self.lock) and there.until > time.time():
                 raise there.refusal(self.place.url)
             self.place.write(_LOCK, self.lock.content())
         if not sure:
@@ -381,21 +390,29 @@ class _Mirror:
         self.there = self.place.files() if working or self.place.has("experiment.yaml") else {}
         notes, self._sent, self._digests = Notes(self.path), {}, {}
         if "experiment.yaml" not in self.there:
-            if working and any(name != _LOCK and not _is(name, _BORN) for name in self.there):
+            if working and any(name != _LOCK and not _is(name, (*_BORN, ".*.part")) for name in self.there):
                 raise RunError(f"{self.url!r} is not empty but has no experiment.yaml: choose another --out")
             shutil.rmtree(self.path, ignore_errors=True)
         wanted = sorted(name for name in self.there if _wanted(name, working))
-        differs, told = False, False
+        differs, told, settings = False, False, _content(self.path / "experiment.yaml")
         for name in wanted:
             mark = self.there[name][1]
             if not notes.same(name, mark):
                 before = _content(self.path / name)
-                self.place.fetch(name, self.path / name)
+                try:
+                    self.place.fetch(name, self.path / name)
+                except FileNotFoundError:  # since it was looked at, as of what fits say
+                    self.there.pop(name)
+                    continue
                 differs |= _MANIFEST.fullmatch(name) is not None and before not in (None, _content(self.path / name))
                 notes.note(name, mark)
                 told |= name == _TOLD
+        if settings not in (None, _content(self.path / "experiment.yaml")):  # what was saved may be another run's
+            for file in self.path.glob(".fit-*"):
+                if file.name not in self.there:
+                    file.unlink()
         self._drop(ahead=working and not differs)
-        for name in wanted:
+        for name in (name for name in wanted if name in self.there):
             self._sent[name] = stamp(self.path / name)
             if _MANIFEST.fullmatch(name):
                 self._digests |= _digests(self.path / name)
@@ -413,7 +430,8 @@ class _Mirror:
         if not self.path.is_dir():
             return
         for file in self.path.iterdir():
-            if file.is_file() and not (file.name in self.there or file.name == _LOCK or file.name.startswith(".fit-")):
+            kept = file.name in (*self.there, _LOCK) or file.name.startswith(".fit-")
+            if file.is_file() and not kept:
                 file.unlink()
         folders = sorted(folder for folder in self.path.glob("generation-*") if folder.is_dir())
         for t, folder in enumerate(folders):
@@ -441,10 +459,15 @@ class _Mirror:
                 self.there[_TOLD] = 0, ""
                 if not (self.path / _TOLD).stat().st_size:
                     self._sent[_TOLD] = stamp(self.path / _TOLD)
+            if (
+                born and _TOLD in self.there and self._shorter(_TOLD)
+            ):  # a run that grows tells nothing before its settings
+                self._send(_TOLD)
             for name in self._matching(_FIRST) if born else ():
                 self._send(name)
             for folder in sorted(self.path.glob("generation-*")):
                 self._send_generation(folder)
+            self.lease.confirm()
             late = whole or time.monotonic() - self._told >= _SEND
             for name in self._matching(("[!.]*",)) if born else ():
                 if late or name not in _APPENDED or self._shorter(name):
@@ -471,6 +494,10 @@ class _Mirror:
             with contextlib.suppress(FileNotFoundError):  # the fit is over
                 self._send(name)
         gone = [name for name in self._sent if "/" not in name and not (self.path / name).exists()]
+        if not self.path.is_dir() or any(_MANIFEST.fullmatch(name) for name in self.there):
+            gone = [
+                name for name in gone if name.startswith(".")
+            ]  # somebody cleared the cache: the store stays as it is
         # What makes it a run goes first, so that what is left is none.
         self._remove(sorted(gone, key=lambda name: (name != "log.txt", name != "experiment.yaml")))
 
