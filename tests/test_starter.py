@@ -67,3 +67,16 @@ def test_the_command_writes_it_once(nest: Nursery, folder: Path) -> None:
     below = nest.command("init", "sub/other.yaml", "--data", "words.txt", cwd=folder)
     assert below.returncode == 0, below.stderr
     assert Experiment.load(folder / "sub" / "other.yaml").data.path == str(folder / "words.txt")
+
+
+def test_a_column_that_numbers_the_rows_is_left_out(folder: Path, nest: Nursery) -> None:
+    lines = (folder / "rows, mine.csv").read_text().splitlines()
+    (folder / "people.csv").write_text("\n".join([f"id,{lines[0]}", *(f"{i},{x}" for i, x in enumerate(lines[1:], 1))]))
+    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\]"):
+        starter("begun", Path("people.csv"))
+    found = nest.command("init", "--data", "people.csv", "--leave-out", "id", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    experiment = Experiment.load(str(folder / "people.yaml"))
+    assert [name.partition("=")[0] for name in experiment.data.load([0]).events.columns][:2] == ["a", "kind"]
+    refused = nest.command("init", "--leave-out", "id", cwd=folder)
+    assert refused.stderr.strip().endswith("--leave-out is a column of a table: name that by --data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfloop.core.errors import DataError, nearest, quoted
@@ -65,13 +66,14 @@ def _kind(path: Path) -> dict[str, str]:
     return {"name": "image_files" if pictures else "table"}
 
 
-def starter(name: str, data: Path | None, target: str | None = None) -> str:
+def starter(name: str, data: Path | None, target: str | None = None, leave_out: Sequence[str] = ()) -> str:
     """Return an experiment as YAML with comments: data, a model, a budget and a grid of λ.
 
     Args:
         name: of the experiment.
         data: a file or folder; None takes points of a Gaussian.
         target: a column of a table to predict, by which samples are judged besides.
+        leave_out: columns of a table that are not taken.
 
     Raises:
         ConfigError, DataError: the data cannot be read, or have no such target.
@@ -80,7 +82,8 @@ def starter(name: str, data: Path | None, target: str | None = None) -> str:
     holds: Kind = "vectors"
     if data is not None:
         of_file(data)  # says what is missing by the path that was given
-        settings = {**_kind(data), "path": str(data), **({} if target is None else {"target": target})}
+        chosen = {"target": target, "leave_out": [*leave_out] or None}
+        settings = _kind(data) | {"path": str(data)} | {k: v for k, v in chosen.items() if v is not None}
         dataset = member(DATA, json.dumps(settings))
         dataset.load([0])
         holds = dataset.holds

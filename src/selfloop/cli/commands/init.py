@@ -23,13 +23,16 @@ def command(
         Path | None, typer.Option(metavar="PATH", help="a table, text, pictures; default: a Gaussian", parser=expanded)
     ] = None,
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="of a table, to predict")] = None,
+    leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns that are not taken, as an id")] = "",
 ) -> int:
     """Write an experiment that fits your data, as a YAML file with comments."""
     from selfloop.core.files import disk_errors, write_bytes
     from selfloop.starter import starter
 
-    if target is not None and data is None:
-        raise ConfigError("--target is a column of a table: name that by --data")
+    left = [name.strip() for name in leave_out.split(",") if name.strip()]
+    if data is None and (target is not None or left):
+        word = "--leave-out" if target is None else "--target"
+        raise ConfigError(f"{word} is a column of a table: name that by --data")
     file = Path(f"{'experiment' if data is None else data.stem}.yaml") if file is None else file
     if file.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{str(file)!r}: an experiment's file is called *.yaml")
@@ -37,7 +40,7 @@ def command(
         raise ConfigError(f"{str(file)!r} is there already: give the name of a new file")
     # Paths in a file are those of where it is run; it may be run elsewhere unless it lies here.
     given = data if data is None or file.parent == Path() else Path(os.path.abspath(data))
-    text = starter(re.sub(r"[^\w.-]+", "-", file.stem).strip("-.") or "experiment", given, target)
+    text = starter(re.sub(r"[^\w.-]+", "-", file.stem).strip("-.") or "experiment", given, target, left)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, text.encode())
