@@ -131,6 +131,8 @@ def test_samples_are_panels_with_the_real_rows_first(moons: Run) -> None:
     assert all(len(axes.get_images()) == 1 for axes in panels)
     with pytest.raises(RunError, match="has the generations 0 to 3, no 4"):
         moons.samples_plot(4)
+    with pytest.raises(RunError, match=r"has the generations 0 to 3, no 1\.5"):
+        moons.samples_plot(1.5)  # type: ignore[arg-type]
 
 
 def test_of_a_table_every_column_is_a_panel(people: Run) -> None:

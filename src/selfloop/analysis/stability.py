@@ -12,6 +12,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,11 +131,11 @@ class Stability:
         return frame(_flat(row) for row in self.rows)
 
 
-def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) -> Stability:
+def stability(run: Run | str | Path, *, metric: str | None = None, tolerance: float = 0.1) -> Stability:
     """Assess a run, finished or not.
 
     Args:
-        run: opened for reading.
+        run: opened for reading, or its directory.
         metric: to compare with λ = 0; None takes the one that the verdict looks at.
         tolerance: by what share a λ may be worse than λ = 0.
 
@@ -143,13 +144,14 @@ def stability(run: Run, *, metric: str | None = None, tolerance: float = 0.1) ->
         RunError: the run is damaged.
 
     Examples:
-        >>> from selfloop import Experiment, Run, run, stability
+        >>> from selfloop import Experiment, run, stability
         >>> grid = {"mixing.lam": [0, 1]}
         >>> experiment = Experiment(name="two", data="gaussian", generator="gaussian", generations=3, grid=grid)
         >>> for generation in run(experiment, "runs/two"): pass
-        >>> [row.predicted for row in stability(Run.open("runs/two")).rows]
+        >>> [row.predicted for row in stability("runs/two").rows]
         [0.0, 0.5]
     """
+    run = run if isinstance(run, Run) else Run.open(run)
     curves = read(run)
     by = verdict.judged(curves, run.metrics, tolerance=tolerance)
     name = metric or by.distance or next(iter(curves.values), None)

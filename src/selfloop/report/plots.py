@@ -85,8 +85,8 @@ def samples(run: Run, t: int) -> NDArray[np.object_]:
     Raises:
         RunError: there is no such generation.
     """
-    if not 0 <= t <= run.last:
-        raise RunError(f"{str(run.path)!r} has the generations 0 to {run.last}, no {t}")
+    if type(t) is not int or not 0 <= t <= run.last:
+        raise RunError(f"{str(run.path)!r} has the generations 0 to {run.last}, no {t!r}")
     curves = legible(read(run))
     first = run.real(curves.settings[0].arms[0])
     if has_columns(first.events) and len(first.events.columns) > 2:
