@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,8 +31,10 @@ from selfloop.mixing.base import MIXINGS, draws
 from selfloop.rehearsal import trained_on
 
 Rows = list[tuple[str, str]]
+Result = TypeVar("Result")
 
 _STEPS = 20  # of gradients, by which a short fit is timed
+_LONG = 10.0  # seconds of a call that is not worth another
 _PROBES = 20  # generations, at which regimes are asked how many rows they draw and train on
 _FEW = 100  # rows with which they are asked what they train on
 
@@ -183,23 +187,32 @@ def _measured_small(experiment: Experiment) -> _Small:
     budgets = [(each or experiment.budget or Budget(epochs=1)).resolve(n) for each in (experiment.pretrain, None)]
     batch = getattr(model, "batch_size", 1)
     try:
-        state, times = model.init(event, streams), []
-        for steps in (1, 1, 1 + _STEPS) if model.trained else (1,):
-            begun = time.perf_counter()
-            fitted = model.fit(state, rows, Budget(steps=steps), streams)
-            times.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
-        model.sample(fitted, n, streams)
-        sample = (time.perf_counter() - begun) / n
+        state = model.init(event, streams)
+        fitted, whole = _timed(lambda: model.fit(state, rows, Budget(steps=1), streams))
+        step = 0.0
+        if model.trained:
+            more = _timed(lambda: model.fit(state, rows, Budget(steps=1 + _STEPS), streams))[1]
+            step = max(more - whole, 0.0) / _STEPS
+        sample = _timed(lambda: model.sample(fitted, n, streams))[1] / n
     except SelfloopError:
         raise
     except FOREIGN as error:  # whatever the generator's own code raises
         raise ConfigError(f"generator {GENERATORS.name_of(model)!r} fails: {said(error)}") from error
-    step = max(times[-1] - times[-2], 0.0) / _STEPS if model.trained else 0.0
-    first, later = ((times[0] if not model.trained else step * budget.count(batch)) for budget in budgets)
+    first, later = ((whole if not model.trained else step * budget.count(batch)) for budget in budgets)
     size = sum(leaf.numel() * leaf.element_size() for leaf in fitted.values())
     few = rows.first(min(n, _FEW))
     return _Small(few, experiment.data.holds, event, n, x[0, 0].nbytes, size, first, later, sample)
+
+
+def _timed(call: Callable[[], Result]) -> tuple[Result, float]:
+    """Return what a call returns and its seconds; what is short is called again, as the first call compiles."""
+    times = list[float]()
+    while True:
+        begun = time.perf_counter()
+        found = call()
+        times.append(time.perf_counter() - begun)
+        if len(times) == 2 or times[0] > _LONG:
+            return found, min(times)
 
 
 def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
