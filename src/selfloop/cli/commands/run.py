@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, not_silent, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded, here
 
@@ -50,8 +50,8 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    begins = f"{source}: begins; a line follows every generation"
-    with contextlib.nullcontext() if plan else not_silent(begins):
+    begins = "times a step and samples" if plan else "begins; a line follows every generation"
+    with not_silent(f"{source}: {begins}"):
         from selfloop.engines.base import ENGINES
         from selfloop.engines.local import Local, cores
         from selfloop.engines.team import Team
@@ -105,7 +105,9 @@ def _plan(experiment: Experiment, device: str, devices: int) -> int:
 
     team = Team.start(device, 1)
     team.size = devices
-    show(("what", "how much"), plan(experiment, team), show_header=False)
+    with console.status("timing a step and samples, of a large network for minutes"):
+        rows = plan(experiment, team)
+    show(("what", "how much"), rows, show_header=False)
     return 0
 
 
