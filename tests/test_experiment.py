@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from selfloop.arms import arms, stacks
 from selfloop.core.capabilities import Capability
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, DataError
 from selfloop.core.recipes import recipes
 from selfloop.experiment import Experiment
 from selfloop.mixing import Augment
@@ -197,7 +197,7 @@ junk = st.recursive(
 def test_junk_gives_an_experiment_or_one_line(key: str, value: Any) -> None:
     try:
         Experiment.build(PLAIN | {key: value})
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:  # a list is data in memory
         lines = str(error).splitlines()
     else:
         return
