@@ -59,6 +59,11 @@ def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
         timer.cancel()
 
 
+def names(text: str) -> list[str]:
+    """Return the names in a list with commas, as ``--leave-out`` takes it."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def complain(text: str) -> None:
     """Say on standard error, in one line, what is wrong or what to do."""
     print(f"selfloop: {printable(' '.join(as_known(text).split()))}", file=sys.stderr)

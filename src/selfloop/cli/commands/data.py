@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import MISUSED, complain, say, say_plain, show
+from selfloop.cli.terminal import MISUSED, complain, names, say, say_plain, show
 
 if TYPE_CHECKING:
     from selfloop.data.reading.summary import Summary
@@ -51,7 +51,7 @@ def command(
         raise DataError(f"--types is YAML such as {{zip: category}}, not {quoted_value(declared)}")
     if odd := [word for pair in declared.items() for word in pair if not isinstance(word, str)]:
         raise DataError(f"--types names columns and what they are, not {quoted_value(odd[0])}{unquoted(odd[0])}")
-    left = [name.strip() for name in leave_out.split(",") if name.strip()]
+    left = names(leave_out)
     found = summary(file, Choice(leave_out=left, types=declared, table=table, query=query), target)
     if as_json:
         say_plain(json.dumps(found.as_json(), indent=1, ensure_ascii=False))

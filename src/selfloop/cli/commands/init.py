@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say
+from selfloop.cli.terminal import names, say
 from selfloop.core.errors import ConfigError
 from selfloop.core.paths import expanded
 
@@ -29,7 +29,7 @@ def command(
     from selfloop.core.files import disk_errors, write_bytes
     from selfloop.starter import starter
 
-    left = [name.strip() for name in leave_out.split(",") if name.strip()]
+    left = names(leave_out)
     if data is None and (target is not None or left):
         word = "--leave-out" if target is None else "--target"
         raise ConfigError(f"{word} is a column of a table: name that by --data")

@@ -21,7 +21,7 @@ def command(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of runs, or one run", parser=here)],
 ) -> int:
     """List the runs in a directory: how far each is and what is said of each setting."""
-    if found := _elsewhere(path) if url_of(path) is not None else _in(path):
+    if found := _runs(path):
         headings = ("run", "experiment", "retrainings", "arms", "report", "verdicts")
         show(headings, [(str(p), *_row(p)) for p in found])
     else:
@@ -29,25 +29,22 @@ def command(
     return 0
 
 
-def _in(path: Path) -> list[Path]:
-    """Return the runs right in a directory, and itself if it is one.
+def _runs(path: Path) -> list[Path]:
+    """Return the runs right in a directory, and itself if it is one; what stands here for those of a URL.
 
     Raises:
         SelfloopError: it is no directory.
     """
+    if url_of(path) is not None:
+        from selfloop.store.remote import runs_below
+
+        return runs_below(path)
     if not path.is_dir():
         raise SelfloopError(f"{str(path)!r} is not a directory")
     from selfloop.core.files import disk_errors  # not before: torch comes with it
 
     with disk_errors(path):
         return [p for p in [path, *sorted(path.iterdir())] if os.path.lexists(p / "experiment.yaml")]
-
-
-def _elsewhere(path: Path) -> list[Path]:
-    """Return what stands here for the runs of a directory that was given by URL."""
-    from selfloop.store.remote import runs_below
-
-    return runs_below(path)
 
 
 def _row(folder: Path) -> tuple[str, str, str, str, str]:
