@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -145,28 +145,36 @@ class Nursery:
         Args:
             experiment: what to run.
             out: the run directory, or its URL.
-            job: ``kill_after`` seconds, counted from when there is a file ``once``, if that is given; ``crash_at`` the
-                n-th change to the directory, ``torn`` whether only half of a write gets through; ``die_at`` the n-th
-                change to a store, whose lock holds for ``lease`` seconds; ``stop_at`` a generation after which the
-                child pauses; ``workers``; ``environment``.
+            job: ``kill_after`` seconds, counted from when there is a file ``once``, if that is given, or ``signals``,
+                pairs of seconds and a signal's name; ``crash_at`` the n-th change to the directory, ``torn`` whether
+                only half of a write gets through; ``power``, arguments of :func:`campaign.power.watch`; ``die_at`` the
+                n-th change to a store, whose lock holds for ``lease`` seconds; ``stop_at`` a generation after which
+                the child pauses; ``workers``; ``environment``. With ``power`` the message has a line for each
+                generation that was committed.
 
         Returns:
-            ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message`` of an error; ``points`` seen.
+            ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message``: of an error, or what was noted.
         """
         return self.ask({"experiment": experiment.yaml(), "out": str(out)} | job)
 
-    def command(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str | Path, cwd: Path, job: Mapping[str, Any] | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``selfloop`` with these arguments in a fresh child, in this directory and environment.
 
-        A ``PYTHONPATH`` in it may have packages that join by entry points, as if they had been installed before.
+        A ``PYTHONPATH`` in it may have packages that join by entry points, as if they had been installed before. A job
+        may have ``signals`` and ``power`` as in :meth:`run`, and ``report`` False where none is to be written; a signal
+        that ends the child is the code, negative.
         """
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("out", "err")]
             call = ["selfloop", *map(str, arguments)]
-            job = {"command": call, "streams": list(map(str, streams)), "cwd": str(cwd), "environment": environment}
-            outcome = self.ask(job)
-            assert outcome["status"] == "exited", outcome
-            return subprocess.CompletedProcess(call, outcome["code"], *(path.read_text() for path in streams))
+            asked = {"command": call, "streams": list(map(str, streams)), "cwd": str(cwd), "environment": environment}
+            outcome = self.ask(asked | dict(job or {}))
+            assert outcome["status"] == "exited" or job, outcome
+            code = outcome["code"] if outcome["status"] == "exited" else -outcome["code"]
+            said = (path.read_text() if path.exists() else "" for path in streams)
+            return subprocess.CompletedProcess(call, code, *said)
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """Hand a job over and wait for the answer."""
@@ -279,7 +287,11 @@ def _count_sends(die_at: int | None, lease: float, note: int) -> None:
 def _command(job: dict[str, Any]) -> int:
     """Do what ``python -m selfloop`` does in a process of its own, and return what it exits with."""
     from selfloop.__main__ import main
+    from selfloop.cli.commands import report
     from selfloop.core.registry import FAMILIES
+
+    if not job.get("report", True):  # it takes longer than the run
+        report.write = lambda run, **_: run.path / "report/index.html"
 
     for descriptor, path in zip((1, 2), job["streams"], strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
@@ -305,8 +317,17 @@ def _command(job: dict[str, Any]) -> int:
 
 
 def _child(job: dict[str, Any], note: int) -> int:
-    if "command" in job:
-        return _command(job)
+    if watched := job.pop("power", None):
+        from campaign.power import watch
+
+        disk = watch(**watched)
+    code = _command(job) if "command" in job else _run(job, note, tell=bool(watched))
+    if watched:
+        disk.end()
+    return code
+
+
+def _run(job: dict[str, Any], note: int, tell: bool) -> int:
     from selfloop import Experiment, SelfloopError, run
 
     os.environ.update(job.get("environment", {}))
@@ -316,6 +337,8 @@ def _child(job: dict[str, Any], note: int) -> int:
         _count_changes(job["out"], job["crash_at"], job.get("torn", False), note)
     try:
         for generation in run(Experiment.parse(job["experiment"]), job["out"], workers=job.get("workers", 0)):
+            if tell:
+                os.write(note, f"{generation.t}\n".encode())
             if generation.t == job.get("stop_at"):
                 os.kill(os.getpid(), signal.SIGSTOP)
     except SelfloopError as error:
@@ -327,20 +350,25 @@ def _child(job: dict[str, Any], note: int) -> int:
     return 0
 
 
-def _wait(pid: int, kill_after: float | None, once: str | None = None) -> tuple[int, float]:
+def _wait(pid: int, signals: Sequence[tuple[float, str]] = (), once: str | None = None) -> tuple[int, float]:
     start = time.monotonic()
     since = None if once else start
+    left = list(signals)
+    pauses = any(name == "SIGSTOP" for _, name in signals)  # then a child that stops goes on
     while True:
-        done, status = os.waitpid(pid, os.WUNTRACED | (os.WNOHANG if kill_after is not None else 0))
+        done, status = os.waitpid(pid, (0 if pauses else os.WUNTRACED) | (os.WNOHANG if left else 0))
         now = time.monotonic()
         if done:
             return status, now - start
         if since is None and os.path.exists(str(once)):
             since = now
-        if kill_after is not None and since is not None and now - since >= kill_after:
-            os.kill(pid, signal.SIGKILL)
-            kill_after = None
+        if since is not None and now - since >= left[0][0]:
+            os.kill(pid, getattr(signal, left.pop(0)[1]))
         time.sleep(0.0005)
+
+
+def _signals(job: dict[str, Any]) -> list[tuple[float, str]]:
+    return [(job["kill_after"], "SIGKILL")] if "kill_after" in job else job.get("signals", [])
 
 
 def _describe(status: int) -> dict[str, Any]:
@@ -367,17 +395,22 @@ def _serve() -> None:
         if job.get("end_paused"):
             pid = paused
             os.kill(pid, signal.SIGKILL)
-            status, seconds = _wait(pid, None)
+            status, seconds = _wait(pid)
             paused, message = None, ""
         else:
-            if "command" in job:
-                import selfloop.report.page  # noqa: F401  what takes longest of what commands import
+            if "command" in job:  # what takes longest of what commands import
+                import selfloop.cli.commands.run
+                import selfloop.report.page  # noqa: F401
             read, write = os.pipe()
             if (pid := os.fork()) == 0:
-                os.close(read)
-                os._exit(_child(job, write))
+                code = 1
+                try:
+                    os.close(read)
+                    code = _child(job, write)
+                finally:
+                    os._exit(code)
             os.close(write)
-            status, seconds = _wait(pid, job.get("kill_after"), job.get("once"))
+            status, seconds = _wait(pid, _signals(job), job.get("once"))
             if os.WIFSTOPPED(status):
                 paused, message = pid, ""  # it holds the other end of the pipe
             else:

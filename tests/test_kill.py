@@ -9,8 +9,8 @@ What is killed, with SIGKILL or ``os._exit``, and what is compared: every file o
 - A worker process at work or at rest, and the parent of workers.
 - The process of a run of every regime, each with a grid, at a random moment after a random generation was committed.
 
-Not covered: power cuts. The kernel outlives the process here, so what was written is there; that ``fsync`` comes before
-each rename is by reading, not by test. Kills of the parent of workers are few, as each start of workers takes seconds.
+The kernel outlives the process here, so what was written is there; ``test_power`` plays power cuts. Kills of the parent
+of workers are few, as each start of workers takes seconds.
 """
 
 from __future__ import annotations

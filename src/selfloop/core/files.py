@@ -62,6 +62,7 @@ def _whole(path: Path) -> Iterator[io.BufferedWriter]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync(path.parent)  # or it may be what was there before, beside files that were written after it
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -153,6 +154,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory and those above it that are missing; all are there after a power cut, too."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync(folder.parent)
 
 
 _SEAL = b'{\n"seal": "%s",\n'

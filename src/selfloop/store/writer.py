@@ -19,6 +19,7 @@ from selfloop.core.errors import ConfigError, DataError, RunError, StorageFull
 from selfloop.core.files import (
     at_once,
     disk_errors,
+    make_folder,
     put_bytes,
     sync,
     write_bytes,
@@ -71,14 +72,14 @@ class Writer(Run):
         check(path, experiment, environment, real)
         made = not path.exists()
         with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         with _held(path):
             check(path, experiment, environment, real)  # another process may have made it since
             new = not (path / "experiment.yaml").exists()
             with disk_errors(path):
                 writer = cls._opened(path, experiment, environment, real)
                 writer._recover()
-                writer._push(writer._dropped(writer.last, list(writer._stored)))
+                writer._push(writer._needless())
             try:
                 yield writer
             except StorageFull:
@@ -101,10 +102,10 @@ class Writer(Run):
             RunError: another process holds the run, or it cannot be written.
         """
         writer = cls(run.path, run.experiment, run.environment)
-        if writer._behind() or writer._leftovers():
+        if writer._behind() or writer._leftovers() or any(path.exists() for path in writer._needless()):
             with remote.working(run.path), _held(run.path), disk_errors(run.path):
                 writer._recover()
-                writer._push(writer._dropped(writer.last, list(writer._stored)))
+                writer._push(writer._needless())
 
     @classmethod
     def _opened(cls, path: Path, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> Writer:
@@ -150,7 +151,7 @@ class Writer(Run):
                 self.path.rmdir()
 
     def _recover(self) -> None:
-        for leftover in self._leftovers():
+        for leftover in (*self._leftovers(), *self._needless()):
             _remove(leftover)
         if self._behind():
             self.renew_metrics()
@@ -160,12 +161,24 @@ class Writer(Run):
         return not (self.path / "metrics.jsonl").is_file() or self._metrics() != self._lines()
 
     def _leftovers(self) -> list[Path]:
-        """Return what a killed run has left that nobody needs: half of a file, a fit that is over, weights to drop."""
+        """Return what a killed run has left that nobody needs: half of a file, a fit that is over."""
         found = [p for p in self.path.glob(".*.tmp") if p.name.startswith((".generation-", "..fit-", ".data-", *HALF))]
         found += self.path.glob(_STATUS)
         fits_left = ((match, p) for p in self.path.glob(".fit-*") if (match := _FIT.fullmatch(p.name)))
-        found += [path for match, path in fits_left if int(match[1]) <= self.last]
-        return found + [path for path in self._dropped(self.last, list(self._stored)) if path.exists()]
+        return found + [path for match, path in fits_left if int(match[1]) <= self.last]
+
+    def _needless(self) -> list[Path]:
+        """Return the weights that no stack needs any more: what its last commit drops, whether that is there or not.
+
+        And what is there of earlier ones: a power cut may bring back what was removed.
+        """
+        last: dict[int, int] = {}
+        for t in range(self.present - 1, max(self.last, 0) - 1, -1):
+            for name in self.manifest(t)["stacks"]:
+                last.setdefault(int(name), t)
+        found = [path for s, t in last.items() for path in self._dropped(t, [s])]
+        before = (path for s, t in last.items() for earlier in range(3, t) for path in self._dropped(earlier, [s]))
+        return found + [path for path in before if path.exists()]
 
     def _dropped(self, t: int, of: Sequence[int]) -> list[Path]:
         """Return the files of the weights that some stacks' generation t leaves without use."""
