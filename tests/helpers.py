@@ -147,10 +147,10 @@ class Nursery:
             out: the run directory, or its URL.
             job: ``kill_after`` seconds, counted from when there is a file ``once``, if that is given, or ``signals``,
                 pairs of seconds and a signal's name; ``crash_at`` the n-th change to the directory, ``torn`` whether
-                only half of a write gets through; ``power``, arguments of :func:`campaign.power.watch`; ``die_at`` the
-                n-th change to a store, whose lock holds for ``lease`` seconds; ``stop_at`` a generation after which
-                the child pauses; ``workers``; ``environment``. With ``power`` the message has a line for each
-                generation that was committed.
+                only half of a write gets through; ``power`` and ``faults``, arguments of :func:`campaign.power.watch`
+                and :func:`campaign.faults.play`; ``die_at`` the n-th change to a store, whose lock holds for ``lease``
+                seconds; ``stop_at`` a generation after which the child pauses; ``workers``; ``environment``. With
+                ``power`` the message has a line for each generation that was committed.
 
         Returns:
             ``status`` exited, killed or stopped; ``code``; ``seconds``; ``message``: of an error, or what was noted.
@@ -163,8 +163,8 @@ class Nursery:
         """Run ``selfloop`` with these arguments in a fresh child, in this directory and environment.
 
         A ``PYTHONPATH`` in it may have packages that join by entry points, as if they had been installed before. A job
-        may have ``signals`` and ``power`` as in :meth:`run`, and ``report`` False where none is to be written; a signal
-        that ends the child is the code, negative.
+        may have ``signals``, ``power`` and ``faults`` as in :meth:`run`, and ``report`` False where none is to be
+        written; a signal that ends the child is the code, negative.
         """
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("out", "err")]
@@ -321,6 +321,10 @@ def _child(job: dict[str, Any], note: int) -> int:
         from campaign.power import watch
 
         disk = watch(**watched)
+    if "faults" in job:
+        from campaign.faults import play
+
+        play(**job["faults"])
     code = _command(job) if "command" in job else _run(job, note, tell=bool(watched))
     if watched:
         disk.end()

@@ -46,6 +46,7 @@ def _once(run: Run, contents: bool, goes_on: bool) -> list[str]:
     now = opened[0]
     if not goes_on:
         sound(lambda: now._real.verify(now.path))
+        sound(lambda: [now._real.of(key) for key in {arm.data_key for arm in now.arms}])
     if not sound(lambda: now.present):
         return lines
     manifests = [t for t in range(now.present) if sound(lambda t=t: _consistent(now, t))]  # type: ignore[misc]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 from selfloop.core.errors import RunError
 from selfloop.core.files import (
@@ -19,9 +20,19 @@ _FORMAT = re.compile(b"# selfloop run, format ([0-9]{1,9}),")
 _SEAL = "# selfloop run, format {format}, SHA-256 of what follows {digest}\n"
 
 
+def digest(text: str) -> str:
+    """Return what environment.json knows the settings in an experiment.yaml by."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def belongs(text: str, environment: dict[str, Any]) -> bool:
+    """Whether an environment.json was written with the settings in this text; while a run grows, with two."""
+    return digest(text) in environment.get("experiment", [digest(text)])
+
+
 def sealed(experiment: Experiment) -> bytes:
     text = experiment.yaml()
-    return (_SEAL.format(format=FORMAT, digest=hashlib.sha256(text.encode()).hexdigest()) + text).encode()
+    return (_SEAL.format(format=FORMAT, digest=digest(text)) + text).encode()
 
 
 def unsealed(file: Path) -> str:

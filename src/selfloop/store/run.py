@@ -38,7 +38,7 @@ from selfloop.experiment import Experiment
 from selfloop.features.base import label, unit
 from selfloop.metrics.base import METRICS, Metric
 from selfloop.store import damage, losses, remote
-from selfloop.store.head import unsealed
+from selfloop.store.head import belongs, unsealed
 from selfloop.store.losses import Losses
 from selfloop.store.schema import read_environment, read_manifest, stack_file
 
@@ -109,8 +109,15 @@ class Run:
             raise RunError(f"{str(path)!r} is not a run directory: {what}")
         text = unsealed(file)
         look_in(path)
-        experiment = Experiment.parse(text, str(file), absent=True)
-        return cls(path, experiment, read_environment(path / "environment.json"))
+        environment = read_environment(path / "environment.json")
+        if not belongs(text, environment):
+            text = unsealed(file)  # it has grown since
+            if not belongs(text, environment):
+                other = str(path / "environment.json")
+                raise RunError(
+                    f"{str(file)!r} or {other!r} is another run's: put copies of both back that belong together"
+                )
+        return cls(path, Experiment.parse(text, str(file), absent=True), environment)
 
     def __repr__(self) -> str:
         return as_known(f"Run({str(self.path)!r})")

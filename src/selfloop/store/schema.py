@@ -69,6 +69,7 @@ class _Environment(_Checked):
     checkpoint: str | None
     code: dict[str, dict[str, Any]]
     arms: list[Annotated[tuple[dict[str, Any], int], Strict(strict=False)]] = []
+    experiment: list[Digest] = []
 
 
 _MANIFEST, _ENVIRONMENT = TypeAdapter(_Manifest), TypeAdapter(_Environment)

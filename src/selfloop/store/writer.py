@@ -32,7 +32,7 @@ from selfloop.experiment import Experiment
 from selfloop.generators.base import Sampler
 from selfloop.store import remote
 from selfloop.store.admission import HALF, check
-from selfloop.store.head import FORMAT, sealed
+from selfloop.store.head import FORMAT, digest, sealed, unsealed
 from selfloop.store.log import entry
 from selfloop.store.run import Run, line
 from selfloop.store.schema import stack_file
@@ -121,6 +121,7 @@ class Writer(Run):
             "metrics": environment["metrics"] | before.environment["metrics"],
             "code": before.environment["code"] | environment["code"],
             "arms": environment["arms"],
+            "experiment": [digest(experiment.yaml())],
         }
         if before.environment != kept or before.experiment.model_dump() != experiment.model_dump():
             _grow(before, experiment, kept, real)
@@ -343,9 +344,7 @@ def _create(path: Path, experiment: Experiment, environment: dict[str, Any], rea
     real.write(path / "real.safetensors")
     lasting = json.dumps(experiment.lasting(), sort_keys=True)
     identity = hashlib.sha256(lasting.encode()).hexdigest()
-    write_sealed(path / "environment.json", environment | {"format": FORMAT, "run": identity})
-    write_bytes(path / "experiment.yaml", sealed(experiment))  # last: it is what makes this a run directory
-    sync(path)
+    _write_head(path, experiment, environment | {"format": FORMAT, "run": identity})
 
 
 def _goes_on(before: Run, experiment: Experiment, environment: dict[str, Any], real: RealRows) -> bool:
@@ -369,8 +368,18 @@ def _grow(before: Run, experiment: Experiment, environment: dict[str, Any], real
         _drop(before.path, lambda t, s: s not in before._stored)
         write_bytes(before.path / "metrics.jsonl", b"")
     real.write(before.path / "real.safetensors")
-    write_sealed(before.path / "environment.json", environment)
-    write_bytes(before.path / "experiment.yaml", sealed(experiment))  # last: until then the run has not grown
+    _write_head(before.path, experiment, environment)
+
+
+def _write_head(path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
+    """Write experiment.yaml, which makes this a run directory, or one that has grown, after what it belongs with."""
+    file, other = path / "experiment.yaml", path / "environment.json"
+    known = [digest(experiment.yaml())]
+    there = [digest(unsealed(file))] if file.exists() else known
+    write_sealed(other, environment | {"experiment": known if there == known else there + known})
+    write_bytes(file, sealed(experiment))
+    if there != known:
+        write_sealed(other, environment | {"experiment": known})
 
 
 def _drop(path: Path, which: Callable[[int, int], bool]) -> None:
