@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, say, show
+from selfloop.cli.terminal import bar, complain, say, say_report, show
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -129,5 +129,6 @@ def tell(found: Judgement, index: Path) -> None:
     if found.alarms.rows:
         show(HEADINGS, found.alarms.rows, pad_edge=False)
         say(found.alarms.says)
-    for line in [*found.told, f"Report: {index}"]:
+    for line in found.told:
         say(line)
+    say_report(index)

@@ -85,7 +85,7 @@ class Place:
         return found[0]
 
     @contextlib.contextmanager
-    def _answers(self, name: str = "") -> Iterator[None]:
+    def _answers(self, name: str = "", what: str = "reached") -> Iterator[None]:
         """Turn what a store or its library raises into one line; what is merely not there stays as it is."""
         try:
             yield
@@ -97,7 +97,7 @@ class Place:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no space left for {self._named(name)!r}, here or there: free some") from error
             words = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
-            raise RunError(f"{self._named(name)!r} cannot be reached: {words}") from error
+            raise RunError(f"{self._named(name)!r} cannot be {what}: {words}") from error
 
     def _named(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
@@ -206,7 +206,7 @@ class Place:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, one after the other; those that are not there are no fault."""
         for name in names:
-            with self._answers(name), contextlib.suppress(FileNotFoundError):
+            with self._answers(name, "removed"), contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
 
     @cached_property
@@ -229,7 +229,7 @@ class Place:
     def _refusals(self, name: str) -> Iterator[None]:
         """Say in one line that there is no bucket to write to, too."""
         try:
-            with self._answers(name):
+            with self._answers(name, "written"):
                 yield
         except FileNotFoundError as error:
             raise RunError(f"{self.url!r} cannot be written: {' '.join(str(error).split())}") from error
@@ -289,6 +289,11 @@ class Notes:
         """Whether a file here is that of the store, as neither has changed."""
         now = stamp(self._local / name if name else self._local)
         return mark != "" and now is not None and self._said.get(name) == [mark, *now]
+
+    def known(self, name: str) -> bool:
+        """Whether the store had a file as it is here, when it was last looked at."""
+        now = stamp(self._local / name)
+        return now is not None and self._said.get(name, [""])[1:] == [*now]
 
     def note(self, name: str, mark: str) -> None:
         """Note that a file here is what the store has."""

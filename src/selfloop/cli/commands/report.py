@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, say, show
+from selfloop.cli.terminal import console, say, say_report, show
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(
     page = write(opened, metric=metric, control=declared, tolerance=tolerance)
     if there not in ("", "current"):
         say(f"The report that was there was {there}.")
-    say(f"Report: {page}")
+    say_report(page)
     return 0
 
 

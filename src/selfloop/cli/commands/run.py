@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, say_report, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded, here
 
@@ -177,7 +177,7 @@ def _run(
             if not ran and there:
                 say(f"The report was {there}: it is written again.")
             page = write(finished)
-        say(f"Report: {page}")
+        say_report(page)
         return 0
 
 
