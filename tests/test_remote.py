@@ -488,6 +488,37 @@ def test_a_store_without_conditional_writes(store: Any, monkeypatch: pytest.Monk
         list(run(tiny(**CLOSED), url))
 
 
+class _Moving(MemoryFileSystem):  # type: ignore[misc]
+    """A store of objects that has a way of its own to move them, as gcsfs has."""
+
+    protocol = "moving"
+    store: dict[str, Any] = {}  # noqa: RUF012
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    def mv(self, *paths: str, **more: Any) -> None:
+        raise AssertionError("objects are whole: nothing is to be moved")
+
+    def open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        assert mode in ("rb", "wb", "xb"), "no other ways to open an object are known"
+        return super().open(path, mode, **more)
+
+
+def test_stores_of_objects_and_file_systems(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("moving", _Moving, clobber=True)
+    fsspec.register_implementation("unconditional", _Unconditional, clobber=True)
+    list(run(tiny(**CLOSED), "moving://bucket/run"))
+    assert Run.open("moving://bucket/run").finished
+    stores = {f"file://{tmp_path}/run": True, URL: True, "moving://x": True, "unconditional://x": False}
+    for url, sure in stores.items():
+        assert Place(url).create("new", b"1") is sure
+        assert Place(url).read("new") == b"1"
+        if sure:
+            with pytest.raises(FileExistsError):
+                Place(url).create("new", b"2")
+    monkeypatch.setattr(_Unconditional, "pipe_file", fsspec.AbstractFileSystem.pipe_file)  # looks before it writes
+    assert Place("unconditional://x").create("other", b"1") is False
+
+
 def test_what_is_there_instead_of_a_run(store: Any) -> None:
     store.pipe_file("/bucket/run/thesis.tex", b"")
     with pytest.raises(RunError, match=r"is not empty but has no experiment\.yaml: choose another --out"):

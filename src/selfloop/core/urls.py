@@ -191,14 +191,13 @@ class Place:
         """
         with self._refusals(name):
             path = self._path(name)
-            asked = inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
+            if self._creates:
+                self._fs.pipe_file(path, content, mode="create")
+                return True
             if self._renames:
                 self._fs.makedirs(self._fs._parent(path), exist_ok=True)
                 with self._fs.open(path, "x+b") as file:  # paramiko opens "xb" for reading alone
                     file.write(content)
-                return True
-            if "mode" in asked:
-                self._fs.pipe_file(path, content, mode="create")
                 return True
             self._fs.pipe_file(path, content)
             return False
@@ -210,9 +209,18 @@ class Place:
                 self._fs.rm_file(self._path(name))
 
     @cached_property
+    def _creates(self) -> bool:
+        """Whether it is a store of whole objects that sees to it itself that one of two creates one."""
+        of, fsspec = type(self._fs), _fsspec()
+        put = getattr(of, "_pipe_file", of.pipe_file)
+        if put in (fsspec.spec.AbstractFileSystem.pipe_file, fsspec.asyn.AsyncFileSystem._pipe_file):
+            return False  # what all have looks first, and then writes
+        return "mode" in inspect.signature(put).parameters
+
+    @cached_property
     def _renames(self) -> bool:
         """Whether it is a file system, which shows halves of files, and renames; not a store of whole objects."""
-        return type(self._fs).mv is not _fsspec().spec.AbstractFileSystem.mv
+        return not self._creates and type(self._fs).mv is not _fsspec().spec.AbstractFileSystem.mv
 
     def _whole(self, name: str, put: Callable[[str], object]) -> None:
         with self._refusals(name):
@@ -244,6 +252,7 @@ def _mark(about: Mapping[str, Any]) -> str:
 def _fsspec() -> Any:
     try:
         import fsspec
+        import fsspec.asyn
     except ImportError as error:
         raise ConfigError("URLs need the package fsspec: pip install 'selfloop[remote]'") from error
     return fsspec

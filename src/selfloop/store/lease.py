@@ -140,7 +140,8 @@ class Lease:
         except StorageFull:
             raise
         except RunError as error:
-            raise Unwritable(f"{error}; it can be read") from error
+            there_is_one = self.place.kind is not None
+            raise Unwritable(f"{error}; it can be read" if there_is_one else str(error)) from error
         if there is not None or not sure:
             time.sleep(_SETTLE)
         if (other := self._other()) is not None:
