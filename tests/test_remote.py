@@ -81,7 +81,7 @@ def test_what_is_a_url() -> None:
     assert all(map(is_url, ("s3://b/x", "memory://x", "zip://a.csv::s3://b/c.zip", "gs://b", "S3://b")))
     assert not any(map(is_url, ("runs/a", "C:\\runs", "c://x", "/a://b", "~/x", "a.csv")))
     assert (here("s3://b/a/run/").name, url_of(here("s3://b/a/run/"))) == ("run", "s3://b/a/run")
-    assert here("https://h/t.csv?key=1").name == "t.csv"
+    assert here("https://h/t.csv?id=1").name == "t.csv"
     assert here("zip://a.csv::s3://b/c.zip").name == "a.csv"
     assert here("runs/a") == Path("runs/a")
     with pytest.raises(ConfigError, match="what pathlib makes of a URL"):
@@ -101,6 +101,43 @@ def test_a_url_that_would_name_another_folder_here_or_tell_a_secret() -> None:
         here("sftp://me:secret@host/run")
     assert "secret" not in str(raised.value)
     assert here("sftp://me@host/run").name == "run"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://b.s3.amazonaws.com/t.csv?X-Amz-Date=20261127&X-Amz-Signature=s3cret", "X-Amz-Signature"),
+        ("https://b.s3.amazonaws.com/t.csv?AWSAccessKeyId=s3cret", "AWSAccessKeyId"),
+        ("https://storage.googleapis.com/b/t.csv?X-Goog-Credential=s3cret%2F1", "X-Goog-Credential"),
+        ("https://a.blob.core.windows.net/b/t.csv?sv=2026-01-01&sig=s3cret", "sig"),
+        ("https://h/t.csv?TOKEN=s3cret", "TOKEN"),
+        ("https://h/t.csv?x=1;access%5Ftoken=s3cret", "access_token"),
+        ("https://h/t.csv#access_token=s3cret", "access_token"),
+        ("zip://t.csv::https://h/b.zip?key=s3cret", "key"),
+    ],
+)
+def test_a_credential_in_a_query_is_kept_nowhere(store: Any, tmp_path: Path, url: str, name: str) -> None:
+    data = tiny(**CLOSED | {"data": {"name": "table", "path": url}})
+    held_out = tiny(**CLOSED | {"data": {"name": "table", "path": str(tmp_path / "t.csv"), "held_out_path": url}})
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n3,4\n" * 20)
+    calls: list[Callable[[], object]] = [
+        lambda: list(run(data, tmp_path / "run")),
+        lambda: list(run(held_out, tmp_path / "run")),
+        lambda: list(run(tiny(**CLOSED), url)),
+        lambda: Run.open(url),
+        lambda: fetched(url),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=rf" holds a credential \('{name}'\), which would be kept with") as raised:
+            call()
+        assert "s3cret" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_query_that_says_which_data_are_meant_is_kept() -> None:
+    for query in ("versionId=3", "id=7&format=csv", "author=key", "q=a?b=token", "sv=1&keys=2", "tokens=5"):
+        assert url_of(here(f"https://h/t.csv?{query}")) == f"https://h/t.csv?{query}"
 
 
 def test_a_cache_that_is_cleared_under_a_driver_leaves_the_store_as_it_is(store: Any) -> None:
