@@ -265,7 +265,7 @@ def _count_sends(die_at: int | None, lease: float, note: int) -> None:
     from selfloop.core.urls import Place
     from selfloop.store import lease as locks
 
-    locks.LEASE, seen = lease, 0
+    locks.LEASE, locks._SETTLE, seen = lease, min(lease, locks._SETTLE), 0
 
     def counted(name: str) -> None:
         change = getattr(Place, name)

@@ -15,7 +15,7 @@ from selfloop.core.errors import ELSEWHERE, ConfigError, quoted
 _URL = re.compile(r"[A-Za-z][\w+.-]+(::[^/]+)*://")
 _SECRET = re.compile(r"://[^/@]*:[^/@]*@")  # a user's name and password
 _CREDENTIAL = re.compile(
-    r"signature|credential|secret|passw|token$|accesskey|access[-_.]key|api[-_.]?key|^(key|sig|sas|pwd|auth|code)$",
+    r"signature|credential|secret|passw|token$|access[-_.]?key|api[-_.]?key|^(key|sig|sas|pwd|auth)$",
     re.I,
 )  # what a query's parameter is called by which a store knows the user: of S3, Google, Azure, CloudFront, services
 _WAS_URL = re.compile(r"[A-Za-z][\w+.-]+:/")  # what pathlib makes of one

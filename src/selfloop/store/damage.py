@@ -90,7 +90,7 @@ def _check(run: Run, t: int, stack: int, name: str, note: dict[str, Any], conten
             run.tensors(t, name.partition("-")[0], stack)
     except RunError:
         # Weights that are not kept are no loss, and a run at work may just have dropped them.
-        if kept or (path.exists() if there is None else there >= 0):
+        if kept or (there is None and path.exists()):
             raise
 
 
