@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfloop.cli.terminal import console, say, say_report, show
+from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def write(opened: Run, **judging: Any) -> Path:
         for i, setting in enumerate(read.settings)
     ]
     seeds = len(read.settings[0].arms)
-    console.print(
-        f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
-    )
+    over = "mean ± std over " if seeds > 1 else ""
+    console.print(f"After {counted(opened.last, 'retraining')}, {over}{counted(seeds, 'seed')}:")
     show(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
     return index
