@@ -18,6 +18,7 @@ from helpers import Nursery, ended, snapshot, tiny
 from PIL import Image
 
 from selfloop import ConfigError, DataError, Experiment, Run, RunError, compare, run, runner
+from selfloop.cli.display import prometheus
 from selfloop.cli.main import main
 from selfloop.core import urls
 from selfloop.core.errors import ELSEWHERE
@@ -26,6 +27,7 @@ from selfloop.core.urls import Place, fetched
 from selfloop.data import Table
 from selfloop.data.base import DATA
 from selfloop.report import write_report
+from selfloop.status import Watch
 from selfloop.store import lease, mirror, remote
 
 CLOSED: dict[str, Any] = {"generator": {"name": "gaussian"}, "budget": None, "metrics": ["mean_error"]}
@@ -586,6 +588,7 @@ def test_commands(store: Any, tmp_path: Path, selfloop: Callable[..., str]) -> N
     selfloop("stability", URL)
     assert "2/2" in selfloop("ls", "memory://bucket")
     assert f"{URL} is finished" in selfloop("status", URL)
+    assert f'{{run="{URL}"}}' in prometheus(Watch(here(URL)).look())
     assert f"{URL}: 3 generations" in selfloop("verify", URL)
     selfloop("forecast", URL, "--to", "4")
     selfloop("export", URL, str(tmp_path / "rows.csv"))

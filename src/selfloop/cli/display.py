@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from selfloop.analysis.curves import group
 from selfloop.arms import Arm, arms, stacks
 from selfloop.cli.terminal import console, say_plain
-from selfloop.core.errors import SelfloopError, counted, printable
+from selfloop.core.errors import SelfloopError, as_known, counted, printable
 from selfloop.core.files import write_bytes
 from selfloop.experiment import Experiment
 from selfloop.runner import Generation
@@ -123,7 +123,7 @@ class _Looks:
 
 def prometheus(found: Status) -> str:
     """Return how far a run is, in Prometheus' text format."""
-    name = str(found.run.path.absolute()).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    name = as_known(str(found.run.path.absolute())).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     run, t = f'run="{name}"', found.last + 1
     done = [len(each.arms) for each in found.work if each.stage == "done"]
     values: list[tuple[str, str, list[tuple[str, float]]]] = [

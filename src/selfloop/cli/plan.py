@@ -158,12 +158,10 @@ def _of_small(experiment: Experiment) -> Rows:
         larger = 1.0 if of.generator.trained else sum(map(sum, shares)) / sum(map(len, shares))
         seconds += first * one.first + later * one.later * larger + rows * one.sample
     sets = dict.fromkeys(f"{one.n:,} rows of {_row(one.kind, one.event)}" for one in known.values())
+    beside = " that may run side by side" if len(groups) > 1 else ""
     return [
         ("data", "; ".join(sets)),
-        (
-            "arms",
-            f"{len(chosen):,}, in {counted(len(groups), 'task')}" + " that may run side by side" * (len(groups) > 1),
-        ),
+        ("arms", f"{len(chosen):,}, in {counted(len(groups), 'task')}{beside}"),
         ("fits", _fits(begun, last, len(chosen))),
         ("a fit trains on", _mixed(most, "rows")),
         ("rows drawn", f"{drawn:,}"),

@@ -283,7 +283,7 @@ class Mirror:
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in list(names):
-            self._held()
+            self._held().confirm()
             self.place.remove([name])
             self.there.pop(name, None)
             self._sent.pop(name, None)

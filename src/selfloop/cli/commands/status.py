@@ -48,12 +48,14 @@ def _show(found: Status) -> None:
         return
     planned = counted(of, "retraining")
     done = f"{last} of {planned} are done" if found.last >= 0 else f"none of {planned} is done yet"
+    some = found.run.present > of  # its last generation is there, and not of all arms
+    if some:
+        done = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks are done with {planned}"
     say(f"{found.run.path}: {found.run.experiment.name}, {counted(len(found.run.arms), 'arm')}; {done}")
-    if found.run.present > of:
-        whole = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks"
-        say(f"{whole} have all of them: a shard, which selfloop merge joins with others")
     if found.at_work is False:
-        say("Nobody is at work on it: its lock is free. The same run command goes on with it.")
+        goes_on = "The same run command goes on with it"
+        shard = ", or, if it is a shard, selfloop merge joins it with the others" if some else ""
+        say(f"Nobody is at work on it: its lock is free. {goes_on}{shard}.")
     elif found.at_work is None:
         say(f"{found.who} began it, and last gave a sign of life {clock(found.age)} ago: it cannot be seen from here.")
     else:
