@@ -241,6 +241,21 @@ def test_a_reader_fetches_what_it_needs(store: Any, tmp_path: Path, monkeypatch:
     assert store.exists("/bucket/run/report/index.html")
 
 
+def test_a_reader_leaves_what_is_none_of_the_run_where_it_is(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(run(tiny(generations=1, **CLOSED), URL))
+    store.pipe_file("/bucket/run/backup.tar", b"large")
+    elsewhere(tmp_path, monkeypatch)
+    names = {path.name for path in Run.open(URL).path.iterdir()}
+    assert names == {
+        *("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt"),
+        *("generation-0000", "generation-0001"),
+    }
+    list(run(tiny(generations=2, **CLOSED), URL))
+    assert there(store)["backup.tar"] == b"large"
+
+
 def test_what_was_brought_here_and_is_damaged_is_brought_again(store: Any) -> None:
     list(run(tiny(**CLOSED), URL))
     opened = Run.open(URL)

@@ -315,9 +315,10 @@ def _is(name: str, patterns: Iterable[str]) -> bool:
 def _wanted(name: str, working: bool) -> bool:
     if "/" in name:
         return name in _READ or _MANIFEST.fullmatch(name) is not None
-    return name != LOCK and (
-        not name.startswith(".") or name.startswith(".status-") or (working and name.startswith(".fit-"))
-    )
+    if name.startswith("."):
+        return name.startswith(".status-") or (working and name.startswith(".fit-"))
+    # Who goes on with a run brings what trackers have put beside it, too, and whatever else would be sent again.
+    return name != LOCK and (working or _is(name, (*_FIRST, *_APPENDED)))
 
 
 def _content(path: Path) -> bytes | None:
