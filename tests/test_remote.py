@@ -411,6 +411,8 @@ def test_a_finished_run_in_a_store_that_can_only_be_read(
     page = here(URL) / "report" / "index.html"
     assert page.is_file()
     assert last.startswith(f"Report: {page}; it could not be sent: 'memory://bucket/run/report/")
+    with pytest.warns(UserWarning, match=r"index\.html' alone, as it could not be sent: .* PermissionError: read-only"):
+        write_report(Run.open(URL))
     assert selfloop(*words, "--set", "generations=3", code=2).strip() == f"selfloop: {READ_ONLY}"
     assert there(store) == before
     with pytest.raises(RunError, match="cannot be written"):
