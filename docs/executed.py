@@ -206,8 +206,13 @@ def keep(script: Path, made: Path) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Run the tutorials of these names, or those whose code has changed, and return how many failed."""
-    chosen = [script for script in sorted(FOLDER.glob("*.py")) if (script.stem in names if names else stale(script))]
+    """Run the tutorials of these names, or those whose code has changed, and return what to exit with."""
+    scripts = sorted(FOLDER.glob("*.py"))
+    known = [script.stem for script in scripts]
+    if others := [name for name in names if name not in known]:
+        print(f"docs.executed: no tutorial is called {others[0]!r}: there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    chosen = [script for script in scripts if (script.stem in names if names else stale(script))]
     failed = 0
     for script in chosen:
         print(f"{script.name} …", flush=True)
@@ -216,7 +221,7 @@ def main(names: list[str]) -> int:
                 keep(script, Path(folder) / "outputs")
             else:
                 failed += 1
-    return failed
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

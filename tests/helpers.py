@@ -263,9 +263,9 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
 def _count_sends(die_at: int | None, lease: float, note: int) -> None:
     """Number every change this process makes to a store, and die just before the n-th; its lock holds so long."""
     from selfloop.core.urls import Place
-    from selfloop.store import remote
+    from selfloop.store import lease as locks
 
-    remote.LEASE, seen = lease, 0
+    locks.LEASE, locks._SETTLE, seen = lease, min(lease, locks._SETTLE), 0
 
     def counted(name: str) -> None:
         change = getattr(Place, name)

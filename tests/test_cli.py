@@ -7,6 +7,7 @@ interrupted are started anew.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from selfloop.analysis.sources import read_events
 from selfloop.arms import arms
 from selfloop.cli.display import _current
 from selfloop.cli.main import main
-from selfloop.cli.plan import plan
+from selfloop.cli.plan import _time, plan
 from selfloop.engines.team import Team
 from selfloop.experiment import Experiment, recipes
 from selfloop.generators.otcfm import OTCFM
@@ -185,32 +186,35 @@ def test_a_checkpoint_that_is_missing_is_said_at_once(nest: Nursery, tmp_path: P
 def test_a_plan_of_any_data_and_generators() -> None:
     text = TINY.replace("grid: {", "budget: {steps: 60}\ngrid: {generator: [gaussian, otcfm], data.n: [40, 80], ")
     found = dict(plan(Experiment.parse(text), Team.start("cpu", 1)))
-    assert found["data"] == "40 rows of shape (2,); 80 rows of shape (2,)"
+    assert found["data"] == "40 rows of 2 numbers; 80 rows of 2 numbers"
     assert found["arms"].startswith("16, ")
     assert found["fits"] == "48: 16 in generation 0, then 2 of each arm"
     assert found["rows drawn"] == f"{3 * 8 * (40 + 80):,}"
-    assert found["time"].startswith("about ")
-    assert found["memory"].endswith("of rows, samples and weights")
+    assert found["time"].endswith(" of one core, arm by arm, metrics not counted")
+    assert " of rows, samples and weights, beside" in found["memory"]
 
 
 @pytest.mark.parametrize(
     ("mixing", "words"),
     [
-        ("[{name: accumulate}]", "600 rows to train on at most"),
-        ("[{name: augment, lam: 0.5}, {name: accumulate}]", "600 rows to train on at most"),
-        ("[{name: window, generations: 2, real: false}]", "200 rows to train on at most"),
+        ("[{name: accumulate}]", "at most 600 rows"),
+        ("[{name: augment, lam: 0.5}, {name: accumulate}]", "at most 600 rows"),
+        ("[{name: window, generations: 2, real: false}]", "at most 200 rows"),
     ],
 )
 def test_a_plan_counts_what_a_regime_keeps(mixing: str, words: str) -> None:
     text = "{name: a, data: {name: gaussian, n: 100}, generator: gaussian, generations: 5, grid: {mixing: MIXING}}"
     found = dict(plan(Experiment.parse(text.replace("MIXING", mixing)), Team.start("cpu", 1)))
-    assert found["a fit has"] == words
+    assert found["a fit trains on"] == words
 
 
 def test_a_plan_counts_rows_of_images_that_accumulate() -> None:
     small = Experiment.load("digits-edm-small").override("data.n=50", "generations=3", "grid={mixing: [accumulate]}")
     found = dict(plan(small, Team.start("cpu", 1), seconds=0.1))
-    assert found["a fit has"] == "200 rows to train on at most"
+    assert found["a fit trains on"] == "at most 200 images"
+    assert found["data"] == "50 images of 1 × 8 × 8 numbers"
+    assert not any(word in found["time"] for word in ("hours", "e-"))
+    assert all(" MB of " in found[name] for name in ("disk", "memory"))
 
 
 def test_a_plan_times_the_network_that_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +250,10 @@ def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_pat
     assert result.returncode == 0, result.stderr
     lines = {" ".join(line.split()) for line in result.stdout.splitlines()}
     assert "arms 2" in lines
-    assert "fits 7: generation 0 once a seed, then 3 of each arm" in lines
-    assert "gradient steps 510: 282 in generation 0, 38 in a later fit" in lines
+    assert "fits 7: 1 in generation 0, then 3 of each arm" in lines
+    assert "gradient steps 510: 282 in a first fit, 38 in a later one" in lines
     assert any(line.startswith("missing generator.checkpoint 'no.pkl' cannot be read") for line in lines)
-    assert any(line.startswith("time about ") for line in lines)
+    assert any(re.match(r"time about [\d.]+ (seconds|minutes) on cpu, ", line) for line in lines)
     assert not list(tmp_path.iterdir())
 
 
@@ -398,3 +402,20 @@ def test_the_version_is_that_of_the_package(
     with pytest.raises(SystemExit) as ended:
         main()
     assert (ended.value.code, capsys.readouterr().out) == (0, f"selfloop {version('selfloop')}\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (7e-4, "less than a second"),
+        (1.2, "about 1.2 seconds"),
+        (99, "about 99 seconds"),
+        (100, "about 1.7 minutes"),
+        (5400, "about 90 minutes"),
+        (36000, "about 10 hours"),
+        (428 * 3600, "about 18 days"),
+        (4e8, "about 4,630 days"),
+    ],
+)
+def test_how_long_something_takes_is_said_in_a_unit_to_picture(seconds: float, words: str) -> None:
+    assert _time(seconds) == words

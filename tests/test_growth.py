@@ -249,6 +249,14 @@ def every_crash(nest: Nursery, start: Path, experiment: Experiment, folder: Path
         shutil.rmtree(out)
 
 
+GROWTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "generations": ({"generations": 1}, {"generations": 3}),
+    "seeds": ({"generations": 1}, {"generations": 1, "seeds": 2}),
+    "a value of the grid": ({"generations": 1, "grid": {"mixing.lam": [0.5]}}, {"generations": 1}),
+}
+"""What a run is of before it grows, and after."""
+
+
 @pytest.mark.slow
 class TestKilled:
     @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
@@ -262,6 +270,29 @@ class TestKilled:
         more = gaussian(generations=3, metrics=["w2_held_out", "mean_error"])
         every_crash(nest, tmp_path / "start", more, tmp_path, torn)
         assert snapshot(tmp_path / "whole") == made(more, tmp_path / "at once")
+
+    @pytest.mark.parametrize("more", GROWTHS)
+    def test_elsewhere_before_every_change_to_the_store(
+        self, nest: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+    ) -> None:
+        monkeypatch.setenv("SELFLOOP_CACHE", str(tmp_path / "a reader's"))
+        few, many = gaussian(**GROWTHS[more][0]), gaussian(**GROWTHS[more][1])
+        made(few, tmp_path / "local")
+        expected = made(many, tmp_path / "local")
+        caches = [{"SELFLOOP_CACHE": str(tmp_path / name)} for name in ("cache", "another")]
+        assert ended(nest.run(few, f"file://{tmp_path}/start", environment=caches[0]))
+        job: dict[str, Any] = {"lease": 0.01, "environment": caches[0]}
+        counted = shutil.copytree(tmp_path / "start", tmp_path / "counted")
+        points = nest.run(many, f"file://{counted}", die_at=None, **job)["message"].splitlines()
+        assert snapshot(counted) == expected
+        for n, what in enumerate(points):
+            out = shutil.copytree(tmp_path / "start", tmp_path / f"store-{n}")
+            assert nest.run(many, f"file://{out}", die_at=n, **job)["code"] == 9
+            Run.open(f"file://{out}").verify()  # what is in the store is a run at any time
+            outcome = nest.run(many, f"file://{out}", die_at=None, lease=0.01, environment=caches[n % 2])
+            assert ended(outcome), (n, what, outcome)
+            assert snapshot(out) == expected, f"point {n}, {what}"
+            assert not (out / "lock").exists()
 
     def test_just_before_it_grows(self, nest: Nursery, tmp_path: Path) -> None:
         """What the kill left undone is made good, although the run is now of more arms."""

@@ -123,11 +123,14 @@ def test_killed_at_several_moments(store: Any, nest_with_keys: Nursery, tmp_path
     assert kills >= 1
 
 
-def test_killed_between_files_and_manifest(store: Any, nest_with_keys: Nursery, tmp_path: Path) -> None:
+def test_killed_between_files_and_manifest(
+    store: Any, nest_with_keys: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = tiny(generations=1, grid={}, seeds=1, **CLOSED)
     list(run(experiment, tmp_path / "local"))
     machines = [{"SELFLOOP_CACHE": str(tmp_path / name)} for name in ("cache", "another")]
     counted = nest_with_keys.run(experiment, "s3://bucket/run", environment=machines[0], die_at=None, lease=0.01)
+    monkeypatch.setenv("SELFLOOP_CACHE", str(tmp_path / "a reader's"))
     commit = counted["message"].splitlines().index("send generation-0000/manifest.json")
     for n, machine in ((commit - 1, machines[0]), (commit, machines[1])):
         out = f"s3://bucket/run-{n}"

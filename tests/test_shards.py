@@ -126,6 +126,6 @@ def test_the_command_line_runs_shards_and_merges_them(nest: Nursery, folder: Pat
     shutil.rmtree(tmp_path / "merged" / "report")
     assert snapshot(tmp_path / "merged") == snapshot(folder / "whole")
     told = nest.command("status", folder / "shard-2", cwd=tmp_path)
-    assert "1 of 4 stacks have all of them: a shard" in told.stdout
+    assert "1 of 4 stacks are done with 4 retrainings" in told.stdout
     wrong = nest.command("run", "e.yaml", "--shard", "3/2", cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfloop import Run, run
-from selfloop.cli.display import prometheus
+from selfloop.cli.display import all_done, prometheus
 from selfloop.cli.main import main
+from selfloop.core.errors import counted
 from selfloop.status import Status, Watch, Work, remaining
 from selfloop.store.log import entries, entry, moment
 
@@ -62,6 +63,11 @@ def test_a_finished_run_says_so(
         assert "is finished: all 2 retrainings are done" in text.replace("\n", "")
     assert tree(finished) == before
     assert Watch(finished).look().left is None
+
+
+def test_counts_are_said_as_people_do() -> None:
+    assert [counted(n, "arm") for n in (0, 1, 2000)] == ["0 arms", "1 arm", "2,000 arms"]
+    assert [all_done(n) for n in (1, 3)] == ["its only retraining is done", "all 3 retrainings are done"]
 
 
 def test_a_run_at_which_nobody_is_at_work_says_that_its_lock_is_free(

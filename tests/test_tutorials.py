@@ -56,6 +56,12 @@ def test_every_one_is_in_the_navigation_and_on_the_page_of_tutorials() -> None:
     assert [name for name in NAMES if f"({name}.md)" not in index] == []
 
 
+def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert executed.main([NAMES[0], "typo"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"docs.executed: no tutorial is called 'typo': there are {', '.join(NAMES)}\n")
+
+
 QUICKEST = sorted(SCRIPTS, key=lambda script: executed.kept(script)["seconds"])[:2]
 
 

@@ -42,7 +42,7 @@ from selfloop.metrics.base import METRICS
 from selfloop.monitor import Alarms
 from selfloop.shards import Shard
 from selfloop.store import Run, Writer, belongs, check
-from selfloop.store.remote import working
+from selfloop.store.remote import refuse_unwritable, working
 from selfloop.store.schema import stack_file
 from selfloop.trackers.base import TRACKERS, Tracker, Tracking, refuse_missing
 
@@ -166,6 +166,7 @@ def run(
                 experiment = _as_there(experiment, out)
                 if _nothing_to_do(experiment, out):
                     return
+            refuse_unwritable(out)
             begun = prepared_or_lacking(experiment, out)
             experiment, environment, real = begun.experiment, begun.environment, begun.real
             if notice is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, Setting, final, grouped, mean, read, std
 from selfloop.analysis.verdict import Change, Judged
-from selfloop.core.errors import ConfigError, listed
+from selfloop.core.errors import ConfigError, counted, listed
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.paths import here
 from selfloop.core.settings import in_words
@@ -196,7 +196,7 @@ class Comparison:
     def told(self) -> list[str]:
         """What stands above the table: what is not comparable, and when the runs are compared."""
         notes = [f"Note: {note}." for note in self.notes]
-        return [*notes, f"After {self.curves.generations - 1} retrainings, mean ± std over seeds:"]
+        return [*notes, f"After {counted(self.curves.generations - 1, 'retraining')}, mean ± std over seeds:"]
 
     def __str__(self) -> str:
         parts = [*([str(self.differing)] if self.differences else []), *self.told, str(self.table)]

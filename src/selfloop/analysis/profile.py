@@ -23,6 +23,7 @@ from selfloop.analysis.curves import Array, Curves, Setting, mean, read
 from selfloop.analysis.landmarks import FEWEST, Landmarks
 from selfloop.analysis.paired import LAST, paired, ratio
 from selfloop.analysis.verdict import Change, Judged, made_elsewhere, repeated
+from selfloop.core.errors import counted
 from selfloop.core.frames import frame, html_table
 from selfloop.data.real import Real
 from selfloop.metrics.base import Metric
@@ -148,7 +149,7 @@ class Profile:
     def __str__(self) -> str:
         lines = []
         for setting in self.settings:
-            lines.append(f"{setting.label}, after {self.retrainings} retrainings, against {setting.against}")
+            lines.append(f"{setting.label}, after {counted(self.retrainings, 'retraining')}, against {setting.against}")
             for found in setting.findings:
                 note = f"  [{found.about}]" if found.about else ""
                 lines.append(f"  {found.notion.number:>2} {found.notion.title:<26} {found.text}{note}")

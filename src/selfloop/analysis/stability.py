@@ -25,7 +25,7 @@ from selfloop.analysis.paired import LAST, ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.controls import of_mixing
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, counted
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
@@ -371,7 +371,9 @@ def _answer(among: str, rows: Sequence[Row], last: int, tolerance: float) -> Bea
     if len(others) + (control is not None) < 2:
         notes.append("there is one λ only")
     if last < verdict.ENOUGH:
-        notes.append(f"not enough generations: {max(last, 0)} retrainings of the {verdict.ENOUGH} that it takes")
+        notes.append(
+            f"not enough generations: {counted(max(last, 0), 'retraining')} of the {verdict.ENOUGH} that it takes"
+        )
     if control is not None and control.excess is None:
         notes.append("the metric of λ = 0 is not there, not finite, or has no better and worse")
     seeds = max((row.arms for row in rows), default=0)
@@ -384,7 +386,7 @@ def _answer(among: str, rows: Sequence[Row], last: int, tolerance: float) -> Bea
         return bearable.unknown(among, notes)
     found = bearable.bearable(among, excesses, tolerance)
     if last < FEWEST_RETRAININGS:
-        words = f"{last} retrainings of the {FEWEST_RETRAININGS} that it takes"
+        words = f"{counted(last, 'retraining')} of the {FEWEST_RETRAININGS} that it takes"
         return replace(found, notes=(f"not enough generations to measure ρ: {words}",))
     return found
 
@@ -428,8 +430,8 @@ def cells(found: Stability) -> list[list[str]]:
 def sentences(found: Stability) -> list[str]:
     """Return what there is to say below the table: how much synthetic data is borne, and what is missing."""
     lines = [
-        f"After {found.retrainings} of {found.planned} retrainings. ρ with 95 % intervals over arms; shares worse than "
-        "λ = 0 seed by seed, at most with 95 % confidence."
+        f"After {found.retrainings} of {counted(found.planned, 'retraining')}. ρ with 95 % intervals over arms; shares "
+        "worse than λ = 0 seed by seed, at most with 95 % confidence."
     ]
     if any(row.total_error is not None for row in found.rows):
         lines.append(

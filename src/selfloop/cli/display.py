@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from selfloop.analysis.curves import group
 from selfloop.arms import Arm, arms, stacks
 from selfloop.cli.terminal import console, say_plain
-from selfloop.core.errors import SelfloopError, printable
+from selfloop.core.errors import SelfloopError, as_known, counted, printable
 from selfloop.core.files import write_bytes
 from selfloop.experiment import Experiment
 from selfloop.runner import Generation
@@ -44,7 +44,8 @@ def display(
         nonlocal spoke
         spoke = time.monotonic()
         found = looked.now()
-        text = f"generation {generation.t}/{last} · {count} arms · {_current(generation, chosen)} · ETA {_left(found)}"
+        words = f"{counted(count, 'arm')} · {_current(generation, chosen)} · ETA {_left(found)}"
+        text = f"generation {generation.t}/{last} · {words}"
         return printable(text)
 
     def between(found: Status) -> str | None:
@@ -73,7 +74,7 @@ def display(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
         per_generation = len(stacks(chosen))
-        task = bar.add_task(f"{experiment.name}, {count} arms", total=(last + 1) * per_generation, left="")
+        task = bar.add_task(f"{experiment.name}, {counted(count, 'arm')}", total=(last + 1) * per_generation, left="")
 
         def tick(t: int, done: int, total: int) -> None:
             bar.update(task, completed=t * total + done)
@@ -122,7 +123,7 @@ class _Looks:
 
 def prometheus(found: Status) -> str:
     """Return how far a run is, in Prometheus' text format."""
-    name = str(found.run.path.absolute()).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    name = as_known(str(found.run.path.absolute())).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     run, t = f'run="{name}"', found.last + 1
     done = [len(each.arms) for each in found.work if each.stage == "done"]
     values: list[tuple[str, str, list[tuple[str, float]]]] = [
@@ -176,6 +177,11 @@ def _left(found: Status | None) -> str:
     if found is not None and found.finished:
         return clock(0)
     return "not known yet" if found is None or found.left is None else shown_left(found.left)
+
+
+def all_done(retrainings: int) -> str:
+    """Return in words that as many retrainings are done as were to be."""
+    return "its only retraining is done" if retrainings == 1 else f"all {retrainings} retrainings are done"
 
 
 def shown_left(left: Left) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, say, show
+from selfloop.cli.terminal import bar, complain, say, say_report, show
+from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -123,11 +124,12 @@ def tell(found: Judgement, index: Path) -> None:
     for line in found.notes:
         say(line)
     setting = found.profile.settings[0]
-    after = f"after {found.profile.retrainings} retrainings, against {setting.against}"
+    after = f"after {counted(found.profile.retrainings, 'retraining')}, against {setting.against}"
     cells = [(each.notion.number, each.notion.title, each.text, each.about) for each in setting.findings]
     show(("", "called collapse", after, "the number, or why there is none"), cells, pad_edge=False)
     if found.alarms.rows:
         show(HEADINGS, found.alarms.rows, pad_edge=False)
         say(found.alarms.says)
-    for line in [*found.told, f"Report: {index}"]:
+    for line in found.told:
         say(line)
+    say_report(index)

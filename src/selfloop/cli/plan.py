@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, first_alike, stacks
-from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
-from selfloop.core.events import Kind, row_in_words, row_size
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, counted, said
+from selfloop.core.events import Kind, row_size
 from selfloop.core.memory import in_words
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
@@ -82,7 +83,7 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     fresh = model.model_copy(update={"checkpoint": None}) if model.starts_from is not None else model
     with as_in_a_worker():  # as fits are
         step, row, count = _measured(fresh, data.holds, event, team, seconds)
-    hours = (work.steps * step + work.drawn * row) / 3600 / team.size
+    seconds_in_all = (work.steps * step + work.drawn * row) / team.size
     state = 4 * count * (3 + (model.ema is not None))
     size = row_size(data.holds, event, torch.uint8)
     what = "images" if data.holds == "images" else "rows"
@@ -93,23 +94,21 @@ def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     regimes = {str(MIXINGS.plain(arm.experiment.mixing)): arm for arm in arms(experiment)}
     most = max(max(_shares(arm, few)) for arm in regimes.values())
     memory = _memory(model, state, n, most, data.holds, event)
+    devices = f"{team.size} × {team.device}" if team.size > 1 else f"{team.device}"
     rows = [
-        ("data", f"{n:,} {what} of {row_in_words(data.holds, event)}"),
-        ("network", f"{count:,} parameters"),
-        ("arms", f"{count_arms}"),
-        ("fits", f"{work.first + work.later}: generation 0 once a seed, then {experiment.generations} of each arm"),
-        (
-            "gradient steps",
-            f"{work.steps:,}: {work.steps_first:,} in generation 0, {work.steps_later:,} in a later fit",
-        ),
-        (f"{what} trained on", f"{work.steps * model.batch_size:,}"),
+        ("data", f"{n:,} {what} of {_row(data.holds, event)}"),
+        ("network", counted(count, "parameter")),
+        ("arms", f"{count_arms:,}"),
+        ("fits", _fits(work.first, experiment.generations, count_arms)),
+        ("a fit trains on", _mixed([most * n], what)),
+        ("gradient steps", f"{work.steps:,}: {work.steps_first:,} in a first fit, {work.steps_later:,} in a later one"),
+        (f"{what} seen", f"{work.steps * model.batch_size:,} in all steps"),
         (f"{what} drawn", f"{work.drawn:,}"),
-        ("a fit has", _mixed([most * n])),
-        ("a step", f"{step * 1e3:.3g} ms on {team.device}, batch {model.batch_size}"),
-        (what.removesuffix("s"), f"{row * 1e3:.3g} ms, {model.sample_batch} at once"),
-        ("time", f"about {hours:.3g} hours on {team.size} × {team.device}, metrics not counted"),
-        ("disk", f"{disk / 1e9:.3g} GB"),
-        ("memory", f"at least {memory / 1e9:.3g} GB beside what a step needs"),
+        ("a step", f"takes {step * 1e3:.3g} ms on {team.device}, of a batch of {model.batch_size:,}"),
+        ("drawing", f"takes {row * 1e3:.3g} ms for one of {model.sample_batch:,} {what} that are drawn at once"),
+        ("time", f"{_time(seconds_in_all)} on {devices}, metrics not counted"),
+        ("disk", f"{in_words(round(disk))} of samples and weights"),
+        ("memory", f"at least {in_words(round(memory))} of {what} and weights, beside what a step and Python need"),
     ]
     return rows + [("missing", words) for words in missing(experiment)]
 
@@ -158,16 +157,17 @@ def _of_small(experiment: Experiment) -> Rows:
         # Steps are as many whatever they choose from; other fits look at all rows.
         larger = 1.0 if of.generator.trained else sum(map(sum, shares)) / sum(map(len, shares))
         seconds += first * one.first + later * one.later * larger + rows * one.sample
-    sets = dict.fromkeys(f"{one.n:,} rows of {row_in_words(one.kind, one.event)}" for one in known.values())
+    sets = dict.fromkeys(f"{one.n:,} rows of {_row(one.kind, one.event)}" for one in known.values())
+    beside = " that may run side by side" if len(groups) > 1 else ""
     return [
         ("data", "; ".join(sets)),
-        ("arms", f"{len(chosen)}, {len(groups)} tasks"),
-        ("fits", f"{begun + last * len(chosen):,}: {begun:,} in generation 0, then {last} of each arm"),
+        ("arms", f"{len(chosen):,}, in {counted(len(groups), 'task')}{beside}"),
+        ("fits", _fits(begun, last, len(chosen))),
+        ("a fit trains on", _mixed(most, "rows")),
         ("rows drawn", f"{drawn:,}"),
-        ("a fit has", _mixed(most)),
-        ("time", f"about {seconds:.3g} seconds of one core, arm by arm, metrics not counted"),
-        ("disk", in_words(disk)),
-        ("memory", f"at least {in_words(memory)} of rows, samples and weights"),
+        ("time", f"{_time(seconds)} of one core, arm by arm, metrics not counted"),
+        ("disk", f"{in_words(disk)} of samples and weights"),
+        ("memory", f"at least {in_words(memory)} of rows, samples and weights, beside what Python needs"),
         *(("missing", words) for words in missing(experiment)),
     ]
 
@@ -286,10 +286,32 @@ def _shares(arm: Arm, rows: Samples) -> list[float]:
     return found
 
 
-def _mixed(most: list[float]) -> str:
+def _mixed(most: list[float], what: str) -> str:
     """Return in words how many rows a fit has at most, by the most of every stack."""
     low, high = (f"{round(each):,}" for each in (min(most), max(most)))
-    return f"{high} rows to train on at most" if low == high else f"{low} to {high} rows to train on at most, by arm"
+    return f"at most {high} {what}" if low == high else f"at most {low} to {high} {what}, by arm"
+
+
+def _fits(first: int, generations: int, count_arms: int) -> str:
+    """Return in words how many fits there are: arms that differ in their regime alone share those of generation 0."""
+    return f"{first + generations * count_arms:,}: {first:,} in generation 0, then {generations:,} of each arm"
+
+
+def _row(kind: Kind, event: tuple[int, ...]) -> str:
+    """Return in words what a row is."""
+    if kind == "text":
+        return f"{counted(event[0], 'token')}, out of {event[1]:,} different ones"
+    return counted(event[0], "number") if len(event) == 1 else f"{' × '.join(map(str, event))} numbers"
+
+
+def _time(seconds: float) -> str:
+    """Return in words how long something takes, in the unit in which that is a number one can picture."""
+    if seconds < 1:
+        return "less than a second"
+    units = (("second", 1, 100), ("minute", 60, 100), ("hour", 3600, 72), ("day", 86400, math.inf))
+    name, size = next((name, size) for name, size, most in units if seconds < most * size)
+    number = f"{seconds / size:.2g}" if seconds < 100 * size else f"{seconds / size:,.0f}"
+    return f"about {number} {name}{'' if number == '1' else 's'}"
 
 
 def _as_many_as_fit(one: float, most: int, seconds: float) -> int:

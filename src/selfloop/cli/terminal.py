@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.cells import cell_len
@@ -39,6 +40,14 @@ def lenient() -> None:
 def say(text: str) -> None:
     """Print a line, and let the terminal break it: what is copied from it has no line ends of ours."""
     console.print(_shown(text), soft_wrap=True)
+
+
+def say_report(page: Path) -> None:
+    """Print where a report is, by which a command ends."""
+    from selfloop.store.remote import place_of
+
+    # A path of the cache directory is not shown as the URL that it stands for: it is the one to be opened.
+    console.print(escape(printable(f"Report: {place_of(page)}")), soft_wrap=True)
 
 
 def say_plain(text: str) -> None:

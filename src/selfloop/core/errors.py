@@ -98,6 +98,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number and what it counts, as "1 retraining" and "2,000 arms"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def printable(text: str) -> str:
     """Return text in which what could steer a terminal, or turn the order of what is read, is escaped as in JSON.
 

@@ -91,6 +91,11 @@ def gone(path: Path) -> RunError | None:
     return None if run.exists() else RunError(f"{str(run)!r} is gone: it has been moved or deleted")
 
 
+def missing(path: Path) -> RunError:
+    """Return the error of a run's file that is not there, or of the run if that is gone."""
+    return gone(path) or RunError(f"{str(path)!r} is missing{_advice(path)}")
+
+
 def _of_generation(path: Path) -> bool:
     return path.parent.name.startswith("generation-")
 
@@ -237,7 +242,7 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise RunError(f"{str(path)!r} is not a safetensors file") from error
     except OSError as error:  # it was there a moment ago
-        raise gone(path) or RunError(f"{str(path)!r} is missing{_advice(path)}") from error
+        raise missing(path) from error
 
 
 Stamp = tuple[int, int, int, int]

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from platformdirs import user_cache_path
 
@@ -13,6 +14,10 @@ from selfloop.core.errors import ELSEWHERE, ConfigError, quoted
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+(::[^/]+)*://")
 _SECRET = re.compile(r"://[^/@]*:[^/@]*@")  # a user's name and password
+_CREDENTIAL = re.compile(
+    r"signature|credential|secret|passw|token$|access[-_.]?key|api[-_.]?key|^(key|sig|sas|pwd|auth)$",
+    re.I,
+)  # what a query's parameter is called by which a store knows the user: of S3, Google, Azure, CloudFront, services
 _WAS_URL = re.compile(r"[A-Za-z][\w+.-]+:/")  # what pathlib makes of one
 
 
@@ -48,7 +53,7 @@ def here(path: str | os.PathLike[str]) -> Path:
     Messages name the URL in place of it from now on.
 
     Raises:
-        ConfigError: as of :func:`expanded`.
+        ConfigError: as of :func:`expanded`; or the URL holds what nobody else may know.
     """
     if not is_url(path):
         return expanded(path)
@@ -58,6 +63,14 @@ def here(path: str | os.PathLike[str]) -> Path:
             f"{quoted(_SECRET.sub('://…@', url), 300)} holds a password, which would be kept with the run: "
             "give it to the store by the environment or ~/.config/fsspec"
         )
+    address, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]
+    for name in re.findall(r"(?:^|[?&;#])([^=&;#?]*)=", query):
+        if _CREDENTIAL.search(unquote(name)):
+            raise ConfigError(
+                f"{quoted(f'{address}{mark}…', 300)} holds a credential ({quoted(unquote(name))}), which would be kept "
+                "with the run: leave it out, and give keys to the store by the environment or ~/.config/fsspec; or "
+                "fetch the file, and give its path"
+            )
     if "://" not in url:  # but for the slashes that were taken off
         raise ConfigError(f"{quoted(path, 300)} names no folder and no file: write it as s3://bucket/run")
     first = next(part for part in url.split("::") if "://" in part)  # of a chain, as zip://a.csv::s3://b/c.zip

@@ -85,7 +85,7 @@ class Place:
         return found[0]
 
     @contextlib.contextmanager
-    def _answers(self, name: str = "") -> Iterator[None]:
+    def _answers(self, name: str = "", what: str = "reached") -> Iterator[None]:
         """Turn what a store or its library raises into one line; what is merely not there stays as it is."""
         try:
             yield
@@ -97,7 +97,7 @@ class Place:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no space left for {self._named(name)!r}, here or there: free some") from error
             words = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
-            raise RunError(f"{self._named(name)!r} cannot be reached: {words}") from error
+            raise RunError(f"{self._named(name)!r} cannot be {what}: {words}") from error
 
     def _named(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
@@ -191,14 +191,13 @@ class Place:
         """
         with self._refusals(name):
             path = self._path(name)
-            asked = inspect.signature(getattr(self._fs, "_pipe_file", self._fs.pipe_file)).parameters
+            if self._creates:
+                self._fs.pipe_file(path, content, mode="create")
+                return True
             if self._renames:
                 self._fs.makedirs(self._fs._parent(path), exist_ok=True)
                 with self._fs.open(path, "x+b") as file:  # paramiko opens "xb" for reading alone
                     file.write(content)
-                return True
-            if "mode" in asked:
-                self._fs.pipe_file(path, content, mode="create")
                 return True
             self._fs.pipe_file(path, content)
             return False
@@ -206,13 +205,22 @@ class Place:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, one after the other; those that are not there are no fault."""
         for name in names:
-            with self._answers(name), contextlib.suppress(FileNotFoundError):
+            with self._answers(name, "removed"), contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
+
+    @cached_property
+    def _creates(self) -> bool:
+        """Whether it is a store of whole objects that sees to it itself that one of two creates one."""
+        of, fsspec = type(self._fs), _fsspec()
+        put = getattr(of, "_pipe_file", of.pipe_file)
+        if put in (fsspec.spec.AbstractFileSystem.pipe_file, fsspec.asyn.AsyncFileSystem._pipe_file):
+            return False  # what all have looks first, and then writes
+        return "mode" in inspect.signature(put).parameters
 
     @cached_property
     def _renames(self) -> bool:
         """Whether it is a file system, which shows halves of files, and renames; not a store of whole objects."""
-        return type(self._fs).mv is not _fsspec().spec.AbstractFileSystem.mv
+        return not self._creates and type(self._fs).mv is not _fsspec().spec.AbstractFileSystem.mv
 
     def _whole(self, name: str, put: Callable[[str], object]) -> None:
         with self._refusals(name):
@@ -229,7 +237,7 @@ class Place:
     def _refusals(self, name: str) -> Iterator[None]:
         """Say in one line that there is no bucket to write to, too."""
         try:
-            with self._answers(name):
+            with self._answers(name, "written"):
                 yield
         except FileNotFoundError as error:
             raise RunError(f"{self.url!r} cannot be written: {' '.join(str(error).split())}") from error
@@ -244,6 +252,7 @@ def _mark(about: Mapping[str, Any]) -> str:
 def _fsspec() -> Any:
     try:
         import fsspec
+        import fsspec.asyn
     except ImportError as error:
         raise ConfigError("URLs need the package fsspec: pip install 'selfloop[remote]'") from error
     return fsspec
@@ -289,6 +298,11 @@ class Notes:
         """Whether a file here is that of the store, as neither has changed."""
         now = stamp(self._local / name if name else self._local)
         return mark != "" and now is not None and self._said.get(name) == [mark, *now]
+
+    def known(self, name: str) -> bool:
+        """Whether the store had a file as it is here, when it was last looked at."""
+        now = stamp(self._local / name)
+        return now is not None and self._said.get(name, [""])[1:] == [*now]
 
     def note(self, name: str, mark: str) -> None:
         """Note that a file here is what the store has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -42,7 +43,7 @@ from selfloop.report.style import DASHES, Marker, Style, legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
 from selfloop.report.texts import some as some_texts
 from selfloop.store import Run
-from selfloop.store.remote import push_report
+from selfloop.store.remote import push_report, unsent
 
 LIMIT = 5_000_000
 """The page stays below this many bytes."""
@@ -68,6 +69,8 @@ def write_report(
 ) -> Path:
     """Write RUN/report and return its index.html, which comes last: where it is new, everything beside it is.
 
+    That of a run elsewhere is sent there; where the store can only be read, a warning says so.
+
     Args:
         run: opened for reading.
         metric: to judge by, in place of the first distance.
@@ -82,7 +85,10 @@ def write_report(
     """
     curves = read(run)
     by = verdict.judged(curves, run.metrics, metric=metric, control=control, tolerance=tolerance)
-    return write(run, curves, by, alarms_of(run, curves, control), said)
+    page = write(run, curves, by, alarms_of(run, curves, control), said)
+    if why := unsent(run.path):
+        warnings.warn(f"the report is in {str(page)!r} alone, as it could not be sent: {why}", stacklevel=2)
+    return page
 
 
 def alarms_of(run: Run, curves: Curves, control: Mapping[str, Any] | None = None) -> Alarms:

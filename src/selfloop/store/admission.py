@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfloop.arms import arms
-from selfloop.core.errors import RunError
+from selfloop.core.errors import RunError, counted
 from selfloop.core.files import (
     load_sealed,
     read_sealed,
@@ -64,8 +64,8 @@ def belongs(run: Run, experiment: Experiment) -> None:
         raise RunError(f"{where} holds another experiment: {_difference(before, experiment)}")
     if experiment.generations < run.present - 1:
         raise RunError(
-            f"{where} has {run.present - 1} retrainings already, more than generations {experiment.generations}: "
-            "a run only grows; use another --out"
+            f"{where} has {counted(run.present - 1, 'retraining')} already, more than generations "
+            f"{experiment.generations}: a run only grows; use another --out"
         )
     wanted = {arm.key for arm in arms(experiment)}
     if gone := [arm for arm in run.arms if arm.key not in wanted]:

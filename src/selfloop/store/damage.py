@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from selfloop.core.errors import RunError, SelfloopError
+from selfloop.core.files import check_size, missing
 from selfloop.store import remote
 
 if TYPE_CHECKING:
@@ -77,19 +78,20 @@ def _consistent(run: Run, t: int) -> None:
 
 
 def _check(run: Run, t: int, stack: int, name: str, note: dict[str, Any], contents: bool) -> None:
-    path = run.folder(t) / name
-    if contents and (not name.startswith("state") or run.keeps_state(t)):
-        remote.look_again(run.path, path)
+    path, kept = run.folder(t) / name, not name.startswith("state") or run.keeps_state(t)
+    there = remote.size_there(run.path, path)
     try:
+        if there is not None and (there < 0 or (contents and kept and not remote.bring(run.path, path, again=True))):
+            raise missing(path)
         if not contents:
-            remote.check_size_there(run.path, path, note)
+            check_size(path, note, there)
         elif name.startswith("samples"):
             run.stack_samples(t, stack)
         else:
             run.tensors(t, name.partition("-")[0], stack)
     except RunError:
         # Weights that are not kept are no loss, and a run at work may just have dropped them.
-        if not name.startswith("state") or path.exists() or run.keeps_state(t):
+        if kept or (there is None and path.exists()):
             raise
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError, as_known
+from selfloop.core.errors import ConfigError, RunError, as_known, counted
 from selfloop.core.files import (
     Stamp,
     gone,
@@ -84,7 +84,7 @@ class Run:
         ... )
         >>> for generation in run(experiment, "runs/first"): pass
         >>> print(Run.open("runs/first"))
-        runs/first: first, 2 of 2 retrainings, 1 arms; variance_ratio
+        runs/first: first, 2 of 2 retrainings, 1 arm; variance_ratio
     """
 
     def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
@@ -123,9 +123,9 @@ class Run:
         return as_known(f"Run({str(self.path)!r})")
 
     def __str__(self) -> str:
-        done = f"{max(self.last, 0)} of {self.experiment.generations} retrainings"
+        done = f"{max(self.last, 0)} of {counted(self.experiment.generations, 'retraining')}"
         names = ", ".join(self.experiment.metrics)
-        return as_known(f"{self.path}: {self.experiment.name}, {done}, {len(self.arms)} arms; {names}")
+        return as_known(f"{self.path}: {self.experiment.name}, {done}, {counted(len(self.arms), 'arm')}; {names}")
 
     def _repr_html_(self) -> str:
         from selfloop.report.plots import html
@@ -238,7 +238,7 @@ class Run:
         if numbers[-1] > Run.open(self.path).experiment.generations:
             raise RunError(
                 f"{str(self.folder(numbers[-1]))!r} is no generation of this run, which has "
-                f"{self.experiment.generations} retrainings: move it elsewhere"
+                f"{counted(self.experiment.generations, 'retraining')}: move it elsewhere"
             )
         return sum(t <= self.experiment.generations for t in numbers)
 

@@ -61,8 +61,10 @@ class Writer(Run):
             RunError: it is another experiment's, in use, damaged, or not a run directory.
             StorageFull: there is no space.
         """
-        with remote.working(path), cls._locked(path, experiment, environment, real) as writer:
-            yield writer
+        with remote.working(path):
+            remote.refuse_unwritable(path)
+            with cls._locked(path, experiment, environment, real) as writer:
+                yield writer
 
     @classmethod
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, say, say_plain
+from selfloop.cli.terminal import bar, say, say_plain, say_report
 from selfloop.core.errors import ConfigError, printable, quoted
 from selfloop.core.paths import here
 
@@ -75,7 +75,10 @@ def command(
         say_plain(found.json())
         return 0
     say(f"{found}")
-    say(f"Report: {page}" if page is not None else "The budget was spent: the same command goes on from there.")
+    if page is None:
+        say("The budget was spent: the same command goes on from there.")
+    else:
+        say_report(page)
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say
+from selfloop.cli.terminal import say, say_report
 from selfloop.core.paths import here
 
 
@@ -21,5 +21,5 @@ def command(
 
     merged = merge(shards, out)
     say(f"Merged {len(shards)} shards to {merged}")
-    say(f"Report: {write(merged)}")
+    say_report(write(merged))
     return 0

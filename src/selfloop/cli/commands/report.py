@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, say, show
+from selfloop.cli.terminal import console, say, say_report, show
+from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def command(
     page = write(opened, metric=metric, control=declared, tolerance=tolerance)
     if there not in ("", "current"):
         say(f"The report that was there was {there}.")
-    say(f"Report: {page}")
+    say_report(page)
     return 0
 
 
@@ -55,8 +56,7 @@ def write(opened: Run, **judging: Any) -> Path:
         for i, setting in enumerate(read.settings)
     ]
     seeds = len(read.settings[0].arms)
-    console.print(
-        f"After {opened.last} retrainings, {'mean ± std over ' if seeds > 1 else ''}{seeds} seed{'s'[: seeds - 1]}:"
-    )
+    over = "mean ± std over " if seeds > 1 else ""
+    console.print(f"After {counted(opened.last, 'retraining')}, {over}{counted(seeds, 'seed')}:")
     show(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
     return index

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, show
+from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, say_report, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded, here
 
@@ -132,7 +132,7 @@ def _run(
     metrics_file: Path | None,
 ) -> int:
     from selfloop.cli.commands.report import write
-    from selfloop.cli.display import display
+    from selfloop.cli.display import all_done, display
     from selfloop.report.shown import shown
     from selfloop.runner import run
     from selfloop.store import Run
@@ -172,12 +172,12 @@ def _run(
             say(f"Added {', '.join(new)} to all generations.")
             ran = True
         if not ran and there == "current":
-            say(f"{folder} is finished: all {experiment.generations} retrainings are done, nothing to do.")
+            say(f"{folder} is finished: {all_done(experiment.generations)}, nothing to do.")
         else:
             if not ran and there:
                 say(f"The report was {there}: it is written again.")
             page = write(finished)
-        say(f"Report: {page}")
+        say_report(page)
         return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import console, say, show
+from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -39,19 +40,22 @@ def command(
 
 
 def _show(found: Status) -> None:
-    from selfloop.cli.display import clock, shown_left
+    from selfloop.cli.display import all_done, clock, shown_left
 
     last, of = max(found.last, 0), found.run.experiment.generations
     if found.finished:
-        say(f"{found.run.path} is finished: all {of} retrainings are done.")
+        say(f"{found.run.path} is finished: {all_done(of)}.")
         return
-    done = f"{last} of {of} retrainings are done" if found.last >= 0 else f"none of {of} retrainings is done yet"
-    say(f"{found.run.path}: {found.run.experiment.name}, {len(found.run.arms)} arms; {done}")
-    if found.run.present > of:
-        whole = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks"
-        say(f"{whole} have all of them: a shard, which selfloop merge joins with others")
+    planned = counted(of, "retraining")
+    done = f"{last} of {planned} are done" if found.last >= 0 else f"none of {planned} is done yet"
+    some = found.run.present > of  # its last generation is there, and not of all arms
+    if some:
+        done = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks are done with {planned}"
+    say(f"{found.run.path}: {found.run.experiment.name}, {counted(len(found.run.arms), 'arm')}; {done}")
     if found.at_work is False:
-        say("Nobody is at work on it: its lock is free. The same run command goes on with it.")
+        goes_on = "The same run command goes on with it"
+        shard = ", or, if it is a shard, selfloop merge joins it with the others" if some else ""
+        say(f"Nobody is at work on it: its lock is free. {goes_on}{shard}.")
     elif found.at_work is None:
         say(f"{found.who} began it, and last gave a sign of life {clock(found.age)} ago: it cannot be seen from here.")
     else:

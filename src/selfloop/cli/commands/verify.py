@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import FAILED, bar, say, say_plain, show
-from selfloop.core.errors import RunError
+from selfloop.core.errors import RunError, counted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _run(path: Path, as_json: bool) -> int:
     if wrong:
         raise RunError(f"{str(path)!r} is damaged: {len(wrong)} of its files")
     if not as_json:
-        say(f"{path}: {opened.present} generations of {len(opened.arms)} arms, every file as it was written.")
+        many = f"{counted(opened.present, 'generation')} of {counted(len(opened.arms), 'arm')}"
+        say(f"{path}: {many}, every file as it was written.")
     return 0
 
 

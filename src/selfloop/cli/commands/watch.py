@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli import judging
-from selfloop.cli.terminal import INTERRUPTED, say, say_plain
+from selfloop.cli.terminal import INTERRUPTED, say, say_plain, say_report
 
 if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
@@ -97,7 +97,7 @@ def _tell(found: Judgement, as_json: bool) -> None:
     last = found.curves.generations - 1
     source = found.run.source(last, found.loop.arms[0]) or {}
     say(f"Generation {last} ({source.get('name')}): {found.sentence}")
-    say(f"Report: {index}")
+    say_report(index)
 
 
 def _nothing(generations: str) -> int:
