@@ -565,13 +565,15 @@ def _class_shares(rows: Rows, curves: Curves) -> dict[str, Any]:
     classes = 0
     for setting in curves.settings:
         real, lines = rows.real(setting.arms[0]), list[tuple[str, list[str]]]()
+        if real.label is None:
+            continue
         for t in spaced(range(curves.generations), _SHARES):
             living = [arm for arm in setting.arms if not 0 <= curves.ended[arm] <= t]
             labels = [y for arm in living if (y := rows.labels(t, arm)) is not None and len(y)]
             if labels:
                 shares = torch.stack([class_shares(y, real.events.classes) for y in labels]).mean(0)
                 lines.append((str(t), _percent(shares)))
-        if lines and real.label is not None:
+        if lines:
             classes = max(classes, real.events.classes)
             found.append((setting.label, [("real", _percent(class_shares(real.label, real.events.classes))), *lines]))
     if not found:

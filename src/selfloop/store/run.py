@@ -529,11 +529,13 @@ class Run:
         """
         if not 0 <= arm < len(self.arms):
             raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
-        for s, members in self._stored.items():
-            for row, member in enumerate(members):
-                if member.index == arm:
-                    return s, row
-        raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
+        if arm not in self._places:
+            raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
+        return self._places[arm]
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[int, int]]:
+        return {arm.index: (s, row) for s, members in self._stored.items() for row, arm in enumerate(members)}
 
     def samples(self, t: int, arm: int) -> Tensor:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
