@@ -529,12 +529,12 @@ class Run:
         """
         if not 0 <= arm < len(self.arms):
             raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
-        if arm not in self._places:
+        if arm not in self._stored_at:
             raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
-        return self._places[arm]
+        return self._stored_at[arm]
 
     @cached_property
-    def _places(self) -> dict[int, tuple[int, int]]:
+    def _stored_at(self) -> dict[int, tuple[int, int]]:
         return {arm.index: (s, row) for s, members in self._stored.items() for row, arm in enumerate(members)}
 
     def samples(self, t: int, arm: int) -> Tensor:
