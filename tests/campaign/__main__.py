@@ -7,8 +7,10 @@ there is a failure.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -41,18 +43,20 @@ def main() -> int:
     asked = parser.parse_args()
     done: list[Try] = []
     sys.path.insert(0, str(HERE.parent))  # where the helpers of all tests are
-    with tempfile.TemporaryDirectory(prefix="selfloop-campaign-") as folder:
+    with contextlib.ExitStack() as closing:
+        folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="selfloop-campaign-"))
+        kept = closing.enter_context(open(asked.json or os.devnull, "w", encoding="utf-8", buffering=1))
+        closing.enter_context(contextlib.suppress(KeyboardInterrupt))  # the table is of what was tried until then
         for part in asked.part:
             start = time.monotonic()
             module = importlib.import_module(f"tests.campaign.{part}")
             (place := Path(folder) / part).mkdir()
             for each in module.tries(asked.minutes / len(asked.part), asked.seed, place):
                 done.append(each)
+                kept.write(json.dumps(asdict(each)) + "\n")
                 if each.found:
                     print(f"{each.part}, {each.kind}: {each.what}: {each.found}", flush=True)
             print(f"{part}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    if asked.json:
-        asked.json.write_text("".join(json.dumps(asdict(each)) + "\n" for each in done), encoding="utf-8")
     print(table(done))
     return 1 if any(each.found for each in done) else 0
 
