@@ -125,7 +125,7 @@ def _shown() -> Iterator[Callable[[Step], None]]:
 def _words(step: Step) -> str:
     from selfloop.analysis.advice import duration
 
-    words = f"{step.seeds} seeds of {step.regimes} regimes · {step.why}"
+    words = f"{counted(step.seeds, 'seed')} of {counted(step.regimes, 'regime')} · {step.why}"
     if math.isnan(step.left):
         return words
     return f"{words} · {duration(step.left)} left of this step, {duration(step.most)} in all if it took the most seeds"

@@ -50,7 +50,7 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    begins = "times a step and samples" if plan else "begins; a line follows every generation"
+    begins = "times a step and samples" if plan else "looks at the data, the settings and the run directory"
     with not_silent(f"{source}: {begins}"):
         from selfloop.engines.base import ENGINES
         from selfloop.engines.local import Local, cores
