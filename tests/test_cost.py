@@ -16,8 +16,8 @@ import torch
 
 from selfloop.arms import arms
 from selfloop.core import memory
-from selfloop.core.amounts import size_in_words, time_in_words
 from selfloop.core.errors import ConfigError
+from selfloop.core.memory import in_words
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.cost import refuse_excess
@@ -180,23 +180,7 @@ def test_what_fits_is_left_alone(generator: Any, tmp_path: Path) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (25_300_000_000, "25.3 GB"), (4 * 10**24, "10^24 bytes")],
 )
 def test_sizes_in_words(size: int, words: str) -> None:
-    assert size_in_words(size) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.0, "0 ms"),
-        (0.0123, "12.3 ms"),
-        (3.0, "3 seconds"),
-        (100.0, "100 seconds"),
-        (150.0, "2.5 minutes"),
-        (3 * 3600.0, "3 hours"),
-        (1e6, "11.6 days"),
-    ],
-)
-def test_times_in_words(seconds: float, words: str) -> None:
-    assert time_in_words(seconds) == words
+    assert in_words(size) == words
 
 
 def test_there_is_memory() -> None:

@@ -16,10 +16,13 @@ from helpers import Nursery, tiny, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfloop import Run, run
-from selfloop.cli.display import all_done, prometheus
+from selfloop import Run, RunError, run
+from selfloop.cli.display import all_done, display, prometheus
 from selfloop.cli.main import main
 from selfloop.core.errors import counted
+from selfloop.engines.journal import Took
+from selfloop.runner import _means
+from selfloop.shards import Shard
 from selfloop.status import Status, Watch, Work, remaining
 from selfloop.store.log import entries, entry, moment
 

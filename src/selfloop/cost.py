@@ -12,11 +12,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from selfloop.arms import Arm, arms, stacks
-from selfloop.core.amounts import size_in_words
 from selfloop.core.config import one_line
 from selfloop.core.errors import ConfigError, said
 from selfloop.core.events import row_in_words, row_size
-from selfloop.core.memory import refuse_beyond_memory
+from selfloop.core.memory import in_words, refuse_beyond_memory
 from selfloop.core.settings import from_yaml
 from selfloop.experiment import Experiment
 from selfloop.generators.base import GENERATORS, Generator, Sampler
@@ -62,9 +61,7 @@ def refuse_beyond_disk(members: Sequence[Arm], extent: Extent, out: Path) -> Non
         size += least * (experiment.generations + 1) * row
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     if size > (free := shutil.disk_usage(there).free):
-        raise ConfigError(
-            f"the samples would take {size_in_words(size)} on disk, and {str(there)!r} has {size_in_words(free)}"
-        )
+        raise ConfigError(f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(free)}")
 
 
 def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: int) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from selfloop.arms import Arm
-from selfloop.core.amounts import size_in_words
 from selfloop.core.columns import Category
 from selfloop.core.errors import FOREIGN, ConfigError, DataError, quoted, said
 from selfloop.core.events import Events, Mixed, Text
-from selfloop.core.memory import memory
+from selfloop.core.memory import in_words, memory
 from selfloop.data.real import RealRows
 from selfloop.experiment import Experiment
 from selfloop.features.base import FEATURES, Extractor, Network
@@ -111,7 +110,7 @@ def suited(
     suits = experiment if list(names) == experiment.metrics else experiment.with_metrics(list(names))
     if not gone:
         return suits, ""
-    size = size_in_words(max(gone.values()))
+    size = in_words(max(gone.values()))
     words = f"metrics: {', '.join(names)}; {', '.join(gone)} would take {size} for so many rows: name them to have them"
     return suits, words
 
@@ -191,6 +190,5 @@ def obstacle(metric: Metric, sizes: Sizes, sets: Mapping[str, str] = SETS) -> st
     if size > memory():
         rows = f"{sizes.generated:,} generated rows of {sizes.event:,} numbers"
         use = f"use {demand.instead}" if demand.instead else "leave it out"
-        wanted, there = size_in_words(size), size_in_words(memory())
-        return f"would take {wanted} of memory for {rows}, and this machine has {there}: {use}"
+        return f"would take {in_words(size)} of memory for {rows}, and this machine has {in_words(memory())}: {use}"
     return None

@@ -422,7 +422,9 @@ def _watch(found: Advice) -> str:
     )
     if first.statistic != reference:
         early = f"{first.lead.value:g}" if math.isfinite(first.lead.value) else "many"
-        words += f", {counted(early, 'generation')} ({_span(first.lead, '{:g}')}) before {found.titles[reference]}"
+        words += (
+            f", {early} generation{'s' * (early != '1')} ({_span(first.lead, '{:g}')}) before {found.titles[reference]}"
+        )
         words += "" if first.lead.low > 0 else ", which these arms do not tell from none"
     few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
     rate = f"where {share(found.alarms)} of control arms would raise a false one"

@@ -17,7 +17,7 @@ from torch import Tensor
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, Setting, final, grouped, mean, read, std
 from selfloop.analysis.verdict import Change, Judged
-from selfloop.core.errors import ConfigError, counted, listed
+from selfloop.core.errors import ConfigError, counted, listed, quoted, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.paths import here
 from selfloop.core.settings import in_words

@@ -479,7 +479,7 @@ def sentence(row: Row, last: int, to: int) -> str:
     words += f", {_number(row.median)} expected at {to} (90 %: {_number(low)} to {_number(high)})"
     if row.reached is not None and math.isfinite(row.reached.early):
         middle, interval = _until(row.reached, to - last)
-        words += f"; {row.reached.what} after {counted(middle, 'generation')} ({interval})"
+        words += f"; {row.reached.what} after {middle} generation{'s' * (middle != '1')} ({interval})"
     return f"{words}."
 
 

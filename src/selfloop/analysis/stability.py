@@ -26,7 +26,7 @@ from selfloop.analysis.paired import LAST, ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.controls import of_mixing
-from selfloop.core.errors import ConfigError, counted
+from selfloop.core.errors import ConfigError, counted, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent

@@ -59,7 +59,7 @@ class _Work:
         return (self.first + self.later) * self.rows
 
 
-def plan(experiment: Experiment, team: Team, patience: float = 30.0) -> Rows:
+def plan(experiment: Experiment, team: Team, seconds: float = 30.0) -> Rows:
     """Return rows (what, how much) on a run; nothing is written.
 
     Of a large network a step and a sample are computed, of any other generator a short fit to the rows of one seed.
@@ -67,7 +67,7 @@ def plan(experiment: Experiment, team: Team, patience: float = 30.0) -> Rows:
     Args:
         experiment: to be run.
         team: on whose first device a step and a sample are timed, and over which the time is shared.
-        patience: seconds to measure a network for, at most, besides a first step and a first sample.
+        seconds: to measure a network for, at most, besides a first step and a first sample.
 
     Raises:
         ConfigError: it would take more memory than there is, or a generator fails.

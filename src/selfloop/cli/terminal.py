@@ -68,11 +68,6 @@ def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
         timer.cancel()
 
 
-def all_of(retrainings: int) -> str:
-    """Return in words that all retrainings of a run are, with the verb."""
-    return "the one retraining is" if retrainings == 1 else f"all {retrainings} retrainings are"
-
-
 def names(text: str) -> list[str]:
     """Return the names in a list with commas, as ``--leave-out`` takes it."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -106,6 +106,17 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
+def to_install(what: str, package: str, extra: str = "") -> str:
+    """Return what is said where a package is not there: who needs it, and the command that installs it.
+
+    Args:
+        what: needs it, as "generator flow".
+        package: as it is called where packages are published.
+        extra: of selfloop, that brings it; "": it is installed by its own name.
+    """
+    return f"{what} needs package {package}: pip install " + (f"'selfloop[{extra}]'" if extra else package)
+
+
 def counted(number: int, what: str) -> str:
     """Return a number and what it counts, as "1 retraining" and "2,000 arms"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

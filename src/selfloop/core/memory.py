@@ -7,10 +7,10 @@ import functools
 import os
 from pathlib import Path
 
-from selfloop.core.amounts import size_in_words
 from selfloop.core.errors import ConfigError
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 @functools.cache
@@ -32,6 +32,12 @@ def refuse_beyond_memory(size: int, what: str) -> None:
         ConfigError: with what it is, what it would take, and what there is.
     """
     if size > memory():
-        raise ConfigError(
-            f"{what} would take {size_in_words(size)} of memory, and this machine has {size_in_words(memory())}"
-        )
+        raise ConfigError(f"{what} would take {in_words(size)} of memory, and this machine has {in_words(memory())}")
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes in three digits, and beyond all units as a power of ten."""
+    power = min(max(len(str(size)) - 1, 0) // 3, len(_UNITS) - 1)
+    if size >= 1000 ** len(_UNITS):
+        return f"10^{len(str(size)) - 1} bytes"
+    return f"{size / 1000**power:.3g} {_UNITS[power]}"

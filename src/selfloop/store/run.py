@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError, as_known, counted
+from selfloop.core.errors import ConfigError, RunError, as_known, counted, refuse_unlike
 from selfloop.core.files import (
     Stamp,
     gone,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import bar, say, say_plain, say_report
-from selfloop.core.errors import ConfigError, printable, quoted
+from selfloop.core.errors import ConfigError, counted, printable, quoted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:

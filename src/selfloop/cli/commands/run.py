@@ -176,7 +176,8 @@ def _run(
         else:
             if not ran and there:
                 say(f"The report was {there}: it is written again.")
-            page = write(finished)
+            with not_silent("All generations are done; writes the report"):
+                page = write(finished)
         say_report(page)
         return 0
 

@@ -14,10 +14,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from selfloop.core.amounts import size_in_words
 from selfloop.core.errors import DataError, is_text, listed, quoted
 from selfloop.core.forms import LINES, Form
-from selfloop.core.memory import memory
+from selfloop.core.memory import in_words, memory
 from selfloop.core.tokens import Tokenizer
 from selfloop.data.reading.corpora import made_by
 from selfloop.data.reading.sheets import ENDINGS, read_sheet
@@ -138,7 +137,7 @@ def _plain_files(folder: Path) -> Iterator[Path]:
 def _refuse_large(size: int, source: str) -> None:
     if (need := size * _BYTES) > memory():
         raise DataError(
-            f"{source} has {size_in_words(size)}, which would take {size_in_words(need)} of memory: take a part of it"
+            f"{source} has {in_words(size)}, which would take {in_words(need)} of memory: take a part of it"
         )
 
 
