@@ -208,7 +208,7 @@ class Comparison:
     @property
     def told(self) -> list[str]:
         """What stands above the table: what is not comparable, and when the runs are compared."""
-        notes = [f"Note: {note}." for note in self.notes]
+        notes = [*filter(None, [self.alike]), *(f"Note: {note}." for note in self.notes)]
         return [*notes, f"After {counted(self.curves.generations - 1, 'retraining')}, mean ± std over seeds:"]
 
     def __str__(self) -> str:
