@@ -419,3 +419,29 @@ def test_the_version_is_that_of_the_package(
 )
 def test_how_long_something_takes_is_said_in_a_unit_to_picture(seconds: float, words: str) -> None:
     assert _time(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("resume", "the same selfloop run command again"),
+        ("train", "selfloop run NAME|FILE"),
+        ("start", "selfloop run NAME|FILE"),
+        ("continue", "the same selfloop run command again"),
+        ("show", "selfloop report RUN"),
+        ("plot", "selfloop report RUN"),
+        ("delete", "delete that"),
+        ("Resume", "the same selfloop run command again"),
+        ("lst", "No such command 'lst'. Did you mean 'list', 'ls'?"),
+    ],
+)
+def test_a_command_that_is_not_there_says_what_is(
+    word: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", word, "runs/x"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert line in said
+    assert said.count("\n") == 1

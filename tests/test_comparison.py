@@ -135,6 +135,14 @@ def test_more_seeds_of_a_setting_and_arms_that_are_in_both(runs: dict[str, Path]
     assert found.differences == ()
 
 
+def test_what_differs_where_no_setting_does(tmp_path: Path, runs: dict[str, Path]) -> None:
+    assert compare(opened(runs, "a", "seeds")).alike == "No setting differs: the runs have other seeds."
+    again = made(tmp_path / "again")
+    assert compare([runs["a"], again]).alike.startswith("No setting differs, and no seed: the runs have the same arms")
+    same = compare({"one": runs["a"], "other": runs["a"]})
+    assert same.told[0] == "No setting differs: a run is compared with itself, or with a copy of it."
+
+
 def test_data_that_differ_in_a_setting(runs: dict[str, Path]) -> None:
     found = compare(opened(runs, "a", "large"))
     assert found.notes == ("runs differ in their data (data.n): each is held against its own real rows",)
@@ -278,7 +286,7 @@ def test_a_loop_of_elsewhere_that_is_in_two_runs_is_taken_once(elsewhere: dict[s
         "the loop, run = one",
         "the control, run = one",
     ]
-    assert any("1 arms of longer" in note for note in found.notes)
+    assert any("1 arm of longer" in note for note in found.notes)
 
 
 def test_loops_of_elsewhere_on_other_rows(elsewhere: dict[str, Judgement]) -> None:

@@ -119,7 +119,7 @@ def test_training_lowers_the_loss() -> None:
             {"scheduler": {"name": "DDPMScheduler", "arguments": {"beta_schedul": "linear"}}},
             "did you mean 'beta_schedule'?",
         ),
-        ({"scheduler": {"name": "PickleScheduler"}}, "generator.scheduler.name: Input should be 'DDPMScheduler' or"),
+        ({"scheduler": {"name": "PickleScheduler"}}, "generator.scheduler.name: must be 'DDPMScheduler' or"),
         ({"steps": 1001}, "steps 1001 are more than the 1000 of training"),
         ({"checkpoints": "a"}, "no setting is called 'generator.checkpoints', did you mean 'checkpoint'?"),
     ],

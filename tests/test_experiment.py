@@ -89,17 +89,21 @@ def test_override_replaces_nested_settings_and_whole_parts() -> None:
         ("generator.optimizer.beta=1", "no setting is called 'generator.optimizer.beta', did you mean 'beta2'?"),
         ("budget.epoch=3", "no setting is called 'budget.epoch', did you mean 'epochs'?"),
         ("data.name=two_mons", "data: no data is called 'two_mons', did you mean 'two_moons'?"),
-        ("generations=0", "generations: Input should be greater than 0, not 0"),
-        ("data.n=1.5", "data.n: Input should be a valid integer, not 1.5"),
-        ("generator.width=true", "generator.width: Input should be a valid integer, not True"),
-        ("retrain=hot", "retrain: Input should be 'warm' or 'scratch', not 'hot'"),
+        ("generations=0", "generations: must be greater than 0, not 0"),
+        ("data.n=1.5", "data.n: must be a whole number, as 10, not 1.5"),
+        ("generator.width=true", "generator.width: must be a whole number, as 10, not True"),
+        ("retrain=hot", "retrain: must be 'warm' or 'scratch', not 'hot'"),
         ("mixing.lam=-0.1", "mixing.lam: λ must be 0 or more, or inf for the fully synthetic loop, not -0.1"),
         ("mixing.lam=.nan", "mixing.lam: λ must be 0 or more, or inf for the fully synthetic loop, not nan"),
         ("grid.mixing.lam=[]", "grid: mixing.lam needs at least one value, and each only once"),
         ("grid.mixing.lam=[1, 1]", "grid: mixing.lam needs at least one value, and each only once"),
         ("seeds=[1, 1]", "seeds: name at least one seed, and each only once"),
         ("metrics=[w2_heldout]", "metrics: no metric is called 'w2_heldout', did you mean 'w2_held_out'?"),
-        ("name=../x", "name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', not '../x'"),
+        (
+            "name=../x",
+            "name: must be at most 64 letters, digits, dots, dashes and underscores, a letter or digit first, as "
+            "two-moons_1, not '../x'",
+        ),
     ],
 )
 def test_each_mistake_gets_one_line(assignment: str, line: str) -> None:

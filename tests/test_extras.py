@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import selfloop
+from selfloop import Run
 from selfloop.core.errors import ConfigError, SelfloopError
+from selfloop.core.frames import frame
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
+from selfloop.core.tokens import _library
+from selfloop.data.reading.tokenizer_files import _of_gguf
+from selfloop.engines.base import ENGINES
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES
 from selfloop.generators.base import GENERATORS
 from selfloop.learning.training import Budget
+from selfloop.metrics.transport import wasserstein
 
 STREAMS = Streams((0,))
 DIFFUSERS = {"name": "diffusers", "unet": {"norm_num_groups": 4}}
@@ -40,6 +50,12 @@ IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity").key(), "selfloop[images]"),
         ("torch_fidelity", lambda: FEATURES.parse("torch_fidelity")(IMAGES), "selfloop[images]"),
         ("lightning_fabric", lambda: Team.start("cpu", 2), "selfloop[devices]"),
+        ("tokenizers", _library, "selfloop[text]"),
+        ("gguf", lambda: _of_gguf(Path("model.gguf"), "model.gguf"), "selfloop[lm]"),
+        ("pandas", lambda: frame([{"a": 1}]), "selfloop[frames]"),
+        ("fsspec", lambda: Run.open("memory://bucket/run"), "selfloop[remote]"),
+        ("ray", lambda: ENGINES.parse("ray").start(1).__enter__(), "selfloop[ray]"),
+        ("ot", lambda: wasserstein(np.zeros((3, 2)), np.zeros((2, 2))), "POT"),
     ],
 )
 def test_what_is_not_installed(
@@ -48,8 +64,19 @@ def test_what_is_not_installed(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SelfloopError) as error:
         call()
-    assert f"pip install '{install}'" in str(error.value)
-    assert "\n" not in str(error.value)
+    asked = install if "[" not in install else f"'{install}'"
+    assert re.fullmatch(rf".+ needs package [\w-]+: pip install {re.escape(asked)}", str(error.value))
+
+
+def test_every_message_on_a_package_is_of_one_wording() -> None:
+    own = Path(selfloop.core.errors.__file__)
+    elsewhere = [
+        f"{path.name}: {line.strip()}"
+        for path in Path(selfloop.__file__).parent.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "pip install" in line and path != own and path.name not in ("unnamed.py", "corpora.py")
+    ]
+    assert elsewhere == []  # those two are advice on more than a package
 
 
 @pytest.mark.parametrize("name", ["vae", "otcfm", "ddpm"])

@@ -345,14 +345,14 @@ BAD: list[tuple[Any, str]] = [
     ({"name": "compose", "parts": [{"from": "newest", "rows": {"pwer": 1}}]}, "mixing.parts.0.rows.p"),
     (
         {"name": "compose", "parts": [{"from": "newest", "rows": "many"}]},
-        "mixing.parts.0.rows: Input should be a valid",
+        "mixing.parts.0.rows: must be ",
     ),
     *(
         ({"name": "verified", "verifier": "likelihood", "least": least}, f"mixing.least{line}")
         for least, line in (
-            ({"quantile": 2}, ".quantile: Input should be less than or equal to 1, not 2"),
+            ({"quantile": 2}, ".quantile: must be less than or equal to 1, not 2"),
             ({"quantile": -0.1}, ".quantile: "),
-            ({"quantile": "low"}, ".quantile: Input should be a valid number, not 'low'"),
+            ({"quantile": "low"}, ".quantile: must be a number, as 0.5, not 'low'"),
             ({}, ".quantile is missing"),
             ("high", ": a score is a finite number, or {quantile: 0 to 1}, not 'high'"),
             (math.nan, ": a score is a finite number, or {quantile: 0 to 1}, not nan"),
@@ -385,7 +385,7 @@ BAD: list[tuple[Any, str]] = [
         "rate 0 makes a pool of real rows alone, and detector.false_positive 1 takes all of them out",
     ),
     ({"name": "contaminated", "detector": {}}, "mixing.detector.true_positive is missing"),
-    ({"name": "compose", "parts": [{"from": "reel"}]}, "mixing.parts.0.from: Input should be 'real'"),
+    ({"name": "compose", "parts": [{"from": "reel"}]}, "mixing.parts.0.from: must be 'real'"),
     ({"name": "compose", "parts": [{"from": "real", "rwos": 1}]}, "'mixing.parts.0.rwos', did you mean 'rows'?"),
     ({"name": "compose", "parts": [{"from": "real", "rows": 1.5}]}, "has at most all real rows"),
     ({"name": "compose", "parts": [{"from": "newest", "rows": -1}]}, "mixing.parts.0.rows"),

@@ -72,8 +72,10 @@ def test_the_command_writes_it_once(nest: Nursery, folder: Path) -> None:
 def test_a_column_that_numbers_the_rows_is_left_out(folder: Path, nest: Nursery) -> None:
     lines = (folder / "rows, mine.csv").read_text().splitlines()
     (folder / "people.csv").write_text("\n".join([f"id,{lines[0]}", *(f"{i},{x}" for i, x in enumerate(lines[1:], 1))]))
-    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\]"):
-        starter("begun", Path("people.csv"))
+    assert '\n# Left out: "id", as every row' in starter("begun", Path("people.csv"))
+    assert Experiment.parse(starter("begun", Path("people.csv"))).data.leave_out == ["id"]
+    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\] \(--leave-out id\), or types"):
+        Experiment.parse(starter("begun", Path("people.csv"), leave_out=["a"])).data.load([0])
     found = nest.command("init", "--data", "people.csv", "--leave-out", "id", cwd=folder)
     assert found.returncode == 0, found.stderr
     experiment = Experiment.load(str(folder / "people.yaml"))

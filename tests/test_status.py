@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from helpers import Nursery, tiny, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfloop import Run, run
-from selfloop.cli.display import all_done, prometheus
+from selfloop import Run, RunError, run
+from selfloop.cli.display import all_done, display, prometheus
 from selfloop.cli.main import main
 from selfloop.core.errors import counted
+from selfloop.engines.journal import Took
+from selfloop.runner import _means
+from selfloop.shards import Shard
 from selfloop.status import Status, Watch, Work, remaining
 from selfloop.store.log import entries, entry, moment
 
@@ -147,10 +152,79 @@ def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> No
     assert steady.low < 6 < steady.high
 
 
+def test_what_is_compiled_once_is_not_expected_again(finished: Path) -> None:
+    of = Run.open(finished)
+    found = remaining(of, 0, {0: 50.0}, [], 0.0, 1, {0: (4.0, 1.0)})
+    assert found is not None
+    assert found.expected == pytest.approx(2 * 2 * (4 + 1))  # two retrainings of two stacks
+    part = [
+        Work(stack=0, arms=[0, 1], generation=0, stage="fit", step=50, steps=100, fitted=[0, 1], loss={}, worked=2.0)
+    ]
+    begun = remaining(of, -1, {}, part, 40.0, 1)
+    assert begun is not None
+    assert begun.expected == pytest.approx(2 + 2 * 2 * 4)
+    resumed = replace(part[0], resumed=25)
+    again = remaining(of, -1, {}, [resumed], 40.0, 1)
+    assert again is not None
+    assert again.expected == pytest.approx(4 + 2 * 2 * 8)
+
+
+def test_what_takes_longer_and_longer_is_expected_to(finished: Path) -> None:
+    of = Run.open(finished)
+    of.experiment = of.experiment.with_metrics(of.experiment.metrics).model_copy(update={"generations": 20})
+    told = {g: 1.0 + g for g in range(6)}
+    found = remaining(of, 5, told, [], 0.0, 1)
+    assert found is not None
+    assert found.expected == pytest.approx(sum(1 + g for g in range(6, 21)))
+    noisy = remaining(of, 5, {0: 9.0, 1: 5.0, 2: 6.0, 3: 5.2, 4: 6.1, 5: 5.7}, [], 0.0, 1)
+    assert noisy is not None
+    assert noisy.expected == pytest.approx(15 * 5.6)
+    assert noisy.low < 15 * 5.6 < noisy.high
+
+
+def test_what_came_first_in_its_process_counts_where_there_is_nothing_else() -> None:
+    cold, warm = Took(5.0, 3.0, True), Took(1.0, 0.5)
+    assert _means([cold, warm, warm]) == {"fit": "1.000", "rest": "0.500"}
+    assert _means([cold]) == {"fit": "5.000", "rest": "3.000"}
+    assert _means([]) == {}
+
+
+def test_the_log_says_how_long_stacks_were_at_work(finished: Path) -> None:
+    told = [each for each in entries((finished / "log.txt").read_text()) if each["event"] == "generation"]
+    assert all(float(each["fit"]) + float(each["rest"]) <= 2 * float(each["seconds"]) + 0.01 for each in told)
+
+
+def test_a_line_names_the_arms_of_a_shard_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = tiny(grid={"mixing.lam": [0, 0.5, 1, 2]}, seeds=1)
+    going = run(experiment, tmp_path / "run", shard=Shard.parse("1/2"))
+    with display(experiment, tmp_path / "run") as (_, line):
+        line(next(going))
+    going.close()
+    said = capsys.readouterr().out
+    assert "λ = 0.5: " in said
+    assert "lam" not in said
+
+
+def test_a_run_says_that_it_begins_once_nothing_is_refused_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("selfloop.cli.display._LOOKS", 0.02)
+    with display(tiny(), tmp_path / "run") as (_, line):
+        for generation in run(tiny(), tmp_path / "run"):
+            time.sleep(0.1)
+            line(generation)
+    begins = f"{tiny().name}: begins; a line follows every generation"
+    assert capsys.readouterr().out.splitlines()[0] == begins
+    with pytest.raises(RunError), display(tiny(), tmp_path / "run"):
+        next(run(tiny(generator="kernel_density"), tmp_path / "run"))
+    assert begins not in capsys.readouterr().out
+
+
+KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=9).filter(lambda k: k not in ("time", "event"))
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
 
 
-@given(st.dictionaries(st.from_regex("[a-z_]+", fullmatch=True).filter(lambda k: k not in ("time", "event")), TEXTS))
+@given(st.dictionaries(KEYS, TEXTS))
 def test_what_is_logged_is_one_line_and_read_back(values: dict[str, str]) -> None:
     line = entry("note", values)
     assert len(line.splitlines()) == 1

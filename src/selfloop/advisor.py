@@ -28,7 +28,16 @@ from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
 from selfloop.core.columns import Category
-from selfloop.core.errors import ConfigError, DataError, RunError, nearest, quoted, refuse_no_names, refuse_unlike
+from selfloop.core.errors import (
+    ConfigError,
+    DataError,
+    RunError,
+    counted,
+    nearest,
+    quoted,
+    refuse_no_names,
+    refuse_unlike,
+)
 from selfloop.core.events import Events, Kind, Mixed
 from selfloop.core.paths import expanded, here, is_url
 from selfloop.core.registry import FAMILIES
@@ -184,6 +193,8 @@ def advise(
             raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
     if out is not None:
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
+    if isinstance(settings, str) or not isinstance(settings, list | tuple):
+        raise ConfigError(f"settings: give a list of them, such as ['budget.epochs=5'], not {quoted(settings)}")
     base, criteria = _experiment(data, generator, target, horizon, metrics, settings)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
@@ -289,6 +300,9 @@ def _experiment(
         )
     set_ = DATA.parse(plain["data"])
     events, aim = _table(set_), set_.predicted()
+    there = [] if aim is None else [part.name for part in columns_of(events)]
+    if aim is not None and aim not in there:
+        raise ConfigError(f"target: there is no column {quoted(aim)}{nearest(aim, there)}")
     criteria = _criteria(metrics, events, aim, set_.holds)
     watched = [*(WATCHED if events is None else WATCHED_OF_TABLES), *(["tstr_score"] if aim is not None else [])]
     if set_.holds == "text":
@@ -400,7 +414,9 @@ def _axes(base: Experiment, rows: int) -> tuple[dict[Axis, _Axis], dict[Axis, st
     else:
         most = 1.0 if there is None else min(1.0, math.ceil(1e9 * (there // base.generations) / rows) / 1e9)
         if most * rows < 2:
-            missing["fresh"] = f"{there} fresh rows are less than 2 in each of {base.generations} generations"
+            missing["fresh"] = (
+                f"{there} fresh rows are less than 2 in each of {counted(base.generations, 'generation')}"
+            )
         else:
             axes["fresh"] = _Axis(lambda share: _replenished(share, most), zero=False, most=most)
     half = base.generations // 2

@@ -17,7 +17,7 @@ from torch import Tensor
 from selfloop.arms import Arm, arms
 from selfloop.core.capabilities import WORDS
 from selfloop.core.code import IMPORTED
-from selfloop.core.errors import ConfigError, DataError, quoted
+from selfloop.core.errors import ConfigError, DataError, quoted, to_install
 from selfloop.core.registry import FAMILIES, within
 from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
@@ -229,7 +229,7 @@ def _version(name: str) -> str | None:
     except PackageNotFoundError as error:
         if name in _LAZY:
             return None
-        raise ConfigError(f"library {name} is not installed: pip install {name}") from error
+        raise ConfigError(to_install("this experiment", name)) from error
 
 
 def _checkpoint(experiment: Experiment) -> str | None:

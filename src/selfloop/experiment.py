@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,9 +26,18 @@ from pydantic import (
 
 from selfloop.alarm import Alarm, refuse_unrecorded
 from selfloop.core.capabilities import OF_DATA, OF_FEATURES, WORDS, Capability
-from selfloop.core.config import BASE, Frozen, Inside, execution_settings, file_settings, one_line, quoted_value
+from selfloop.core.config import (
+    BASE,
+    Frozen,
+    Inside,
+    execution_settings,
+    file_settings,
+    matching,
+    one_line,
+    quoted_value,
+)
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError, nearest
+from selfloop.core.errors import ConfigError, nearest, refuse_unlike
 from selfloop.core.events import Kind
 from selfloop.core.frames import html_table
 from selfloop.core.paths import expanded, is_path
@@ -68,6 +78,8 @@ _NAMED: dict[str, Family[Any]] = {
 GROWING = ("generations", "seeds", "grid", "metrics")
 """Settings by which a run may grow."""
 
+_A_NAME = "at most 64 letters, digits, dots, dashes and underscores, a letter or digit first, as two-moons_1"
+
 FREE = ("description", "figures")
 """Settings that change no number."""
 
@@ -106,7 +118,7 @@ class Experiment(Frozen):
         (5, {'mixing.lam': [inf, 1]})
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: Annotated[str, matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", _A_NAME)]
     description: str = ""
     data: Annotated[Dataset, Named(DATA)]
     generator: Annotated[Generator, Named(GENERATORS)]
@@ -298,6 +310,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: there is no such file or recipe, or it does not describe an experiment.
         """
+        refuse_unlike("source", source, (str, PathLike), "the name of a recipe, or the path of a YAML file")
         return cls.build(*_source(str(source)))
 
     @classmethod
@@ -312,6 +325,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: with one line that names the key and, for an unknown one, the nearest valid name.
         """
+        refuse_unlike("text", text, str, "an experiment in YAML")
         return cls.build(_settings(text, source, None), absent=absent)
 
     @classmethod
@@ -326,6 +340,7 @@ class Experiment(Frozen):
         Raises:
             ConfigError: as :meth:`parse`.
         """
+        refuse_unlike("settings", settings, Mapping, "a dict of them, as {'name': 'mine', …}")
         return cls.model_validate(settings, context={BASE: base, ABSENT: absent})
 
     def override(self, *assignments: str) -> Experiment:

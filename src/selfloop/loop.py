@@ -18,7 +18,7 @@ from selfloop.core.samples import Samples, State, stack
 from selfloop.core.streams import Streams
 from selfloop.data.base import Split
 from selfloop.engines.device import HERE, Device
-from selfloop.engines.journal import Journal
+from selfloop.engines.journal import Journal, Took
 from selfloop.engines.team import Team
 from selfloop.features.base import FEATURES, Extractor, cached
 from selfloop.generators.base import GENERATORS, Conditional, Density, Generator, Sampler, Tempered, attributed
@@ -37,12 +37,14 @@ class Outcome:
         samples: of it.
         records: one per arm.
         losses: of the steps of its fits, as :meth:`~selfloop.engines.journal.Journal.tensors` has them.
+        took: how long it was at work; None where nothing was fitted.
     """
 
     state: State
     samples: Samples
     records: list[Record]
     losses: State = field(default_factory=dict)
+    took: Took | None = None
 
     @property
     def tensors(self) -> dict[str, State]:
@@ -207,11 +209,12 @@ def advance(
     if "devices" in generator.offers and (where := device.team.name) is not None:
         for record in records:
             record["device"] = where
-    losses = journal.tensors()
+    losses, took = journal.tensors(), journal.took
     if rows.all:
-        return Outcome(fitted, samples, records, losses)
+        return Outcome(fitted, samples, records, losses, took)
     every = {arm.index: _ended(arm, t, ended) for arm in arms} | {r["arm"]: r for r in records}
-    return Outcome(rows.widen(fitted, _required(state)), rows.widen_samples(samples), list(every.values()), losses)
+    samples = rows.widen_samples(samples)
+    return Outcome(rows.widen(fitted, _required(state)), samples, list(every.values()), losses, took)
 
 
 def _alike(keys: Iterable[Hashable]) -> list[list[int]]:

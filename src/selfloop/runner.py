@@ -13,6 +13,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from selfloop.arms import Arm, first_alike
 from selfloop.chains import Chains, Made
 from selfloop.core.code import learn, own_code
-from selfloop.core.errors import ConfigError, RunError
+from selfloop.core.errors import ConfigError, RunError, refuse_unlike
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
 from selfloop.core.paths import here, url_of
 from selfloop.core.records import Record
@@ -29,7 +30,7 @@ from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Cluster, Engine, Pool
 from selfloop.engines.device import Device
-from selfloop.engines.journal import Journal, put
+from selfloop.engines.journal import Journal, Took, put
 from selfloop.engines.local import Local
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -97,11 +98,13 @@ class _Done:
         stack: its number.
         notes: on each of its files, by kind.
         records: of its arms.
+        took: how long it was at work; None where it was not, or elsewhere.
     """
 
     stack: int
     notes: dict[str, Any]
     records: list[Record]
+    took: Took | None = None
 
 
 def run(
@@ -147,6 +150,12 @@ def run(
         >>> [generation.t for generation in run(experiment, "runs/first")]
         [0, 1, 2]
     """
+    refuse_unlike("experiment", experiment, Experiment, "an Experiment, as Experiment.load returns")
+    refuse_unlike("out", out, (str, os.PathLike), "the path of a run directory, or its URL")
+    refuse_unlike("workers", workers, Integral, "a number of processes, 0 for this one alone")
+    refuse_unlike("trackers", trackers, (list, tuple), "a list of them")
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
     out = here(out)
     refuse_unnameable(out)
     if getattr(experiment.generator, "elsewhere", False):
@@ -283,13 +292,25 @@ def _generations(
             notes = {each.stack: {stack_file(k, each.stack): n for k, n in each.notes.items()} for each in done}
             writer.commit(t, notes, records)
             seconds = time.monotonic() - started
-            where = ", ".join(sorted({r["device"] for r in records if "device" in r}))
-            writer.happened(
-                "generation", generation=t, seconds=f"{seconds:.3f}", **({"device": where} if where else {})
-            )
+            about = {"seconds": f"{seconds:.3f}"} | _means([each.took for each in done if each.took is not None])
+            if where := ", ".join(sorted({r["device"] for r in records if "device" in r})):
+                about["device"] = where
+            writer.happened("generation", generation=t, **about)
             for line in alarms.of(t):
                 writer.log(line)
             yield Generation(t, records, seconds)
+
+
+def _means(took: Sequence[Took]) -> dict[str, str]:
+    """Return how long a stack was at work on average, as the log has it; {} where none was.
+
+    Those that came first in their process count only where there are no others.
+    """
+    if not took:
+        return {}
+    took = [each for each in took if not each.first] or took
+    fit, rest = (sum(each) / len(took) for each in zip(*((each.fit, each.rest) for each in took), strict=True))
+    return {"fit": f"{fit:.3f}", "rest": f"{rest:.3f}"}
 
 
 def _chains(cluster: Cluster, writer: Writer, code: bytes, alarms: Alarms) -> Chains:
@@ -356,33 +377,33 @@ def _advance(task: _Task, twins: dict[int, _Done], stack: int) -> _Done:
     return _written(task, stack, *_kept_or_computed(task, stack))
 
 
-def _written(task: _Task, stack: int, tensors: _Tensors, records: list[Record]) -> _Done:
+def _written(task: _Task, stack: int, tensors: _Tensors, records: list[Record], took: Took | None = None) -> _Done:
     """Write a stack's files into the task's folder."""
     notes = {
         kind: save_tensors(Path(task.folder) / stack_file(kind, stack), found, put_bytes)
         for kind, found in tensors.items()
     }
-    return _Done(stack, notes, records)
+    return _Done(stack, notes, records, took)
 
 
 _WORTH_KEEPING = 10.0  # seconds of a stack's generation from which on what came of it is kept until the commit
 
 
-def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record]]:
-    """Return a stack's state and samples by kind, and its records.
+def _kept_or_computed(task: _Task, stack: int) -> tuple[_Tensors, list[Record], Took | None]:
+    """Return a stack's state and samples by kind, its records, and how long they took unless they were kept.
 
     What took long, and was finished when the process was killed before all stacks were, is not computed again: a
     machine that is lent for minutes adds arm after arm.
     """
     there = _opened(task.out, task.session).run
     if task.team.size == 1 and (kept := _kept(there, task.t, task.stopped, stack)) is not None:
-        return kept
+        return *kept, None
     begun = time.monotonic()
     outcome = _outcome(task, stack)
     tensors = outcome.tensors
     if task.team.size == 1 and time.monotonic() - begun >= _WORTH_KEEPING:
         _keep(there, task.t, task.stopped, stack, tensors, outcome.records)
-    return tensors, outcome.records
+    return tensors, outcome.records, outcome.took
 
 
 def _kept_for(run: Run, stopped: frozenset[int], stack: int) -> dict[str, Any]:

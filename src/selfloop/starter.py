@@ -11,6 +11,8 @@ from selfloop.core.events import Kind
 from selfloop.core.paths import is_path
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
+from selfloop.data.reading.kinds import ids
+from selfloop.data.reading.tables import Choice, chosen
 from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.experiment import Experiment, member
 
@@ -66,6 +68,21 @@ def _kind(path: Path) -> dict[str, str]:
     return {"name": "image_files" if pictures else "table"}
 
 
+def _ids(data: Path) -> list[str]:
+    """Return the columns of a table that name its rows, [] of arrays, which have no names."""
+    if data.suffix.lower() in (".npy", ".npz"):
+        return []
+    return ids(chosen(str(data), Choice()))
+
+
+def _said_of(own: Sequence[str]) -> str:
+    """Return a line of comment on columns that are left out although nobody said so; "" where there are none."""
+    if not own:
+        return ""
+    words = ", ".join(json.dumps(name, ensure_ascii=False) for name in own)
+    return f"\n# Left out: {words}, as every row has a value of its own there, by which a model would learn nothing."
+
+
 def starter(name: str, data: Path | None, target: str | None = None, leave_out: Sequence[str] = ()) -> str:
     """Return an experiment as YAML with comments: data, a model, a budget and a grid of λ.
 
@@ -73,17 +90,21 @@ def starter(name: str, data: Path | None, target: str | None = None, leave_out: 
         name: of the experiment.
         data: a file or folder; None takes points of a Gaussian.
         target: a column of a table to predict, by which samples are judged besides.
-        leave_out: columns of a table that are not taken.
+        leave_out: columns of a table that are not taken; where none is named, those that name its rows, as an id.
 
     Raises:
         ConfigError, DataError: the data cannot be read, or have no such target.
     """
     settings: dict[str, object] = {"name": "gaussian", "n": 1000, "held_out": 1000}
     holds: Kind = "vectors"
+    own: list[str] = []  # columns that name the rows
     if data is not None:
         of_file(data)  # says what is missing by the path that was given
-        chosen = {"target": target, "leave_out": [*leave_out] or None}
-        settings = _kind(data) | {"path": str(data)} | {k: v for k, v in chosen.items() if v is not None}
+        kind = _kind(data)
+        if kind["name"] == "table" and not leave_out:
+            leave_out = own = [name for name in _ids(data) if name != target]
+        more = {"target": target, "leave_out": [*leave_out] or None}
+        settings = kind | {"path": str(data)} | {k: v for k, v in more.items() if v is not None}
         dataset = member(DATA, json.dumps(settings))
         dataset.load([0])
         holds = dataset.holds
@@ -95,7 +116,7 @@ def starter(name: str, data: Path | None, target: str | None = None, leave_out: 
     text = f"""\
 # Run it:  selfloop run {name}.yaml          What it would take:  selfloop run {name}.yaml --plan
 name: {name}
-data: {json.dumps(settings, ensure_ascii=False)}   # {words}
+data: {json.dumps(settings, ensure_ascii=False)}   # {words}{_said_of(own)}
 
 {_MODELS[holds]}
 generations: 10                           # retrainings; more can be added later, and what is there keeps its bits

@@ -12,7 +12,7 @@ import socket
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from selfloop.store.remote import refresh
 
 _RECENT = 10  # generations from whose length that of the next ones is told
 _UNSURE = 0.3  # of a length that was told from one that was seen in part, or once
+_SEEN = 0.05  # of a fit, from which on all of it is told
+_FEWEST = 4  # generations by which a trend is told
+_SURELY = 3.0  # standard errors that it has to be beyond
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,9 @@ class Work:
         loss: last seen, by arm.
         rate: steps a second.
         where: host and process.
-        seconds: since the stack's generation began, as of when it last told of itself.
+        seconds: since the stack's generation began, as of when it last told of itself; ``worked`` of them without what
+            was compiled, which is compiled once.
+        resumed: the step at which the process that is at it began, where another had begun the fit.
         age: seconds since then.
     """
 
@@ -59,6 +64,8 @@ class Work:
     rate: float | None = None
     where: str = ""
     seconds: float = 0.0
+    worked: float = 0.0
+    resumed: int = 0
     age: float = math.inf
 
 
@@ -139,7 +146,11 @@ class Watch:
         if finished or at_work is False or not begun:
             left = None
         else:
-            left = remaining(run, last, told, work, max(0.0, time.time() - since), int(begun.get("workers", 1)))
+            took = {
+                int(each["generation"]): (float(each["fit"]), float(each["rest"])) for each in session if "fit" in each
+            }
+            past = max(0.0, time.time() - since)
+            left = remaining(run, last, told, work, past, int(begun.get("workers", 1)), took)
         age = min([time.time() - since, *(each.age for each in work)])
         return Status(
             run=run,
@@ -191,6 +202,8 @@ class Watch:
             rate=told.get("rate"),
             where=f"{told['host']}, process {told['pid']}",
             seconds=told["time"] - told["begun"],
+            worked=told.get("worked", 0.0),
+            resumed=told.get("from") or 0,
             age=max(0.0, time.time() - told["time"]),
         )
 
@@ -225,42 +238,99 @@ def holder(lock: Path, pid: int) -> bool:
 
 
 def remaining(
-    run: Run, last: int, told: Mapping[int, float], work: Sequence[Work], since: float, workers: int
+    run: Run,
+    last: int,
+    told: Mapping[int, float],
+    work: Sequence[Work],
+    since: float,
+    workers: int,
+    took: Mapping[int, tuple[float, float]] | None = None,
 ) -> Left | None:
     """Return how long a run takes until it is finished; None where nothing is known to tell it from.
 
-    Generations take as long as the last ones did. Before there are any, the part of a fit that is over tells how long
-    all of it takes, and what is known of later ones is how many steps and stacks they have beside the first.
+    Generations take as long as the last ones did, and if these took longer and longer, so do the next. The first of a
+    session starts processes and compiles, which no other does: of it counts how long its stacks were at work, and while
+    it is under way, how long that part of their fits took that is over. Later ones take as much longer than generation
+    0 as they have more steps and stacks.
 
     Args:
         run: what is run.
         last: its last generation, −1 before any.
-        told: seconds of generations that are over.
+        told: seconds of the generations of this session that are over.
         work: of the next one.
         since: seconds since it began.
         workers: processes at work.
+        took: seconds that a stack's fits took and those of what came after them, on average, of the same generations.
     """
-    later = [seconds for t, seconds in sorted(told.items()) if t > 0][-_RECENT:]
     t, done = last + 1, _done(run, work, last + 1)
-    whole: float | None = None  # of generation t
-    if later:
-        each = statistics.fmean(later)
-        apart = statistics.stdev(later) if len(later) > 1 else _UNSURE * each
-        whole = each
-    else:
-        first = told.get(0)
-        if first is None and done > 0:
-            first = since / done if t == 0 else since / done / _times(run, workers)
-        if first is None:
-            return None
-        each = first * _times(run, workers)
-        apart, whole = _UNSURE * each, first if t == 0 else each
-    rest = since * (1 - done) / done if done > 0.05 else max(0.0, whole - since)
     more = run.experiment.generations - t
+    later = [seconds for g, seconds in sorted(told.items()) if g > min(told)][-_RECENT:]
+    if later:
+        each, growth, apart = _trend(later)
+        whole = each + growth
+        rest = since * (1 - done) / done if done > _SEEN else max(0.0, whole - since)
+        # All that are to come, of which the first is one step of the trend further on than the one under way.
+        total = sum(max(0.0, each + growth * (k + 2)) for k in range(more))
+    else:
+        stack = _stack_takes(run, last, told, work, since, workers, took or {})
+        if stack is None:
+            return None
+        fit, others, source = stack
+        steps = _step_ratio(run) if source == 0 else 1.0
+        whole = _rounds(run, t, workers) * (fit * (steps if t > 0 else 1.0) + others)
+        total = more * _rounds(run, 1, workers) * (fit * steps + others)
+        rest, apart = whole * (1 - done), _UNSURE * (total / more if more else whole)
     # Lengths differ from one to the next, and their mean is known from so many alone.
     spread = 2 * apart * math.sqrt(more + 1 + (more + 1) ** 2 / max(1, len(later)))
-    expected = rest + more * each
+    expected = rest + total
     return Left(expected=expected, low=max(0.0, expected - spread), high=expected + spread)
+
+
+def _trend(lengths: Sequence[float]) -> tuple[float, float, float]:
+    """Return the length of the last of some generations, how much longer each is than the one before, and their spread.
+
+    The growth is 0, and the length their mean, where they do not grow beyond what they differ by anyway.
+    """
+    mean, k = statistics.fmean(lengths), len(lengths)
+    apart = statistics.stdev(lengths) if k > 1 else _UNSURE * mean
+    if k < _FEWEST:
+        return mean, 0.0, apart
+    slope, first = statistics.linear_regression(range(k), lengths)
+    residual = math.sqrt(sum((y - first - slope * i) ** 2 for i, y in enumerate(lengths)) / (k - 2))
+    error = residual / math.sqrt(k * (k * k - 1) / 12)
+    if abs(slope) <= _SURELY * error:
+        return mean, 0.0, apart
+    return first + slope * (k - 1), slope, residual + error * k / 2
+
+
+def _stack_takes(
+    run: Run,
+    last: int,
+    told: Mapping[int, float],
+    work: Sequence[Work],
+    since: float,
+    workers: int,
+    took: Mapping[int, tuple[float, float]],
+) -> tuple[float, float, int] | None:
+    """Return the seconds of a stack's fits and of what comes after them, and the generation they were seen in.
+
+    What the fits under way tell counts more than the generation before, of which only what comes after is then used.
+    """
+    t, done = last + 1, _done(run, work, last + 1)
+    seen = []
+    for each in work:
+        whole = _of_stack(run, each) if each.stage == "fit" else 0.0
+        gained = whole - (_of_stack(run, replace(each, step=each.resumed)) if each.resumed else 0.0)
+        if each.worked > 0 and gained > _SEEN:
+            seen.append(each.worked / gained)
+    before = took.get(last)
+    if seen and (before is not None or last not in told):
+        return statistics.fmean(seen), before[1] if before is not None else 0.0, t
+    if before is not None:
+        return *before, last
+    if last in told:
+        return told[last] / _rounds(run, last, workers), 0.0, last
+    return (since / done / _rounds(run, t, workers), 0.0, t) if done > 0 else None
 
 
 def _done(run: Run, work: Sequence[Work], t: int) -> float:
@@ -284,14 +354,16 @@ def _of_stack(run: Run, each: Work) -> float:
     return (before + share) / (fits * arms) if each.stage == "fit" else 1.0
 
 
-def _times(run: Run, workers: int) -> float:
-    """Return how many times as long as generation 0 a later one takes, by their steps and stacks."""
-    stacks = run.stacks
-    firsts = len(set(first_alike(stacks)))
-    rounds = math.ceil(len(stacks) / max(1, workers)) / math.ceil(firsts / max(1, workers))
+def _rounds(run: Run, t: int, workers: int) -> int:
+    """Return how many stacks of a generation follow one another where so many are at work at once."""
+    return math.ceil(len(set(first_alike(run.stacks)) if t == 0 else run.stacks) / max(1, workers))
+
+
+def _step_ratio(run: Run) -> float:
+    """Return how many steps a later fit takes for every one of generation 0's."""
     experiment = run.arms[0].experiment
-    size, n = getattr(experiment.generator, "batch_size", None) or 1, run.real(0).n
     if experiment.budget is None or experiment.pretrain is None:
-        return rounds
+        return 1.0
+    size, n = getattr(experiment.generator, "batch_size", None) or 1, run.real(0).n
     steps = [budget.resolve(n).count(size) for budget in (experiment.budget, experiment.pretrain)]
-    return rounds * max(1, steps[0]) / max(1, steps[1])
+    return max(1, steps[0]) / max(1, steps[1])

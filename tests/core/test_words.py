@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfloop.core.errors import counted, quoted
 from selfloop.core.settings import in_words, told_apart
 
 MIXTURE = {"name": "mixture", "components": 2, "floor": 1e-6, "start": None}
@@ -65,3 +66,16 @@ def test_members_of_one_name_are_told_apart_by_what_differs() -> None:
 def test_what_differs_is_worded_without_python(found: list[object]) -> None:
     for words in (*map(in_words, found), *told_apart(found)):
         assert not set("{}'\"") & set(words)
+
+
+def test_a_path_is_cut_before_its_last_name() -> None:
+    words = quoted("/" + "a-folder/" * 20 + "table.csv")
+    assert len(words) == 80
+    assert words.startswith("'/a-folder/")
+    assert words.endswith("…/table.csv'")
+    assert quoted("x" * 200).endswith("x…")
+    assert quoted("folder/table.csv") == "'folder/table.csv'"
+
+
+def test_counts() -> None:
+    assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]

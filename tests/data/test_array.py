@@ -159,7 +159,7 @@ def test_what_is_no_data_is_refused_in_one_line(x: Any, words: str) -> None:
 
 
 def test_settings_out_of_range_are_refused_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^n: Input should be greater than or equal to 2, not 1$"):
+    with pytest.raises(ConfigError, match=r"^n: must be greater than or equal to 2, not 1$"):
         array(ROWS, n=1)
     with pytest.raises(DataError, match=r"\(40, 3\) has 3 columns, and columns names 2"):
         array(ROWS, columns=["a", "b"])

@@ -298,8 +298,8 @@ def test_samples_of_unknown_origin_are_refused() -> None:
     [
         ({"shares": [0.5, 0.4]}, "shares: they add up to 0.9, and must add up to 1"),
         ({"models": 3, "shares": [0.5, 0.5]}, "shares: there are 2 of them and 3 models"),
-        ({"shares": [1.0, 0.0]}, "shares.1: Input should be greater than 0"),
-        ({"shares": [1.5, -0.5]}, "shares.0: Input should be less than or equal to 1"),
+        ({"shares": [1.0, 0.0]}, "shares.1: must be greater than 0"),
+        ({"shares": [1.5, -0.5]}, "shares.0: must be less than or equal to 1"),
         ({"models": 1, "learn_from": "others"}, "a single model has no others to learn from"),
         ({"of": {"name": "ensemble", "of": "gaussian"}}, "an ensemble is of models, not of ensembles"),
         ({"of": {"name": "gaussian", "width": 3}}, "width"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fakes import MOONS, FakeRun, experiment
+from matplotlib.figure import Figure
 
 from selfloop.analysis.alarms import Alarmed
-from selfloop.analysis.curves import mean, read
+from selfloop.analysis.curves import bounds, mean, read
+from selfloop.metrics.base import METRICS
 from selfloop.report.charts import chart
+from selfloop.report.figures import draw_metric
 from selfloop.report.style import styles
 
 LABEL = "Fully Synthetic (λ = ∞)"
@@ -52,3 +56,18 @@ def test_nothing_is_marked_where_nothing_rang(tmp_path: Path) -> None:
     item = chart(curves, styles(curves.settings), "w2_held_out", "data units", "here", None, [alarmed(6, None)])
     roles = {m["attributes"]["tags"][1] for m in models(item) if m["attributes"].get("tags")}
     assert roles == {"mean", "band", "seeds"}
+
+
+def test_shares_stay_between_their_bounds(tmp_path: Path) -> None:
+    curves = read(FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=3), last=3))  # type: ignore[arg-type]
+    values = np.linspace(0.9, 1.0, curves.values["w2_held_out"].size).reshape(curves.values["w2_held_out"].shape)
+    values[::2] -= 0.8  # one standard deviation reaches beyond 1
+    curves = replace(curves, values={"w2_held_out": values})
+    assert bounds(curves, "w2_held_out", "share") == (0, 1)
+    assert bounds(curves, "w2_held_out", "data units") == (-np.inf, np.inf)
+    json.dumps(chart(curves, styles(curves.settings), "w2_held_out", "share", "here", None, []))
+    axes = Figure().subplots()
+    draw_metric(axes, curves, "w2_held_out", {"w2_held_out": replace(METRICS["w2_held_out"], unit="share")})
+    edges = [path.vertices for drawn in axes.collections for path in drawn.get_paths()]
+    assert edges
+    assert all(each[:, 1].min() >= 0 and each[:, 1].max() <= 1 for each in edges)

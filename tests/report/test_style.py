@@ -6,6 +6,7 @@ import math
 import re
 from importlib import resources
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,17 @@ def test_text_has_contrast(scheme: str) -> None:
 def test_colours_of_a_few_settings_are_told_apart(lams: tuple[float, ...], scheme: str) -> None:
     colours = [getattr(style, scheme) for style in of(*lams)]
     for one, other in combinations(colours, 2):
+        assert apart(one, other) >= TOLD_APART, (one, other)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_of_regimes_are_told_apart(scheme: str) -> None:
+    names = ("replace", "accumulate", "window", "fresh", "contaminated", "verified", "curated")
+    regimes: list[Any] = [*names, {"name": "augment", "lam": 1}]
+    settings = [
+        Setting(label="", arms=(i,), ratio=1 + i / 10, settings={"mixing": name}) for i, name in enumerate(regimes)
+    ]
+    for one, other in combinations([getattr(style, scheme) for style in styles(settings)], 2):
         assert apart(one, other) >= TOLD_APART, (one, other)
 
 

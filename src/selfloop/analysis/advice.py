@@ -18,7 +18,7 @@ from selfloop.analysis.decline import Decline
 from selfloop.analysis.paired import LEVEL
 from selfloop.analysis.threshold import LOOKS, Bracket, Tried
 from selfloop.analysis.warning import FALSE_ALARMS, Ranked
-from selfloop.core.errors import quoted
+from selfloop.core.errors import counted, quoted
 from selfloop.core.frames import frame
 from selfloop.metrics.base import Metric
 from selfloop.mixing.parts import multiple
@@ -111,7 +111,7 @@ class More:
         if self.seeds is None:
             return f"{LOOKS[-1]} seeds do not tell it from the tolerance"
         about = "" if math.isnan(self.seconds) else f", about {duration(self.seconds)},"
-        return f"{self.arms} more arms ({self.seeds} seeds of each regime){about} would tell more"
+        return f"{self.arms} more arms ({counted(self.seeds, 'seed')} of each regime){about} would tell more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +174,17 @@ class Advice:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How much, what happens above it, what fresh data does, what rescues, what to watch, what a target tells."""
-        every = _how_much(self), _how_fast(self), _fresh(self), _rescue(self), _watch(self)
-        return every if self.target is None else (*every, _what_for(self))
+        """How much, what happens above it, what fresh data does, what rescues, what to watch, what a target tells.
+
+        What cannot be said of several for one reason is said once.
+        """
+        every = [_how_much(self), _how_fast(self), _fresh(self), _rescue(self), _watch(self)]
+        every += [] if self.target is None else [_what_for(self)]
+        if self.loop is not None:
+            return tuple(every)
+        why = f"cannot be said: {self.missing['loop']}."
+        others = [each for each in every if not each.endswith(why)]
+        return (f"How much synthetic data the loop bears, and what follows from that, {why}", *others)
 
     def __str__(self) -> str:
         return "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(self.sentences, 1))
@@ -261,11 +269,11 @@ def _promise(found: Advice) -> str:
     parts = []
     if losses:
         parts.append(
-            f"the loss after {found.horizon} retrainings ({losses}) is no more than {share(found.tolerance)} above "
-            "that of real data alone"
+            f"the loss after {counted(found.horizon, 'retraining')} ({losses}) is no more than "
+            f"{share(found.tolerance)} above that of real data alone"
         )
     if scores:
-        after = "" if losses else f" after {found.horizon} retrainings"
+        after = "" if losses else f" after {counted(found.horizon, 'retraining')}"
         parts.append(
             f"what samples are worth to a model that predicts {quoted(found.target)}{after} ({scores}) is no more than "
             f"{share(found.tolerance)} below what the real rows are"
@@ -406,7 +414,7 @@ def _watch(found: Advice) -> str:
         return f"Which statistic to watch cannot be said: {why}."
     first, reference = found.watch[0], next(iter(found.criteria))
     if math.isinf(first.alarm_at.value):
-        most = f"in half of the fully synthetic arms within {found.horizon} generations"
+        most = f"in half of the fully synthetic arms within {counted(found.horizon, 'generation')}"
         return f"Which statistic to watch cannot be said: none that was recorded raises an alarm {most}."
     words = (
         f"Watch {found.titles[first.statistic]}: of the fully synthetic loop it raises the alarm at generation "
@@ -414,11 +422,13 @@ def _watch(found: Advice) -> str:
     )
     if first.statistic != reference:
         early = f"{first.lead.value:g}" if math.isfinite(first.lead.value) else "many"
-        words += f", {early} generations ({_span(first.lead, '{:g}')}) before {found.titles[reference]}"
+        words += (
+            f", {early} generation{'s' * (early != '1')} ({_span(first.lead, '{:g}')}) before {found.titles[reference]}"
+        )
         words += "" if first.lead.low > 0 else ", which these arms do not tell from none"
     few = "" if found.alarms <= FALSE_ALARMS else f"; {LOOKS[-1]} seeds would compare at {share(FALSE_ALARMS)}"
     rate = f"where {share(found.alarms)} of control arms would raise a false one"
-    return f"{words}, {rate} ({first.arms} arms of each kind judged{few})."
+    return f"{words}, {rate} ({counted(first.arms, 'arm')} of each kind judged{few})."
 
 
 def _what_for(found: Advice) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, Setting, final, grouped, mean, read, std
 from selfloop.analysis.verdict import Change, Judged
-from selfloop.core.errors import ConfigError, counted, listed
+from selfloop.core.errors import ConfigError, counted, listed, quoted, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.paths import here
 from selfloop.core.settings import in_words
@@ -193,9 +194,21 @@ class Comparison:
         return Table(["setting", "run", *[self.metrics[name].title for name in names]], rows)
 
     @property
+    def alike(self) -> str:
+        """In a sentence, what runs differ in that differ in no setting; "" of others."""
+        if self.differences:
+            return ""
+        if len({run.identity for run in self.runs.values()}) < len(self.runs):
+            return "No setting differs: a run is compared with itself, or with a copy of it."
+        seeds = [{arm.seed for arm in run.arms} for run in self.runs.values()]
+        if all(each == seeds[0] for each in seeds):
+            return "No setting differs, and no seed: the runs have the same arms, each of which is taken once."
+        return "No setting differs: the runs have other seeds."
+
+    @property
     def told(self) -> list[str]:
         """What stands above the table: what is not comparable, and when the runs are compared."""
-        notes = [f"Note: {note}." for note in self.notes]
+        notes = [*filter(None, [self.alike]), *(f"Note: {note}." for note in self.notes)]
         return [*notes, f"After {counted(self.curves.generations - 1, 'retraining')}, mean ± std over seeds:"]
 
     def __str__(self) -> str:
@@ -366,6 +379,11 @@ def compare(
 
 def _opened(runs: Mapping[str, Run | str | Path] | Sequence[Run | str | Path]) -> dict[str, Run]:
     """Return runs that are opened, by what they are called."""
+    many = isinstance(runs, Mapping | Sequence) and not isinstance(runs, str)
+    if not many and not isinstance(runs, str | PathLike | Run):
+        raise ConfigError(f"runs are a list of run directories, or a mapping of names to them, not {quoted(runs)}")
+    for each in [*(runs.values() if isinstance(runs, Mapping) else runs)] if many else ():
+        refuse_unlike("a run", each, (Run, str, PathLike), "a run directory or its path")
     if isinstance(runs, Mapping):
         return {name: each if isinstance(each, Run) else Run.open(each) for name, each in runs.items()}
     if isinstance(runs, str | Path | Run):
@@ -489,7 +507,8 @@ def _merged(
             else:
                 chosen[key] = name, arm.index
     notes += [
-        f"{count} arms of {name} have the settings and seeds of arms of {first}, which are taken"
+        f"{counted(count, 'arm')} of {name} {'has' if count == 1 else 'have'} the settings and seeds of arms of "
+        f"{first}, which are taken"
         for (first, name), count in repeated.items()
     ]
     arms = tuple(chosen.values())

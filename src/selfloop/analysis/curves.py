@@ -123,6 +123,14 @@ def band(curves: Curves, setting: Setting, metric: str, log: bool) -> tuple[Arra
     return low, middle + width
 
 
+def bounds(curves: Curves, metric: str, unit: str) -> tuple[float, float]:
+    """Return between which values a metric can be: shares and probabilities from 0 to 1, if all that was seen is."""
+    seen = curves.values[metric][np.isfinite(curves.values[metric])]
+    if unit in ("share", "probability") and seen.size and seen.min() >= 0 and seen.max() <= 1:
+        return 0.0, 1.0
+    return -math.inf, math.inf
+
+
 def read(run: Run) -> Curves:
     """Arrange the records of a run; one may lack a metric, hold None, or be missing after an arm's end."""
     arms, length = list(run.arms), run.last + 1

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from selfloop.analysis import panel, verdict
 from selfloop.analysis.curves import Array, Curves, Setting, read
 from selfloop.analysis.stability import plain, predicted_rate
-from selfloop.core.errors import ConfigError, nearest, refuse_unlike
+from selfloop.core.errors import ConfigError, counted, nearest, refuse_unlike
 from selfloop.core.frames import frame, html_table
 from selfloop.metrics.base import Metric
 from selfloop.store import Run
@@ -456,7 +456,10 @@ def notes(found: Forecast) -> list[str]:
         "a geometric one of ratios; values as they will be measured."
     ]
     out = {row.setting: row.left_out for row in found.rows if row.left_out}
-    lines += [f"{setting}: {count} arms that ended or lack a value are left out." for setting, count in out.items()]
+    lines += [
+        f"{setting}: left out {counted(count, 'arm')}, which ended early or without a value."
+        for setting, count in out.items()
+    ]
     return lines
 
 
@@ -470,13 +473,13 @@ def sentence(row: Row, last: int, to: int) -> str:
     whose = row.setting if row.arm is None else f"{row.setting}, arm {row.arm}"
     if math.isnan(row.now):
         return f"{whose}: no forecast of {row.title}, as no arm has values up to generation {last}."
-    of = f" of {row.arms} arms, {row.left_out} left out" if row.left_out and row.arm is None else ""
+    of = f" of {counted(row.arms, 'arm')}, {row.left_out} left out" if row.left_out and row.arm is None else ""
     low, high = row.most
     words = f"{whose}: {row.title}{of} {_number(row.now)} at generation {last}"
     words += f", {_number(row.median)} expected at {to} (90 %: {_number(low)} to {_number(high)})"
     if row.reached is not None and math.isfinite(row.reached.early):
         middle, interval = _until(row.reached, to - last)
-        words += f"; {row.reached.what} after {middle} generations ({interval})"
+        words += f"; {row.reached.what} after {middle} generation{'s' * (middle != '1')} ({interval})"
     return f"{words}."
 
 

@@ -17,7 +17,7 @@ from selfloop.analysis.alarms import Alarms, alarms
 from selfloop.analysis.curves import Curves, Setting, mean, read, spread
 from selfloop.analysis.forecast import outlooks
 from selfloop.analysis.profile import Profile, profile
-from selfloop.core.errors import RunError
+from selfloop.core.errors import RunError, counted
 from selfloop.core.frames import Table, html_table
 from selfloop.store import Run
 
@@ -203,7 +203,7 @@ def notes(run: Run) -> list[str]:
             "worse, so that a change of their number can look like one of the loop."
         )
     elif measured and measured[0] < n:
-        found.append(f"Generations have {measured[0]} rows, and so look a little worse than the floor is.")
+        found.append(f"Generations have {counted(measured[0], 'row')}, and so look a little worse than the floor is.")
     return found
 
 

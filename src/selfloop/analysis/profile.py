@@ -286,9 +286,8 @@ class _Risk:
     @property
     def _ended(self) -> str:
         words = {self.curves.endings[arm] for arm in self.setting.arms} - {""}
-        return (
-            f"{len(self.setting.arms) - len(self._alive)} of {len(self.setting.arms)} arms {' or '.join(sorted(words))}"
-        )
+        arms = len(self.setting.arms)
+        return f"{arms - len(self._alive)} of {counted(arms, 'arm')} {' or '.join(sorted(words))}"
 
     def catastrophic(self) -> Finding:
         """Whether risk at least doubled."""

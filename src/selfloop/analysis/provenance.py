@@ -30,7 +30,7 @@ from scipy.stats import chi2, norm
 from selfloop.analysis.alignment import align
 from selfloop.analysis.bearable import Bearable, lam, share
 from selfloop.analysis.sources import EventSet
-from selfloop.core.errors import DataError
+from selfloop.core.errors import DataError, counted
 from selfloop.core.frames import frame
 from selfloop.features.base import Extractor
 from selfloop.metrics.arrays import pair
@@ -351,7 +351,7 @@ def sentences(found: Provenance) -> list[str]:
         return [f"Cannot tell how many rows are generated: {told}, which is no better than chance.", _words(LIMITS)]
     least = "no share" if math.isinf(found.detectable) else share(found.detectable)
     span = f"{share(found.share)} (95 % interval {share(found.low)} to {share(found.high)})"
-    copies = f"{found.copies[0]} rows equal a known generated row, {found.copies[1]} a known real one."
+    copies = f"{counted(found.copies[0], 'row')} equal a known generated row, {found.copies[1]} a known real one."
     equal = [copies] if sum(found.copies) else []
     if found.word == "no mixture of the two":
         return [

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from selfloop.analysis.sources import files_below, run_of
-from selfloop.core.errors import ConfigError, DataError, listed, quoted
+from selfloop.core.errors import ConfigError, DataError, counted, listed, quoted
 from selfloop.core.paths import expanded, here, is_url
 from selfloop.data.reading.sheets import ENDINGS
 from selfloop.data.reading.tables import ARRAYS
@@ -55,8 +55,8 @@ def sequences(words: Sequence[str], *, every: int = 1, growing: bool = False) ->
         if len(sources) > shortest and not growing:
             short = next(r for r, others in found.items() if len(others) == shortest)
             raise DataError(
-                f"repetition {s} has {len(sources)} generations and repetition {short} {shortest}: make the others, or "
-                f"name those alone that both have; {sources[shortest]!r} has no counterpart"
+                f"repetition {s} has {counted(len(sources), 'generation')} and repetition {short} {shortest}: make the "
+                f"others, or name those alone that both have; {sources[shortest]!r} has no counterpart"
             )
     return {s: sources[:shortest] for s, sources in found.items()}
 

@@ -12,6 +12,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from selfloop.analysis.paired import LAST, ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.controls import of_mixing
-from selfloop.core.errors import ConfigError, counted
+from selfloop.core.errors import ConfigError, counted, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
@@ -151,6 +152,9 @@ def stability(run: Run | str | Path, *, metric: str | None = None, tolerance: fl
         >>> [row.predicted for row in stability("runs/two").rows]
         [0.0, 0.5]
     """
+    refuse_unlike("the run", run, (Run, str, PathLike), "a run directory or its path")
+    if metric is not None:
+        refuse_unlike("the metric", metric, str, "the name of one")
     run = run if isinstance(run, Run) else Run.open(run)
     curves = read(run)
     by = verdict.judged(curves, run.metrics, tolerance=tolerance)

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError, refuse_unlike
+from selfloop.core.errors import ConfigError, counted, refuse_unlike
 from selfloop.core.settings import in_words
 from selfloop.metrics.arrays import ordinary
 from selfloop.metrics.base import Metric
@@ -177,6 +177,8 @@ def no_direction(metric: str) -> ConfigError:
 
 def controls_of(curves: Curves, declared: Mapping[str, Any] | None) -> dict[str, Setting]:
     """Return by label of each setting its control: they differ in their regimes, or in what was declared, alone."""
+    if declared is not None:
+        refuse_unlike("the control", declared, Mapping, "a dict of a setting's keys and values, as {'mixing.lam': 0}")
     chosen = [other.ratio == 0 if declared is None else _is(other, declared) for other in curves.settings]
     places = controls([setting.settings for setting in curves.settings], chosen, tuple(declared or ()))
     pairs = zip(curves.settings, places, strict=True)
@@ -241,7 +243,7 @@ def of_setting(setting: Setting, curves: Curves, by: Judged) -> Verdict:
         (fallen + stopped - gone, "collapsed by themselves"),
         (worse, "got worse by themselves"),
     )
-    said = [f"{count} of {total} arms {what}" for count, what in counts if count]
+    said = [f"{count} of {counted(total, 'arm')} {what}" for count, what in counts if count]
     most: Word | None = "starved" if 2 * starved >= total else "collapsed" if 2 * fallen >= total else None
     if most is None and 2 * stopped >= total:
         most = "stopped"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,9 +63,15 @@ def display(
                 write_bytes(metrics_file, prometheus(found).encode())
 
     if not console.is_terminal:
+        begun = False
 
         def told(found: Status) -> None:
+            nonlocal begun
             write(found)
+            if not begun and found.who.endswith(f"process {os.getpid()}"):  # nothing is refused any more
+                begun = True
+                if not found.finished:
+                    say_plain(printable(f"{experiment.name}: begins; a line follows every generation"))
             if (text := between(found)) is not None:
                 say_plain(text)
 
@@ -192,11 +199,12 @@ def shown_left(left: Left) -> str:
 def _current(generation: Generation, chosen: Sequence[Arm]) -> str:
     """Return the first metric in short, its mean over the seeds of every setting."""
     name, records = next(iter(generation.records[0]["metrics"])), {r["arm"]: r for r in generation.records}
-    values = {i: records[arm.index]["metrics"][name] for i, arm in enumerate(chosen) if arm.index in records}
-    settings = [setting for setting in group(chosen, records) if values.keys() & setting.arms]
+    there = [arm for arm in chosen if arm.index in records]  # of a shard, its own: the others would have no names
+    values = [records[arm.index]["metrics"][name] for arm in there]
+    settings = group(there, records)
     shown = []
     for setting in settings[:_FEW]:
-        seen = [math.nan if (value := values[i]) is None else value for i in setting.arms if i in values]
+        seen = [math.nan if (value := values[i]) is None else value for i in setting.arms]
         shown.append(f"{setting.label}: " * (len(settings) > 1) + f"{sum(seen) / len(seen):.3g}")
     return f"{name} {'  '.join(shown)}{' …' if len(settings) > _FEW else ''}"
 

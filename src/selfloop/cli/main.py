@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
+import re
 import signal
 import sys
 from typing import Annotated
@@ -43,6 +44,25 @@ _FIRST = (
     "list",
 )  # in help; the others by name
 
+_NEXT = {
+    "init": "Then: selfloop run FILE.yaml",
+    "run": "Begin with: selfloop run demo. The same command again resumes a run. Then: selfloop stability RUN, "
+    "selfloop forecast RUN --to T, selfloop export RUN --generation T",
+    "status": "The same selfloop run command goes on with a run at which nobody is at work.",
+    "judge": "Without generations yet: selfloop watch. Docs: judging loops that were run elsewhere.",
+    "report": "Then: open RUN/report/index.html in a browser.",
+    "ls": "Then: selfloop report RUN, or selfloop compare RUN RUN",
+    "data": "Then: selfloop init --data FILE",
+    "metrics": "selfloop list metrics says what each is; of a loop's generations: selfloop judge",
+    "import": "Then: generator: {name: …, checkpoint: FILE} in an experiment",
+    "merge": "Then: selfloop report RUN",
+    "list": "Then: name them in an experiment, as selfloop init writes one, or by --set: generator=otcfm",
+    "recipes": "Then: selfloop run NAME --plan says what one takes, selfloop run NAME runs it",
+}
+"""What to type after, or instead of, some commands: below their help."""
+
+_BEGIN = "Begin with: selfloop run demo; of your own: selfloop init --data FILE, then selfloop run FILE.yaml"
+
 _EPILOG = "--import MODULE|FILE.py  code of your own that joins; may stand anywhere, and be repeated"
 
 app = typer.Typer(
@@ -50,6 +70,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_BEGIN,
 )
 
 
@@ -94,6 +115,38 @@ def _imports_first(words: list[str]) -> list[str]:
     return first + rest
 
 
+_MEANT = {
+    "resume continue restart": "the same selfloop run command again resumes a run where it was cut off",
+    "train start fit launch go": "selfloop run NAME|FILE begins a run; the same command again resumes it",
+    "new create template": "selfloop init [FILE.yaml] [--data FILE] writes an experiment that selfloop run takes",
+    "show view open display": "selfloop report RUN writes a run's page and prints its table; selfloop status RUN says "
+    "how far it is",
+    "plot draw chart figure": "selfloop report RUN draws every metric; Run.open(RUN).plot(METRIC) does in Python",
+    "delete remove rm clean": "a run is all in its directory: delete that",
+    "stop kill pause cancel": "Ctrl-C where it runs stops after the generation at work; the same command resumes it",
+    "evaluate eval score measure": "selfloop metrics REAL GENERATED measures a set, selfloop judge REAL GEN… a loop",
+    "sample generate draw-samples": "selfloop export RUN --generation T writes what a generation sampled",
+    "validate dry-run estimate": "selfloop run NAME|FILE --plan checks it, and says what it would take",
+    "diff": "selfloop compare RUN RUN … puts runs side by side",
+    "predict": "selfloop forecast RUN --to T says what its metrics will be",
+    "help": "selfloop --help lists the commands, selfloop COMMAND --help says what one takes",
+    "version": "selfloop --version prints it",
+    "serve ui dashboard": "selfloop report RUN writes one HTML file, which any browser opens",
+    "progress log logs": "selfloop status RUN says how far it is; RUN/log.txt is its log",
+    "generators metric datasets mixings models": "selfloop list [generators|data|mixing|metrics|…] lists them",
+}
+"""Commands that there are not, and what does what they would."""
+
+
+def _instead(message: str) -> str:
+    """Return a complaint of typer's with what to type: what does as much as the command that is not there, or -h."""
+    if message.startswith(("Missing ", "No such option", "Got unexpected")):
+        return f"{message.rstrip('.')}; -h after the command says what it takes"
+    found = re.match(r"No such command '([^']*)'", message)
+    meant = next((words for names, words in _MEANT.items() if found and found[1].lower() in names.split()), None)
+    return f"there is no command {found[1]!r}: {meant}" if found and meant else message
+
+
 def _modules() -> dict[str, str]:
     """Return the commands and the modules that they are in, in the order of the help."""
     found = {module.name.removesuffix("_"): module.name for module in pkgutil.iter_modules(commands.__path__)}
@@ -103,7 +156,8 @@ def _modules() -> dict[str, str]:
 for _name, _module in _modules().items():
     _command = importlib.import_module(f"{commands.__name__}.{_module}").command
     _summary = " ".join(_command.__doc__.partition("\n\n")[0].split())  # given by itself it is not cut
-    app.command(_name, epilog=_EPILOG, short_help=_summary)(_command)
+    _below = "\n\n".join(filter(None, (_NEXT.get(_name), _EPILOG)))
+    app.command(_name, epilog=_below, short_help=_summary)(_command)
 
 
 def main() -> None:
@@ -115,7 +169,7 @@ def main() -> None:
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         message = message.replace("Value error, ", "")  # pydantic's, by which typer checks words
-        complain(message)
+        complain(_instead(message))
         code = FAILED if isinstance(error, StorageFull) else MISUSED
     except (KeyboardInterrupt, typer.Abort):  # typer makes an exit with its code of it, unless it comes outside
         code = INTERRUPTED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -20,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from selfloop.core.errors import is_text, nearest, quoted
+from selfloop.core.errors import counted, is_text, nearest, quoted
 from selfloop.core.paths import is_url
 
 GREATEST = 10**18
@@ -28,6 +29,21 @@ GREATEST = 10**18
 
 Count = Annotated[int, Field(gt=0, le=10**6)]
 """A whole number of things that are taken one by one: layers, levels, steps of a solver, iterations."""
+
+
+def matching(pattern: str, words: str) -> Any:
+    """Return a mark of text that matches a pattern from end to end; of other text ``words`` say what it has to be."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {words}, not {quoted(text)}")
+        return text
+
+    return AfterValidator(check)
+
+
+SHA256 = Annotated[str, matching("[0-9a-f]{64}", "a SHA-256 in 64 digits 0-9a-f, as sha256sum FILE prints it")]
+"""The hash of a file or of what stands for one."""
 
 
 def newer(default: Any, **constraints: Any) -> Any:
@@ -170,15 +186,45 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
     if isinstance(cause, Inside):
         return one_line(cause.error, cause.model, location)
     key = ".".join(location)
-    message = str(complaint["msg"]).removeprefix("Value error, ")
+    message = _in_words(complaint)
     if complaint["type"] == "extra_forbidden":
         return f"no setting is called {key!r}{nearest(location[-1], _siblings(model, complaint['loc']))}"
     if complaint["type"] == "missing":
         return f"{key or 'experiment'} is missing"
-    given = "" if isinstance(complaint["input"], dict) else f", not {quoted_value(complaint['input'])}"
+    given = "" if isinstance(complaint["input"], dict | BaseModel) else f", not {quoted_value(complaint['input'])}"
     line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
     line += unquoted(complaint["input"]) if complaint["type"] == "string_type" else ""
     return " ".join(line.lstrip(": ").split())
+
+
+_KINDS = {
+    "int": "a whole number, as 10",
+    "float": "a number, as 0.5",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list, as [1, 2]",
+    "tuple": "a list, as [1, 2]",
+    "dict": "settings by name, as {key: value}",
+    "mapping": "settings by name, as {key: value}",
+    "model": "settings by name, as {key: value}",
+}
+"""What pydantic's complaints are about, by the first word of their type, in words of ours."""
+
+
+def _in_words(complaint: Mapping[str, Any]) -> str:
+    """Return what a complaint says is wrong, without words of pydantic's."""
+    kind, about = str(complaint["type"]), complaint.get("ctx", {})
+    if kind in ("too_short", "too_long"):
+        bound, least = ("min_length", "at least") if kind == "too_short" else ("max_length", "at most")
+        return f"must have {least} {counted(about[bound], 'value')}"
+    if kind in ("string_too_short", "string_too_long"):
+        bound, least = ("min_length", "at least") if kind == "string_too_short" else ("max_length", "at most")
+        return f"must be text of {least} {counted(about[bound], 'character')}"
+    first = kind.split("_")[0]
+    if first in _KINDS and not kind.endswith("_error"):
+        return f"must be {_KINDS[first]}"
+    return re.sub(r"^\w+ should be (a valid )?", "must be ", str(complaint["msg"]).removeprefix("Value error, "))
 
 
 def unquoted(value: Any) -> str:

@@ -84,18 +84,37 @@ def said(error: BaseException, limit: int = 300) -> str:
 
 
 def quoted(text: object, limit: int = 80) -> str:
-    """Return text as one quoted, escaped line, so that no name or value can break a message."""
+    """Return text as one quoted, escaped line, so that no name or value can break a message.
+
+    What is longer is cut at its end, and a path before its last name, which tells most.
+    """
     try:
         line = repr(as_known(str(text)))
     except ValueError:  # Python writes no whole numbers of more than 4,300 digits
         line = "a number of thousands of digits"
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+    if len(line) <= limit:
+        return line
+    name = line[line.rfind(os.sep) :] if os.sep in line else ""
+    if 1 < len(name) <= limit // 2:
+        return f"{line[: limit - 1 - len(name)]}…{name}"
+    return f"{line[: limit - 1]}…"
 
 
 def listed(names: Iterable[str]) -> str:
     """Return the first few names, quoted."""
     shown = [quoted(name, 40) for name in names]
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+
+
+def to_install(what: str, package: str, extra: str = "") -> str:
+    """Return what is said where a package is not there: who needs it, and the command that installs it.
+
+    Args:
+        what: needs it, as "generator flow".
+        package: as it is called where packages are published.
+        extra: of selfloop, that brings it; "": it is installed by its own name.
+    """
+    return f"{what} needs package {package}: pip install " + (f"'selfloop[{extra}]'" if extra else package)
 
 
 def counted(number: int, what: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
     try:
         import pandas as pd
     except ImportError as error:
-        raise ConfigError("to_frame needs pandas: pip install 'selfloop[frames]'") from error
+        raise ConfigError(to_install("to_frame", "pandas", "frames")) from error
     return pd.DataFrame(list(rows), columns=None if columns is None else list(columns))
 
 

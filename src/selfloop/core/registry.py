@@ -34,6 +34,8 @@ Member = TypeVar("Member")
 
 _NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
 
+_ROLE = re.compile(":[a-z]+:`~?([^`]+)`")  # how docstrings name a class for the pages of the API
+
 _LIKE = 0.75  # how like a name is that was mistyped, and not another's
 
 ABSENT = "absent"
@@ -312,6 +314,7 @@ class Family(Mapping[str, Member], Generic[Member]):
         if self._instances:
             return str(getattr(member, "definition", "")), ""
         text = inspect.cleandoc(member.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        text = _ROLE.sub(lambda role: role[1].rpartition(".")[2], text).replace("``", "")
         fields = {key: info for key, info in member.model_fields.items() if key != "name"}
         settings = [
             key if info.is_required() else f"{key} = {_short(info.get_default(call_default_factory=True))}"

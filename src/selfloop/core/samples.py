@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from selfloop.core.errors import ConfigError, quoted, refuse_unlike
 from selfloop.core.streams import Streams
 
 State = dict[str, Tensor]
@@ -82,8 +84,11 @@ class Samples:
         """Wrap (R, N, *event) rows that are all in use and all born in one generation, with their classes (R, N).
 
         Raises:
+            ConfigError: they are no tensor, or ``born`` is no whole number.
             ValueError: they have no such shape.
         """
+        refuse_unlike("x", x, Tensor, "a tensor of rows (R, N, *event)")
+        refuse_unlike("born", born, Integral, "the whole number of a generation")
         if x.ndim < 3:
             raise ValueError(f"rows are (R, N, *event), R = 1 in a regime, and these are {tuple(x.shape)}")
         r, n = x.shape[:2]
@@ -98,11 +103,12 @@ class Samples:
             weights: one for each part, what every row of it counts; None leaves the parts' own.
 
         Raises:
-            ValueError: there is no part, rows are not alike, some have classes and others none, weights are not as many
+            ConfigError: there is no part, or one is no Samples.
+            ValueError: rows are not alike, some have classes and others none, weights are not as many
                 as parts, or a part has padding, which would come to stand between rows.
         """
-        if not parts:
-            raise ValueError("there is no set to join")
+        if not isinstance(parts, list | tuple) or not parts or not all(isinstance(part, Samples) for part in parts):
+            raise ConfigError(f"parts: give a list of Samples, at least one, not {quoted(parts)}")
         if len({(len(part.x), part.x.shape[2:], part.x.dtype) for part in parts}) > 1:
             kinds = ", ".join(f"{part.x.dtype} {tuple(part.x.shape)}" for part in parts[:8])
             raise ValueError(f"sets of different rows cannot be joined: {kinds}")

@@ -13,7 +13,7 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from selfloop.core.errors import ConfigError, is_text, nearest, quoted
+from selfloop.core.errors import ConfigError, is_text, nearest, quoted, refuse_unlike
 from selfloop.core.registry import Family
 
 try:
@@ -243,6 +243,7 @@ def read_assignments(texts: Sequence[str]) -> list[tuple[str, Any]]:
     """
     found: dict[str, Any] = {}
     for text in texts:
+        refuse_unlike("an assignment", text, str, "text, as key.path=value")
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"expected key.path=value, not {quoted(text)}")

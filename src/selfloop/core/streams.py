@@ -14,10 +14,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from selfloop.core.errors import refuse_unlike
 
 
 def generator(*key: int | str) -> np.random.Generator:
@@ -44,6 +47,10 @@ class Streams:
 
     seeds: tuple[int | str, ...]
     generation: int = 0
+
+    def __post_init__(self) -> None:
+        refuse_unlike("seeds", self.seeds, (tuple, list), "a tuple with one for each arm, as (0, 1)")
+        refuse_unlike("generation", self.generation, Integral, "a whole number")
 
     def of_model(self, m: int) -> Streams:
         """Return the streams of the m-th of several models that each arm has; those of the first are the arm's own."""

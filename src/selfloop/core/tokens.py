@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from selfloop.core.errors import ConfigError, quoted
+from selfloop.core.errors import ConfigError, quoted, to_install
 
 EDGE = 0
 
@@ -185,7 +185,7 @@ def _library() -> Any:
     try:
         import tokenizers
     except ImportError as error:
-        raise ConfigError("this tokenizer needs the package tokenizers: pip install 'selfloop[text]'") from error
+        raise ConfigError(to_install("this tokenizer", "tokenizers", "text")) from error
     return tokenizers
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import filelock
 
-from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull
+from selfloop.core.errors import ConfigError, DataError, RunError, SelfloopError, StorageFull, to_install
 from selfloop.core.files import stamp, write_bytes
 from selfloop.core.paths import here, is_url, url_of
 
@@ -254,7 +254,7 @@ def _fsspec() -> Any:
         import fsspec
         import fsspec.asyn
     except ImportError as error:
-        raise ConfigError("URLs need the package fsspec: pip install 'selfloop[remote]'") from error
+        raise ConfigError(to_install("what lies at a URL", "fsspec", "remote")) from error
     return fsspec
 
 
@@ -273,8 +273,9 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _lacking(url: str, error: ImportError) -> ConfigError:
-    words = " ".join(str(error).split())
-    return ConfigError(f"{url!r} needs a package: {words}; of s3, pip install 'selfloop[remote]'")
+    if url.startswith("s3"):
+        return ConfigError(to_install(repr(url), "s3fs", "remote"))
+    return ConfigError(f"{url!r} needs a package that fsspec names: {' '.join(str(error).split())}")
 
 
 @contextlib.contextmanager

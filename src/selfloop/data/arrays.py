@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.config import BASE, one_line
+from selfloop.core.config import BASE, SHA256, one_line
 from selfloop.core.errors import ConfigError, DataError
 from selfloop.core.events import Events, Kind, Mixed, Text, Vectors, read_events
 from selfloop.core.samples import State
@@ -30,8 +30,6 @@ from selfloop.data.reading.memory import is_array, is_frame, is_texts, of_frame,
 from selfloop.data.reading.tables import Coded, Rows, like_sheet, refuse_target
 from selfloop.data.table import Tabular, Units, divide_rows, in_order, moments
 from selfloop.data.units import divide_units
-
-SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Held(Finite):

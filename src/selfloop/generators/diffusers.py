@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.config import Count, FilePath, Frozen, newer
-from selfloop.core.errors import ConfigError, nearest, said
+from selfloop.core.errors import ConfigError, nearest, said, to_install
 from selfloop.core.samples import State
 from selfloop.core.streams import Streams
 from selfloop.generators.base import GENERATORS
@@ -262,7 +262,7 @@ def library() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ConfigError("generator diffusers needs diffusers: pip install 'selfloop[hf]'") from error
+        raise ConfigError(to_install("generator diffusers", "diffusers", "hf")) from error
     return diffusers
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.code import TABLES, imported_object
-from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State, category_numbers, numbered_categories, resampled
 from selfloop.core.seeding import seeded
@@ -321,7 +321,7 @@ def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -
     try:
         return factory(**copy.deepcopy(arguments))  # a list among them is the settings', not the model's
     except FOREIGN as error:  # whatever the factory's own code raises
-        if of_the_machine(error):
+        if of_the_machine(error) or isinstance(error, SelfloopError):
             raise
         raise ConfigError(f"generator.estimator {name}: no model can be made ({said(error)})") from error
 

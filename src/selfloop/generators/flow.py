@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 from selfloop.core.samples import Samples, State
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
@@ -142,7 +142,7 @@ def library() -> Any:
     try:
         import zuko
     except ImportError as error:
-        raise ConfigError("generator flow: install zuko with pip install 'selfloop[flows]'") from error
+        raise ConfigError(to_install("generator flow", "zuko", "flows")) from error
     finally:
         Distribution.set_default_validate_args(checks)  # importing zuko turns them off for the whole program
     return zuko

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 from selfloop.generators.factories import refuse_seeds
 
 
@@ -39,8 +39,9 @@ class Synthesizer(ABC):
         try:
             self._library = importlib.import_module(self.package)
         except ImportError as error:
-            install = f"pip install 'selfloop[{self.extra}]'"
-            raise ConfigError(f"generator estimator {name}: install {self.package} with {install}") from error
+            raise ConfigError(
+                to_install(f"generator estimator {name}", self.package.partition(".")[0], self.extra)
+            ) from error
         self._name, self._arguments = name, arguments
         self._spans: list[range] = []
 

@@ -12,15 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from selfloop.core.config import FilePath, Frozen
-from selfloop.core.errors import ConfigError, DataError, listed, quoted, said
+from selfloop.core.config import FilePath, Frozen, matching
+from selfloop.core.errors import ConfigError, DataError, listed, quoted, said, to_install
 from selfloop.core.samples import State
 from selfloop.core.sequences import before, scored
 from selfloop.core.streams import Streams
@@ -79,7 +79,7 @@ class Transformers(TextModel):
 
     name: Literal["transformers"] = "transformers"
     path: FilePath
-    gguf_file: str | None = Field(default=None, pattern=r"^[^/\\]+\.gguf$")
+    gguf_file: Annotated[str, matching(r"[^/\\]+\.gguf", "the name of a file in path, as model.gguf")] | None = None
     lora: LoRA | None = None
     batch_size: PositiveInt = 8
     optimizer: Adam = Adam(learning_rate=5e-5, clip=1.0)
@@ -284,7 +284,7 @@ def _library(name: Literal["transformers", "peft"]) -> Any:
             return peft
         import transformers
     except ImportError as error:
-        raise ConfigError(f"generator transformers needs {name}: pip install 'selfloop[lm]'") from error
+        raise ConfigError(to_install("generator transformers", name, "lm")) from error
     return transformers
 
 

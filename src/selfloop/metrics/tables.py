@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selfloop.core.capabilities import Capability
 from selfloop.core.columns import Category, Column, Number, Values
+from selfloop.core.errors import ConfigError, counted, listed, quoted, refuse_unlike
 from selfloop.core.events import Events, Mixed, Vectors
 from selfloop.metrics.base import Evidence, Which
 
@@ -51,9 +52,23 @@ class Table:
         """Return the table of values, (N,) by column, in the order of the columns.
 
         Raises:
-            KeyError: a column is not there.
+            ConfigError: a column is not there, or has not as many values as the others.
             ValueError: a number is none.
         """
+        refuse_unlike("values", values, Mapping, "a dict of the values (N,) of every column")
+        if not isinstance(columns, list | tuple) or not columns:
+            raise ConfigError(f"columns: give a list of them, as [Number(…), Category(…)], not {quoted(columns)}")
+        counts: dict[str, int] = {}
+        for column in columns:
+            if column.name not in values:
+                raise ConfigError(f"there is no column {quoted(column.name)} among the values: {listed(values)}")
+            counts[column.name] = len(values[column.name])
+        first = next(iter(counts))
+        if odd := next((name for name in counts if counts[name] != counts[first]), None):
+            rows = counted(counts[odd], "row")
+            raise ConfigError(
+                f"column {quoted(odd)} has {rows}, and {quoted(first)} has {counts[first]}: give equally many"
+            )
         varying = [column for column in columns if column.coordinates]
         return cls(
             tuple(column.name for column in varying),

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 from selfloop.core.seeding import seeded
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
@@ -86,7 +86,7 @@ def _simplex(cost: Doubles, cut: float) -> Doubles:
         try:
             import ot  # slow to import, and only sets of unequal size need it
         except ImportError as error:
-            raise ConfigError("distances between sets of unequal size need POT: pip install POT") from error
+            raise ConfigError(to_install("a distance between sets of unequal size", "POT")) from error
 
     n, m = cost.shape
     # It adds 1 to costs, which must be little beside them; and fractions of rows would not add up to those of columns.

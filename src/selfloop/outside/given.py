@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
 from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, run_of, tokens_of
-from selfloop.core.errors import ConfigError, DataError, refuse_unlike
+from selfloop.core.errors import ConfigError, DataError, counted, refuse_unlike
 from selfloop.core.events import Events
 from selfloop.core.paths import is_url
 from selfloop.data.reading.memory import FILES, is_texts
@@ -189,8 +189,8 @@ def _with_control(
     length, least = (min(map(len, each.values()), default=0) for each in (loop, control))
     if least < length and not growing:
         raise DataError(
-            f"the control has {least} generations and the loop {length}: make the others, or name the first {least} "
-            "of the loop alone"
+            f"the control has {counted(least, 'generation')} and the loop {length}: make the others, or name the first "
+            f"{least} of the loop alone"
         )
     length = min(length, least)
     return {key: some[:length] for key, some in (loop | control).items()}

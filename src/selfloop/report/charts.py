@@ -15,7 +15,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from selfloop.analysis.alarms import Alarmed
-from selfloop.analysis.curves import Array, Curves, band, mean, spread, std
+from selfloop.analysis.curves import Array, Curves, band, bounds, mean, spread, std
 from selfloop.analysis.forecast import Outlook
 from selfloop.report.figures import RETRAININGS, floors, wants_log
 from selfloop.report.frequencies import Ranked
@@ -76,8 +76,9 @@ def chart(
     plot.xaxis.ticker = BasicTicker(min_interval=1, desired_num_ticks=6)
     if not log:
         plot.yaxis.formatter = CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
-    points = [_setting(plot, i, style, curves, metric, log) for i, style in enumerate(looks)]
-    room = _room(curves, metric, log)
+    within = bounds(curves, metric, unit)
+    points = [_setting(plot, i, style, curves, metric, log, within) for i, style in enumerate(looks)]
+    room = tuple(np.clip(_room(curves, metric, log), *within).tolist())
     for i, (setting, style) in enumerate(zip(curves.settings, looks, strict=True)):
         if outlooks is not None and setting.label in outlooks:
             _outlook(plot, i, style, outlooks[setting.label], room)
@@ -151,12 +152,14 @@ def frequency_chart(drawn: Sequence[Ranked], target: str) -> dict[str, Any]:
     return item
 
 
-def _setting(plot: Any, i: int, style: Style, curves: Curves, metric: str, log: bool) -> Any:
+def _setting(
+    plot: Any, i: int, style: Style, curves: Curves, metric: str, log: bool, within: tuple[float, float]
+) -> Any:
     """Draw one setting: band, seeds (hidden at first), line, and points that answer the pointer."""
     setting = curves.settings[i]
     seeds = curves.of(setting, metric)
     t, middle, width = np.arange(curves.generations), mean(seeds), std(seeds)
-    low, high = band(curves, setting, metric, log)
+    low, high = (np.clip(edge, *within) for edge in band(curves, setting, metric, log))
     use = np.isfinite(low) & np.isfinite(high)
     edges = ColumnDataSource({"t": t[use], "low": low[use], "high": high[use]})
     some = [_short(y) for y in seeds[spaced(range(len(seeds)), seeds_shown(curves))]]

@@ -15,7 +15,8 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from selfloop.analysis.curves import Curves, Setting, band, mean
+from selfloop.analysis.curves import Curves, Setting, band, bounds, mean
+from selfloop.core.errors import counted
 from selfloop.metrics.base import Metric
 from selfloop.pictures import Canvas, pictured
 from selfloop.report.frequencies import frequencies as by_rank
@@ -111,7 +112,7 @@ def samples(run: Run, curves: Curves) -> Figure | None:
                 bare(axes)
             else:
                 draw_samples(axes, canvas, run.samples(t, arm), run.labels(t, arm))
-    titles = ["Ground truth", "No retraining", *(f"{t} retraining{'s' * (t != 1)}" for t in shown)]
+    titles = ["Ground truth", "No retraining", *(counted(t, "retraining") for t in shown)]
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
     return figure
@@ -187,8 +188,9 @@ def draw_metric(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metri
     log = log or wants_log(curves.values[name])
     if log:
         axes.set_yscale("log", nonpositive="mask")
+    within = bounds(curves, name, known[name].unit if name in known else "")
     for setting, style in zip(curves.settings, styles(curves.settings), strict=True):
-        _line(axes, curves, setting, style, name)
+        _line(axes, curves, setting, style, name, within)
     for level in floors(curves, name):
         axes.axhline(level, color="gray", linestyle=":", linewidth=1.2, label="Real training vs. held-out data")
     title = known[name].title if name in known else name
@@ -201,7 +203,7 @@ def draw_metric(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metri
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str) -> None:
+def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str, within: tuple[float, float]) -> None:
     t, seeds = np.arange(curves.generations), curves.of(setting, name)
     middle = mean(seeds)
     axes.plot(
@@ -215,7 +217,7 @@ def _line(axes: Axes, curves: Curves, setting: Setting, style: Style, name: str)
         linewidth=1.6,
         label=plain(setting.label),
     )
-    low, high = band(curves, setting, name, axes.get_yscale() == "log")
+    low, high = (np.clip(edge, *within) for edge in band(curves, setting, name, axes.get_yscale() == "log"))
     axes.fill_between(t, low, high, color=style.light, alpha=0.18, linewidth=0)
 
 

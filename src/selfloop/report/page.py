@@ -25,7 +25,7 @@ from selfloop.analysis.curves import Array, Curves, final, read, spread
 from selfloop.analysis.forecast import Outlook, outlooks, unforeseen
 from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
-from selfloop.core.errors import DataError
+from selfloop.core.errors import DataError, counted
 from selfloop.core.events import Text
 from selfloop.core.files import disk_errors, read_sealed, write_bytes, write_sealed
 from selfloop.data.base import DATA
@@ -189,7 +189,7 @@ def compared(found: Comparison) -> str:
         "name": " · ".join(found.runs),
         "shows": "; ".join(f"{name}: {mark(run)}" for name, run in runs),
         "description": "",
-        "what": f"{_count(len(found.runs), 'run')} compared, {_count(found.curves.generations - 1, 'retraining')}",
+        "what": f"{counted(len(found.runs), 'run')} compared, {counted(found.curves.generations - 1, 'retraining')}",
         "unfinished": "",
         "notes": [],
         "said": [],
@@ -288,10 +288,10 @@ def _head(run: Run, curves: Curves) -> dict[str, Any]:
     experiment, last = run.experiment, max(run.last, 0)
     settings, seeds = len(curves.settings), len(set(curves.seeds))
     ran = f"{GENERATORS.name_of(experiment.generator)} on {DATA.name_of(experiment.data)}"
-    unfinished = f"Unfinished: {last} of {experiment.generations} retrainings so far."
-    counts = f"{_count(settings, 'setting')} × {_count(seeds, 'seed')}, {_count(last, 'retraining')}"
+    unfinished = f"Unfinished: {last} of {counted(experiment.generations, 'retraining')} so far."
+    counts = f"{counted(settings, 'setting')} × {counted(seeds, 'seed')}, {counted(last, 'retraining')}"
     if run.elsewhere:
-        ran, counts = "Run elsewhere", f"{_count(last + 1, 'generation')}{_repeated(settings, seeds)}"
+        ran, counts = "Run elsewhere", f"{counted(last + 1, 'generation')}{_repeated(settings, seeds)}"
     return {
         "name": experiment.name,
         "shows": mark(run),
@@ -310,12 +310,8 @@ def _head(run: Run, curves: Curves) -> dict[str, Any]:
 
 def _repeated(settings: int, seeds: int) -> str:
     """Return how many sequences there are of a loop that was run elsewhere."""
-    repeated = f" of {_count(seeds, 'repetition')}" if seeds > 1 else ""
+    repeated = f" of {counted(seeds, 'repetition')}" if seeds > 1 else ""
     return repeated + (" of the loop and its control" if settings > 1 else "")
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"
 
 
 def _looks(some: Curves, found: Comparison | None) -> list[Style]:

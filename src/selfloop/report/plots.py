@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfloop.analysis import verdict
 from selfloop.analysis.curves import Curves, final, read
-from selfloop.core.errors import ConfigError, RunError, nearest
+from selfloop.core.errors import ConfigError, RunError, counted, nearest
 from selfloop.core.events import Text
 from selfloop.core.frames import html_table
 from selfloop.data.real import Real
@@ -55,7 +55,7 @@ def html(run: Run) -> str:
         for i in shown
     ]
     left = len(curves.settings) - len(shown)
-    more = f"<p>and {left} settings more</p>" if left else ""
+    more = f"<p>and {counted(left, 'setting')} more</p>" if left else ""
     titles = [run.metric(name).title for name in curves.metrics]
     return head + html_table(["setting", "seeds", *titles, "verdict"], rows) + more
 
@@ -107,7 +107,7 @@ def samples(run: Run, t: int) -> NDArray[np.object_]:
 
 
 def _after(t: int) -> str:
-    return "No retraining" if t == 0 else f"{t} retraining{'s' * (t != 1)}"
+    return "No retraining" if t == 0 else counted(t, "retraining")
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, NDArray[np.object_]]:

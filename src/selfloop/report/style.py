@@ -8,7 +8,7 @@ have the same marker and dash.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,10 +74,11 @@ def spaced(candidates: Sequence[int], most: int) -> list[int]:
 def styles(settings: Sequence[Setting]) -> list[Style]:
     """Return one style per setting: λ = 0 black dashed with circles, λ = ∞ red dashed with triangles.
 
-    Between them colours rise with λ; of settings that λ does not tell apart they are those of :data:`PALETTE`.
+    Between them colours rise with λ. Of settings that λ does not tell apart, and of regimes without one, they are those
+    of :data:`PALETTE`.
     """
     lams = [setting.ratio for setting in settings]
-    paper = len(set(lams)) == len(lams) and not any(map(math.isnan, lams))
+    paper = len(set(lams)) == len(lams) and not any(map(math.isnan, lams)) and all(map(_is_lambda, settings))
     special = {0.0: _NONE, math.inf: _ALL} if paper else {}
     ordinary = sorted(lam for lam in lams if lam not in special) if paper else lams
     out: list[Style] = []
@@ -86,6 +87,13 @@ def styles(settings: Sequence[Setting]) -> list[Style]:
         colours = ladder(place, len(ordinary)) if paper else PALETTE[i % len(PALETTE)]
         out.append(special.get(lam) or _marked(colours, place))
     return out
+
+
+def _is_lambda(setting: Setting) -> bool:
+    """Whether a setting is told by its λ, and no regime of another kind, whose ratio is only what came of it."""
+    mixing = setting.settings.get("mixing")
+    name = mixing.get("name", "augment") if isinstance(mixing, Mapping) else mixing
+    return name in (None, "augment") and setting.settings.get("mixing.name", "augment") == "augment"
 
 
 def _marked(colours: Style, i: int) -> Style:

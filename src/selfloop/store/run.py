@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import numbers
 import os
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError, as_known, counted
+from selfloop.core.errors import ConfigError, RunError, as_known, counted, refuse_unlike
 from selfloop.core.files import (
     Stamp,
     gone,
@@ -100,6 +101,7 @@ class Run:
             RunError: it is not one, is of an earlier version, or one of its two head files is damaged; or its store
                 does not answer.
         """
+        refuse_unlike("path", path, (str, os.PathLike), "that of a run directory, or its URL")
         path = here(path)
         refuse_unnameable(path)
         remote.refresh(path)
@@ -308,7 +310,7 @@ class Run:
         if len(found) < len(self.arms):
             lost = self._by_key.keys() - {key(record["settings"], record["seed"]) for record in found}
             where = str(self.folder(t) / "manifest.json")
-            raise RunError(f"{where!r} is damaged: it lacks {len(lost)} of the run's {len(self.arms)} arms")
+            raise RunError(f"{where!r} is damaged: it lacks {len(lost)} of the run's {counted(len(self.arms), 'arm')}")
         return found
 
     def everything_of(self, t: int) -> list[Record]:
@@ -365,17 +367,20 @@ class Run:
     def to_frame(self) -> pd.DataFrame:
         """Return the records as a tidy pandas frame: a row per arm, generation and metric, a column per grid key.
 
-        Infinite settings are inf, values that were not finite NaN.
+        Infinite settings are inf, values that were not finite NaN. The ``floor`` of an arm is the same in all
+        generations: what the metric is between its real training rows and held-out ones. It is NaN of metrics without.
 
         Raises:
             ConfigError: pandas is not installed.
         """
+        first = self.of_generation(0) if self.last >= 0 else []
+        floors = {record["arm"]: record.get("reference", {}) for record in first}
         rows = [
             {"arm": record["arm"], "seed": record["seed"]}
             | {name: _infinite(value) for name, value in record["settings"].items()}
             | {"regime": record["regime"], "ratio": _infinite(record["ratio"]), "generation": record["generation"]}
             | {"status": record["status"], "metric": name, "value": math.nan if value is None else value}
-            | {"floor": _infinite(record.get("reference", {}).get(name))}
+            | {"floor": _infinite(floors.get(record["arm"], {}).get(name))}
             for record in self.records()
             for name, value in record["metrics"].items()
         ]
@@ -402,6 +407,7 @@ class Run:
         """
         from selfloop.report.plots import metric as draw
 
+        refuse_unlike("metric", metric, str, "the name of one that the run recorded")
         return draw(self, metric, axes)
 
     def samples_plot(self, t: int) -> NDArray[np.object_]:
@@ -439,6 +445,7 @@ class Run:
         Raises:
             RunError: the file is missing or damaged, or the state was not kept.
         """
+        refuse_unlike("the generation", t, numbers.Integral, "a whole number")
         name = stack_file(kind, stack)
         path = self.folder(t) / name
         now = stamp(path), stamp(self.folder(t) / "manifest.json")
@@ -521,14 +528,25 @@ class Run:
             raise RunError(f"{str(self.folder(t) / stack_file('samples', stack))!r} is damaged: it holds no samples")
         return Samples(x=found["x"], born=found["born"], count=found["count"], label=found.get("label"))
 
+    def _arm(self, arm: int) -> Arm:
+        """Return an arm by its number.
+
+        Raises:
+            ConfigError: it is no number.
+            RunError: there is no such arm.
+        """
+        refuse_unlike("the arm", arm, numbers.Integral, "the whole number of one")
+        if not 0 <= arm < len(self.arms):
+            raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
+        return self.arms[arm]
+
     def row(self, arm: int) -> tuple[int, int]:
         """Return the stack in which an arm is stored, and its row there.
 
         Raises:
             RunError: there is no such arm, or nothing of it yet.
         """
-        if not 0 <= arm < len(self.arms):
-            raise RunError(f"{str(self.path)!r} has the arms 0 to {len(self.arms) - 1}, no {arm}")
+        self._arm(arm)
         if arm not in self._stored_at:
             raise RunError(f"{str(self.path)!r} has nothing of arm {arm} yet")
         return self._stored_at[arm]
@@ -569,7 +587,7 @@ class Run:
 
     def real(self, arm: int) -> Real:
         """Return what the run keeps of one arm's real data: units, moments and some rows; the data are not needed."""
-        return self._real.of(self.arms[arm].data_key)
+        return self._real.of(self._arm(arm).data_key)
 
     def holds(self, arm: Arm, split: Split, r: int) -> None:
         """Check that row r of a split is an arm's real data.
@@ -588,7 +606,7 @@ class Run:
             DataError: they are not there any more.
             ConfigError: their code is not here.
         """
-        chosen = self.arms[arm]
+        chosen = self._arm(arm)
         cached = self.__dict__.setdefault("_split", {})
         if chosen.data_key not in cached:
             split = chosen.experiment.data.load([chosen.seed])

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, to_install
 from selfloop.core.records import Record
 from selfloop.core.registry import Family
 from selfloop.experiment import Experiment
@@ -39,7 +39,7 @@ def refuse_missing(trackers: Sequence[Tracker]) -> None:
     for tracker in trackers:
         package, name = getattr(tracker, "package", None), TRACKERS.name_of(tracker)
         if package is not None and find_spec(package) is None:
-            raise ConfigError(f"tracker {name} needs package {package}: pip install 'selfloop[{name}]'")
+            raise ConfigError(to_install(f"tracker {name}", package, name))
 
 
 class Tracking:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli.terminal import bar, say, say_plain, say_report
-from selfloop.core.errors import ConfigError, printable, quoted
+from selfloop.core.errors import ConfigError, counted, printable, quoted
 from selfloop.core.paths import here
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _shown() -> Iterator[Callable[[Step], None]]:
 def _words(step: Step) -> str:
     from selfloop.analysis.advice import duration
 
-    words = f"{step.seeds} seeds of {step.regimes} regimes · {step.why}"
+    words = f"{counted(step.seeds, 'seed')} of {counted(step.regimes, 'regime')} · {step.why}"
     if math.isnan(step.left):
         return words
     return f"{words} · {duration(step.left)} left of this step, {duration(step.most)} in all if it took the most seeds"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli.terminal import bar, say
-from selfloop.core.errors import ConfigError
+from selfloop.core.errors import ConfigError, counted
 from selfloop.core.paths import expanded, here
 
 
@@ -47,10 +47,10 @@ def command(
             with disk_errors(table):
                 outside = exports.write_table(events, table, form)
             within = f"; {outside} numbers beyond its columns' bounds are set to these" if outside else ""
-            say(f"Wrote {n} rows to {table}{within}")
+            say(f"Wrote {counted(n, 'row')} to {table}{within}")
     if png is not None:
         with bar("pictures", n) as tick, disk_errors(png):
             exports.write_pictures(events.pictures, png, tick, events.labels)
         classes = "" if events.labels is None else ", and their classes to dataset.json there"
-        say(f"Wrote {n} pictures to {png}{classes}")
+        say(f"Wrote {counted(n, 'picture')} to {png}{classes}")
     return 0

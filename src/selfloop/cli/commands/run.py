@@ -50,7 +50,7 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="only say what it would take")] = False,
 ) -> int:
     """Run an experiment, or what is left of it, and write its report."""
-    begins = "times a step and samples" if plan else "begins; a line follows every generation"
+    begins = "times a step and samples" if plan else "looks at the data, the settings and the run directory"
     with not_silent(f"{source}: {begins}"):
         from selfloop.engines.base import ENGINES
         from selfloop.engines.local import Local, cores
@@ -176,7 +176,8 @@ def _run(
         else:
             if not ran and there:
                 say(f"The report was {there}: it is written again.")
-            page = write(finished)
+            with not_silent("All generations are done; writes the report"):
+                page = write(finished)
         say_report(page)
         return 0
 

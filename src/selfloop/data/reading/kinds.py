@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -36,6 +37,19 @@ _DECIMALS = 6  # at most, to which numbers that have no text are found to be rou
 _UNITS = (("D", 86_400_000_000_000), ("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))  # nanoseconds
 _ZEROS = r"^[+-]?0[0-9]"
 _NAMES_ROWS = re.compile(r"(.*[^a-zA-Z])?(id|ID|Id)|.*[a-z](ID|Id)")
+
+
+def ids(sheet: Sheet) -> list[str]:
+    """Return the columns that name the rows: called an id, with a whole number or a word of its own in each."""
+    from pyarrow import types as is_a
+
+    found = []
+    for name, values in zip(sheet.columns, sheet.values, strict=True):
+        of = values.type
+        plain = is_a.is_integer(of) or is_a.is_string(of) or is_a.is_large_string(of)
+        if _NAMES_ROWS.fullmatch(name) and plain and len(sheet) > 2 and len(values.unique()) == len(sheet):
+            found.append(name)
+    return found
 
 
 class Known(NamedTuple):
@@ -242,7 +256,8 @@ class _Reader:
 
     def _leave(self, name: str, otherwise: str) -> str:
         if self.sheet.form.ending and self.sheet.settings:
-            return f"set leave_out: [{_key(name)}], or types: {{{_key(name)}: {otherwise}}}"
+            word = shlex.quote(name)
+            return f"set leave_out: [{_key(name)}] (--leave-out {word}), or types: {{{_key(name)}: {otherwise}}}"
         return self._or_set("leave the column out", types=(name, otherwise))
 
     def _or_set(self, *ways: str, types: tuple[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfloop.core.columns import Category, Number
-from selfloop.core.errors import DataError, quoted
+from selfloop.core.errors import DataError, counted, quoted
 from selfloop.core.events import Mixed
 from selfloop.core.forms import Form
 from selfloop.data.reading.kinds import Known, columns_of
@@ -75,7 +75,7 @@ class Summary:
         width = sum(line.coordinates for line in self.lines)
         out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         aim = "".join(f"; to predict: {self.target}, {line.type}" for line in self.lines if line.name == self.target)
-        return f"{self.rows} rows of {len(self.lines)} columns, {width} numbers a row{out}{aim}"
+        return f"{counted(self.rows, 'row')} of {len(self.lines)} columns, {width} numbers a row{out}{aim}"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -98,7 +98,7 @@ def summary(path: str, choice: Choice, target: str | None = None) -> Summary:
     """
     sheet = chosen(path, choice)
     if len(sheet) < 3:
-        raise DataError(f"{sheet.source} has {len(sheet)} rows; it needs 3, 2 to train on and 1 to hold out")
+        raise DataError(f"{sheet.source} has {counted(len(sheet), 'row')}; it needs 3, 2 to train on and 1 to hold out")
     refuse_wide(sheet, len(sheet.columns))
     found = columns_of(sheet, choice.types)
     lines = [_line(known, found.plain, found.form) for known in found.known]
@@ -135,8 +135,8 @@ def _notes(known: Known) -> list[str]:
     years = values.astype("datetime64[Y]").astype(np.int64) + 1970
     odd = ~np.isnat(values) & ((years <= 1) | (years >= _LAST_YEAR))
     return [
-        f"column {quoted(column.name)}: the year {year:04d} in {count} of {len(values)} rows is taken for just that; "
-        "if it stands for none, leave these empty"
+        f"column {quoted(column.name)}: the year {year:04d} in {count} of {counted(len(values), 'row')} is taken for "
+        "just that; if it stands for none, leave these empty"
         for year, count in sorted(Counter(years[odd].tolist()).items())
     ]
 

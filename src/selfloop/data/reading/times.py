@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selfloop.core.errors import DataError, quoted
+from selfloop.core.errors import DataError, quoted, to_install
 from selfloop.core.forms import Form
 
 _MONTHS = [datetime.date(2000, month, 1).strftime("%B") for month in range(1, 13)]
@@ -200,7 +200,7 @@ def _zoned(values: NDArray[Any], zone: str) -> list[str]:
     try:
         of = pa.lib.string_to_tzinfo(zone)
     except (ValueError, KeyError, OSError) as error:
-        raise DataError(f"the time zone {quoted(zone)} is not known here: pip install tzdata") from error
+        raise DataError(to_install(f"the time zone {quoted(zone)}", "tzdata")) from error
     found = []
     for value, second in zip(values, values.astype("datetime64[s]").astype(object), strict=True):
         offset, words = datetime.timedelta(), "+00:00"

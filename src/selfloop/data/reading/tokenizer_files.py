@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfloop.core.errors import ConfigError, DataError, quoted, said
+from selfloop.core.errors import ConfigError, DataError, quoted, said, to_install
 from selfloop.core.tokens import Subwords
 
 _FILE, _ABOUT = "tokenizer.json", ("tokenizer_config.json", "special_tokens_map.json")
@@ -62,7 +62,8 @@ def _of_gguf(file: Path, source: str) -> tuple[str, str | None]:
         importlib.import_module("gguf")  # which transformers asks for later, in other words
         from transformers import AutoTokenizer
     except ImportError as error:
-        raise ConfigError(f"{source} needs transformers and gguf: pip install 'selfloop[lm]'") from error
+        lost = error.name if error.name in ("gguf", "transformers") else "transformers"
+        raise ConfigError(to_install(source, lost, "lm")) from error
     try:
         own = AutoTokenizer.from_pretrained(
             str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False

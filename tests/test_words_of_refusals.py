@@ -1,0 +1,76 @@
+"""What is wrong with a setting is said in words of ours, whatever it is a setting of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from selfloop import Experiment
+from selfloop.core.errors import SelfloopError
+from selfloop.core.registry import FAMILIES
+from selfloop.experiment import member
+from selfloop.learning.training import Budget
+
+NONSENSE: list[Any] = [None, "no such \\ thing", "", -1, 1.5, True, [], ["a", 1], {}, {"no": 1}, float("nan"), 10**30]
+ALIEN = ("pattern", "Input should", "valid string", "valid integer", "valid number", "[A-Z", "[0-9a-f]{", "pydantic")
+
+MEMBERS = [
+    (word, name)
+    for word, family in FAMILIES.items()
+    for name in family
+    if isinstance(family[name], type) and issubclass(family[name], BaseModel) and name in family.usable
+]
+
+
+def refused(call: Any) -> str:
+    try:
+        call()
+    except SelfloopError as error:
+        return str(error)
+    return ""
+
+
+def in_our_words(line: str) -> bool:
+    return "\n" not in line and not any(word in line for word in ALIEN)
+
+
+@pytest.mark.parametrize(("word", "name"), MEMBERS, ids=[f"{word}-{name}" for word, name in MEMBERS])
+def test_settings_of_every_member(word: str, name: str) -> None:
+    family = FAMILIES[word]
+    said = [
+        refused(lambda v=value, f=field: member(family, {"name": name, f: v}))
+        for field in family[name].model_fields
+        for value in NONSENSE
+    ]
+    assert all(map(in_our_words, said)), [line for line in said if not in_our_words(line)]
+
+
+def test_settings_of_an_experiment() -> None:
+    plain = {"name": "mine", "data": "gaussian", "generator": "gaussian", "generations": 2}
+    said = [
+        refused(lambda v=v, f=f: Experiment.build(plain | {f: v})) for f in Experiment.model_fields for v in NONSENSE
+    ]
+    said += [
+        refused(lambda v=v, f=f: Experiment.build(plain | {"budget": {f: v}}))
+        for f in Budget.model_fields
+        for v in NONSENSE
+    ]
+    assert sum(map(bool, said)) > len(said) / 2
+    assert all(map(in_our_words, said)), [line for line in said if not in_our_words(line)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"name": "two moons"}, "name: must be at most 64 letters, digits, dots, dashes and underscores, a letter or "),
+        ({"generations": 0}, "generations: must be greater than 0, not 0"),
+        ({"generations": 2.5}, "generations: must be a whole number, as 10, not 2.5"),
+        ({"retrain": "hot"}, "retrain: must be 'warm' or 'scratch', not 'hot'"),
+        ({"seeds": {"a": 1}}, "seeds: must be a whole number, as 10"),
+    ],
+)
+def test_some_of_them(settings: dict[str, Any], line: str) -> None:
+    plain = {"name": "mine", "data": "gaussian", "generator": "gaussian", "generations": 2}
+    assert refused(lambda: Experiment.build(plain | settings)).startswith(line)
