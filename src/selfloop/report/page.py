@@ -27,7 +27,7 @@ from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError
 from selfloop.core.events import Text
-from selfloop.core.files import disk_errors, read_sealed, write_bytes, write_sealed
+from selfloop.core.files import disk_errors, read_sealed, refuse_link, write_bytes, write_sealed
 from selfloop.data.base import DATA
 from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
@@ -106,6 +106,7 @@ def write(
 ) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
+    refuse_link(folder)
     with disk_errors(run.path):
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         said = _kept(run) if said is None else said

@@ -6,6 +6,7 @@ import csv
 import re
 from typing import IO
 
+from selfloop.core.columns import is_number
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.reading.exact import EXACT
 
@@ -116,14 +117,6 @@ class Marks:
             raise DataError(
                 f"{self.comma}: a number has a comma, and {why}; write decimals with a point, and no marks of thousands"
             )
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
 
 
 def is_beyond(text: str) -> bool:
