@@ -332,7 +332,7 @@ def _confine(note: int, folder: str, bytes: int, seconds: int) -> None:
             return
         for path in arguments[: 1 + (event in ("os.rename", "os.link", "os.symlink"))]:
             where = os.path.realpath(os.fsdecode(path)) if writing else os.path.abspath(os.fsdecode(path))
-            if not where.startswith(inside):
+            if not where.startswith(inside) and "__pycache__" not in where:
                 os.write(note, f"{event} {where!r}"[:300].encode(errors="backslashreplace") + b"\n")
 
     sys.addaudithook(audit)

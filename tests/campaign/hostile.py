@@ -23,6 +23,8 @@ MEMORY, SECONDS, PATIENCE = 2**30, 10, 60.0
 _ADDRESSES = 2**33  # bytes of address space: more than a refusal may take, and less than the machine has
 _IMPORTED = "diffusers.models.unets.unet_2d diffusers.schedulers.scheduling_ddpm pyarrow.parquet pandas"
 """What takes seconds to import, and looks for libraries by programs of the system."""
+_SAYING_MORE = ("data", "metrics")
+"""Commands with a line for each column that is refused, and with a note before what they refuse."""
 _SCARCE = ("not enough memory", "too little memory")
 
 
@@ -82,8 +84,9 @@ def _attacked(started: Any, attack: Attack, call: tuple[str, ...], place: Path, 
 
 
 def _listing(place: Path, inside: Path) -> set[tuple[str, int]]:
-    """Return what there is beside the folder: names and sizes."""
-    found = (path for path in place.rglob("*") if inside != path and inside not in path.parents)
+    """Return what there is beside the folder, the home and the place for temporary files: names and sizes."""
+    own = (inside, place / "home", place / "tmp")
+    found = (path for path in place.rglob("*") if not {path, *path.parents} & {*own})
     return {(str(path.relative_to(place)), path.lstat().st_size if path.is_file() else 0) for path in found}
 
 
@@ -99,7 +102,7 @@ def _faults(attack: Attack, call: tuple[str, ...], outcome: dict[str, Any], bare
         yield f"exit code {outcome['code']}: {lines[-1][:200] if lines else outcome['out'][-200:]}"
     if any(not line.startswith("selfloop: ") for line in lines):
         yield f"not its own words: {next(line for line in lines if not line.startswith('selfloop: '))[:120]}"
-    if outcome["code"] == 2 and outcome["status"] == "exited" and len(lines) != 1 and call[1] != "data":
+    if outcome["code"] == 2 and outcome["status"] == "exited" and len(lines) != 1 and call[1] not in _SAYING_MORE:
         yield f"{len(lines)} lines on standard error"
     if "Traceback" in outcome["err"] + outcome["out"]:
         yield "a traceback"

@@ -33,7 +33,7 @@ def attacks() -> Iterator[Attack]:
                 yield Attack(kind, f"{name}, compared", file(path, content), compared, _HARM, codes, heavy=heavy)
 
 
-_SOUND = {"UTF-8 with marks inside", "quotes within quotes", "bidi names", "names of a terminal", "numbers of hex",
+_SOUND = {"NUL in a name", "UTF-8 with marks inside", "quotes within quotes", "bidi names", "names of a terminal", "numbers of hex",
           "plain zeros in Parquet", "formulas"}  # fmt: skip
 
 
