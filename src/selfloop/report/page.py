@@ -107,7 +107,7 @@ def write(
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
     refuse_link(folder)
-    with disk_errors(run.path):
+    with disk_errors(run.path), np.errstate(all="ignore"):  # of values near the greatest that there are
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         said = _kept(run) if said is None else said
         if said:

@@ -571,7 +571,16 @@ class Run:
     def samples(self, t: int, arm: int) -> Tensor:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
         stack, row = self.row(arm)
-        return self.stack_samples(t, stack).arm(row)
+        x = self.stack_samples(t, stack).arm(row)
+        whole = not x.dtype.is_floating_point or bool(torch.isfinite(x).all())
+        if not whole or (not len(x) and self._went_on(t, arm)):
+            where = str(self.folder(t) / stack_file("samples", stack))
+            raise RunError(f"{where!r} is damaged: arm {arm} went on, and has no rows, or some that are not finite")
+        return x
+
+    def _went_on(self, t: int, arm: int) -> bool:
+        """Whether an arm had samples at generation t, by its record."""
+        return any(record["arm"] == arm and record["status"] == "ok" for record in self.everything_of(t))
 
     def labels(self, t: int, arm: int) -> Tensor | None:
         """Return the classes of one arm's samples of generation t, (count,) int64; None where they have none."""

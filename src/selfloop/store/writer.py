@@ -18,8 +18,8 @@ from selfloop.arms import arms
 from selfloop.core.errors import ConfigError, DataError, RunError, StorageFull
 from selfloop.core.files import (
     disk_errors,
-    make_folder,
     in_its_place,
+    make_folder,
     put_bytes,
     refuse_link,
     sync,

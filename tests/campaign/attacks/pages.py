@@ -6,8 +6,7 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 
-from selfloop.core.columns import FORMULAS
-from selfloop.data.reading.delimited import is_number
+from selfloop.core.columns import FORMULAS, is_number
 
 MARKUP = "'\"><img src=x onerror=canary()></script></style></title></textarea><script>canary()</script><a href=javascript:canary()>"
 TERMINAL = "\x1b[2J\x1b]0;x\x07\u202e\u2066\x9b1m"

@@ -24,9 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from selfloop.core.columns import is_number
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.forms import Form
-from selfloop.data.reading.delimited import delimiter, is_number
+from selfloop.data.reading.delimited import delimiter
 from selfloop.data.reading.delimited import lines as bounded_lines
 from selfloop.data.reading.exact import rounded
 from selfloop.data.reading.unpacked import refuse_bomb

@@ -343,9 +343,9 @@ def _read_npy(
         raise DataError(f"{source} holds {quoted(dtype)}, not numbers; save an integer or float array")
     if len(shape) != 2 or shape[1] < 1:
         raise DataError(f"{source} has shape {shape}; a 2-D array (rows, columns) is needed")
+    refuse_large(math.prod(shape), source)
     if shape[1] > _COLUMNS:
         raise DataError(f"{source} has rows of {shape[1]} numbers; the limit is {_COLUMNS}")
-    refuse_large(math.prod(shape), source)
     if packed is not None:
         refuse_bomb(8 * math.prod(shape), packed, source)
     held, promised = size - file.tell(), math.prod(shape) * dtype.itemsize
