@@ -320,11 +320,12 @@ def _confine(note: int, folder: str, bytes: int, seconds: int) -> None:
         "pickle.find_class",
     )
     changing = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link", "os.chmod")
+    own = ("numba", "numpy", "copyreg")  # what numba has compiled is kept as pickles of its own
     inside = (os.path.realpath(folder) + os.sep, "/dev/null", "/proc/self/")
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "pickle.find_class" and str(arguments[0]).partition(".")[0] in ("numba", "copyreg"):
-            return  # what numba keeps of its own
+        if event == "pickle.find_class" and (str(arguments[0]).partition(".")[0] in own or arguments[1] == "object"):
+            return
         if event in running or event in ("socket.connect", "socket.getaddrinfo"):
             os.write(note, f"{event} {arguments!r}"[:300].encode(errors="backslashreplace") + b"\n")
         writing = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)

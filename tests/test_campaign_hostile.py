@@ -12,7 +12,7 @@ from tests.campaign import corpus, fuzz, hostile
 from tests.campaign.attacks import Attack, every
 from tests.campaign.attacks.pages import MARKUP, pages
 
-FEW = 3
+FEW = 2
 """Attacks of every kind that are made here; the campaign makes all of them."""
 
 
@@ -36,7 +36,7 @@ def test_there_is_an_attack_on_everything_that_is_read() -> None:
 @pytest.mark.slow
 def test_hostile_input_is_refused_in_one_line(tmp_path: Path) -> None:
     made = list(hostile.tried(some(), tmp_path))
-    assert len(made) > 60
+    assert len(made) > 50
     assert [(each.kind, each.what, each.found) for each in made if each.found] == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ def files(contents: Mapping[str, Content]) -> Write:
     return write
 
 
+@functools.cache
 def every() -> list[Attack]:
     """Return all attacks."""
     from tests.campaign.attacks import archives, arrays, checkpoints, names, pictures, runs, settings, tables, texts
