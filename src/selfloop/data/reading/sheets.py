@@ -41,6 +41,7 @@ ENDINGS = (*TEXTS, *COLUMNS, *DATABASES)
 """Of the names of files: text, columns by their types, and databases."""
 
 _PARQUET_INDEX = re.compile(r"__index_level_[0-9]+__")
+_COLUMNS = 2**16  # that are read
 _CHUNK = 2**16  # rows that are text of Python's at once
 _LARGE, _BLOCK = 2**24, 2**24  # bytes of a text beyond which Arrow reads it, and of it at once
 _PATIENCE, _AT_A_TIME = 60.0, 5.0  # seconds that a database may take for a query, and for rows of a table of its own
@@ -154,6 +155,17 @@ def pick(names: Sequence[str], wanted: list[str] | None, source: str) -> list[in
     return list(range(len(names))) if wanted is None else [names.index(name) for name in wanted]
 
 
+def _few(picked: list[int], source: str) -> list[int]:
+    """Return the positions of columns, which are not so many that to read them alone takes for ever.
+
+    Raises:
+        DataError: they are.
+    """
+    if len(picked) > _COLUMNS:
+        raise DataError(f"{source} has {len(picked)} columns, and more than {_COLUMNS} are not read; choose some")
+    return picked
+
+
 def refuse_repeated(names: Iterable[str], message: str) -> None:
     """Refuse names that are repeated; the first goes into the message."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -193,7 +205,7 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
             raise DataError(f"{source} is empty; a header line with the column names is needed")
         if all(is_number(name) for name in names):
             raise DataError(f"{source}: line {reader.line_num} is all numbers; put the column names above it")
-        picked, lines = pick(names, wanted, source), array("q")
+        picked, lines = _few(pick(names, wanted, source), source), array("q")
         form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
         if separator != " " and os.fstat(file.fileno()).st_size > _LARGE:
             found = _by_arrow(file, dialect, reader.line_num, len(names), picked)
@@ -290,7 +302,7 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
             schema = feather.schema
             rows = sum(feather.get_batch(i).num_rows for i in range(feather.num_record_batches))
         wanted = _without_noted_index(schema, wanted, source)
-        names = [schema.names[i] for i in pick(schema.names, wanted, source)]
+        names = [schema.names[i] for i in _few(pick(schema.names, wanted, source), source)]
         refuse_large(rows * max(len(names), 1), source)
         refuse_bomb(8 * rows * len(names), size, source)
         found = _of_parquet(file, schema, names, size, source) if ending == ".parquet" else feather.read_all()
