@@ -275,6 +275,8 @@ def _of_zip(path: Path) -> Iterator[Member]:
         with zipfile.ZipFile(path) as archive:
             infos: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
+                if not info.filename:
+                    raise DataError(f"{quoted(path)} holds a file without a name: pack it again")
                 if not info.is_dir() and _is_picture(name := info.filename.replace("\\", "/"), path):
                     if name in infos:
                         raise DataError(f"{_named(name, path)} is there twice")
