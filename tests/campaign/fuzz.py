@@ -331,6 +331,8 @@ def resealed(run: Path, name: str, body: bytes) -> None:
     digest = hashlib.sha256(body).hexdigest()
     if name == "experiment.yaml":
         (run / name).write_bytes(HEAD.format(format=FORMAT, digest=digest).encode() + body)
+        environment = read_sealed(run / "environment.json")  # which knows the settings that it belongs with
+        write_sealed(run / "environment.json", environment | {"experiment": [digest]})
     elif name.endswith(".json"):
         (run / name).write_bytes(_SEAL % digest.encode() + body)
     elif name == "real.safetensors":
