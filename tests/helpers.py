@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import operator
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,15 +168,30 @@ class Nursery:
         may have ``signals``, ``power`` and ``faults`` as in :meth:`run`, and ``report`` False where none is to be
         written; a signal that ends the child is the code, negative.
         """
+        outcome = self.commanded(["selfloop", *map(str, arguments)], cwd, environment, **dict(job or {}))
+        assert outcome["status"] == "exited" or job, outcome
+        code = outcome["code"] if outcome["status"] == "exited" else -outcome["code"]
+        return subprocess.CompletedProcess(outcome["command"], code, outcome["out"], outcome["err"])
+
+    def commanded(self, call: list[str], cwd: Path, environment: dict[str, str], **job: Any) -> dict[str, Any]:
+        """Run a command as :meth:`command` does, whatever comes of it.
+
+        Args:
+            call: its words; or, in place of ``selfloop``, ``module:function`` with what that is given, as text.
+            cwd, environment: its own.
+            job: ``confined`` to ``bytes`` of memory beyond what it begins with, to ``seconds`` of processor time, and
+                to writing below ``folder`` (see :func:`_confine`); ``kill_after`` seconds.
+
+        Returns:
+            What :meth:`run` returns, ``memory`` in bytes at most, the streams ``out`` and ``err``, and ``message``:
+            what it did beyond what it is confined to, a line each.
+        """
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("out", "err")]
-            call = ["selfloop", *map(str, arguments)]
-            asked = {"command": call, "streams": list(map(str, streams)), "cwd": str(cwd), "environment": environment}
-            outcome = self.ask(asked | dict(job or {}))
-            assert outcome["status"] == "exited" or job, outcome
-            code = outcome["code"] if outcome["status"] == "exited" else -outcome["code"]
-            said = (path.read_text() if path.exists() else "" for path in streams)
-            return subprocess.CompletedProcess(call, code, *said)
+            job |= {"command": call, "streams": list(map(str, streams)), "cwd": str(cwd), "environment": environment}
+            outcome = self.ask(job)
+            said = [path.read_text(errors="backslashreplace") if path.exists() else "" for path in streams]
+            return outcome | {"command": call, "out": said[0], "err": said[1]}
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """Hand a job over and wait for the answer."""
@@ -284,7 +301,45 @@ def _count_sends(die_at: int | None, lease: float, note: int) -> None:
         counted(name)
 
 
-def _command(job: dict[str, Any]) -> int:
+def _confine(note: int, folder: str, bytes: int, seconds: int) -> None:
+    """Limit this process, and note whatever it runs, whom it connects to, and what it changes outside of a folder."""
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as file:
+        held = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + bytes, held + bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    sys.dont_write_bytecode, tempfile.tempdir = True, None
+    running = (
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.fork",
+        "os.forkpty",
+        "subprocess.Popen",
+        "pickle.find_class",
+    )
+    changing = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link", "os.chmod")
+    own = ("numba", "numpy", "copyreg")  # what numba has compiled is kept as pickles of its own
+    inside = (os.path.realpath(folder) + os.sep, "/dev/null", "/proc/self/")
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "pickle.find_class" and (str(arguments[0]).partition(".")[0] in own or arguments[1] == "object"):
+            return
+        if event in running or event in ("socket.connect", "socket.getaddrinfo"):
+            os.write(note, f"{event} {arguments!r}"[:300].encode(errors="backslashreplace") + b"\n")
+        writing = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if not (writing or event in changing) or isinstance(arguments[0], int):
+            return
+        for path in arguments[: 1 + (event in ("os.rename", "os.link", "os.symlink"))]:
+            where = os.path.realpath(os.fsdecode(path)) if writing else os.path.abspath(os.fsdecode(path))
+            if not where.startswith(inside) and "__pycache__" not in where:
+                os.write(note, f"{event} {where!r}"[:300].encode(errors="backslashreplace") + b"\n")
+
+    sys.addaudithook(audit)
+
+
+def _command(job: dict[str, Any], note: int) -> int:
     """Do what ``python -m selfloop`` does in a process of its own, and return what it exits with."""
     from selfloop.__main__ import main
     from selfloop.cli.commands import report
@@ -306,13 +361,33 @@ def _command(job: dict[str, Any]) -> int:
     warnings.resetwarnings()  # to what Python begins with
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", category)
+    if "confined" in job:
+        _confine(note, **job["confined"])
     try:
+        if ":" in job["command"][0]:
+            return _called(*job["command"])
         main()
     except SystemExit as stop:
         return int(stop.code or 0)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+    return 0
+
+
+def _called(name: str, *arguments: str) -> int:
+    """Call a function of the package; say in a line what its own errors are."""
+    from selfloop import SelfloopError
+
+    module, _, attribute = name.partition(":")
+    try:
+        operator.attrgetter(attribute)(importlib.import_module(module))(*arguments)
+    except SelfloopError as error:
+        print(f"selfloop: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
     return 0
 
 
@@ -325,7 +400,7 @@ def _child(job: dict[str, Any], note: int) -> int:
         from campaign.faults import play
 
         play(**job["faults"])
-    code = _command(job) if "command" in job else _run(job, note, tell=bool(watched))
+    code = _command(job, note) if "command" in job else _run(job, note, tell=bool(watched))
     if watched:
         disk.end()
     return code
@@ -354,16 +429,17 @@ def _run(job: dict[str, Any], note: int, tell: bool) -> int:
     return 0
 
 
-def _wait(pid: int, signals: Sequence[tuple[float, str]] = (), once: str | None = None) -> tuple[int, float]:
+def _wait(pid: int, signals: Sequence[tuple[float, str]] = (), once: str | None = None) -> tuple[int, float, int]:
+    """Return a child's status, the seconds it took, and the bytes of memory that it had at most."""
     start = time.monotonic()
     since = None if once else start
     left = list(signals)
     pauses = any(name == "SIGSTOP" for _, name in signals)  # then a child that stops goes on
     while True:
-        done, status = os.waitpid(pid, (0 if pauses else os.WUNTRACED) | (os.WNOHANG if left else 0))
+        done, status, used = os.wait4(pid, (0 if pauses else os.WUNTRACED) | (os.WNOHANG if left else 0))
         now = time.monotonic()
         if done:
-            return status, now - start
+            return status, now - start, 1024 * used.ru_maxrss
         if since is None and os.path.exists(str(once)):
             since = now
         if since is not None and now - since >= left[0][0]:
@@ -399,7 +475,7 @@ def _serve() -> None:
         if job.get("end_paused"):
             pid = paused
             os.kill(pid, signal.SIGKILL)
-            status, seconds = _wait(pid)
+            status, seconds, memory = _wait(pid)
             paused, message = None, ""
         else:
             if "command" in job:  # what takes longest of what commands import
@@ -414,14 +490,17 @@ def _serve() -> None:
                 finally:
                     os._exit(code)
             os.close(write)
-            status, seconds = _wait(pid, _signals(job), job.get("once"))
+            status, seconds, memory = _wait(pid, _signals(job), job.get("once"))
             if os.WIFSTOPPED(status):
                 paused, message = pid, ""  # it holds the other end of the pipe
             else:
                 with open(read, "rb", closefd=False) as file:
-                    message = file.read().decode()
+                    message = file.read().decode(errors="replace")
             os.close(read)
-        print(json.dumps(_describe(status) | {"pid": pid, "seconds": seconds, "message": message}), flush=True)
+        print(
+            json.dumps(_describe(status) | {"pid": pid, "seconds": seconds, "memory": memory, "message": message}),
+            flush=True,
+        )
     if paused is not None:
         os.kill(paused, signal.SIGKILL)
         os.waitpid(paused, 0)

@@ -37,12 +37,12 @@ from selfloop.core.config import (
     quoted_value,
 )
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError, nearest, refuse_unlike
+from selfloop.core.errors import ConfigError, nearest, quoted, refuse_unlike
 from selfloop.core.events import Kind
 from selfloop.core.frames import html_table
 from selfloop.core.paths import expanded, is_path
 from selfloop.core.recipes import read_recipe, recipes
-from selfloop.core.registry import ABSENT, Absent, Family, Named
+from selfloop.core.registry import ABSENT, Absent, Family, Named, is_name
 from selfloop.core.settings import (
     assign,
     from_yaml,
@@ -194,6 +194,8 @@ class Experiment(Frozen):
         for name in names:
             if name not in METRICS and not (info.context or {}).get(ABSENT):
                 raise ValueError(f"no metric is called {name!r}{nearest(name, list(METRICS))}")
+            if not is_name(name):  # of a run of others, whose tables are files of these names
+                raise ValueError(f"{quoted(name)} is no name of a metric")
         if not names or len(set(names)) < len(names):
             raise ValueError("name at least one metric, and each only once")
         return names

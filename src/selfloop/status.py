@@ -5,7 +5,6 @@ What is looked at are the run's generations, its log, and the small files in whi
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
@@ -14,13 +13,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from selfloop.arms import first_alike
-from selfloop.core.files import stamp
+from selfloop.core.errors import RunError
+from selfloop.core.files import read_bytes, stamp
 from selfloop.generators.base import Sampler
 from selfloop.store import Run
-from selfloop.store.log import entries, moment
+from selfloop.store.log import entries, moment, sound
 from selfloop.store.remote import holder as remote_holder
 from selfloop.store.remote import refresh
 
@@ -29,6 +31,33 @@ _UNSURE = 0.3  # of a length that was told from one that was seen in part, or on
 _SEEN = 0.05  # of a fit, from which on all of it is told
 _FEWEST = 4  # generations by which a trend is told
 _SURELY = 3.0  # standard errors that it has to be beyond
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Told(BaseModel):
+    """What a stack at work says in its file, which anybody may have written."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    generation: int
+    host: str
+    pid: int
+    time: Finite
+    begun: Finite
+    stage: str = ""
+    fit: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    steps: NonNegativeInt = 0
+    fitted: list[int] = []
+    loss: dict[int, float] = {}
+    rate: Finite | None = None
+    worked: Finite = 0.0
+    resumed: NonNegativeInt | None = Field(default=None, alias="from")
+
+
+_TOLD = TypeAdapter(_Told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +196,10 @@ class Watch:
         """Return what the log says since the run was last begun or resumed."""
         file = self._path / "log.txt"
         if file.exists():
-            with open(file, encoding="utf-8") as opened:
-                opened.seek(self._offset)
-                text = opened.read()
-            whole = text[: text.rfind("\n") + 1]
-            self._offset += len(whole.encode())
-            for each in entries(whole):
+            added = read_bytes(file)[self._offset :]
+            whole = added[: added.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for each in filter(sound, entries(whole.decode(errors="replace"))):
                 if each["event"] == "begin":
                     self._log = []
                 if each["event"] in ("begin", "generation"):
@@ -184,27 +211,27 @@ class Watch:
         if at_work is not False and any(self._path.glob(f".generation-{t:04d}-*.tmp/samples-{stack:03d}.safetensors")):
             return Work(stack=stack, arms=arms, generation=t, stage="done", loss={}, age=math.inf)
         try:
-            told: dict[str, Any] = json.loads(self._run.status(stack).read_bytes())
-        except (OSError, ValueError):
+            told = _TOLD.validate_json(read_bytes(self._run.status(stack)))
+        except (RunError, ValueError):
             return Work(stack=stack, arms=arms, generation=t, loss={})
-        if told["generation"] != t:
+        if told.generation != t or not set(told.fitted) <= set(arms) or (told.steps and not told.fitted):
             return Work(stack=stack, arms=arms, generation=t, loss={})
         return Work(
             stack=stack,
             arms=arms,
             generation=t,
-            stage=told.get("stage", ""),
-            fit=told.get("fit", 0),
-            step=told.get("step", 0),
-            steps=told.get("steps", 0),
-            fitted=told.get("fitted", ()),
-            loss={int(arm): loss for arm, loss in told.get("loss", {}).items()},
-            rate=told.get("rate"),
-            where=f"{told['host']}, process {told['pid']}",
-            seconds=told["time"] - told["begun"],
-            worked=told.get("worked", 0.0),
-            resumed=told.get("from") or 0,
-            age=max(0.0, time.time() - told["time"]),
+            stage=told.stage,
+            fit=told.fit,
+            step=told.step,
+            steps=told.steps,
+            fitted=told.fitted,
+            loss=told.loss,
+            rate=told.rate,
+            where=f"{told.host}, process {told.pid}",
+            seconds=told.time - told.begun,
+            worked=told.worked,
+            resumed=told.resumed or 0,
+            age=max(0.0, time.time() - told.time),
         )
 
 

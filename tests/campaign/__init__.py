@@ -19,9 +19,11 @@ class Try:
         kind: the row of the table that it is counted in.
         what: what was done, so that it can be done again.
         found: what is wrong, in a line; empty where nothing is.
+        inputs: how many it stands for, where there are too many to tell of each.
     """
 
     part: str
     kind: str
     what: str
     found: str = ""
+    inputs: int = 1

@@ -26,10 +26,12 @@ PARTS = [name for name in ("kills", "damage", "hostile", "fuzz", "load") if (HER
 
 def table(done: list[Try]) -> str:
     """Return the tries and failures of each part and kind as a Markdown table."""
-    tries = Counter((each.part, each.kind) for each in done)
+    tries = Counter[tuple[str, str]]()
+    for each in done:
+        tries[each.part, each.kind] += each.inputs
     failures = Counter((each.part, each.kind) for each in done if each.found)
     rows = [f"| {part} | {kind} | {n:,} | {failures[part, kind]:,} |" for (part, kind), n in tries.items()]
-    total = f"| | **all** | **{len(done):,}** | **{failures.total():,}** |"
+    total = f"| | **all** | **{tries.total():,}** | **{failures.total():,}** |"
     return "\n".join(["| part | kind | tries | failures |", "|---|---|--:|--:|", *rows, total])
 
 

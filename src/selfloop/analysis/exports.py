@@ -20,12 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from selfloop.analysis.sources import EventSet
-from selfloop.core.columns import FORMULAS
+from selfloop.core.columns import no_formula
 from selfloop.core.errors import DataError
 from selfloop.core.events import Mixed, Text, Vectors
 from selfloop.core.files import write_bytes
 from selfloop.core.forms import Form
-from selfloop.data.reading.delimited import is_number
 from selfloop.data.reading.times import dated, times_in_words
 
 _ROUNDING = 1e-9  # of a column's range: by how much restored numbers may be beyond its bounds and still count as within
@@ -92,7 +91,7 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
     form = form or forms.get(path.suffix.lower(), "")
     if not form:
         raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(forms)}")
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise DataError(f"{str(path)!r} is there already: give the name of a new file")
     own = rows.events.form
     columns = {name: dated(column, own.types().get(name)) for name, column in rows.events.table(rows.x).items()}
@@ -142,7 +141,7 @@ def _beyond(events: Vectors, x: Tensor) -> int:
 def _csv(columns: dict[str, np.ndarray], form: Form) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=form.newline, delimiter=form.separator)
-    writer.writerow([_word(name) for name in columns])
+    writer.writerow([no_formula(name) for name in columns])
     cells = (_cells(column, name, form) for name, column in columns.items())
     writer.writerows(zip(*cells, strict=True))
     return ("\ufeff" if form.mark else "").encode() + text.getvalue().encode()
@@ -165,12 +164,7 @@ def _cell(value: Any, decimal: str, places: int | None) -> str:
     if isinstance(value, float | np.floating):
         text = str(value) if places is None else f"{round(float(value), places) + 0.0:.{places}f}"  # −0.0 + 0.0 is 0.0
         return text.replace(".", decimal)
-    return _word(value) if isinstance(value, str) else str(value)
-
-
-def _word(text: str) -> str:
-    """Return a word such that no spreadsheet takes it for a formula."""
-    return f"'{text}" if text.startswith(FORMULAS) and not is_number(text) and len(text) > 1 else text
+    return no_formula(value) if isinstance(value, str) else str(value)
 
 
 def _arrow(columns: dict[str, np.ndarray], form: Form) -> Any:

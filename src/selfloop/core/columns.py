@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.special import ndtr, ndtri
 
 Values = NDArray[Any]
@@ -52,6 +53,20 @@ class Column(Protocol):
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """With what words begin that a spreadsheet would compute."""
+
+
+def no_formula(text: str) -> str:
+    """Return a word such that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text.startswith(FORMULAS) and not is_number(text) and len(text) > 1 else text
+
+
+def is_number(text: str) -> bool:
+    """Whether text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 @dataclass(frozen=True)
@@ -221,6 +236,9 @@ class Constant:
         return x
 
 
+_DECIMALS = 300  # that a number of float64 can have
+
+
 def _time(text: str, unit: str) -> Any:
     return np.array(text, dtype=f"datetime64[{unit}]")[()]
 
@@ -258,7 +276,31 @@ def read_column(plain: dict[str, Any]) -> Column:
     """Return what :func:`plain` wrote.
 
     Raises:
-        KeyError, TypeError: it is something else.
+        KeyError, TypeError, ValueError: it is something else, or no column can be so.
     """
     given: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in plain.items()}
-    return KINDS[given.pop("kind")](**given)
+    column = KINDS[given.pop("kind")](**given)
+    TypeAdapter(type(column)).validate_python(vars(column))
+    if isinstance(column, Number):
+        _refuse_odd(column)
+    elif isinstance(column, Category) and len({*column.levels}) < len(column.levels):
+        raise ValueError("a level is there twice")
+    return column
+
+
+def _refuse_odd(column: Number) -> None:
+    """Refuse numbers of no type, without order, or of a scale that nothing is restored by.
+
+    Raises:
+        TypeError, ValueError: they are such.
+    """
+    numbers = (column.low, column.high, column.shift, column.scale, *column.values, *column.scores)
+    if np.dtype(column.dtype).kind not in ("M" if column.epoch else "iuf") or not np.isfinite(numbers).all():
+        raise ValueError("numbers of no such type")
+    if not (column.low <= column.high and column.scale > 0 and abs(column.decimals or 0) <= _DECIMALS):
+        raise ValueError("numbers without order, scale or decimals")
+    rising = (np.diff(column.values) >= 0).all() and (np.diff(column.scores) > 0).all()
+    if len(column.values) != len(column.scores) or not rising:
+        raise ValueError("a map that does not rise")
+    if column.epoch:
+        _time(*column.epoch)

@@ -77,7 +77,11 @@ def refuse_no_names(values: object, what: str) -> None:
 
 def said(error: BaseException, limit: int = 300) -> str:
     """Return what an error of somebody else's code says, its kind and where it arose, on one line of bounded length."""
-    words = " ".join(f"{type(error).__name__}: {error}".split())[:limit].rstrip(": ")
+    try:
+        text = str(error)
+    except Exception:  # somebody else's, too
+        text = "it cannot be written"
+    words = " ".join(f"{type(error).__name__}: {text}".split())[:limit].rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
     return words + where

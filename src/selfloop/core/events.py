@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfloop.core.columns import Column, Number, plain, read_column
 from selfloop.core.errors import DataError
-from selfloop.core.forms import COMMAS, LINES, Form
+from selfloop.core.forms import COMMAS, LINES, Form, read_form
 from selfloop.core.sequences import ended, lengths
 from selfloop.core.tokens import EDGE, Tokenizer, read_tokenizer
 
@@ -476,9 +476,12 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
         KeyError, TypeError, ValueError: it is something else.
     """
     told = description or {}
-    form = Form(**told.get("form", {}))
+    form = read_form(told.get("form", {}))
     if written["kind"] == Images.kind:
-        return Images(tuple(map(int, written["shape"])), int(written.get("classes", 0)))
+        shape = tuple(map(int, written["shape"]))
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"images of shape {shape}")
+        return Images(shape, int(written.get("classes", 0)))
     if written["kind"] == Text.kind:
         tokenizer = read_tokenizer(written["tokenizer"])
         return Text(int(written["block"]), tokenizer, str(told.get("column", "text")), form)
@@ -489,4 +492,14 @@ def read_events(written: Mapping[str, Any], description: Mapping[str, Any] | Non
     raster = None if written["raster"] is None else Raster(**written["raster"])
     shift, scale = (torch.tensor(written[key], dtype=torch.float64) for key in ("shift", "scale"))
     numbers = tuple(Numbers(**each) for each in told.get("numbers", ()))
-    return Vectors(tuple(written["columns"]), shift, scale, raster, told.get("word", ""), numbers, form)
+    columns = tuple(written["columns"])
+    if not all(isinstance(text, str) for text in (*columns, told.get("word", ""))):
+        raise TypeError("names that are no text")
+    sides = () if raster is None else (raster.height * raster.width,)
+    if not columns or {*shift.shape, *scale.shape, *sides} != {len(columns)} or not (scale > 0).all():
+        raise ValueError("units of other columns")
+    if raster is not None and not raster.white != raster.black:
+        raise ValueError("a picture of one level")
+    if any(np.dtype(own.dtype).kind not in "iufb" or not own.low <= own.high for own in numbers):
+        raise ValueError("numbers of no type, or without order")
+    return Vectors(columns, shift, scale, raster, told.get("word", ""), numbers, form)

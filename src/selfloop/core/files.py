@@ -57,7 +57,7 @@ def _whole(path: Path) -> Iterator[io.BufferedWriter]:
     """Write a file so that it is there whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=in_its_place) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -131,6 +131,21 @@ def _read(path: Path, read: Callable[[io.BufferedReader], Found], hint: str) -> 
 def at_once(path: str, flags: int) -> int:
     """Open a file, and wait for nobody where a pipe is in its place."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)  # Windows has none
+
+
+def in_its_place(path: str, flags: int) -> int:
+    """Open a file to be written: follow no link, which may lead out of a run of others, and wait for nobody."""
+    return at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link where a run is written to: what is written would lie elsewhere.
+
+    Raises:
+        RunError: it is one.
+    """
+    if path.is_symlink():
+        raise RunError(f"{str(path)!r} is a link, and what is written to a run must lie in it: remove the link")
 
 
 _TOGETHER = 16  # files that are made safe at once

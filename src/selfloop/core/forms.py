@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,33 @@ def _types(schema: str) -> dict[str, Any]:
     import pyarrow as pa
 
     return {column.name: column.type for column in pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema)))}
+
+
+_ENDING = re.compile(r"(\.[A-Za-z0-9]{1,8})?")
+_PLACES, _LONGEST = 30, 400  # decimals of numbers, and letters of how times are written
+
+
+def read_form(written: Mapping[str, Any]) -> Form:
+    """Return what :meth:`Form.plain` wrote.
+
+    Raises:
+        TypeError, ValueError: it is something else, or what no table is written in.
+    """
+    form = Form(**written)
+    TypeAdapter(Form).validate_python(vars(form))
+    if form.newline not in ("\n", "\r\n") or form.decimal not in (".", ",") or len(form.separator) != 1:
+        raise ValueError("lines, fields or numbers that are written in no such way")
+    if form.separator in ('"', "\n", "\r") or not _ENDING.fullmatch(form.ending):
+        raise ValueError("a file that is of no such kind")
+    if any(not 0 <= int(places) <= _PLACES for places in form.places.values()):
+        raise ValueError("numbers of so many decimals")
+    if any(len(words) > _LONGEST for words in form.times.values()):
+        raise ValueError("times in so many words")
+    try:
+        form.types()
+    except Exception as error:  # whatever Arrow stumbles over
+        raise ValueError("types that are none of Arrow's") from error
+    return form
 
 
 COMMAS = Form()

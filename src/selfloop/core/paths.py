@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from platformdirs import user_cache_path
 
-from selfloop.core.errors import ELSEWHERE, ConfigError, quoted
+from selfloop.core.errors import ELSEWHERE, ConfigError, is_text, quoted
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+(::[^/]+)*://")
 _SECRET = re.compile(r"://[^/@]*:[^/@]*@")  # a user's name and password
@@ -63,6 +63,8 @@ def here(path: str | os.PathLike[str]) -> Path:
             f"{quoted(_SECRET.sub('://…@', url), 300)} holds a password, which would be kept with the run: "
             "give it to the store by the environment or ~/.config/fsspec"
         )
+    if not is_text(url):
+        raise ConfigError(f"{quoted(path, 300)} is no text: half of a surrogate pair is in it")
     address, mark, query = re.match(r"([^?#]*)([?#]?)(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]
     for name in re.findall(r"(?:^|[?&;#])([^=&;#?]*)=", query):
         if _CREDENTIAL.search(unquote(name)):

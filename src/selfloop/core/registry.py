@@ -36,6 +36,12 @@ _NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
 
 _ROLE = re.compile(":[a-z]+:`~?([^`]+)`")  # how docstrings name a class for the pages of the API
 
+
+def is_name(name: str) -> bool:
+    """Whether members of families may be called so: a word, which is the name of a file, too."""
+    return _NAME.fullmatch(name) is not None
+
+
 _LIKE = 0.75  # how like a name is that was mistyped, and not another's
 
 ABSENT = "absent"

@@ -196,6 +196,8 @@ def read_yaml(path: Path) -> str:
         ConfigError: it cannot be read, is no UTF-8 text, or too long.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(f"cannot read {quoted(path)}: it is a pipe or a device; give a file")
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST + 1)
     except (OSError, ValueError) as error:

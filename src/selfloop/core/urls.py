@@ -54,7 +54,10 @@ class Place:
 
     def _opened(self) -> str | None:
         """Return "file" or "directory", None where there is nothing."""
-        self._fs, root = _opened(self.url)
+        try:
+            self._fs, root = _opened(self.url)
+        except FileNotFoundError as error:  # of a chain, what the first is in
+            raise RunError(f"{self.url!r} cannot be reached: there is no {' '.join(str(error).split())}") from error
         self._root = self._fs._strip_protocol(root).rstrip("/")
         self._fs.invalidate_cache()
         try:

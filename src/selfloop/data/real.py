@@ -180,12 +180,14 @@ class RealRows:
             )
             if len(found.descriptions) != len(noted.events):
                 raise ValueError("descriptions of other data sets")
-            for number, events in enumerate(noted.events):
-                read_events(events)
+            for number in range(len(noted.events)):
+                events = found._events(number)
+                if tensors[f"rows-{number:03d}"].shape[1:] != events.shape:
+                    raise ValueError("rows of other events")
                 most = max((note.row for note in noted.sets.values() if note.data == number), default=0)
                 if min(len(tensors[f"{of}-{number:03d}"]) for of in ("mean", "std")) <= most:
                     raise ValueError("moments of too few seeds")
-                _refuse_other_labels(tensors, number, read_events(events).classes)
+                _refuse_other_labels(tensors, number, events.classes)
             if any(note.data >= len(noted.events) for note in noted.sets.values()):
                 raise ValueError("a data set that is not there")
         except (ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
 from selfloop.interop.archives import read_file
-from selfloop.interop.limits import Refusal
+from selfloop.interop.limits import Refusal, damaged
 from selfloop.interop.modules import named_tensors
 
 _CONFIG = "config.json"
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-_LARGEST = 2**20  # bytes of a config
+_LARGEST, _HEADER = 2**20, 2**23  # bytes of a config, and of what safetensors say of their tensors
 _APART = ("sample_size", "in_channels", "out_channels", "num_class_embeds")
 
 
@@ -82,6 +82,18 @@ def weights_file(path: Path) -> Path:
     return next((path / name for name in _WEIGHTS if (path / name).is_file()), path / _WEIGHTS[0])
 
 
+def _refuse_crowded(file: Path) -> None:
+    """Refuse a header that names more tensors than any network has, each of which costs a kilobyte.
+
+    Raises:
+        Refusal: it is one.
+    """
+    with file.open("rb") as held:
+        length = int.from_bytes(held.read(8), "little")
+    if length > _HEADER:
+        raise damaged(f"its header claims {length:,} bytes; the limit is {_HEADER:,}")
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors in a file of weights, or in a folder with one, by name.
 
@@ -94,6 +106,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{source} does not exist: name a folder with {' or '.join(_WEIGHTS)}, or such a file")
     try:
         if file.suffix == ".safetensors":
+            _refuse_crowded(file)
             return load_file(file)
         value, _ = read_file(file)
         if not isinstance(value, dict):

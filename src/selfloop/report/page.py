@@ -27,7 +27,7 @@ from selfloop.analysis.judgement import notes, sources
 from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError, counted
 from selfloop.core.events import Text
-from selfloop.core.files import disk_errors, read_sealed, write_bytes, write_sealed
+from selfloop.core.files import disk_errors, read_sealed, refuse_link, write_bytes, write_sealed
 from selfloop.data.base import DATA
 from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
@@ -106,7 +106,8 @@ def write(
 ) -> Path:
     """Write the report of a run whose records were read and judged, as :func:`write_report`."""
     folder = run.path / "report"
-    with disk_errors(run.path):
+    refuse_link(folder)
+    with disk_errors(run.path), np.errstate(all="ignore"):  # of values near the greatest that there are
         folder.mkdir(exist_ok=True)  # not what it lies in: a run may have been moved meanwhile
         said = _kept(run) if said is None else said
         if said:

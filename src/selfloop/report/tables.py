@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from selfloop.analysis.curves import Curves, Setting, mean, std
+from selfloop.core.columns import no_formula
 
 
 def arms_csv(curves: Curves, metric: str) -> str:
@@ -43,8 +44,8 @@ def summary_csv(curves: Curves, metric: str) -> str:
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    for row in (head, *rows):
+        writer.writerow([no_formula(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()
 
 

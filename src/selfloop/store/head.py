@@ -44,7 +44,10 @@ def unsealed(file: Path) -> str:
     head, _, body = read_bytes(file).partition(b"\n")
     expected = _SEAL.format(format=FORMAT, digest=hashlib.sha256(body).hexdigest()).encode()
     if head + b"\n" == expected:
-        return body.decode()
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise RunError(f"{str(file)!r} is damaged: it is not UTF-8 text") from error
     folder, found = repr(str(file.parent)), _FORMAT.match(head)
     if found is None and _format_1(file.parent):
         raise RunError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -27,6 +28,21 @@ def entries(text: str) -> Iterator[dict[str, str]]:
                 yield {key: json.loads(word) if word.startswith('"') else word for key, word in _PAIR.findall(line)}
             except ValueError:  # half of a line: somebody was killed
                 continue
+
+
+_NUMBERS = {"begin": ("pid", "workers", "generation"), "generation": ("generation",)}
+_DIGITS = 12
+
+
+def sound(of: Mapping[str, str]) -> bool:
+    """Whether an entry on a beginning or a generation tells what :mod:`selfloop.status` asks of it."""
+    try:
+        moment(of)
+        numbers = [of[name] for name in _NUMBERS.get(of["event"], ())]
+        told = float(of["seconds"]) if of["event"] == "generation" else 0.0
+        return all(re.fullmatch(f"[0-9]{{1,{_DIGITS}}}", each) for each in numbers) and 0 <= told < math.inf
+    except (KeyError, ValueError, OverflowError):
+        return False
 
 
 def moment(of: Mapping[str, str]) -> float:

@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
 from selfloop.core.errors import ConfigError, RunError, as_known, counted, refuse_unlike
+from selfloop.core.events import Events
 from selfloop.core.files import (
     Stamp,
     gone,
@@ -526,7 +528,36 @@ class Run:
         found = self.tensors(t, "samples", stack)
         if found.keys() - {"label"} != {"born", "count", "x"}:
             raise RunError(f"{str(self.folder(t) / stack_file('samples', stack))!r} is damaged: it holds no samples")
-        return Samples(x=found["x"], born=found["born"], count=found["count"], label=found.get("label"))
+        try:
+            samples = Samples(x=found["x"], born=found["born"], count=found["count"], label=found.get("label"))
+            self._refuse_unlike(samples, stack)
+        except ValueError as error:
+            where = str(self.folder(t) / stack_file("samples", stack))
+            raise RunError(f"{where!r} is damaged: {error}") from error
+        return samples
+
+    def _refuse_unlike(self, samples: Samples, stack: int) -> None:
+        """Refuse samples that are no rows of what the run's real rows are.
+
+        Raises:
+            ValueError: they are others.
+        """
+        events = self._events_of(stack)
+        most, whole = samples.born.shape[1], (torch.int16, torch.int64)
+        if samples.x.shape[2:] != events.shape or samples.x.dtype == torch.bool:
+            raise ValueError(f"rows of {samples.x.dtype} {tuple(samples.x.shape[2:])}, and not {tuple(events.shape)}")
+        if (samples.born.dtype, samples.count.dtype) != whole or not _within(samples.count, most):
+            raise ValueError("it counts other rows than there are")
+        if samples.label is not None and not (_within(samples.label, events.classes - 1)):
+            raise ValueError("labels of other classes than there are")
+
+    def _events_of(self, stack: int) -> Events:
+        """Return what the rows of a stack are, which all of its arms have in common."""
+        known: dict[int, Events] = self.__dict__.setdefault("_known_events", {})
+        if stack not in known:
+            members = self._stored.get(stack) or self.stacks[stack]  # before generation 0 nothing is stored
+            known[stack] = self.real(members[0].index).events
+        return known[stack]
 
     def _arm(self, arm: int) -> Arm:
         """Return an arm by its number.
@@ -558,7 +589,16 @@ class Run:
     def samples(self, t: int, arm: int) -> Tensor:
         """Return the samples of one arm's generation t, (count, *event), in model units."""
         stack, row = self.row(arm)
-        return self.stack_samples(t, stack).arm(row)
+        x = self.stack_samples(t, stack).arm(row)
+        whole = not x.dtype.is_floating_point or bool(torch.isfinite(x).all())
+        if not whole or (not len(x) and self._went_on(t, arm)):
+            where = str(self.folder(t) / stack_file("samples", stack))
+            raise RunError(f"{where!r} is damaged: arm {arm} went on, and has no rows, or some that are not finite")
+        return x
+
+    def _went_on(self, t: int, arm: int) -> bool:
+        """Whether an arm had samples at generation t, by its record."""
+        return any(record["arm"] == arm and record["status"] == "ok" for record in self.everything_of(t))
 
     def labels(self, t: int, arm: int) -> Tensor | None:
         """Return the classes of one arm's samples of generation t, (count,) int64; None where they have none."""
@@ -644,6 +684,11 @@ class Run:
 
     def _metrics(self) -> bytes:
         return read_bytes(self.path / "metrics.jsonl", ": the same run command writes it again")
+
+
+def _within(x: Tensor, most: int) -> bool:
+    """Whether whole numbers are from 0 to the greatest that there may be."""
+    return not x.dtype.is_floating_point and (not x.numel() or 0 <= int(x.min()) <= int(x.max()) <= most)
 
 
 def changed(path: Path) -> RunError:

@@ -17,10 +17,11 @@ import filelock
 from selfloop.arms import arms
 from selfloop.core.errors import ConfigError, DataError, RunError, StorageFull
 from selfloop.core.files import (
-    at_once,
     disk_errors,
+    in_its_place,
     make_folder,
     put_bytes,
+    refuse_link,
     sync,
     write_bytes,
     write_sealed,
@@ -196,7 +197,7 @@ class Writer(Run):
     def happened(self, event: str, **values: Any) -> None:
         """Append a line on what happened to log.txt, which is not checked; see :mod:`selfloop.store.log`."""
         line = entry(event, values)
-        with open(self.path / "log.txt", "a", encoding="utf-8", opener=at_once) as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8", opener=in_its_place) as file:
             file.write(line + "\n")
 
     def _hidden(self, t: int) -> Path:
@@ -248,7 +249,7 @@ class Writer(Run):
             self._join(t, content, names)
         if len(content["records"]) == len(self.arms):  # else it is a shard's
             self.__dict__["_last"] = t
-            with open(self.path / "metrics.jsonl", "ab") as file:
+            with open(self.path / "metrics.jsonl", "ab", opener=in_its_place) as file:
                 file.write(b"".join(map(line, content["records"])))
         kept = [self.checkpoints(t, s) for s in files]
         for path in self._dropped(t, list(files)):
@@ -322,6 +323,8 @@ def _held(path: Path) -> Iterator[None]:
     Raises:
         RunError: one is in it.
     """
+    for name in ("lock", *(folder.name for folder in path.glob("generation-*"))):
+        refuse_link(path / name)
     guard = filelock.FileLock(path / "lock")
     with disk_errors(path):
         try:

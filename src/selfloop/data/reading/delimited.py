@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
 from typing import IO
 
+from selfloop.core.columns import is_number
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.reading.exact import EXACT
 
@@ -41,6 +43,24 @@ USUAL = ",;\t|"
 _OF_NAMES = " _-.\"'()[]{}/%\\"  # what stands in names, and separates none
 
 
+LONGEST = 2**24
+"""Characters of the longest line read; a thousand columns of text take some ten thousand."""
+
+
+def lines(text: IO[str], source: str) -> Iterator[str]:
+    """Yield lines of text that is not trusted to end any.
+
+    Raises:
+        DataError: one is longer than :data:`LONGEST`.
+    """
+    number = 0
+    while line := text.readline(LONGEST):
+        number += 1
+        if len(line) == LONGEST:
+            raise DataError(f"{source}: line {number} is longer than {LONGEST:,} characters, as none of a table is")
+        yield line
+
+
 def delimiter(text: IO[str], source: str) -> str:
     """Return what separates the names, and as many fields of the first row.
 
@@ -50,22 +70,23 @@ def delimiter(text: IO[str], source: str) -> str:
         DataError: more than one character may.
     """
     text.seek(0)
-    first = text.readline().strip()
+    first = next(lines(text, source), "").strip()
     others = "".join(sorted({each for each in first if not (each.isalnum() or each in _OF_NAMES)}))
-    fitting = _fitting(text, USUAL) or _fitting(text, " ") or _fitting(text, others)
+    fitting = _fitting(text, USUAL, source) or _fitting(text, " ", source) or _fitting(text, others, source)
     if len(fitting) > 1:
         what = " or ".join(map(repr, fitting))
         raise DataError(f"{source}: its columns may be separated by {what}; write it with commas, and quote other ones")
     return fitting[0] if fitting else ","
 
 
-def _fitting(text: IO[str], characters: str) -> list[str]:
+def _fitting(text: IO[str], characters: str, source: str) -> list[str]:
     """Return which characters separate several names, and as many fields of the first row if any do that."""
     found = {}
     for each in characters:
         text.seek(0)
-        lines = (line.strip(" \r\n") + "\n" for line in text) if each == " " else text
-        rows = filter(None, csv.reader(lines, strict=True, delimiter=each, skipinitialspace=True))
+        found_lines = lines(text, source)
+        given = (line.strip(" \r\n") + "\n" for line in found_lines) if each == " " else found_lines
+        rows = filter(None, csv.reader(given, strict=True, delimiter=each, skipinitialspace=True))
         try:
             found[each] = len(next(rows, [])), len(next(rows, []))
         except csv.Error:  # quotes that end before another character
@@ -116,14 +137,6 @@ class Marks:
             raise DataError(
                 f"{self.comma}: a number has a comma, and {why}; write decimals with a point, and no marks of thousands"
             )
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
 
 
 def is_beyond(text: str) -> bool:

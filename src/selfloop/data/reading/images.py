@@ -25,6 +25,7 @@ from torch import Tensor
 
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.reading.npy import DAMAGE, Header, read_arrays, read_headers
+from selfloop.data.reading.unpacked import refuse_bomb
 
 LIMIT = 2**33
 """The most pixels' bytes that are read into memory (8 GiB)."""
@@ -176,7 +177,7 @@ def _read_pictures(path: Path) -> tuple[list[str], Tensor]:
     members = _of_folder(path) if path.is_dir() else _of_zip(path)
     pictures: list[np.ndarray] = []
     names: list[str] = []
-    total = 0
+    total = packed = 0
     for name, content in members:
         if not PurePosixPath(name).suffix and not content.startswith(_MAGIC):
             continue
@@ -186,7 +187,8 @@ def _read_pictures(path: Path) -> tuple[list[str], Tensor]:
                 f"{_named(name, path)} has shape {picture.shape} (channels, height, width), and {quoted(names[0])} "
                 f"{pictures[0].shape}: all must be alike"
             )
-        total += picture.nbytes
+        total, packed = total + picture.nbytes, packed + len(content)
+        refuse_bomb(total, packed, quoted(path))
         if total > LIMIT:
             raise DataError(f"{quoted(path)} holds more than {LIMIT >> 30} GiB of pixels")
         pictures.append(picture)
@@ -273,6 +275,8 @@ def _of_zip(path: Path) -> Iterator[Member]:
         with zipfile.ZipFile(path) as archive:
             infos: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
+                if not info.filename:
+                    raise DataError(f"{quoted(path)} holds a file without a name: pack it again")
                 if not info.is_dir() and _is_picture(name := info.filename.replace("\\", "/"), path):
                     if name in infos:
                         raise DataError(f"{_named(name, path)} is there twice")

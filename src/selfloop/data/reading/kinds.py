@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfloop.core.columns import Category, Column, Constant, Number, Values, scores
+from selfloop.core.columns import Category, Column, Constant, Number, Values, is_number, scores
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import Mixed
 from selfloop.core.forms import Form
-from selfloop.data.reading.delimited import MISSING, Marks, is_beyond, is_number
+from selfloop.data.reading.delimited import MISSING, Marks, is_beyond
 from selfloop.data.reading.exact import EXACT, rounded
 from selfloop.data.reading.sheets import Sheet
 from selfloop.data.reading.times import as_written, forms, is_form, read_times

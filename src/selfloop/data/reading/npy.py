@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from selfloop.core.errors import DataError, quoted
+from selfloop.data.reading.unpacked import refuse_bomb
 
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""
@@ -105,7 +106,9 @@ def read_arrays(path: Path, limit: int, names: Container[str] | None = None) -> 
     found = {}
     with zipfile.ZipFile(path) as archive:
         wanted = {name: info for name, info in _members(archive).items() if names is None or name in names}
-        _bounded(sum(info.file_size for info in wanted.values()), limit, path)
+        size = sum(info.file_size for info in wanted.values())
+        _bounded(size, limit, path)
+        refuse_bomb(size, path.stat().st_size, quoted(path))
         for name, info in wanted.items():
             with archive.open(info) as member:
                 found[name] = read_npy(member, info.file_size)

@@ -24,10 +24,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from selfloop.core.columns import is_number
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.forms import Form
-from selfloop.data.reading.delimited import delimiter, is_number
+from selfloop.data.reading.delimited import delimiter
+from selfloop.data.reading.delimited import lines as bounded_lines
 from selfloop.data.reading.exact import rounded
+from selfloop.data.reading.unpacked import refuse_bomb
 
 LIMIT = 2**32
 """The largest table read, in bytes of float64 (4 GiB)."""
@@ -38,9 +41,11 @@ ENDINGS = (*TEXTS, *COLUMNS, *DATABASES)
 """Of the names of files: text, columns by their types, and databases."""
 
 _PARQUET_INDEX = re.compile(r"__index_level_[0-9]+__")
+_COLUMNS = 2**16  # that are read
 _CHUNK = 2**16  # rows that are text of Python's at once
 _LARGE, _BLOCK = 2**24, 2**24  # bytes of a text beyond which Arrow reads it, and of it at once
-_PATIENCE = 60.0  # seconds that a database may take for a query
+_PATIENCE, _AT_A_TIME = 60.0, 5.0  # seconds that a database may take for a query, and for rows of a table of its own
+_VALUE, _ROWS, _OBJECT = 2**23, 64, 64  # bytes of a value of a database; rows that are fetched at once; bytes of any
 _DAMAGE = (ValueError, EOFError, RuntimeError, csv.Error)
 
 
@@ -150,6 +155,17 @@ def pick(names: Sequence[str], wanted: list[str] | None, source: str) -> list[in
     return list(range(len(names))) if wanted is None else [names.index(name) for name in wanted]
 
 
+def _few(picked: list[int], source: str) -> list[int]:
+    """Return the positions of columns, which are not so many that to read them alone takes for ever.
+
+    Raises:
+        DataError: they are.
+    """
+    if len(picked) > _COLUMNS:
+        raise DataError(f"{source} has {len(picked)} columns, and more than {_COLUMNS} are not read; choose some")
+    return picked
+
+
 def refuse_repeated(names: Iterable[str], message: str) -> None:
     """Refuse names that are repeated; the first goes into the message."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -178,7 +194,8 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         separator = delimiter(text, source)
         text.seek(0)
-        lines_of: Iterable[str] = text if separator != " " else (line.rstrip(" \r\n") + "\n" for line in text)
+        held = bounded_lines(text, source)
+        lines_of: Iterable[str] = held if separator != " " else (line.rstrip(" \r\n") + "\n" for line in held)
         dialect: dict[str, Any] = {"strict": True, "delimiter": separator}
         dialect["skipinitialspace"] = _blank_follows(separator, text)
         text.seek(0)
@@ -188,7 +205,7 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
             raise DataError(f"{source} is empty; a header line with the column names is needed")
         if all(is_number(name) for name in names):
             raise DataError(f"{source}: line {reader.line_num} is all numbers; put the column names above it")
-        picked, lines = pick(names, wanted, source), array("q")
+        picked, lines = _few(pick(names, wanted, source), source), array("q")
         form = Form(ending=ending, separator=separator, newline=newline, mark=mark)
         if separator != " " and os.fstat(file.fileno()).st_size > _LARGE:
             found = _by_arrow(file, dialect, reader.line_num, len(names), picked)
@@ -196,9 +213,10 @@ def _read_text(file: IO[bytes], wanted: list[str] | None, source: str, ending: s
                 refuse_large(len(found[0]) * len(picked), source)
                 return Sheet(source, [names[i] for i in picked], found, form)
             text.seek(0)
+            held = bounded_lines(text, source)
             for _ in range(reader.line_num):
-                next(text)
-            reader = csv.reader(text, **dialect)
+                next(held)
+            reader = csv.reader(held, **dialect)
         chunks: list[list[Any]] = [[] for _ in picked]
         for rows in _batches(reader, len(names), separator, lines, source):
             refuse_large(len(lines) * len(picked), source)
@@ -272,21 +290,59 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
     import pyarrow.ipc
     import pyarrow.parquet as pq
 
+    size = os.fstat(file.fileno()).st_size
     try:
         if ending == ".parquet":
             parquet = pq.ParquetFile(file)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+            groups = (parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups))
+            refuse_bomb(sum(group.total_byte_size for group in groups), size, source)
         else:
             feather = pa.ipc.open_file(pa.BufferReader(file.read()))
             schema = feather.schema
             rows = sum(feather.get_batch(i).num_rows for i in range(feather.num_record_batches))
         wanted = _without_noted_index(schema, wanted, source)
-        names = [schema.names[i] for i in pick(schema.names, wanted, source)]
+        names = [schema.names[i] for i in _few(pick(schema.names, wanted, source), source)]
         refuse_large(rows * max(len(names), 1), source)
-        found = parquet.read(columns=names) if ending == ".parquet" else feather.read_all()
-        return of_arrow(found.select(names), source, ending)
+        refuse_bomb(8 * rows * len(names), size, source)
+        found = _of_parquet(file, schema, names, size, source) if ending == ".parquet" else feather.read_all()
+        found = found.select(names)
+        found.validate(full=True)  # offsets and UTF-8, which what follows takes for sound
+        return of_arrow(found, source, ending)
     except pa.ArrowException as error:
         raise damaged(source, quoted(error, 200)) from error
+
+
+def _of_parquet(file: IO[bytes], schema: Any, names: Sequence[str], size: int, source: str) -> Any:
+    """Return columns of a Parquet file, in which one long word may be there a million times and take a few bytes.
+
+    Raises:
+        DataError: their words would take more memory than a file of its size has use for.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    is_a = pa.types
+    words = [
+        field.name
+        for field in schema
+        if is_a.is_string(field.type) or is_a.is_large_string(field.type) or is_a.is_binary(field.type)
+    ]
+    file.seek(0)
+    found = pq.ParquetFile(file, read_dictionary=words).read(columns=names)
+    total = 0
+    for i, name in enumerate(found.column_names):
+        if name not in words or not is_a.is_dictionary(found.column(i).type):
+            continue
+        for chunk in found.column(i).chunks:
+            lengths = pc.binary_length(chunk.dictionary)
+            total += pc.sum(lengths.take(chunk.indices).cast("int64")).as_py() or 0
+        refuse_bomb(total, size, source)
+    for i, name in enumerate(found.column_names):
+        if name in words and is_a.is_dictionary(found.column(i).type):
+            found = found.set_column(i, schema.field(name), found.column(i).cast(schema.field(name).type))
+    return found
 
 
 def of_arrow(table: Any, source: str, ending: str) -> Sheet:
@@ -349,7 +405,8 @@ def _read_database(
     if table is not None and query is not None:
         raise DataError(f"{source}: give table or query, not both")
     address = f"file:{urllib.parse.quote(str(Path(path).absolute()))}?mode=ro"
-    end = time.monotonic() + _PATIENCE
+    given, patience = query, _PATIENCE if query is not None else _AT_A_TIME
+    end, size, total = time.monotonic() + patience, Path(path).stat().st_size, 0
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             if query is None:
@@ -364,15 +421,20 @@ def _read_database(
             elif not re.match(r"\s*(select|with)\b", query, re.IGNORECASE):
                 raise DataError(f"{source}: query {quoted(query)} must be a SELECT, with or without WITH before it")
             database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY)
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE)
             database.set_progress_handler(lambda: time.monotonic() > end, 100_000)
             cursor = database.execute(query)
             header = [column[0] for column in cursor.description]
             picked, rows = pick(header, wanted, source), []
-            while batch := cursor.fetchmany(_CHUNK):
+            while batch := cursor.fetchmany(_ROWS):
                 rows += batch
+                total += sum(_OBJECT + (len(x) if isinstance(x, str | bytes) else 0) for row in batch for x in row)
                 refuse_large(len(rows) * len(picked), source)
+                refuse_bomb(total, size, source)
+                if given is None:
+                    end = time.monotonic() + patience
     except sqlite3.OperationalError as error:
-        late = f"took longer than {_PATIENCE:.0f} seconds" if "interrupted" in str(error) else quoted(error, 200)
+        late = f"took longer than {patience:.0f} seconds" if "interrupted" in str(error) else quoted(error, 200)
         raise DataError(f"{source} cannot be read: {late}") from error
     except (sqlite3.Warning, sqlite3.ProgrammingError) as error:
         why = "holds several statements" if "one statement" in str(error) else f"cannot be run ({quoted(error, 200)})"

@@ -28,11 +28,15 @@ from selfloop.data.reading.exact import refuse_rounded
 from selfloop.data.reading.kinds import encoded, kinds, numbers_of, strictly_numbers
 from selfloop.data.reading.npy import UnknownVersion, read_header
 from selfloop.data.reading.sheets import Sheet, damaged, pick, read_sheet, refuse_large, refuse_only_index
+from selfloop.data.reading.unpacked import refuse_bomb
 
 _INDEX = re.compile(r"(Unnamed: 0(\.[0-9]+)*)?")  # what pandas calls one without a name, in a file and once read back
 
 WIDEST = 2000
 """Numbers a row of a table with names, encoded: fits and distances take time by their cube, of these seconds."""
+
+_COLUMNS = 2**20
+"""Numbers a row of an array without names, such as the levels of a flattened picture."""
 
 ARRAYS = (".npy", ".npz")
 """Endings of files of arrays, which hold numbers alone."""
@@ -325,8 +329,10 @@ def _read(path: str, wanted: list[str] | None, source: str) -> Rows:
         raise damaged(source, quoted(error, 200)) from error
 
 
-def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int | None = None) -> Rows:
-    """Read one NumPy array; its header is held against its ``size`` in bytes before anything is allocated."""
+def _read_npy(
+    file: IO[bytes], wanted: list[str] | None, source: str, size: int | None = None, packed: int | None = None
+) -> Rows:
+    """Read one NumPy array; its header is held against its ``size``, also ``packed``, before anything is allocated."""
     size = file.seek(0, io.SEEK_END) if size is None else size
     file.seek(0)
     try:
@@ -338,6 +344,10 @@ def _read_npy(file: IO[bytes], wanted: list[str] | None, source: str, size: int 
     if len(shape) != 2 or shape[1] < 1:
         raise DataError(f"{source} has shape {shape}; a 2-D array (rows, columns) is needed")
     refuse_large(math.prod(shape), source)
+    if shape[1] > _COLUMNS:
+        raise DataError(f"{source} has rows of {shape[1]} numbers; the limit is {_COLUMNS}")
+    if packed is not None:
+        refuse_bomb(8 * math.prod(shape), packed, source)
     held, promised = size - file.tell(), math.prod(shape) * dtype.itemsize
     if held != promised:
         raise damaged(source, f"its header promises {promised} bytes, it holds {held}")
@@ -367,7 +377,7 @@ def _read_npz(file: IO[bytes], wanted: list[str] | None, source: str) -> Rows:
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{source} is packed in a way NumPy never uses; save it with numpy.savez")
         with archive.open(members[0]) as member:
-            return _read_npy(member, wanted, source, members[0].file_size)
+            return _read_npy(member, wanted, source, members[0].file_size, members[0].compress_size)
 
 
 def refuse_bad_values(rows: Rows, source: str, least: int = 3) -> None:
