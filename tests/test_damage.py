@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import snapshot, tiny
+from helpers import Nursery, ended, snapshot, tiny
 
 from selfloop import Run, RunError, run
 from selfloop.analysis import curves
@@ -23,6 +24,7 @@ from selfloop.cli.main import main
 from selfloop.core.files import load_sealed, read_sealed, save_sealed, write_sealed
 from selfloop.report import write_report
 from selfloop.report.shown import shown
+from tests.campaign.damage import damaged
 
 GAUSSIAN = {"generator": {"name": "gaussian"}, "budget": None, "metrics": ["mean_error", "w2_held_out"]}
 
@@ -351,3 +353,50 @@ def test_a_file_that_is_damaged_is_said_once(out: Path) -> None:
     (out / "generation-0002/manifest.json").write_text("{}", encoding="utf-8")
     (line,) = Run.open(out).damage()
     assert "generation-0002/manifest.json" in line
+
+
+def test_damage_of_every_file_in_every_way_is_named(finished: Path, tmp_path: Path) -> None:
+    out, other = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "other"
+    list(run(tiny(generations=3, **GAUSSIAN | {"seeds": [7, 8]}), other))
+    tried = list(damaged(out, other, seed=0))
+    assert {way for way, _, _ in tried} >= {
+        "truncated",
+        "bit flipped",
+        "zeroed",
+        "of another run",
+        "gone",
+        "whole again",
+    }
+    assert len(tried) > 80
+    assert [each for each in tried if each[2]] == []
+
+
+def test_heads_of_two_runs_are_told_apart(finished: Path, out: Path, tmp_path: Path) -> None:
+    # Their settings differ in nothing but what a run may grow by, so that each would do for the other.
+    list(run(tiny(generations=3, **GAUSSIAN | {"seeds": [7, 8]}), tmp_path / "other"))
+    for name in ("experiment.yaml", "environment.json"):
+        shutil.copy(tmp_path / "other" / name, out / name)
+        with pytest.raises(RunError, match=r"experiment\.yaml' or '.*environment\.json' is another run's"):
+            Run.open(out)
+        shutil.copy(finished / name, out / name)
+    Run.open(out).verify()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
+def test_a_disk_that_fails_at_some_change_is_said_in_a_line_and_loses_nothing(
+    error: int, nest: Nursery, tmp_path: Path
+) -> None:
+    experiment = tiny(generations=2, **GAUSSIAN)
+    assert ended(nest.run(experiment, tmp_path / "whole"))
+    failed = 0
+    for at in range(0, 1000, 9):
+        (own := tmp_path / str(at)).mkdir()
+        outcome = nest.run(experiment, own / "run", faults={"root": str(own), "at": at, "error": error})
+        if outcome["code"] == 0:
+            break
+        failed += 1
+        assert outcome["code"] == 2, outcome
+        assert "\n" not in outcome["message"]
+        assert ended(nest.run(experiment, own / "run"))
+        assert snapshot(own / "run") == snapshot(tmp_path / "whole")
+    assert failed > 3
