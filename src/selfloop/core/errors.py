@@ -87,15 +87,18 @@ def said(error: BaseException, limit: int = 300) -> str:
     return words + where
 
 
-def quoted(text: object, limit: int = 80) -> str:
+def quoted(text: object, limit: int | None = None) -> str:
     """Return text as one quoted, escaped line, so that no name or value can break a message.
 
-    What is longer is cut at its end, and a path before its last name, which tells most.
+    What is longer is cut at its end, and a path before its last name, which tells most. The limit is 80 characters if
+    none is given, and 300 of a path.
     """
     try:
         line = repr(as_known(str(text)))
     except ValueError:  # Python writes no whole numbers of more than 4,300 digits
         line = "a number of thousands of digits"
+    if limit is None:
+        limit = 300 if line[1:2] in ("/", ".", "~") and os.sep in line else 80
     if len(line) <= limit:
         return line
     name = line[line.rfind(os.sep) :] if os.sep in line else ""

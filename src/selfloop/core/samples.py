@@ -103,12 +103,14 @@ class Samples:
             weights: one for each part, what every row of it counts; None leaves the parts' own.
 
         Raises:
-            ConfigError: there is no part, or one is no Samples.
-            ValueError: rows are not alike, some have classes and others none, weights are not as many
+            ConfigError: a part is no Samples.
+            ValueError: there is no part, rows are not alike, some have classes and others none, weights are not as many
                 as parts, or a part has padding, which would come to stand between rows.
         """
-        if not isinstance(parts, list | tuple) or not parts or not all(isinstance(part, Samples) for part in parts):
-            raise ConfigError(f"parts: give a list of Samples, at least one, not {quoted(parts)}")
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, Samples) for part in parts):
+            raise ConfigError(f"parts: give a list of Samples, not {quoted(parts)}")
+        if not parts:
+            raise ValueError("there is no set to join")
         if len({(len(part.x), part.x.shape[2:], part.x.dtype) for part in parts}) > 1:
             kinds = ", ".join(f"{part.x.dtype} {tuple(part.x.shape)}" for part in parts[:8])
             raise ValueError(f"sets of different rows cannot be joined: {kinds}")

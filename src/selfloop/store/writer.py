@@ -381,10 +381,15 @@ def _write_head(path: Path, experiment: Experiment, environment: dict[str, Any])
     file, other = path / "experiment.yaml", path / "environment.json"
     known = [digest(experiment.yaml())]
     there = [digest(unsealed(file))] if file.exists() else known
-    write_sealed(other, environment | {"experiment": known if there == known else there + known})
-    write_bytes(file, sealed(experiment))
-    if there != known:
+    if there == known:
         write_sealed(other, environment | {"experiment": known})
+        write_bytes(file, sealed(experiment))
+        return
+    write_sealed(other, environment | {"experiment": there + known})
+    remote.push(path)  # a store, too, has each of them before the next
+    write_bytes(file, sealed(experiment))
+    remote.push(path)
+    write_sealed(other, environment | {"experiment": known})
 
 
 def _drop(path: Path, which: Callable[[int, int], bool]) -> None:

@@ -256,8 +256,8 @@ class _Reader:
 
     def _leave(self, name: str, otherwise: str) -> str:
         if self.sheet.form.ending and self.sheet.settings:
-            word = shlex.quote(name)
-            return f"set leave_out: [{_key(name)}] (--leave-out {word}), or types: {{{_key(name)}: {otherwise}}}"
+            typed = f" (--leave-out {shlex.quote(name)})" if name.isprintable() else ""
+            return f"set leave_out: [{_key(name)}]{typed}, or types: {{{_key(name)}: {otherwise}}}"
         return self._or_set("leave the column out", types=(name, otherwise))
 
     def _or_set(self, *ways: str, types: tuple[str, str]) -> str:
