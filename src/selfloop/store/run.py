@@ -113,14 +113,14 @@ class Run:
             raise RunError(f"{str(path)!r} is not a run directory: {what}")
         text = unsealed(file)
         look_in(path)
-        environment = read_environment(path / "environment.json")
+        other = path / "environment.json"
+        environment = read_environment(other)
         if not belongs(text, environment):
-            text = unsealed(file)  # it has grown since
+            remote.refresh(path)  # it may have grown between the two
+            text, environment = unsealed(file), read_environment(other)
             if not belongs(text, environment):
-                other = str(path / "environment.json")
-                raise RunError(
-                    f"{str(file)!r} or {other!r} is another run's: put copies of both back that belong together"
-                )
+                both = f"{str(file)!r} or {str(other)!r}"
+                raise RunError(f"{both} is another run's: put copies of both back that belong together")
         return cls(path, Experiment.parse(text, str(file), absent=True), environment)
 
     def __repr__(self) -> str:
