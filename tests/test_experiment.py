@@ -354,3 +354,24 @@ def test_what_is_no_member_is_said_in_yamls_words(changes: dict[str, Any], words
 def test_what_the_field_calls_otherwise_is_understood(setting: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(meant)):
         Experiment.load("fig4-small").override(setting)
+
+
+def test_a_required_key_that_is_mistyped_is_named() -> None:
+    plain = {"name": "t", "data": "two_moons", "generator": "gaussian", "generations": 2}
+    for wrong, right in (("generatons", "generations"), ("generater", "generator"), ("dta", "data")):
+        settings = {key: value for key, value in plain.items() if key != right} | {wrong: plain[right]}
+        with pytest.raises(ConfigError, match=f"no setting is called '{wrong}', did you mean '{right}'"):
+            Experiment.build(settings)
+    with pytest.raises(ConfigError, match=r"no setting is called 'data\.pth', did you mean 'path'"):
+        Experiment.build(plain | {"data": {"name": "table", "pth": "x.csv"}})
+    with pytest.raises(ConfigError, match="generations is missing"):
+        Experiment.build({key: value for key, value in plain.items() if key != "generations"})
+
+
+def test_a_directory_is_no_experiment(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match="run' is a directory: give a recipe's name or a YAML file"):
+        Experiment.load(str(tmp_path / "run"))
+    (tmp_path / "run/experiment.yaml").touch()
+    with pytest.raises(ConfigError, match="run' is a run directory: give its recipe or YAML file, and --out "):
+        Experiment.load(str(tmp_path / "run"))

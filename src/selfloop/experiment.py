@@ -32,6 +32,7 @@ from selfloop.core.config import (
     Inside,
     execution_settings,
     file_settings,
+    first_complaint,
     matching,
     one_line,
     quoted_value,
@@ -458,7 +459,7 @@ def _first_of_grid(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_be_given(error: ValidationError) -> str:
     """Return how a message about a member that is missing ends: with those that there are."""
-    complaint = error.errors(include_url=False)[0]
+    complaint = first_complaint(error)
     key = complaint["loc"][0] if len(complaint["loc"]) == 1 else None
     if complaint["type"] != "missing" or key not in _NAMED:
         return ""
@@ -501,6 +502,10 @@ def _source(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, Any], P
         return _settings(read_yaml(path), source, path.parent, heirs), path.parent.absolute()
     if is_path(source) and not os.path.exists(path):
         raise ConfigError(f"{source!r} does not exist")
+    if os.path.isfile(path / "experiment.yaml"):
+        raise ConfigError(f"{source!r} is a run directory: give its recipe or YAML file, and --out {source}")
+    if os.path.isdir(path):
+        raise ConfigError(f"{source!r} is a directory: give a recipe's name or a YAML file")
     raise ConfigError(f"no recipe or file is called {source!r}{_instead(source)}")
 
 

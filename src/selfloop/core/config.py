@@ -20,6 +20,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 
 from selfloop.core.errors import counted, is_text, nearest, quoted
 from selfloop.core.paths import is_url
@@ -170,6 +171,15 @@ def _marks(annotation: Any) -> tuple[Any, ...]:
     return getattr(annotation, "__metadata__", ())
 
 
+def first_complaint(error: ValidationError) -> ErrorDetails:
+    """Return pydantic's first complaint; where a setting is missing, of one beside it that there is not: a typo."""
+    first, *others = error.errors(include_url=False)
+    if first["type"] != "missing":
+        return first
+    beside = first["loc"][:-1]
+    return next((each for each in others if each["type"] == "extra_forbidden" and each["loc"][:-1] == beside), first)
+
+
 def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] = ()) -> str:
     """Turn pydantic's first complaint into one line: the dotted key, what is wrong, and the nearest valid name.
 
@@ -178,7 +188,7 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
         model: whose settings they are.
         at: the key of the model itself, in parts.
     """
-    complaint = error.errors(include_url=False)[0]
+    complaint = first_complaint(error)
     # Not which member of a union it was.
     parts = [str(part) for part in complaint["loc"] if not str(part).startswith(("constrained-", "list[", "literal["))]
     location = [*at, *parts]
