@@ -140,7 +140,7 @@ class Lease:
         except StorageFull:
             raise
         except RunError as error:
-            there_is_one = self.place.kind is not None
+            there_is_one = Place(self.place.url).kind is not None  # now: it may have come since ours was opened
             raise Unwritable(f"{error}; it can be read" if there_is_one else str(error)) from error
         if there is not None or not sure:
             time.sleep(_SETTLE)
