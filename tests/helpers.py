@@ -222,6 +222,8 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
     A change is what Python's audit events call open for writing, mkdir, rename, remove, rmdir; with ``torn`` it is a
     write instead, of which half the bytes get through.
     """
+    from campaign.changes import changed
+
     from selfloop.core import files
     from selfloop.store import writer
 
@@ -234,15 +236,7 @@ def _count_changes(out: str, crash_at: int | None, torn: bool, note: int) -> Non
         return seen - 1 == crash_at
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if torn or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
-            return
-        path = arguments[0]
-        # Inside shutil.rmtree paths are relative to a descriptor: all its steps are in the run directory.
-        inside = isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(out)
-        relative = event in ("os.remove", "os.rmdir")
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            return
-        if (inside or relative) and change(event):
+        if not torn and changed(event, arguments, out) is not None and change(event):
             os._exit(9)
 
     sys.addaudithook(audit)

@@ -8,6 +8,7 @@ import sqlite3
 import struct
 import sys
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,16 @@ def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
         for name, content in members.items():
             archive.writestr(name, content)
     return file.getvalue()
+
+
+def twice(name: str, content: bytes) -> bytes:
+    """Return a zip that has two members of one name."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            archive.writestr(name, content)
+    return found.getvalue()
 
 
 def tarred(members: Mapping[str, bytes]) -> bytes:

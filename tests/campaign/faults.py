@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+from campaign.changes import changed
 
 
 def play(root: str, at: int | None = None, error: int = 0, slow: float = 0.0, back: float = 0.0) -> None:
@@ -30,12 +30,8 @@ def play(root: str, at: int | None = None, error: int = 0, slow: float = 0.0, ba
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal behind
-        if event not in CHANGES or not isinstance(arguments[0], str | os.PathLike):
-            return
-        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            return
-        path = os.fsdecode(arguments[0])
-        if not path.startswith(root):
+        path = changed(event, arguments, root)
+        if path is None:
             return
         n = next(numbers)
         time.sleep(slow)

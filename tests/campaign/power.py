@@ -23,8 +23,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from campaign.changes import changed
+
 BLOCK = 512
-WRITES = os.O_WRONLY | os.O_RDWR
 
 
 class Disk:
@@ -76,17 +77,7 @@ class Disk:
         """Hear of everything the process does, as an audit hook."""
         if getattr(self._busy, "at_it", False):
             return
-        if event == "open":
-            if not isinstance(arguments[2], int) or not arguments[2] & WRITES:
-                return
-        elif event not in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"):
-            return
-        path = arguments[0]
-        if not isinstance(path, str | bytes | os.PathLike):
-            return
-        # What is relative is relative to a descriptor, inside shutil.rmtree.
-        place = os.fsdecode(path)
-        if not os.path.isabs(place) or Path(place).is_relative_to(self.root):
+        if changed(event, arguments, f"{self.root}{os.sep}") is not None:
             self.change()
 
     def cut(self) -> None:

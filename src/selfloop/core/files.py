@@ -178,9 +178,9 @@ def _sync(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a directory and those above it that are missing; all are there after a power cut, too."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
+    for folder in made:
         _sync(folder.parent)
 
 

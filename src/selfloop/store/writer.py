@@ -296,13 +296,11 @@ class Writer(Run):
             os.replace(self._hidden(t) / name, self.folder(t) / name)
         sync(self.folder(t))
         write_sealed(self.folder(t) / "manifest.json", content)
-        sync(self.folder(t))
         self._hidden(t).rmdir()
 
     def amend(self, t: int, records: Sequence[Record]) -> None:
         """Replace the records of generation t, all at once."""
         write_sealed(self.folder(t) / "manifest.json", self.manifest(t) | {"records": list(records)})
-        sync(self.folder(t))
         self._push()
 
     def forget_metrics(self) -> None:

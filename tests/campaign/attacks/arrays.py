@@ -111,7 +111,7 @@ def _npzs() -> dict[str, Content]:
         "nested zips": corpus.zipped({"x.npy": corpus.zipped({"x.npy": rows})}),
         "names outside": corpus.zipped({"../../canary.npy": rows}),
         "names at the root of the disk": corpus.zipped({"/tmp/selfloop-canary.npy": rows + b"x"}),
-        "two of a name": functools.partial(_twice, pixels),
+        "two of a name": functools.partial(corpus.twice, "x.npy", pixels),
         "no array": corpus.zipped({}),
         "text": corpus.zipped({"x.npy": b"hello"}),
         "a pickle": pickle.dumps(_Trap(), 2),
@@ -138,17 +138,6 @@ def bomb(size: int, header: str) -> bytes:
             member.write(block)
         member.write(bytes(size % len(block)))
     return content.getvalue()
-
-
-def _twice(content: bytes) -> bytes:
-    import warnings
-
-    found = io.BytesIO()
-    with zipfile.ZipFile(found, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for _ in range(2):
-            archive.writestr("x.npy", content)
-    return found.getvalue()
 
 
 def _lying(content: bytes, size: int) -> bytes:

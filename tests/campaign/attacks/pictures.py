@@ -141,7 +141,7 @@ def _zips() -> dict[str, Content]:
         "names that differ in slashes": corpus.zipped({"x/a.png": png, "x\\a.png": png}),
         "symlink": functools.partial(_linked, 0o120777),
         "device": functools.partial(_linked, 0o020666),
-        "names that are the same": functools.partial(_same, png),
+        "names that are the same": functools.partial(corpus.twice, "a.png", png),
         "names of a terminal": corpus.zipped({"\x1b[2J\u202e.png": b"x"}),
         "10⁵ members": lambda: corpus.zipped(dict.fromkeys((f"{i}.txt" for i in range(10**5)), b"")),
         "a name of 60,000 letters": corpus.zipped({"a" * 60_000 + ".png": b"x"}),
@@ -179,17 +179,6 @@ def _linked(mode: int) -> bytes:
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(info, "../../../etc/passwd")
     return content.getvalue()
-
-
-def _same(content: bytes) -> bytes:
-    import warnings
-
-    found = io.BytesIO()
-    with zipfile.ZipFile(found, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for _ in range(2):
-            archive.writestr("a.png", content)
-    return found.getvalue()
 
 
 def _patched(**fields: int) -> bytes:
