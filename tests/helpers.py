@@ -13,11 +13,13 @@ import json
 import operator
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,6 +206,39 @@ class Nursery:
     def close(self) -> None:
         """End the nursery, and with it a child that is paused."""
         self._process.communicate()
+
+
+S3_SETTINGS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/nowhere",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+}
+"""The environment in which moto's server is asked, but for AWS_ENDPOINT_URL."""
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Start moto's S3 server, yield its address and end it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        try:
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "moto's server does not start"
+                    time.sleep(0.05)
+            yield address
+        finally:
+            server.terminate()
 
 
 @contextmanager

@@ -5,16 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Nursery, ended, nursery, snapshot, tiny
+from helpers import S3_SETTINGS, Nursery, ended, nursery, s3_server, snapshot, tiny
 
 from selfloop import DataError, Run, RunError, run
 from selfloop.core import urls
@@ -27,40 +24,19 @@ s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
 CLOSED: dict[str, Any] = {"generator": {"name": "gaussian"}, "budget": None, "metrics": ["mean_error"]}
-SETTINGS = {
-    "AWS_ACCESS_KEY_ID": "key",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": "/nowhere",
-    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-}
 
 
 @pytest.fixture(scope="module")
 def end_point() -> Iterator[str]:
     """The address of a server, started once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "moto's server does not start"
-                time.sleep(0.05)
+    with s3_server() as address:
         yield address
-        server.terminate()
 
 
 @pytest.fixture
 def store(end_point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket that is empty, as s3fs sees it, and an empty cache."""
-    for name, value in (SETTINGS | {"AWS_ENDPOINT_URL": end_point}).items():
+    for name, value in (S3_SETTINGS | {"AWS_ENDPOINT_URL": end_point}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SELFLOOP_CACHE", str(tmp_path / "cache"))
     s3fs.S3FileSystem.clear_instance_cache()
@@ -80,7 +56,7 @@ def store(end_point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def nest_with_keys(end_point: str) -> Iterator[Nursery]:
     """A nursery whose children know the server."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (SETTINGS | {"AWS_ENDPOINT_URL": end_point, "NURSERY_IMPORTS": "s3fs"}).items():
+        for name, value in (S3_SETTINGS | {"AWS_ENDPOINT_URL": end_point, "NURSERY_IMPORTS": "s3fs"}).items():
             patch.setenv(name, value)
         with nursery() as started:
             yield started

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from helpers import S3_SETTINGS, s3_server
 
 MODEL = '''"""A linear autoencoder with noise: an estimator whose weights are the loop's state."""
 
@@ -106,31 +104,10 @@ def s3() -> Iterator[Kind | None]:
     if any(importlib.util.find_spec(name) is None for name in ("moto", "s3fs")):
         yield None
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    host, port = address.split(":")
-    environment = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": f"http://{address}",
-    }
-    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", port]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(600):
-                with contextlib.suppress(OSError):
-                    bucket = urllib.request.Request(f"http://{address}/campaign", method="PUT")
-                    urllib.request.urlopen(bucket, timeout=5).close()
-                    break
-                time.sleep(0.1)
-            else:
-                raise TimeoutError("moto's server does not start")
-            yield Kind("S3", TOY, environment=environment, url="s3://campaign")
-        finally:
-            server.terminate()
+    with s3_server() as address:
+        bucket = urllib.request.Request(f"{address}/campaign", method="PUT")
+        urllib.request.urlopen(bucket, timeout=60).close()
+        yield Kind("S3", TOY, environment=S3_SETTINGS | {"AWS_ENDPOINT_URL": address}, url="s3://campaign")
 
 
 @contextlib.contextmanager
