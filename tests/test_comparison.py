@@ -143,9 +143,18 @@ def test_what_differs_where_no_setting_does(tmp_path: Path, runs: dict[str, Path
     assert same.told[0] == "No setting differs: a run is compared with itself, or with a copy of it."
 
 
+def test_the_order_of_a_grid_is_no_difference(tmp_path: Path, runs: dict[str, Path]) -> None:
+    lams = list(reversed(Run.open(runs["a"]).experiment.grid["mixing.lam"]))
+    turned = made(tmp_path / "turned", grid={"mixing.lam": lams})
+    assert compare([runs["a"], turned]).differences == ()
+
+
 def test_data_that_differ_in_a_setting(runs: dict[str, Path]) -> None:
     found = compare(opened(runs, "a", "large"))
-    assert found.notes == ("runs differ in their data (data.n): each is held against its own real rows",)
+    assert found.notes == (
+        "runs differ in their data (data.n): each is held against its own real rows; distances of fewer rows are "
+        "larger by themselves",
+    )
     assert "No" not in found.curves.settings[0].label
     assert {setting.settings["data.n"] for setting in found.curves.settings} == {60, 90}
     assert [each.key for each in found.differences] == ["data.n", "mixing.lam"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from selfloop import ConfigError, Experiment, Run, generators, run
+from selfloop.core import code
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.generators import Estimator
@@ -205,3 +207,41 @@ def test_an_estimator_of_vectors_refuses_images(tmp_path) -> None:
 def test_what_scikit_learn_offers_cannot_be_set() -> None:
     with pytest.raises(ConfigError, match="KernelDensity offers a density, and nothing else"):
         Experiment.build(settings(estimator="KernelDensity", has=["density", "parameters"]))
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """What ``--import models.py`` would have imported."""
+    module = types.ModuleType("models")
+    exec(
+        "import torch\n"
+        "class Whole:\n"
+        "    def __init__(self, scale=1.0): self.scale = scale\n"
+        "    def fit(self, X): self.mean = torch.as_tensor(X).mean(0); return self\n"
+        "    def sample(self, n): return self.mean + self.scale * torch.randn(n, len(self.mean))\n"
+        "    def state_dict(self): return {'mean': self.mean} if hasattr(self, 'mean') else {}\n"
+        "    def load_state_dict(self, state): self.mean = state['mean']\n"
+        "class Half:\n"
+        "    def fit(self, X): return self\n",
+        module.__dict__,
+    )
+    monkeypatch.setattr(code, "_MODULES", [module])
+
+
+@pytest.mark.usefixtures("imported")
+def test_what_imported_models_have_is_found_out() -> None:
+    assert Estimator(estimator="models:Whole").has == ("parameters",)
+    assert Estimator(estimator="models:Whole", arguments={"scale": 2}).offers == {"parameters"}
+    assert Estimator(estimator="models:Whole", has=("density",)).has == ("density",)
+
+
+@pytest.mark.usefixtures("imported")
+def test_imported_models_that_cannot_be_used_are_refused_before_anything_is_fitted(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="Half has no method sample: a model needs fit"):
+        Experiment(**settings(estimator="models:Half"))
+    with pytest.raises(ConfigError, match=r"no model can be made \(TypeError: .*'scales'"):
+        Experiment(**settings(estimator="models:Whole", arguments={"scales": 2}))
+    for name, words in (("models:Wohle", "models has no 'Wohle', did you mean 'Whole'"), ("model:Whole", "known only")):
+        with pytest.raises(ConfigError, match=words):
+            list(run(Experiment(**settings(estimator=name)), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

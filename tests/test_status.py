@@ -218,6 +218,12 @@ def test_a_run_says_that_it_begins_once_nothing_is_refused_any_more(
     with pytest.raises(RunError), display(tiny(), tmp_path / "run"):
         next(run(tiny(generator="kernel_density"), tmp_path / "run"))
     assert begins not in capsys.readouterr().out
+    with display(grown := tiny(generations=5), tmp_path / "run") as (_, line):
+        for generation in run(grown, tmp_path / "run"):
+            time.sleep(0.1)
+            line(generation)
+    words = f"{grown.name}: goes on after generation {tiny().generations} of 5; a line follows every generation"
+    assert words in capsys.readouterr().out.splitlines()
 
 
 KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=9).filter(lambda k: k not in ("time", "event"))

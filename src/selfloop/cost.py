@@ -60,8 +60,11 @@ def refuse_beyond_disk(members: Sequence[Arm], extent: Extent, out: Path) -> Non
         row = row_size(experiment.data.holds, event, experiment.generator.dtype)
         size += least * (experiment.generations + 1) * row
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
-    if size > (free := shutil.disk_usage(there).free):
-        raise ConfigError(f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(free)}")
+    disk = shutil.disk_usage(there)
+    if size > disk.free and disk.total:  # which some file systems do not tell
+        raise ConfigError(
+            f"the samples would take {in_words(size)} on disk, and {str(there)!r} has {in_words(disk.free)}"
+        )
 
 
 def _refuse_stack(members: Sequence[Arm], event: tuple[int, ...], n: int, most: int) -> None:

@@ -784,3 +784,70 @@ def test_the_judgement_is_typed() -> None:
     assert isinstance(found, selfloop.Judgement)
     with pytest.raises(AttributeError):
         found.verdict = None  # type: ignore[assignment, misc]
+
+
+# Columns that are not taken
+
+
+def with_ids(path: str, x: np.ndarray, first: int = 1) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(x, columns=COLUMNS).assign(id=range(first, first + len(x))).to_csv(path, index=False)
+    return path
+
+
+def test_columns_are_left_out_of_all_tables_that_have_them(command: Command) -> None:
+    with_ids("ids.csv", rows(400))
+    for t in range(4):
+        (with_ids if t % 2 else table)(f"loop/gen_{t}.csv", rows(120, seed=100 + t))
+    code, _, error = command("judge", "ids.csv", "loop/gen_{t}.csv")
+    assert (code, "others must be left out" in error) == (2, True)
+    words = ["--metrics", "frechet_held_out", "--json"]
+    code, _, error = command("judge", "ids.csv", "loop/gen_{t}.csv", *words, "--leave-out", "id", "--out", "a")
+    assert code in (0, 5), error
+    loop("plain")  # the same rows without ids
+    for t in range(4):
+        table(f"same/gen_{t}.csv", rows(120, seed=100 + t))
+    command("judge", "real.csv", "same/gen_{t}.csv", *words, "--out", "b")
+    both = [Run.open(path).records() for path in ("a", "b")]
+    assert [each["metrics"] for each in both[0]] == [each["metrics"] for each in both[1]]
+    assert Run.open("a").real(0).events.columns == tuple(COLUMNS)
+
+
+def test_columns_of_frames_are_left_out_too() -> None:
+    frames = [pd.DataFrame(rows(120, seed=t), columns=COLUMNS).assign(id=range(120)) for t in range(5)]
+    found = selfloop.judge(frames[0], frames[1:], metrics=FAST, leave_out=["id"])
+    assert found.run.real(0).events.columns == tuple(COLUMNS)
+    with pytest.raises(DataError, match="leave_out names a column 'ids'; it has"):
+        selfloop.judge(frames[0], frames[1:], leave_out=["ids"])
+    with pytest.raises(ConfigError, match=r"leave_out: give a list of names, such as .'id'., not 'id'"):
+        selfloop.judge(frames[0], frames[1:], leave_out="id")
+
+
+def test_what_is_no_table_has_no_columns_to_leave_out(command: Command) -> None:
+    np.save("x.npy", rows())
+    pictures("pictures", 40)
+    Path("t.txt").write_text("one\ntwo\nthree\nfour\n")
+    for name in ("x.npy", "pictures", "t.txt"):
+        code, _, error = command("metrics", name, name, "--leave-out", "id")
+        assert (code, f"{name!r} is no table, and has no columns to leave out" in error) == (2, True)
+    with pytest.raises(DataError, match="'real' is no table"):
+        selfloop.judge(rows(), [rows()], leave_out=["id"])
+
+
+def test_two_tables_are_compared_without_a_column(command: Command) -> None:
+    with_ids("ids.csv", rows(60))
+    table("made.csv", rows(60, seed=1))
+    code, out, _ = command("metrics", "ids.csv", "made.csv", "--leave-out", "id")
+    code_of_plain, _, _ = command("metrics", "ids.csv", "made.csv", "--leave-out", "score")
+    assert (code, code_of_plain) == (0, 2)
+    assert "60 events against 60 of 'ids.csv'" in out
+
+
+def test_a_watch_leaves_columns_out(command: Command) -> None:
+    with_ids("ids.csv", rows(400))
+    for t in range(3):
+        with_ids(f"loop/gen_{t}.csv", rows(120, seed=t))
+    words = ["--real", "ids.csv", "--leave-out", "id", "--once", "--settle", "0", "--metrics", "frechet_held_out"]
+    code, out, error = command("watch", "loop/gen_{t}.csv", *words)
+    assert code in (0, 5), error
+    assert "Generation 2" in out

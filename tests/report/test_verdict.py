@@ -328,9 +328,9 @@ def test_the_judged_metric_is_a_distance_unless_another_is_asked_for() -> None:
 
 
 def test_a_reference_of_zero_is_no_scale() -> None:
-    c = curves((0.0, {"parameter_distance": np.zeros((5, 21))}), (1.0, {"parameter_distance": np.tile(T, (5, 1))}))
-    by = judged(c, METRICS, metric="parameter_distance")
-    assert change("parameter_distance", c.settings[1].arms, c.settings[1], c, by) is None
+    c = curves((0.0, {"mean_error": np.zeros((5, 21))}), (1.0, {"mean_error": np.tile(T, (5, 1))}))
+    by = judged(c, METRICS, metric="mean_error")
+    assert change("mean_error", c.settings[1].arms, c.settings[1], c, by) is None
     verdict = of_setting(c.settings[1], c, by)
     assert (verdict.word, "has no values to compare" in verdict.reason) == ("cannot tell yet", True)
 

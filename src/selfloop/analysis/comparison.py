@@ -364,7 +364,8 @@ def compare(
         notes.append(f"retrainings differ ({words}): compared after the {last} that all have")
     differences = _differences(chosen, settings)
     if data := [each.key for each in differences if each.key.split(".")[0] == "data"]:
-        notes.append(f"runs differ in their data ({', '.join(data)}): each is held against its own real rows")
+        fewer = "; distances of fewer rows are larger by themselves" if {"data.n", "data.held_out"} & set(data) else ""
+        notes.append(f"runs differ in their data ({', '.join(data)}): each is held against its own real rows{fewer}")
     merged, arms = _merged(chosen, settings, list(metrics), last + 1, notes)
     return Comparison(
         runs=chosen,
@@ -565,7 +566,7 @@ def _differences(runs: Mapping[str, Run], settings: _Settings) -> tuple[Differen
         values = []
         for name in runs:
             of = [given[key] for (run, _), given in settings.items() if run == name and key in given]
-            values.append(", ".join(dict.fromkeys(map(in_words, of))) or "–")
-        if len(set(values)) > 1:
-            found.append(Difference(key=key, values=tuple(values)))
+            values.append(list(dict.fromkeys(map(in_words, of))))
+        if len(set(map(frozenset, values))) > 1:  # in whatever order a grid has them
+            found.append(Difference(key=key, values=tuple(", ".join(each) or "–" for each in values)))
     return tuple(found)

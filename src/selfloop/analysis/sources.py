@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
 from selfloop.data.reading.sheets import ENDINGS, Sheet
-from selfloop.data.reading.tables import Choice, Coded, Rows, chosen, like_sheet, read_rows
+from selfloop.data.reading.tables import Choice, Coded, Rows, chosen, like_sheet, of_sheet, read_rows, without
 from selfloop.data.reading.texts import JSON_LINES, PLAIN, TEXT, Unit, encoded, is_corpus, read_texts
 from selfloop.store import Run
 from selfloop.store.schema import stack_file
@@ -62,7 +62,9 @@ class EventSet:
         return self.events.pixels(self.x)
 
 
-def read_events(source: str, least: int = 3, like: Events | None = None, real: bool = False) -> EventSet:
+def read_events(
+    source: str, least: int = 3, like: Events | None = None, real: bool = False, leave_out: Sequence[str] = ()
+) -> EventSet:
     """Read a set of events.
 
     ``source`` is a folder or zip of PNG and JPEG files; an NPY or NPZ of uint8 images (N, H, W) or (N, H, W, C) or of
@@ -77,6 +79,7 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
         like: what other rows are, by whose columns a table is read, and by whose tokens text; None finds out what its
             own are.
         real: whether it is real text, whose empty lines are no events, as samples may be.
+        leave_out: columns of a table that are not taken; rows that are read by the columns of others may lack them.
 
     Raises:
         DataError, RunError: there is no such source, or it is damaged; the message names it.
@@ -90,17 +93,25 @@ def read_events(source: str, least: int = 3, like: Events | None = None, real: b
         )
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{source!r} does not exist")
+    is_array = path.suffix.lower() in (".npy", ".npz")
+    if leave_out and like is None and (path.is_dir() or is_array or is_corpus(path) or path.suffix.lower() == ".zip"):
+        raise no_columns(source)
     if isinstance(like, Text) or is_corpus(path):
         return _of_text(source, path, like, real)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _of_images(source, read_pictures(path))
-    is_array = path.suffix.lower() in (".npy", ".npz")
     images = read_images(path) if is_array else None
     if images is not None:
         return _of_images(source, images)
     if not is_array and isinstance(like, Mixed | Vectors):
-        return _like(source, chosen(str(path), _AS_IT_IS), like)
-    return _of_rows(source, read_rows(str(path), least=least, choice=_AS_IT_IS), "array" if is_array else "table")
+        return _like(source, chosen(str(path), _AS_IT_IS), like, leave_out)
+    choice = replace(_AS_IT_IS, leave_out=leave_out)
+    return _of_rows(source, read_rows(str(path), least=least, choice=choice), "array" if is_array else "table")
+
+
+def no_columns(source: str) -> DataError:
+    """Return what to say where columns of something else than a table are to be left out."""
+    return DataError(f"{source!r} is no table, and has no columns to leave out: leave leave_out (--leave-out) out")
 
 
 def run_of(source: str) -> re.Match[str] | None:
@@ -125,18 +136,23 @@ def tokens_of(sources: Iterable[str]) -> Text | None:
     return None
 
 
-def held(x: Any, source: str, least: int = 3, like: Events | None = None) -> EventSet:
+def held(x: Any, source: str, least: int = 3, like: Events | None = None, leave_out: Sequence[str] = ()) -> EventSet:
     """Return what a program holds in memory, an array, a tensor or a data frame, as a set of events.
 
     Raises:
         DataError: it is none of these, or not what :func:`selfloop.data.reading.memory.read_array` takes.
     """
-    if is_frame(x) and isinstance(like, Mixed | Vectors):
-        return _like(source, replace(of_frame(x, source), settings=False), like)
+    if is_frame(x):
+        if isinstance(like, Mixed | Vectors):
+            return _like(source, replace(of_frame(x, source), settings=False), like, leave_out)
+        sheet = replace(of_frame(x, f"{source} {tuple(x.shape)}"), settings=False)
+        return _of_rows(source, of_sheet(without(sheet, leave_out), {}, least), "table")
+    if leave_out and like is None:
+        raise no_columns(source)
     rows = read_array(x, source, least=least)
     if isinstance(rows, Tensor):
         return _of_images(source, rows)
-    return _of_rows(source, rows, "table" if is_frame(x) else "array")
+    return _of_rows(source, rows, "array")
 
 
 def _of_rows(source: str, rows: Rows | Coded, kind: Literal["array", "table"]) -> EventSet:
@@ -144,8 +160,9 @@ def _of_rows(source: str, rows: Rows | Coded, kind: Literal["array", "table"]) -
     return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
 
 
-def _like(source: str, sheet: Sheet, like: Mixed | Vectors) -> EventSet:
+def _like(source: str, sheet: Sheet, like: Mixed | Vectors, leave_out: Sequence[str]) -> EventSet:
     """Return the rows of a table by the columns of others: of numbers alone in their own units."""
+    sheet = sheet.only([name for name in sheet.columns if name not in leave_out])
     events = like if isinstance(like, Mixed) else Vectors.unscaled(tuple(sheet.columns))
     return EventSet(source=source, x=torch.from_numpy(like_sheet(sheet, events)), events=events, kind="table")
 

@@ -61,6 +61,7 @@ ENOUGH = 4
 
 FEW_SEEDS = 5  # from which seeds alone tell the noise
 _MOST_SEEDS = 300  # that are worth proposing
+_UNTOLD = math.log(1e6)  # an interval so wide says nothing
 _TINY = float(np.finfo(np.float64).tiny)
 _SPREADS = ("variance_ratio", "sqrt_covariance_ratio")
 _VARIANCES = (*_SPREADS, "leading_variance_ratio")  # by which alone no loop is called stable
@@ -456,6 +457,8 @@ def _phrase(known: Mapping[str, Change], grown: Mapping[str, float], setting: Se
 
 def span(c: Change, about: Metric, words: str = "") -> str:
     """Return a change as a factor, of metrics that scatter about zero as a share, and its interval after ``words``."""
+    if about.scale != "difference" and c.high - c.low > _UNTOLD:
+        return f"{_number(c.value)} × (of too little for an interval)"
     if about.scale == "difference":
         return f"{c.value:+.0%} ({words}{c.low:+.0%} to {c.high:+.0%})"
     return f"{_number(c.value)} × ({words}{_number(c.low)} to {_number(c.high)})"

@@ -20,6 +20,7 @@ from selfloop.core.files import write_bytes
 from selfloop.experiment import Experiment
 from selfloop.runner import Generation
 from selfloop.status import Left, Status, Watch
+from selfloop.store import Run
 
 _FEW = 6  # settings of which a line of progress tells
 _LOOKS = 1.0  # seconds between two looks at what the fits say of themselves
@@ -40,6 +41,7 @@ def display(
     chosen = arms(experiment)
     count, last = len(chosen), experiment.generations
     looked, spoke = _Looks(folder), time.monotonic()
+    start = _start(experiment, folder)
 
     def line(generation: Generation) -> str:
         nonlocal spoke
@@ -68,10 +70,10 @@ def display(
         def told(found: Status) -> None:
             nonlocal begun
             write(found)
-            if not begun and found.who.endswith(f"process {os.getpid()}"):  # nothing is refused any more
+            own = found.at_work and found.who.endswith(f"process {os.getpid()}")
+            if own and not begun and not found.finished:  # nothing is refused any more
                 begun = True
-                if not found.finished:
-                    say_plain(printable(f"{experiment.name}: begins; a line follows every generation"))
+                say_plain(printable(f"{experiment.name}: {start}; a line follows every generation"))
             if (text := between(found)) is not None:
                 say_plain(text)
 
@@ -92,6 +94,15 @@ def display(
 
         with looked.meanwhile(drawn):
             yield tick, lambda generation: bar.console.print(line(generation), markup=False)
+
+
+def _start(experiment: Experiment, folder: Path) -> str:
+    """Return what a run is about to do: begin, go on, or grow."""
+    with suppress(SelfloopError):  # which the run itself will say
+        there = Run.open(folder)
+        if there.last >= 0:
+            return f"goes on after generation {there.last} of {experiment.generations}"
+    return "begins"
 
 
 class _Looks:

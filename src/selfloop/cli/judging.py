@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, say, say_report, show
+from selfloop.cli.terminal import bar, complain, directory, say, say_report, show
 from selfloop.core.errors import counted
-from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
@@ -25,6 +25,9 @@ Control = Annotated[
     typer.Option(metavar="GEN", help="generations of a loop that saw real rows alone; may be repeated"),
 ]
 Every = Annotated[int, typer.Option(min=1, metavar="N", help="the first generation and every N-th after it")]
+LeaveOut = Annotated[
+    str, typer.Option(metavar="NAME,…", help="columns of tables that are not taken; generations may lack them")
+]
 FeaturesOption = Annotated[
     str | None,
     typer.Option(metavar="NAME|YAML", help="identity, efficientnet, classifier, torchscript, torch_fidelity, settings"),
@@ -38,7 +41,7 @@ Target = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="to predict: what generations are worth to that is measured too")
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=here)
+    Path | None, typer.Option(help="the run directory; default: runs/judged-<what GEN is called>", parser=directory)
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -88,7 +91,7 @@ class Settings:
         return judgement(Run.open(path), metric=self.metric, tolerance=self.tolerance)
 
 
-def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
+def share_of(unknown: str, loop: Loop, features: str | None, leave_out: Sequence[str]) -> Provenance:
     """Return how many rows of a set look like those of a loop's generations."""
     from selfloop.analysis.provenance import of_sets
     from selfloop.analysis.sources import read_events
@@ -99,7 +102,10 @@ def share_of(unknown: str, loop: Loop, features: str | None) -> Provenance:
     extractor = None if features is None else member(FEATURES, features)
     clean = loop.reference(unknown)
     of_loop = [each for (kind, _), some in loop.generations.items() if kind == "loop" for each in some]
-    made, asked = [each.read(clean.events) for each in of_loop], read_events(unknown, like=clean.events)
+    made, asked = (
+        [each.read(clean.events) for each in of_loop],
+        read_events(unknown, like=clean.events, leave_out=leave_out),
+    )
     suited, _ = unnamed((each.events, each.pictures) for each in (clean, *made, asked))
     return of_sets(clean, made, asked, features=extractor or suited)
 

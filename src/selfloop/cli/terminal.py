@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from selfloop.core.errors import as_known, printable
+from selfloop.core.paths import here
 
 FAILED = 1
 MISUSED = 2
@@ -66,6 +68,13 @@ def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def directory(text: str) -> Path:
+    """Return the directory that ``--out`` names, and say so where it is gone when the command ends."""
+    if urlsplit(text).scheme.lower() == "memory":
+        complain(f"--out {text}: memory:// is this process's own, and lost when it ends; name a folder or a store")
+    return here(text)
 
 
 def names(text: str) -> list[str]:

@@ -72,6 +72,14 @@ def imported_object(name: str) -> Any:
     return None
 
 
+def imported_names(module: str) -> list[str] | None:
+    """Return the names of what can be called in a module that ``--import`` imported, None where it imported none."""
+    for there in _MODULES:
+        if there.__name__ == module:
+            return sorted(name for name, value in vars(there).items() if callable(value) and not name.startswith("_"))
+    return None
+
+
 def _module_name(path: str) -> str:
     """Return the name of the module that a file becomes: its own, unless it is another module's."""
     name = Path(path).stem.replace(".", "_")

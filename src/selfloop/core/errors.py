@@ -72,7 +72,8 @@ def refuse_no_names(values: object, what: str) -> None:
         ConfigError: it is none.
     """
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-        raise ConfigError(f"{what}: give a list of names, such as ['variance_ratio'], not {quoted(values)}")
+        such = [values] if isinstance(values, str) else ["one", "other"]
+        raise ConfigError(f"{what}: give a list of names, such as {such!r}, not {quoted(values)}")
 
 
 def said(error: BaseException, limit: int = 300) -> str:

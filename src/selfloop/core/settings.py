@@ -202,7 +202,8 @@ def read_yaml(path: Path) -> str:
             text = file.read(LONGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {quoted(path)}: {reason}") from error
+        do = "; selfloop init writes one, selfloop recipes has some" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"cannot read {quoted(path)}: {reason}{do}") from error
     if len(text) > LONGEST:
         raise ConfigError(f"cannot read {quoted(path)}: it is longer than {LONGEST} characters")
     return text
@@ -288,7 +289,7 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     if (path and path[0] in _ONE_NUMBER) or (last == "name" and path and place.get("name") != value):
         place.clear()
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
-        raise ConfigError(f"no setting is called {key!r}{nearest(last, known)}")
+        raise ConfigError(f"no setting is called {key!r}{nearest(key, ['.'.join([*path, each]) for each in known])}")
     place[last] = value
 
 

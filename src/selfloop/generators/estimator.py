@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,8 +21,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.code import TABLES, imported_object
-from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, said
+from selfloop.core.code import TABLES, imported_names, imported_object
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, nearest, said
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State, category_numbers, numbered_categories, resampled
 from selfloop.core.seeding import seeded
@@ -63,7 +65,8 @@ class Estimator(Sampler):
     Attributes:
         estimator: one of :data:`SKLEARN` or :data:`TABULAR`, or "module:name" of what was given to :meth:`of`.
         arguments: with which it is made.
-        has: what metrics may ask of it, a log density or parameters; :meth:`of` finds out.
+        has: what metrics may ask of it, a log density or parameters; :meth:`of` finds out, and so do settings that
+            name what ``--import`` imported.
     """
 
     name: Literal["estimator"] = "estimator"
@@ -112,6 +115,17 @@ class Estimator(Sampler):
         register(_MADE, name, make)
         return cls(estimator=name, arguments=given, has=has)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _finds_out(cls, settings: Any) -> Any:
+        """Find out what models of imported code have, where nobody says."""
+        given = settings if isinstance(settings, dict) else {}
+        name, arguments = given.get("estimator"), given.get("arguments", {})
+        if "has" in given or not isinstance(name, str) or not isinstance(arguments, dict):
+            return settings
+        factory = imported_object(name)
+        return settings if factory is None else given | {"has": _offered(name, factory, json.dumps(arguments))}
+
     @model_validator(mode="after")
     def _can_be_made(self) -> Estimator:
         if self.estimator in TABULAR:
@@ -130,6 +144,11 @@ class Estimator(Sampler):
         if imported is not None:
             return imported
         if self.estimator not in _MADE:
+            module, _, name = self.estimator.partition(":")
+            if (there := imported_names(module)) is not None:
+                raise ConfigError(
+                    f"generator.estimator {self.estimator!r}: {module} has no {name!r}{nearest(name, there)}"
+                )
             raise ConfigError(
                 f"generator.estimator {self.estimator!r} is known only to a program that gives it to Estimator.of: "
                 "run it from there, or name its file with --import"
@@ -142,6 +161,16 @@ class Estimator(Sampler):
         if device.team.device.type != "cpu" and "device" in signature(factory) and "device" not in self.arguments:
             more = {"device": device.team.device}
         return Adapter(self.estimator, _called(self.estimator, factory, self.arguments | more))
+
+    def refuse(self, x: Tensor) -> None:
+        """Make a model of the user's own before anything is fitted.
+
+        Raises:
+            ConfigError: there is none, or it cannot fit or sample.
+        """
+        if ":" in self.estimator:
+            with seeded(0):
+                self._made().offers()
 
     def init(self, event: Sequence[int], streams: Streams) -> State:
         """Return the tensors of new models, or states of no rows, which sample NaN; an event is (d,) or (C, H, W).
@@ -310,6 +339,17 @@ def _taken(value: Any) -> Estimator | None:
     """Take an object, or a class, that fits and samples as the user's own model."""
     own = callable(getattr(value, "fit", None)) and callable(getattr(value, "sample", None))
     return Estimator.of(value) if own and not hasattr(value, "init") else None
+
+
+@functools.cache
+def _offered(name: str, factory: Callable[..., Any], arguments: str) -> tuple[str, ...]:
+    """Return what a model has that is made with arguments, which are given as JSON.
+
+    Raises:
+        ConfigError: as :meth:`Estimator.of`.
+    """
+    with seeded(0):
+        return Adapter(name, _called(name, factory, json.loads(arguments))).offers()
 
 
 def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> Any:

@@ -42,7 +42,6 @@ METRICS.register(
         name="parameter_distance",
         title="‖θ_t − θ_0‖ / p",
         definition="Euclidean distance of the parameters to those after generation 0, over their number p (Figure 9).",
-        goal="lower",
         version=1,
         unit="parameter units",
         compute=lambda e: parameter_distance(e.state, e.first),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfloop.analysis.sequences import Arrivals, common_name, refuse_same, said, sequences
 from selfloop.analysis.sources import EventSet, fingerprint, held, held_digest, read_events, run_of, tokens_of
-from selfloop.core.errors import ConfigError, DataError, counted, refuse_unlike
+from selfloop.core.errors import ConfigError, DataError, counted, refuse_no_names, refuse_unlike
 from selfloop.core.events import Events
 from selfloop.core.paths import is_url
 from selfloop.data.reading.memory import FILES, is_texts
@@ -93,24 +93,32 @@ class Loop:
 
 
 def loop_of(
-    real: Any, generations: Any, *, held_out: Any = None, control: Any = None, every: int = 1, growing: bool = False
+    real: Any,
+    generations: Any,
+    *,
+    held_out: Any = None,
+    control: Any = None,
+    every: int = 1,
+    leave_out: Sequence[str] = (),
+    growing: bool = False,
 ) -> Loop:
     """Return the loop that is meant, as :func:`judge` takes it, without reading it.
 
     Args:
-        real, generations, held_out, control, every: as of :func:`judge`.
+        real, generations, held_out, control, every, leave_out: as of :func:`judge`.
         growing: whether more generations may be on their way, as of :func:`selfloop.analysis.sequences.sequences`.
 
     Raises:
         ConfigError, DataError: there is no such loop, or the control does not go with it.
     """
     refuse_unlike("every", every, Integral, "a whole number, 1 for all generations")
-    found = {("loop", s): each for s, each in _sequences(generations, every, growing, "generation").items()}
+    refuse_no_names(leave_out, "leave_out")
+    found = {("loop", s): each for s, each in _sequences(generations, every, growing, "generation", leave_out).items()}
     if control is not None:
-        others = {("control", s): each for s, each in _sequences(control, every, growing, "control").items()}
-        found = _with_control(found, others, growing)
-    against = _origin(real, "real", least=3, real=True)
-    apart = None if held_out is None else _origin(held_out, "held_out", real=True)
+        others = _sequences(control, every, growing, "control", leave_out)
+        found = _with_control(found, {("control", s): each for s, each in others.items()}, growing)
+    against = _origin(real, "real", leave_out, least=3, real=True)
+    apart = None if held_out is None else _origin(held_out, "held_out", leave_out, real=True)
     parts = [("the real data", against), *([] if apart is None else [("the held-out rows", apart)])]
     parts += [
         (f"generation {t} of the {kind}", each) for (kind, _), some in found.items() for t, each in enumerate(some)
@@ -136,21 +144,23 @@ def _words(given: Any) -> list[str] | None:
     return None
 
 
-def _origin(x: Any, name: str, least: int = 1, real: bool = False) -> Origin:
+def _origin(x: Any, name: str, leave_out: Sequence[str], least: int = 1, real: bool = False) -> Origin:
     """Return where a set comes from that is given by its name, or as an array by one of ours."""
     if isinstance(x, str | os.PathLike):
         source = os.fspath(x)
-        return Origin(
-            source, lambda like: read_events(source, least, like, real), functools.partial(fingerprint, source), True
-        )
-    return Origin(name, lambda like: held(x, name, least, like), lambda: held_digest(x, name), False)
+
+        def read(like: Events | None) -> EventSet:
+            return read_events(source, least, like, real, leave_out)
+
+        return Origin(source, read, functools.partial(fingerprint, source), True)
+    return Origin(name, lambda like: held(x, name, least, like, leave_out), lambda: held_digest(x, name), False)
 
 
-def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, list[Origin]]:
+def _sequences(given: Any, every: int, growing: bool, part: str, leave_out: Sequence[str]) -> dict[int, list[Origin]]:
     """Return the generations of every repetition, by its number."""
     if (words := _words(given)) is not None:
         found = sequences(words, every=every, growing=growing)
-        return {s: [_origin(source, source) for source in sources] for s, sources in found.items()}
+        return {s: [_origin(source, source, leave_out) for source in sources] for s, sources in found.items()}
     items: list[Any] = list(given) if isinstance(given, list | tuple | np.ndarray | Tensor) else []
     if not items:
         raise DataError(f"{part}s are {type(given).__name__}: give a list of arrays, frames or names, or a pattern")
@@ -164,7 +174,7 @@ def _sequences(given: Any, every: int, growing: bool, part: str) -> dict[int, li
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
     ends = [f" of repetition {s}" if len(lists) > 1 else "" for s in range(len(lists))]
     return {
-        s: [_origin(x, f"{part} {t}{ends[s]}") for t, x in list(enumerate(each))[::every]]
+        s: [_origin(x, f"{part} {t}{ends[s]}", leave_out) for t, x in list(enumerate(each))[::every]]
         for s, each in enumerate(lists)
     }
 

@@ -26,6 +26,7 @@ def judge(
     held_out: Any = None,
     control: Any = None,
     every: int = 1,
+    leave_out: Sequence[str] = (),
     features: str | Extractor | None = None,
     metrics: Sequence[str] | None = None,
     metric: str | None = None,
@@ -47,6 +48,7 @@ def judge(
         held_out: real rows that no model was trained on; None holds out a part of ``real``, always the same.
         control: as ``generations``, of a loop that saw real rows alone; its repetitions are those of the loop.
         every: judge the first generation and every so-manyth after it.
+        leave_out: columns of tables that are not taken, as one that numbers the rows; generations may lack them.
         features: what the metrics look at, a name, settings as YAML, or an object; None is those of a directory that
             has some, else what suits: colour pictures by a network, if its package is there, all else as it is.
         metrics: names; None is :data:`DEFAULT` or, of a directory that has some, these.
@@ -74,7 +76,7 @@ def judge(
     """
     if out is not None:
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
-    loop = loop_of(real, generations, held_out=held_out, control=control, every=every)
+    loop = loop_of(real, generations, held_out=held_out, control=control, every=every, leave_out=leave_out)
     made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
     try:
         found = judge_loop(

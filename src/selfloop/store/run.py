@@ -74,6 +74,16 @@ def _infinite(value: Any) -> Any:
     return math.nan if value is None else math.inf if value == "inf" else value
 
 
+def _runs_in(path: Path) -> str:
+    """Return how a message about a folder ends that is no run: with a run in it, where it has some."""
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:
+        return ""
+    inside = next((name for name in names if os.path.isfile(path / name / "experiment.yaml")), None)
+    return "" if inside is None else f"; there are runs in it, such as {str(path / inside)!r}: selfloop ls lists them"
+
+
 class Run:
     """A run directory, read; :class:`Writer` adds to one.
 
@@ -110,7 +120,8 @@ class Run:
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
-            raise RunError(f"{str(path)!r} is not a run directory: {what}")
+            what = what if os.path.lexists(path) else "it does not exist"
+            raise RunError(f"{str(path)!r} is not a run directory: {what}{_runs_in(path)}")
         text = unsealed(file)
         look_in(path)
         other = path / "environment.json"

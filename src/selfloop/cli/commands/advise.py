@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, say, say_plain, say_report
+from selfloop.cli.terminal import bar, directory, say, say_plain, say_report
 from selfloop.core.errors import ConfigError, counted, printable, quoted
-from selfloop.core.paths import here
 
 if TYPE_CHECKING:
     from selfloop.advisor import Step
@@ -42,7 +41,9 @@ def command(
         str | None, typer.Option(metavar="NAME", help="that judges; default: W2 to held-out data, sliced of tables")
     ] = None,
     score: Annotated[str | None, typer.Option(metavar="NAME", help="a second metric that must hold too")] = None,
-    out: Annotated[Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=here)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=directory)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")

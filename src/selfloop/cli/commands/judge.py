@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli import judging
-from selfloop.cli.terminal import say, say_plain
+from selfloop.cli.terminal import names, say, say_plain
 from selfloop.core.errors import ConfigError
 
 
@@ -24,6 +24,7 @@ def command(
         str | None, typer.Option(metavar="PATTERN", help="in place of GEN, of repetitions: 'run{s}/gen_{t}.csv'")
     ] = None,
     every: judging.Every = 1,
+    leave_out: judging.LeaveOut = "",
     features: judging.FeaturesOption = None,
     metrics: judging.Metrics = None,
     metric: judging.MetricOption = None,
@@ -45,6 +46,7 @@ def command(
         raise ConfigError("name the generations: each, or a folder, a glob, or a pattern such as 'gen_{t}.csv'")
     from selfloop.outside import loop_of
 
+    left = names(leave_out)
     settings = judging.Settings(
         features=features,
         metrics=metrics,
@@ -55,8 +57,8 @@ def command(
         target=target,
         out=out,
     )
-    loop = loop_of(real, words, held_out=held_out, control=control, every=every)
-    share = None if unknown is None else judging.share_of(unknown, loop, features)
+    loop = loop_of(real, words, held_out=held_out, control=control, every=every, leave_out=left)
+    share = None if unknown is None else judging.share_of(unknown, loop, features, left)
     found = settings.judged(loop)
     index = judging.report(found)
     if as_json:

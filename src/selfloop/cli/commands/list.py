@@ -55,6 +55,8 @@ def _members(what: What) -> Iterator[tuple[str, str, str, str]]:
         where = family.origin(name).what
         try:
             about, settings = family.describe(name)
+            if "sha256" in settings.split(", "):  # rows in memory, that settings only refer to
+                settings = "given in Python, by selfloop.data.array or function"
         except SelfloopError as error:  # of a package that is broken, which spoils its own row alone
             about, settings = str(error), ""
         yield name, about, settings, "" if where == "built-in" else where

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_report
+from selfloop.cli.terminal import directory, say, say_report
 from selfloop.core.paths import here
 
 
 def command(
     shards: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", parser=here)],
-    out: Annotated[Path, typer.Option(help="a new run directory", parser=here)],
+    out: Annotated[Path, typer.Option(help="a new run directory", parser=directory)],
 ) -> int:
     """Join what run --shard made to the run that one machine would have made, and write its report."""
     from selfloop.cli.commands.report import write

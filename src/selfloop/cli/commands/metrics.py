@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.judging import FeaturesOption
-from selfloop.cli.terminal import bar, complain, say, say_plain, show
+from selfloop.cli.judging import FeaturesOption, LeaveOut
+from selfloop.cli.terminal import bar, complain, names, say, say_plain, show
 from selfloop.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def command(
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="to predict: what the generated rows are worth to that")
     ] = None,
+    leave_out: LeaveOut = "",
     raw: Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON with every number's definition")] = False,
 ) -> int:
@@ -34,15 +35,16 @@ def command(
     from selfloop.features.unnamed import unnamed
 
     named = None if features is None else member(FEATURES, features)
-    reference = sources.read_events(real, like=sources.tokens_of([generated]), real=True)
-    given = [reference, sources.read_events(generated, like=reference.events)]
+    left = names(leave_out)
+    reference = sources.read_events(real, like=sources.tokens_of([generated]), real=True, leave_out=left)
+    given = [reference, sources.read_events(generated, like=reference.events, leave_out=left)]
     suited, words = unnamed((each.events, each.pictures) for each in given)
     extractor = named or suited
     if named is None and words:
         complain(words)
     resized = "pixels" in extractor.needs
     sets = align(*given, raw=raw, resized=resized)
-    names = scores.default(sets.events, target) if only is None else [name.strip() for name in only.split(",")]
+    wanted = scores.default(sets.events, target) if only is None else [name.strip() for name in only.split(",")]
     try:
         with bar("features", shown=resized) as tick:
             found = scores.scores(
@@ -52,7 +54,7 @@ def command(
                 unit=sets.unit,
                 scaling=sets.scaling,
                 features=extractor,
-                names=names,
+                names=wanted,
                 progress=tick,
                 events=sets.events,
                 target=target,

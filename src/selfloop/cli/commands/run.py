@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, console, not_silent, say, say_report, show
+from selfloop.cli.terminal import INTERRUPTED, complain, console, directory, not_silent, say, say_report, show
 from selfloop.core.errors import SelfloopError
-from selfloop.core.paths import expanded, here
+from selfloop.core.paths import expanded
 
 if TYPE_CHECKING:
     from selfloop.engines.base import Engine
@@ -31,7 +31,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="the run directory, or its URL; default: runs/<name>", parser=here)
+        Path | None, typer.Option(help="the run directory, or its URL; default: runs/<name>", parser=directory)
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfloop.cli import judging
-from selfloop.cli.terminal import INTERRUPTED, say, say_plain, say_report
+from selfloop.cli.terminal import INTERRUPTED, names, say, say_plain, say_report
 
 if TYPE_CHECKING:
     from selfloop.analysis.judgement import Judgement
@@ -26,6 +26,7 @@ def command(
     held_out: judging.HeldOut = None,
     control: judging.Control = None,
     every: judging.Every = 1,
+    leave_out: judging.LeaveOut = "",
     features: judging.FeaturesOption = None,
     metrics: judging.Metrics = None,
     metric: judging.MetricOption = None,
@@ -64,7 +65,15 @@ def command(
     code: int | None = None
     try:
         while True:
-            loop = loop_of(real, generations, held_out=held_out, control=control, every=every, growing=True)
+            loop = loop_of(
+                real,
+                generations,
+                held_out=held_out,
+                control=control,
+                every=every,
+                leave_out=names(leave_out),
+                growing=True,
+            )
             found = _judged(settings, loop.whole(arrivals), again=code is None)
             if found is not None:
                 code = found.code

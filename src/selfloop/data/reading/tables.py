@@ -148,11 +148,15 @@ def chosen(path: str, choice: Choice) -> Sheet:
         DataError: it cannot be read, or lacks one of them.
     """
     sheet = read_sheet(path, choice.columns, choice.table, choice.query, choice.settings)
-    return sheet if choice.columns is not None else _left(sheet, choice.leave_out)
+    return sheet if choice.columns is not None else without(sheet, choice.leave_out)
 
 
-def _left(sheet: Sheet, leave_out: Sequence[str]) -> Sheet:
-    """Return a sheet without an index and the columns that are left out."""
+def without(sheet: Sheet, leave_out: Sequence[str]) -> Sheet:
+    """Return a sheet without an index and the columns that are left out.
+
+    Raises:
+        DataError: it lacks one of these.
+    """
     if lost := [name for name in leave_out if name not in sheet.columns]:
         raise DataError(f"{sheet.source}: leave_out names a column {quoted(lost[0])}; it has {listed(sheet.columns)}")
     sheet = sheet.only([name for name in sheet.columns if name not in leave_out])
