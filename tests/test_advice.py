@@ -116,6 +116,7 @@ def test_the_smaller_of_two_criteria_counts_and_both_share_the_level() -> None:
     assert 1 - threshold.each_level(2) == pytest.approx((1 - threshold.each_level(1)) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [study.CASES[1], study.CASES[2], study.CASES[9]], ids=["gaussian", "margin", "rescue"])
 def test_intervals_hold_the_threshold(case: study.Case) -> None:
     """Of 30 at 95 % fewer than 24 by chance 2e-4."""
@@ -133,6 +134,7 @@ LOOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", study.LOOPS, ids=lambda loop: loop.name)
 def test_the_study_simulates_what_is_run(loop: study.Loop, tmp_path: Path) -> None:
     regimes = [
@@ -281,6 +283,7 @@ def bits(path: Path) -> list[str]:
     return [f"{key} {value}" for key, value in sorted(arms_of.items())]
 
 
+@pytest.mark.slow
 def test_an_answer(whole: tuple[Advice, list[Step]]) -> None:
     found, steps = whole
     assert len({step.why for step in steps}) > 1
@@ -295,6 +298,7 @@ def test_an_answer(whole: tuple[Advice, list[Step]]) -> None:
     assert found.above[-1].excess.low > 0
 
 
+@pytest.mark.slow
 def test_one_who_was_interrupted_comes_to_the_same(whole: tuple[Advice, list[Step]], tmp_path: Path) -> None:
     expected = whole[0]
 
@@ -317,6 +321,7 @@ def test_one_who_was_interrupted_comes_to_the_same(whole: tuple[Advice, list[Ste
     assert bits(tmp_path / "cut") == bits(expected.run)
 
 
+@pytest.mark.slow
 def test_what_was_answered_is_answered_again_and_nothing_else_there(whole: tuple[Advice, list[Step]]) -> None:
     found, _ = whole
     before = bits(found.run)
@@ -354,6 +359,7 @@ def test_the_run_directory_is_called_by_the_file(tmp_path: Path, monkeypatch: py
         assert Path(found.run).resolve() == tmp_path / "runs" / f"advice-{name}-gaussian"
 
 
+@pytest.mark.slow
 def test_a_spent_budget_says_what_is_missing_and_more_goes_on(whole: tuple[Advice, list[Step]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = advise(GAUSSIAN, out=out, budget=1e-6, **QUICK)
@@ -372,6 +378,7 @@ def test_a_spent_budget_says_what_is_missing_and_more_goes_on(whole: tuple[Advic
     assert advise(GAUSSIAN, out=out, **QUICK) == whole[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_an_answer_in_every_form(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(60, 2))
@@ -397,6 +404,7 @@ def test_an_answer_in_every_form(tmp_path: Path) -> None:
     assert str(found).count("\n") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_the_command_prints_sentences_or_json_and_where_the_report_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -429,6 +437,7 @@ def test_data_are_named_or_lie_in_files(tmp_path: Path) -> None:
         assert DATA.name_of(advisor._dataset(named)) == "digits"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_fresh_rows_that_are_set_aside_are_counted(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(200, 2))
@@ -586,6 +595,7 @@ def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boosting, "_TREES", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few", "few_trees")
 def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -621,6 +631,7 @@ def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
     assert "What rows are worth to a model that predicts" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few", "few_trees")
 def test_a_generator_that_alone_costs_too_much_is_told_of(tmp_path: Path) -> None:
     table = write(tmp_path / "customers.csv", customers(90))

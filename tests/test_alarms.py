@@ -116,6 +116,7 @@ def test_controls_are_not_watched_and_an_arm_is_not_held_against_its_own_seed() 
     assert Monitor({2: [1], 4: []}, 0.5).calibrations == {2: Race.calibration, 4: Ranks.calibration}
 
 
+@pytest.mark.slow
 def test_an_alarm_stops_its_arm_and_the_record_says_so(tmp_path: Path) -> None:
     list(run(looped(), tmp_path / "run"))
     opened = Run.open(tmp_path / "run")
@@ -139,6 +140,7 @@ def test_an_alarm_stops_its_arm_and_the_record_says_so(tmp_path: Path) -> None:
     assert "Alarms" in write_report(opened).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_workers")
 def test_a_run_with_stops_is_the_same_however_it_is_run(tmp_path: Path) -> None:
     """Resumed after every generation, or by two processes."""

@@ -26,6 +26,7 @@ def some() -> list[Attack]:
     return [attack for kind in kinds.values() for attack in rng.sample(kind, min(FEW, len(kind)))]
 
 
+@pytest.mark.slow
 def test_there_is_an_attack_on_everything_that_is_read() -> None:
     attacks = every()
     assert len(attacks) > 2000

@@ -103,6 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.open(out)
 
 
+@pytest.mark.slow
 def test_a_run_carries_labels_from_data_to_samples_and_metrics(made: Run) -> None:
     for arm in range(len(REGIMES)):
         for t in range(3):
@@ -139,6 +140,7 @@ def test_a_judge_that_asks_for_labels_chooses_by_them(made: Run) -> None:
     assert torch.allclose(made.state(2, stack_)[SHARES][row], torch.bincount(kept, minlength=10).double() / len(kept))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_as_if_never_ended(made: Run, tmp_path: Path) -> None:
     settings = {"data": {"fresh_rows": 120}, "grid": {"mixing": REGIMES}}
     for generations in (1, 2):
@@ -150,6 +152,7 @@ def test_a_run_goes_on_as_if_never_ended(made: Run, tmp_path: Path) -> None:
         assert torch.equal(again.labels(2, arm), made.labels(2, arm))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_report_shows_classes_over_generations(made: Run) -> None:
     page = write_report(made).read_text()
     assert "Classes by generation" in page
@@ -545,6 +548,7 @@ def test_the_network_is_told_of_one_hot_vectors_and_of_zeros_where_it_is_not_to_
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_conditional_network_learns_what_its_classes_look_like() -> None:
     """Class 0 is black and class 1 white: after some training samples are what their labels say."""
     label = torch.arange(64).unsqueeze(0) % 2

@@ -87,6 +87,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_does_nothing(nest: Nursery, done: Path) -> None:
     before = tree(done)
     result = nest.command("run", "tiny.yaml", cwd=done)
@@ -112,6 +113,7 @@ def test_progress_names_settings_as_the_report_does() -> None:
     assert not set("{}'") & set(line)
 
 
+@pytest.mark.slow
 def test_ls_and_report(nest: Nursery, done: Path) -> None:
     listed = nest.command("ls", "runs", cwd=done, COLUMNS="200")
     assert listed.returncode == 0
@@ -124,6 +126,7 @@ def test_ls_and_report(nest: Nursery, done: Path) -> None:
     assert (done / "runs/tiny/report/index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_report_is_judged_as_asked_for(nest: Nursery, done: Path, refused: Callable[..., str]) -> None:
     tiny = str(done / "runs" / "tiny")
     found = nest.command("report", tiny, "--control", "mixing.lam=inf", "--tolerance", "0.3", cwd=done)
@@ -245,6 +248,7 @@ def test_help_tells_of_code_of_ones_own(
     assert "--import MODULE|FILE.py" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_path: Path) -> None:
     result = nest.command("run", "digits-edm-small", "--plan", "--set", "generator.checkpoint=no.pkl", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -263,7 +267,7 @@ def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_pat
         (["run", "dmo"], ["'dmo'", "did you mean 'demo'"]),
         (["run", "fig6"], ["fig2-cifar10-edm, fig2-cifar10-otcfm, fig2-ffhq64-edm"]),
         (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
-        (["run", "demo", "--set", "generator.widht=3"], ["generator.widht", "did you mean 'width'"]),
+        (["run", "demo", "--set", "generator.widht=3"], ["generator.widht", "did you mean 'generator.width'"]),
         (["run", "demo", "--set", "generations=0"], ["generations", "greater than 0"]),
         (["run", "demo", "--set", "grid.mixing.lam=[-1]"], ["λ must be 0 or more"]),
         (["run", "demo", "--set", "grid.mixing.lam=[.nan]"], ["λ must be 0 or more"]),
@@ -362,6 +366,7 @@ metrics: [variance_ratio]
 """
 
 
+@pytest.mark.slow
 def test_images_go_out_as_png_and_come_back_as_they_were(nest: Nursery, tmp_path: Path) -> None:
     (tmp_path / "images.yaml").write_text(IMAGES)
     assert nest.command("run", "images.yaml", "--workers", "0", cwd=tmp_path).returncode == 0

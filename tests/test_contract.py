@@ -285,6 +285,7 @@ def fitted(generator: Generator) -> tuple[State, State]:
 
 @every_generator
 class TestGenerators:
+    @pytest.mark.slow
     def test_arms_do_not_see_their_neighbours(self, generator: Generator) -> None:
         """run(arms)[r] equals run([arms[r]]) to the bit, from initialisation over two fits to samples.
 
@@ -309,6 +310,7 @@ class TestGenerators:
                 assert torch.equal(generator.labels(state, 33, alone), labels[r : r + 1])
                 assert torch.equal(generator.labels(state, 20, alone), labels[r : r + 1, :20])
 
+    @pytest.mark.slow
     def test_a_nan_stays_in_its_own_arm(self, generator: Generator) -> None:
         streams, (state, well) = Streams(SEEDS), fitted(generator)
         if "text" in generator.makes and "parameters" not in generator.offers:
@@ -334,6 +336,7 @@ class TestGenerators:
             assert equal(rows(spoilt, r), rows(well, r))
             assert torch.equal(x[r].to(healthy.dtype), healthy[r])
 
+    @pytest.mark.slow
     def test_same_streams_give_the_same_bits_and_all_else_is_left_alone(self, generator: Generator) -> None:
         """States and rows that it is given, and torch's own random numbers; other streams give other samples."""
         streams, given, (first, expected) = Streams(SEEDS), data(generator), fitted(generator)
@@ -360,6 +363,7 @@ class TestGenerators:
             assert isinstance(generator, Density)
             assert generator.log_prob(state, x).shape == (3, 11)
 
+    @pytest.mark.slow
     def test_a_temperature_is_each_arms_own_and_none_at_1(self, generator: Generator) -> None:
         if "temperature" not in generator.offers:
             return
@@ -828,6 +832,7 @@ def of_images(dtype: torch.dtype) -> Evidence:
     )
 
 
+@pytest.mark.slow
 @metrics("density", "prediction", "linear", "classes", "columns", "text")
 def test_metrics_of_images_are_those_of_the_same_numbers(metric: Metric) -> None:
     values = metric.compute(of_images(torch.uint8))
@@ -942,6 +947,7 @@ def test_the_loop_keeps_arms_of_tables_apart(generator: Generator) -> None:
     apart(arms(Experiment.build(plain)))
 
 
+@pytest.mark.slow
 def test_the_loop_keeps_arms_of_every_mixing_apart() -> None:
     """As above for all mixings in one stack, also where they draw different numbers of samples."""
     plain = {

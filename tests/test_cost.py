@@ -90,7 +90,7 @@ def test_numbers_beyond_reason_are_refused_and_cost_nothing(
 def test_samples_beyond_the_disk_are_refused_before_the_first_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000, total=10**9))
     of = PLAIN | {"generations": 9, "seeds": 6}  # 6 · 10 · 100 rows of two float64
     list(run(Experiment.build(of), tmp_path / "fits"))
     with pytest.raises(ConfigError, match=r"the samples would take 112 kB on disk, and '.*' has 100 kB"):
@@ -219,6 +219,7 @@ class TestDiffusers:
             generator.state_size((1, 8, 8))
 
 
+@pytest.mark.slow
 def test_settings_that_would_not_be_read_again_are_refused() -> None:
     arguments: dict[str, Any] = {"weights_init": [0.123456789] * 100_000}
     generator = {"name": "estimator", "estimator": "GaussianMixture", "arguments": arguments}

@@ -241,6 +241,7 @@ class TestUnderWay:
                 read()
         assert not out.exists()
 
+    @pytest.mark.slow
     def test_readers_beside_it_see_whole_generations(self, tmp_path: Path) -> None:
         out, said, stop = tmp_path / "run", [], threading.Event()
         plan = tiny(generations=60, **GAUSSIAN)
@@ -263,6 +264,7 @@ class TestUnderWay:
         assert said == []
 
 
+@pytest.mark.slow
 def test_a_report_knows_what_it_shows(tmp_path: Path, selfloop: Command) -> None:
     out, plan = tmp_path / "runs/run", tiny(generations=1, **GAUSSIAN)
     (tmp_path / "plan.yaml").write_text(plan.yaml())
@@ -355,6 +357,7 @@ def test_a_file_that_is_damaged_is_said_once(out: Path) -> None:
     assert "generation-0002/manifest.json" in line
 
 
+@pytest.mark.slow
 def test_damage_of_every_file_in_every_way_is_named(finished: Path, tmp_path: Path) -> None:
     out, other = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "other"
     list(run(tiny(generations=3, **GAUSSIAN | {"seeds": [7, 8]}), other))
@@ -382,6 +385,7 @@ def test_heads_of_two_runs_are_told_apart(finished: Path, out: Path, tmp_path: P
     Run.open(out).verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
 def test_a_disk_that_fails_at_some_change_is_said_in_a_line_and_loses_nothing(
     error: int, nest: Nursery, tmp_path: Path

@@ -151,6 +151,7 @@ def test_a_run_and_what_is_said_without_the_library(tmp_path, monkeypatch) -> No
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_loop_of_v_prediction_learns_and_samples_what_it_is_trained_on(tmp_path: Path) -> None:
     """Of grey images at one level, trained and sampled as v-prediction asks, retrained on its own samples."""
     ours = generator(

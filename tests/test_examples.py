@@ -26,6 +26,7 @@ SHOWN_ELSEWHERE = (metrics.Demand, metrics.Evidence, metrics.Metric, metrics.Mod
 PUBLIC = [each for module in (selfloop, metrics) for each in shown(module) if each not in SHOWN_ELSEWHERE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
 def test_its_example_runs(thing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -83,7 +83,7 @@ def test_override_replaces_nested_settings_and_whole_parts() -> None:
 @pytest.mark.parametrize(
     ("assignment", "line"),
     [
-        ("generator.widht=3", "no setting is called 'generator.widht', did you mean 'width'?"),
+        ("generator.widht=3", "no setting is called 'generator.widht', did you mean 'generator.width'?"),
         ("generatr.width=3", "no setting is called 'generatr' (in 'generatr.width'), did you mean 'generator'?"),
         ("genrations=3", "no setting is called 'genrations', did you mean 'generations'?"),
         ("generator.optimizer.beta=1", "no setting is called 'generator.optimizer.beta', did you mean 'beta2'?"),

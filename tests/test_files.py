@@ -34,6 +34,7 @@ print(json.dumps([loaded, total, Path("/proc/self/maps").read_text().count(sys.a
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory is read from Linux's /proc")
 def test_a_large_file_is_mapped_and_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.safetensors"

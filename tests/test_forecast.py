@@ -106,6 +106,7 @@ def test_the_closed_form_is_the_integral(arms: int, arm: int | None, monkeypatch
     np.testing.assert_allclose(below / weight, LEVELS, atol=2e-3)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     st.integers(1, 6),
@@ -133,6 +134,7 @@ def test_units_and_the_order_of_seeds_do_not_matter(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "drift", "theory"), [(0.0, 0.0, 0.0), (0.5, 0.2, None), (0.9, 0.1, 0.9), (1.0, 0.2, 1.0), (1.0, 0.0, None)]
 )
@@ -308,6 +310,7 @@ def test_the_command(known: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_short_run_is_refused(tmp_path: Path) -> None:
     short = {"name": "short", "data": {"name": "gaussian", "n": 20}, "generator": {"name": "gaussian"}}
     list(run(Experiment.build(short | {"generations": 1}), tmp_path / "run"))
@@ -318,6 +321,7 @@ def test_a_short_run_is_refused(tmp_path: Path) -> None:
     assert "forecast-toggle" not in page
 
 
+@pytest.mark.slow
 def test_the_report_has_a_band(known: Path) -> None:
     page = write_report(Run.open(known)).read_text()
     assert page.count("expected at 16") == 3

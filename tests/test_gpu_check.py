@@ -72,6 +72,7 @@ def test_rows_are_kept_as_they_come_and_shown_as_a_table(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.slow
 def test_a_stage_that_hangs_is_cut_off_and_one_that_fails_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

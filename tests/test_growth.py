@@ -76,6 +76,7 @@ def stored(out: Path) -> dict[str, tuple[bytes, int]]:
 
 
 class TestGenerations:
+    @pytest.mark.slow
     @pytest.mark.parametrize("keep", ["last", "all"])
     @pytest.mark.parametrize("maker", MAKERS)
     def test_ten_later_are_ten_at_once(self, tmp_path: Path, maker: str, keep: str) -> None:
@@ -161,6 +162,7 @@ class TestArms:
         data = MAKERS[maker]().data.model_dump() | {"n": 12}
         return MAKERS[maker](seeds=2, grid=grid, data=data, generations=3, metrics=["mean_error"])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("more", ARMS)
     @pytest.mark.parametrize("maker", MAKERS)
     def test_that_join_are_as_if_they_had_been_there(self, tmp_path: Path, maker: str, more: str) -> None:
@@ -206,6 +208,7 @@ class TestArms:
         made(tiny(seeds=4), tmp_path / "at once")
         assert of_arms(tmp_path / "run") == of_arms(tmp_path / "at once")
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("shared_workers")
     def test_with_workers(self, tmp_path: Path) -> None:
         for workers in (0, 2):
@@ -310,6 +313,7 @@ class TestKilled:
 
 
 class TestMetrics:
+    @pytest.mark.slow
     @pytest.mark.parametrize("maker", MAKERS)
     def test_that_join_are_as_if_they_had_been_there(self, tmp_path: Path, maker: str) -> None:
         names = ["mean_error", "w2_held_out", "frechet_held_out", "precision_train"]
@@ -401,6 +405,7 @@ def seen(opened: Run) -> tuple[int, int, int]:
 
 
 class TestReadersMeanwhile:
+    @pytest.mark.slow
     def test_see_all_arms_or_the_old_ones(self, tmp_path: Path) -> None:
         out = tmp_path / "run"
         made(gaussian(), out)
@@ -431,6 +436,7 @@ class TestReadersMeanwhile:
         with pytest.raises(RunError, match="has nothing of arm 1 yet"):
             opened.samples(0, 1)
 
+    @pytest.mark.slow
     def test_see_a_metric_once_all_generations_have_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         out, more = tmp_path / "run", gaussian(metrics=["mean_error", "w2_held_out"])
         made(gaussian(), out)

@@ -159,6 +159,7 @@ def test_importing_the_package_loads_nothing_of_others(code: str) -> None:
     assert loaded_by(code, [*HEAVY, "yaml", "rich", "typer"]) == "[]"
 
 
+@pytest.mark.slow
 def test_an_experiment_loads_nothing_heavy_that_a_run_may_not_need() -> None:
     heavy = ["sklearn", "pyarrow", "bokeh", "matplotlib", "ot", "torchdiffeq", "selenium", "zuko"]
     assert loaded_by("from selfloop import Experiment, Run, run", heavy) == "[]"
@@ -168,6 +169,7 @@ def test_help_loads_nothing_that_takes_long() -> None:
     assert loaded_by(command("--help"), HEAVY) == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["run", "--help"], ["recipes"], ["ruin"], ["run", "demo", "--workers", "x"], ["ls", "nowhere"]]
 )
@@ -176,6 +178,7 @@ def test_what_needs_no_experiment_does_not_wait_for_torch(arguments: list[str]) 
     assert loaded_by(command(*arguments), [name for name in HEAVY if name != "pydantic"]) == "[]"
 
 
+@pytest.mark.slow
 def test_what_writes_no_report_loads_nothing_that_draws(tmp_path: Path) -> None:
     settings = {
         "name": "tiny",
@@ -203,6 +206,7 @@ def test_every_public_name_is_found_where_it_is_said_to_be() -> None:
         assert getattr(selfloop, name).__module__ == f"selfloop.{home}"
 
 
+@pytest.mark.slow
 def test_the_package_finds_its_modules_and_no_other_name() -> None:
     assert outcome("import selfloop; print(selfloop.metrics.__name__, selfloop.theory.__name__)") == (
         "selfloop.metrics selfloop.theory"
@@ -217,6 +221,7 @@ def test_a_command_is_one_module() -> None:
     assert {info.name for info in app.registered_commands} == files
 
 
+@pytest.mark.slow
 def test_import_changes_no_setting_and_no_random_state() -> None:
     before_and_after = """
         import importlib, pickle, pkgutil, random

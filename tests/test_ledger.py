@@ -201,6 +201,7 @@ def test_the_papers_are_there() -> None:
         assert paper in papers
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_in_a_worker")
 @pytest.mark.parametrize("name", ["ferbach", "dohmatob"])
 def test_quick_entries_give_what_the_page_says(name: str) -> None:

@@ -299,6 +299,7 @@ def test_arms_whose_rows_are_weighed_are_fitted_apart() -> None:
         assert alone.records[0] == together[1].records[r]
 
 
+@pytest.mark.slow
 def test_gaussian_collapse_follows_proposition_1() -> None:
     """E σ_t = α(n)^t σ_0 in one dimension (Lemma A.1): 2,000 chains, n = 10, within 4 standard errors.
 

@@ -130,6 +130,7 @@ def test_names_outlast_other_settings() -> None:
     assert Experiment.parse(unnamed.yaml()) == unnamed
 
 
+@pytest.mark.slow
 def test_the_terminal_says_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "_UNASKED", 0)
     np.savetxt(tmp_path / "t.csv", np.random.default_rng(0).standard_normal((40, 2)), delimiter=",", header="a,b")

@@ -46,6 +46,7 @@ def named(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
     monkeypatch.setattr(Team, "name", name)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_a_gpu_and_back_and_its_records_say_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_models_that_run_on_no_device_name_none(tmp_path: Path, monkeypatch: pyt
     assert "device" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [("accumulate", 2), ("sample_batch", 3), ("channels_last", True), ("compile", False)],
@@ -115,6 +117,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
             list(run(pictures(), out))
 
 
+@pytest.mark.slow
 def test_arms_that_were_done_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
     list(run(pictures(generations=2), tmp_path / "whole"))
@@ -138,6 +141,7 @@ def test_arms_that_were_done_are_not_computed_again(tmp_path: Path, monkeypatch:
     assert snapshot(tmp_path / "cut") == snapshot(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_was_done_keeps_the_classes_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "_WORTH_KEEPING", 0.0)
     labelled = {"name": "digit_images", "n": 30, "held_out": 20, "labels": True}
@@ -162,6 +166,7 @@ def test_what_was_done_keeps_the_classes_of_samples(tmp_path: Path, monkeypatch:
     assert snapshot(tmp_path / "cut") == snapshot(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "empty", "a flipped bit", "another kept file"])
 def test_what_was_done_and_is_damaged_is_said_and_may_be_moved_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str

@@ -115,6 +115,7 @@ def libraries(body: list[ast.stmt], deep: bool) -> set[str]:
     return {CALLED_OTHERWISE.get(name, name).lower().replace("_", "-") for name in named}
 
 
+@pytest.mark.slow
 def test_every_library_is_a_dependency_or_an_extra_and_every_dependency_is_used() -> None:
     plain, extras = asked_for(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
     more = set().union(*(asked_for(extras[name]) for name in extras if name not in ("test", "bench", "check")))

@@ -116,6 +116,7 @@ def test_contaminated_sets_have_their_share_and_no_row_twice(
     assert len(found.arm(0).unique(dim=0)) == n
 
 
+@pytest.mark.slow
 def test_a_subsample_takes_every_row_of_the_union_equally_often() -> None:
     mixing, t, n, seeds = MIXINGS.parse("accumulate_subsample"), 3, 20, 400
     counts = np.zeros(t + 1)
@@ -315,6 +316,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_runs_in_workers_is_recorded_and_can_be_absent(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     subprocess.run([sys.executable, str(tmp_path / "script.py"), str(tmp_path)], check=True, timeout=300)

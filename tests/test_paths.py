@@ -65,6 +65,7 @@ def test_a_leading_tilde_is_home_and_no_other_one(home: Path) -> None:
     assert expanded(Path("~")) == home
 
 
+@pytest.mark.slow
 def test_commands(home: Path, selfloop: Call) -> None:
     selfloop("run", "~/t.yaml", "--out=~/runs/t", "--workers=0", "--track={name: lines, path: ~/lines.jsonl}")
     assert (home / "runs" / "t" / "report" / "index.html").is_file()

@@ -36,6 +36,7 @@ def told() -> Classifier:
     return Classifier.of(real(0), made(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
 def test_the_interval_holds_the_share(share: float) -> None:
     """One draw of those of which the interval holds the share in 95 %: how often is counted by the study."""
@@ -96,6 +97,7 @@ def test_rounding_gives_rows_away() -> None:
     assert found.low > 0
 
 
+@pytest.mark.slow
 def test_long_rows() -> None:
     rng = np.random.default_rng(0)
     rows = [rng.normal(size=(N, 100)) * np.where(np.arange(100) < 5, 3.0, 0.3) for _ in range(3)]
@@ -111,6 +113,7 @@ def test_large_sets_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.low <= 0.5 <= found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
@@ -181,6 +184,7 @@ def test_pictures(tmp_path: Path) -> None:
     assert torch.is_tensor(sets[0].x)
 
 
+@pytest.mark.slow
 def test_the_study_at_a_small_size(tmp_path: Path) -> None:
     kind, *_ = study.KINDS
     assert len(study.counts([kind], 2, tmp_path)) == len(study.SHARES)

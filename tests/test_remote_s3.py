@@ -68,6 +68,7 @@ def there(store: Any, run: str = "run") -> dict[str, bytes]:
     return {name: content for name, content in files.items() if name != "log.txt"}
 
 
+@pytest.mark.slow
 def test_round_trip_and_resume_from_an_emptied_cache(store: Any, tmp_path: Path) -> None:
     for generations in (1, 3):
         list(run(tiny(generations=generations), tmp_path / "local"))
@@ -79,6 +80,7 @@ def test_round_trip_and_resume_from_an_emptied_cache(store: Any, tmp_path: Path)
     opened.verify()
 
 
+@pytest.mark.slow
 def test_killed_at_several_moments(store: Any, nest_with_keys: Nursery, tmp_path: Path) -> None:
     experiment, rng, kills = tiny(generations=3), random.Random(20246), 0
     list(run(experiment, tmp_path / "local"))
@@ -99,6 +101,7 @@ def test_killed_at_several_moments(store: Any, nest_with_keys: Nursery, tmp_path
     assert kills >= 1
 
 
+@pytest.mark.slow
 def test_killed_between_files_and_manifest(
     store: Any, nest_with_keys: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +123,7 @@ def test_killed_between_files_and_manifest(
         assert there(store, f"run-{n}") == snapshot(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_the_second_of_two_drivers_is_refused(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     going = run(tiny(**CLOSED), "s3://bucket/run")
     next(going)
@@ -135,6 +139,7 @@ def test_the_second_of_two_drivers_is_refused(store: Any, tmp_path: Path, monkey
     assert place.read("new") == b"1"
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there(store: Any) -> None:
     with pytest.raises(RunError, match=r"^'s3://no-such/run' cannot be written: The specified bucket does not exist$"):
         list(run(tiny(**CLOSED), "s3://no-such/run"))
@@ -162,6 +167,7 @@ def test_without_credentials(store: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         list(run(tiny(**CLOSED), "s3://bucket/run"))
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_there_is_named(store: Any) -> None:
     list(run(tiny(**CLOSED), "s3://bucket/run"))
     store.pipe_file("bucket/run/generation-0001/samples-000.safetensors", b"x")
@@ -169,6 +175,7 @@ def test_a_file_that_is_damaged_there_is_named(store: Any) -> None:
         list(run(tiny(**CLOSED | {"generations": 3}), "s3://bucket/run"))
 
 
+@pytest.mark.slow
 def test_data_in_a_bucket(store: Any) -> None:
     store.pipe_file("bucket/t.csv", ("a,b\n" + "".join(f"{i},{i % 3}\n" for i in range(40))).encode())
     experiment = tiny(**CLOSED | {"data": {"name": "table", "path": "s3://bucket/t.csv"}})

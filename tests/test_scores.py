@@ -127,6 +127,7 @@ def test_only(as_json: Callable[..., dict[str, dict[str, Any]]]) -> None:
     assert found["w2"]["value"] == pytest.approx(wasserstein(cloud(60, 3), 1.5 * cloud(45, 3, seed=1)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_folders_of_pictures_by_their_features(
     here: Path, as_json: Callable[..., dict[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

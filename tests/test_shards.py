@@ -42,12 +42,14 @@ def shards(folder: Path) -> list[Path]:
     return [folder / f"shard-{number}" for number in (3, 1, 2)]
 
 
+@pytest.mark.slow
 def test_merged_shards_are_the_whole_run_to_the_byte(folder: Path, tmp_path: Path) -> None:
     merged = merge(shards(folder), tmp_path / "merged")
     assert merged.finished
     assert snapshot(tmp_path / "merged") == snapshot(folder / "whole")
 
 
+@pytest.mark.slow
 def test_shards_one_after_the_other_in_one_directory_are_it_too(folder: Path, tmp_path: Path) -> None:
     for number in (2, 3, 1):
         list(run(EXPERIMENT, tmp_path / "run", shard=Shard(number, 3)))
@@ -62,6 +64,7 @@ def test_a_shard_that_ended_early_goes_on(folder: Path, tmp_path: Path) -> None:
     assert snapshot(tmp_path / "run") == snapshot(folder / "shard-2")
 
 
+@pytest.mark.slow
 def test_a_merged_run_grows_like_any_other(folder: Path, tmp_path: Path) -> None:
     merge(shards(folder), tmp_path / "merged")
     longer = EXPERIMENT.override("generations=6")
@@ -92,6 +95,7 @@ def test_a_shard_without_stacks_and_alarms_across_shards_are_refused(tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_shards_that_do_not_fit_together_are_refused_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
     one, two, three = sorted(shards(folder))
     other = tmp_path / "other"
@@ -116,6 +120,7 @@ def test_shards_that_do_not_fit_together_are_refused_and_nothing_is_written(fold
         merge([one, two, three], one)
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_shards_and_merges_them(nest: Nursery, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text(EXPERIMENT.yaml())
     done = nest.command("run", "e.yaml", "--shard", "2/3", "--workers", "0", cwd=tmp_path)

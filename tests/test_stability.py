@@ -43,6 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
     """Each at four standard errors of its interval, and the bias of a short panel."""
     found = stability(Run.open(known))
@@ -57,6 +58,7 @@ def test_seen_rates_are_the_predicted_ones(known: Path) -> None:
     assert [row.total_error for row in found.rows][1:] == pytest.approx([1.1180, 1.1832, math.inf], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_largest_lam_within_tolerance(known: Path) -> None:
     found = stability(Run.open(known))
     assert found.metric == "w2_held_out"

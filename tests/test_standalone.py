@@ -87,6 +87,7 @@ def replaced(folder: Path) -> None:
 
 
 class TestTheDataChange:
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", [gone, edited, replaced])
     def test_a_finished_run_is_read_all_the_same_and_run_again_unless_its_data_are_others(
         self, here: Path, change: Any
@@ -106,6 +107,7 @@ class TestTheDataChange:
                     list(run(again, "run"))
         assert tree(Path("run")) == files
 
+    @pytest.mark.slow
     def test_a_run_that_has_moved_is_read(self, here: Path) -> None:
         list(run(Experiment.load("p.yaml"), "run"))
         before = shown(Path("run"))
@@ -113,6 +115,7 @@ class TestTheDataChange:
         os.remove("p.csv")
         assert shown(Path("elsewhere")) == before
 
+    @pytest.mark.slow
     def test_nothing_is_read_but_the_run(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         list(run(Experiment.load("p.yaml"), "run"))
         for cls in {type(Run.open("run").arms[0].experiment.data), Dataset}:
@@ -262,6 +265,7 @@ class TestRefused:
         "{name: estimator, estimator: GaussianMixture, arguments: {n_components: 50}}",
     )
 
+    @pytest.mark.slow
     def test_a_refused_experiment_leaves_nothing(self, here: Path) -> None:
         plan = Experiment.parse(self.MIXTURE)
         before = tree(here)
@@ -292,6 +296,7 @@ class TestRefused:
         monkeypatch.chdir(here)
         assert next(run(Experiment.load("p.yaml"), "run")).t == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [0, 1])
     def test_in_a_directory_that_was_there(self, here: Path, workers: int) -> None:
         (here / "run").mkdir()

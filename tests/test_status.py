@@ -100,6 +100,7 @@ def test_what_is_under_way_is_seen_stack_by_stack(tmp_path: Path, monkeypatch: p
     assert not list((tmp_path / "run").glob(".status*"))
 
 
+@pytest.mark.slow
 def test_a_fit_under_way_is_seen_by_another_process_and_after_a_kill(
     nest: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +266,7 @@ def test_prometheus_reads_what_is_under_way(tmp_path: Path, monkeypatch: pytest.
     assert f'selfloop_arms_done{{{run_},generation="2"}} 4\n' in prometheus(last)
 
 
+@pytest.mark.slow
 def test_the_command_line_keeps_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

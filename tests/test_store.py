@@ -82,6 +82,7 @@ class TestDamage:
             yield name, out
             shutil.rmtree(out)
 
+    @pytest.mark.slow
     def test_missing(self, finished: Path, tmp_path: Path) -> None:
         for name, out in self.damaged(finished, tmp_path):
             (out / name).unlink()
@@ -92,6 +93,7 @@ class TestDamage:
             said = mended(out, finished) if name == "metrics.jsonl" else refused(out)
             assert f"{Path(name).name}'" in said, name
 
+    @pytest.mark.slow
     def test_truncated(self, finished: Path, tmp_path: Path) -> None:
         for name, out in self.damaged(finished, tmp_path):
             content = (out / name).read_bytes()
@@ -104,6 +106,7 @@ class TestDamage:
                 continue
             assert f"{Path(name).name}'" in refused(out), name
 
+    @pytest.mark.slow
     def test_bit_flipped(self, finished: Path, tmp_path: Path) -> None:
         rng = random.Random(7)
         for name, out in self.damaged(finished, tmp_path):
@@ -215,6 +218,7 @@ class TestPromises:
             list(run(plan, tmp_path / str(workers), workers=workers))
         assert snapshot(tmp_path / "0") == snapshot(tmp_path / "2")
 
+    @pytest.mark.slow
     def test_a_fit_that_is_killed_goes_on_where_it_was_saved(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -306,6 +310,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_what_a_generation_costs_does_not_grow_with_its_number(tmp_path: Path) -> None:
     """As many files are opened, written, renamed and removed at the end, and no directory is listed."""
     folder = str(Path(__file__).parent)
@@ -385,6 +390,7 @@ def test_what_changes_after_it_was_checked_is_checked_again(tmp_path: Path, look
     assert looked_at["generation-0001"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_full_disk_ends_the_run_and_it_resumes_when_there_is_space(
     little_disk: Path, tmp_path: Path, workers: int

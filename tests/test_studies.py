@@ -17,6 +17,7 @@ from selfloop.learning.schedule import Schedule
 from studies import fig3, forecasts, loops, regimes, stability, tables, texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", stability.RATES)
 def test_intervals_of_rates_hold_them(rate: float) -> None:
     """Of 150 at 95 % (less a bias's 4 %) below 84 % by chance 1e-4."""
@@ -31,6 +32,7 @@ def test_intervals_of_the_gaussian_loop_hold_its_rate() -> None:
     assert all(stability.of_loops((arms, 9.0), 100).started > 0.82 for arms in (5, 30))
 
 
+@pytest.mark.slow
 def test_claims_are_seldom_too_large() -> None:
     """Of 100 claims at 5 % more than 15 are by chance 1e-5; without bounds more than 20 are."""
     found = stability.of_lams(100, 100)
@@ -84,6 +86,7 @@ def test_every_loop_can_be_run() -> None:
         assert 30 <= experiment.generations <= 50
 
 
+@pytest.mark.slow
 def test_forecasts_are_held_against_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecasts, "SEEN", (3, 5))
     known = next(loop for loop in loops.LOOPS if loop.name == "gaussian-100")
@@ -110,6 +113,7 @@ def test_trend_lines() -> None:
     assert forecasts.straight_line(path[:4], 2) == pytest.approx((11.0, 0.0))
 
 
+@pytest.mark.slow
 def test_the_study_of_figure_3_at_a_small_size(tmp_path: Path) -> None:
     """Its page has a row for every arm, and what was run is not run again."""
     family = dataclasses.replace(
@@ -161,6 +165,7 @@ def test_a_metric_breaks_where_losses_stay(mean: list[float], error: float, brea
     assert loss.breaks == breaks
 
 
+@pytest.mark.slow
 def test_the_page_of_tables_is_what_the_records_say(tmp_path: Path) -> None:
     experiment = Experiment.load("wine").override(
         "data={name: scikit_learn, table: iris, target: species, n: 20}",

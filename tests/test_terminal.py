@@ -50,6 +50,7 @@ def test_foreign_text_reaches_no_stream_raw(capsys: pytest.CaptureFixture[str]) 
         assert "[red]x[/red]" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
 def test_letters_that_the_encoding_lacks_are_escaped(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "t\u00e9.yaml").write_text("name: x\ndescription: \u03bb\n", encoding="utf-8")

@@ -117,6 +117,7 @@ def test_ngrams_are_relative_frequencies_up_to_the_first_edge() -> None:
     assert torch.equal(ngrams(longer), found[:1])  # padding says nothing
 
 
+@pytest.mark.slow
 def test_text_made_elsewhere_is_judged(done: Path, names: Path, tmp_path: Path, capsys: Any) -> None:
     for t in range(3):
         assert main(["export", str(done), str(tmp_path / f"gen_{t}.txt"), "--generation", str(t)]) == 0
@@ -136,6 +137,7 @@ def test_text_made_elsewhere_is_judged(done: Path, names: Path, tmp_path: Path, 
     assert main(["metrics", str(names), str(tmp_path / "gen_2.txt")]) == 0
 
 
+@pytest.mark.slow
 def test_text_is_read_by_the_tokens_of_a_run_whichever_is_named_first(
     done: Path, names: Path, tmp_path: Path, capsys: Any
 ) -> None:

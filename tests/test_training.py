@@ -330,6 +330,7 @@ def check_stack(generator: OTCFM | DDPM, d: int) -> None:
             assert torch.equal(value[0], stacked[k][r]), k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize("d", [2, 64])
 def test_a_stacked_fit_gives_the_bits_of_single_ones(name, d):
@@ -363,6 +364,7 @@ def test_a_fit_of_a_diverged_copy_leaves_the_others(name):
     assert spoilt["loss"][1].isnan()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["otcfm", "ddpm"])
 def test_a_fit_lowers_the_loss(name):
     generator, data, streams = GENERATORS[name].model_copy(update={"batch_size": 100}), arms(2), Streams(seeds=SEEDS)

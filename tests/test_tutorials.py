@@ -65,6 +65,7 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 QUICKEST = sorted(SCRIPTS, key=lambda script: executed.kept(script)["seconds"])[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", QUICKEST, ids=lambda script: script.stem)
 def test_the_quickest_run_and_come_to_outputs_of_the_same_kinds(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

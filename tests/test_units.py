@@ -247,6 +247,7 @@ def test_scaled_vectors_say_by_how_much_where_nothing_names_their_unit() -> None
     assert Vectors.unscaled(("a", "b")).unit == "data units"
 
 
+@pytest.mark.slow
 def test_a_report_names_the_units(here: Path, selfloop: Call) -> None:
     assert selfloop("report", "a")[0] == 0
     page = (here / "a" / "report" / "index.html").read_text(encoding="utf-8")

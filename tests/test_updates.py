@@ -241,6 +241,7 @@ def test_one_of_ones_own_joins_as_others_do(tmp_path: Path) -> None:
     assert there.experiment == plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["average", {"name": "extrapolate", "w": 0.5}])
 def test_a_killed_run_with_an_update_ends_as_if_nothing_had_happened(
     update: Any, nest: Nursery, tmp_path: Path

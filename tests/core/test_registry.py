@@ -518,6 +518,7 @@ def script(path: Path, content: str, *arguments: str | Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_what_a_program_defines_and_imports_is_known_to_a_fresh_process(tmp_path: Path) -> None:
     """Classes of the script itself, of a file that it imported, and what else it gave a name to."""
     imported = tmp_path / "elsewhere" / "mine.py"

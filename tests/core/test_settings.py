@@ -103,6 +103,7 @@ def test_text_beyond_reason_is_refused_before_it_is_built(text: str, words: str)
     assert len(str(error.value)) < 200
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none()

@@ -43,6 +43,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 # what is taken
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     hnp.arrays(
@@ -173,6 +174,7 @@ def test_settings_out_of_range_are_refused_in_one_line() -> None:
         array(ROWS, n=39, held_out=2).load([0])
 
 
+@pytest.mark.slow
 def test_pandas_is_not_needed_for_arrays() -> None:
     code = (
         "import sys, numpy, selfloop.data; sys.modules['pandas'] = None;"
@@ -193,6 +195,7 @@ def test_settings_are_plain_and_say_what_the_rows_are(tmp_path: Path) -> None:
     assert about["sha256"] == kept.digest(torch.from_numpy(ROWS)) != about["held_out_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [array(ROWS), array(ROWS, held_out=ROWS[:9] + 1, fresh_rows=2)])
 def test_a_run_is_that_of_the_table(tmp_path: Path, data: Array) -> None:
     np.save(tmp_path / "rows.npy", ROWS)

@@ -93,6 +93,7 @@ BAD: dict[str, tuple[dict[str, list[Any]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_taken_is_refused_in_one_line_and_nothing_is_written(

@@ -160,6 +160,7 @@ def test_arms_may_differ_in_their_functions(tmp_path: Path) -> None:
     assert [opened.real(arm).n for arm in range(3)] == [1000, 1000, 24]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_workers")
 @pytest.mark.parametrize("local", [False, True])
 def test_workers_get_it_and_change_no_bit(tmp_path: Path, local: bool) -> None:
@@ -176,6 +177,7 @@ def test_a_loop_gets_new_rows_without_end(tmp_path: Path) -> None:
     assert [record["n_real"] for record in Run.open(tmp_path / "run").of_generation(3)] == [10, 10]
 
 
+@pytest.mark.slow
 def test_a_run_is_read_without_it_and_needs_it_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     list(run(experiment(draw), tmp_path / "run"))
     code = (

@@ -89,6 +89,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return snapshot(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_every_file_is_that_of_a_run_in_this_process(seed: int, expected: dict[str, bytes], tmp_path: Path) -> None:
     engine = Elsewhere(seed)
@@ -106,6 +107,7 @@ def test_every_job_learns_what_the_program_defines(
     assert len(sent) == 2 * 3  # generations, and stacks
 
 
+@pytest.mark.slow
 def test_a_stack_goes_on_while_others_are_behind_but_not_beyond_the_lead(tmp_path: Path) -> None:
     engine = Elsewhere(1)
     long = EXPERIMENT.override(f"generations={_LEAD + 4}")
@@ -142,6 +144,7 @@ def test_what_stops_arms_lets_no_generation_begin_before_the_last_is_known(tmp_p
         assert max(t for t, _ in engine.cluster.begun) == generation.t
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_goes_on_here_and_there(expected: dict[str, bytes], tmp_path: Path) -> None:
     engine = Elsewhere(3)
     for generation in run(EXPERIMENT, tmp_path / "run", engine=engine):
@@ -154,6 +157,7 @@ def test_a_run_that_ended_early_goes_on_here_and_there(expected: dict[str, bytes
     assert snapshot(tmp_path / "run") == expected
 
 
+@pytest.mark.slow
 def test_a_run_that_grows_elsewhere_is_one_that_was_so_from_the_beginning(tmp_path: Path) -> None:
     def grid(sizes: str) -> str:
         return f"grid={{data.n: [{sizes}], mixing: [{{name: augment, lam: 0.5}}]}}"

@@ -100,6 +100,7 @@ def test_filtered_takes_what_is_near_and_counts_it() -> None:
             assert born(trained, r) == record["born"] == {"0": N, str(t): len(near)}
 
 
+@pytest.mark.slow
 def test_accumulated_gaussians_follow_the_closed_form() -> None:
     """The mean m of a Gaussian that is fitted to all samples of its predecessors, and its covariance Σ, in dimension d.
 
@@ -132,6 +133,7 @@ def files(out: Path) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if name not in ("lock", "log.txt")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixing", [Accumulate(), HalfFresh(), Filtered(radius=1.5)], ids=lambda m: type(m).__name__)
 def test_a_run_resumes_to_the_same_bits(mixing: Regime, tmp_path: Path) -> None:
     settings = experiment(mixing, generator=NETWORK, budget={"steps": 6}, generations=2)
@@ -148,6 +150,7 @@ def test_a_run_resumes_to_the_same_bits(mixing: Regime, tmp_path: Path) -> None:
     assert len(origin["sha256"]) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_workers")
 def test_workers_know_the_regimes_of_a_module(tmp_path: Path) -> None:
     settings = experiment(HalfFresh(), generator=NETWORK, budget={"steps": 6}, generations=2)
@@ -182,6 +185,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_know_the_regimes_of_a_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -190,6 +194,7 @@ def test_workers_know_the_regimes_of_a_script(tmp_path: Path) -> None:
     assert [r["born"] for r in Run.open(tmp_path / "1").of_generation(2)] == [{"0": 20, "2": 10}, {"0": 20, "2": 20}]
 
 
+@pytest.mark.slow
 def test_a_script_shows_all_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(tmp_path)
     out = capsys.readouterr().out

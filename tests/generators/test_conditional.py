@@ -116,6 +116,7 @@ def test_samples_have_the_noise_that_is_set_or_fitted():
         agrees(residual.flatten().square(), (float(state["noise"]) if noise is None else noise) ** 2)
 
 
+@pytest.mark.slow
 def test_the_error_of_replaced_labels_grows_by_the_same_each_time():
     """With the x that there are it is t σ² tr (XᵀX)⁻¹ after t fits (Gerstgrasser et al. 2024)."""
     d, n, t, r = 3, 20, 4, 1000
@@ -127,6 +128,7 @@ def test_the_error_of_replaced_labels_grows_by_the_same_each_time():
     agrees(error, t * float(torch.linalg.inv(x[0].T @ x[0]).trace()))
 
 
+@pytest.mark.slow
 def test_with_new_normal_x_it_is_that_of_a_wishart_matrix():
     """t σ² d / (T − d − 1)."""
     d, n, t, r = 3, 20, 4, 1000

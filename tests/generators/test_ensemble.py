@@ -225,6 +225,7 @@ def test_the_loop_knows_who_made_what_is_read_from_files(tmp_path: Path) -> None
         assert torch.equal(there.state(3, 0)["mean"][0, m], own.sum(0) / len(own))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_workers")
 def test_it_ends_alike_however_it_is_run(tmp_path: Path) -> None:
     generator = {"name": "ensemble", "of": OTCFM} | OTHERS
@@ -313,6 +314,7 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], 
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [True, False])
 def test_its_errors_are_the_theorys(others: bool) -> None:
     """A fully synthetic loop of 1500 ensembles, by maximum likelihood: |z| < 4 of means and variances."""

@@ -57,6 +57,7 @@ def test_both_covariances_differ_by_their_divisor():
     assert torch.equal(fit(Gaussian(), x)["covariance"], unbiased)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", ["unbiased", "mle"])
 def test_the_variance_of_a_replaced_gaussian(covariance):
     """Its mean stays without a bias, and falls by 1 − 1/n a fit by maximum likelihood."""
@@ -100,6 +101,7 @@ def test_a_parameter_that_the_family_does_not_have_samples_nan_in_its_column_alo
     assert x[:, :, 1].isnan().all()
 
 
+@pytest.mark.slow
 def test_a_bit_is_fixed_as_probably_as_it_is_frequent():
     x = (torch.arange(5) < 2).double().reshape(1, 5, 1).expand(R, 5, 1)
     *_, last = replaced(Bernoulli(), x, 25)
@@ -154,6 +156,7 @@ def test_arms_with_tables_of_different_sizes_share_a_stack():
     assert [set(x.flatten().tolist()) for x in drawn] == [{0, 1}, {0, 1, 2, 3, 4}]
 
 
+@pytest.mark.slow
 def test_heterozygosity_falls_by_a_share_of_one_over_n():
     n, t = 20, 10
     x = (torch.arange(n) % 5).double().reshape(1, n, 1).expand(R, n, 1)
@@ -193,6 +196,7 @@ def test_a_sample_is_a_row_moved_by_the_bandwidth():
     agrees((drawn[~first] - x[0, 1]).square().flatten(), 0.25)
 
 
+@pytest.mark.slow
 def test_the_variance_of_a_replaced_kernel_density():
     """That of the density follows v' = (1 − 1/n) v + h², from generation 0's own on."""
     n, t, h, v = 20, 12, 0.3, (1 - 1 / 20) + 0.3**2

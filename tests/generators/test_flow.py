@@ -70,6 +70,7 @@ def test_without_zuko_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
         SMALL.init((2,), STREAMS)
 
 
+@pytest.mark.slow
 def test_a_run_records_zuko_and_begins_nothing_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {"name": "flow", "width": 8, "transforms": 1}
     built = Experiment.load("fig4-small").override("generations=1", "seeds=1", f"generator={plain}", "budget.steps=2")
@@ -82,6 +83,7 @@ def test_a_run_records_zuko_and_begins_nothing_without_it(tmp_path: Path, monkey
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_the_callers_torch_is_left_as_it_was() -> None:
     """In a process of its own: zuko changes torch's settings when it is first imported."""
     program = (

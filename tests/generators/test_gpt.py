@@ -58,6 +58,7 @@ class TestGPT:
             last = row.index(0) + 1 if 0 in row else len(row)
             assert value == pytest.approx(float(want[:last].sum()), abs=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "temperature"),
         [({}, 1.0), ({}, 0.6), ({"top_k": 2}, 1.0), ({"top_p": 0.7}, 1.3), ({"min_p": 0.4}, 1.0), ({"prompt": 2}, 1.0)],

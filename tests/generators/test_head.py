@@ -144,6 +144,7 @@ class TestHead:
 @pytest.mark.parametrize("generator", NETWORKS, ids=lambda g: f"{g.name}-{getattr(g, 'solver', '')}")
 @pytest.mark.usefixtures("as_in_a_worker")
 class TestNetworks:
+    @pytest.mark.slow
     def test_shares_and_dependence_are_those_of_the_rows(self, generator: Generator) -> None:
         real, x = rows().x, drawn(generator, 300, 200)
         assert torch.isfinite(x).all()

@@ -57,6 +57,7 @@ def test_a_loss_and_its_gradient_stay_on_the_device(generator: UNetModel) -> Non
     assert {g.device.type for g in gradients if g is not None} == {"meta"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in GENERATORS if name != "otcfm"])
 def test_samplers_of_fixed_steps_stay_on_the_device(name: str) -> None:
     generator = GENERATORS[name]

@@ -132,6 +132,7 @@ SMALL = {"net": NET, "batch_size": 8}
 DDIM = {"name": "diffusers", "unet": UNET, "batch_size": 8, "steps": 3, "scheduler": {"name": "DDIMScheduler"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "tau"),  # so small that levels are not clamped, and not so small that they are all the same
     [

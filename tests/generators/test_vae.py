@@ -35,6 +35,7 @@ def importance(state: State, x: torch.Tensor, draws: int = 4000) -> torch.Tensor
     return log.sum(-1).double().logsumexp(1) - math.log(draws)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_likelihood_and_near(fitted: State) -> None:
     """Per row the estimate's error over 400 draws is below 0.1; on average over 60 rows it is below 0.01."""
     x = LINE.sample(fitted, 60, STREAMS)

@@ -104,6 +104,7 @@ def test_commands_are_not_run(case, tmp_path, tripwire):
     assert not canary.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(QUIET))
 def test_lies_are_refused(case, tmp_path, tripwire):
     path = tmp_path / "checkpoint.pkl"
@@ -119,6 +120,7 @@ def ran(code: str, *arguments: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_would_run_elsewhere(tmp_path):
     """The corpus bites: Python's and torch's own unpicklers run every command in it."""
     for i, case in enumerate(RUNNING):
@@ -144,6 +146,7 @@ def test_the_commands_would_run_elsewhere(tmp_path):
     assert [case for i, case in enumerate(RUNNING) if not (tmp_path / f"{i}.canary").exists()] == []
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path):
     cases = running(tmp_path / "canary") | QUIET
     for i, case in enumerate(cases):

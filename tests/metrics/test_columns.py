@@ -215,6 +215,7 @@ def turned(x: Table, levels: tuple[int, ...]) -> Table:
     return other.take(slice(None, None, -1)).only(sorted(x.names))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(drawn(), drawn(), st.sampled_from([*permutations(range(4))]))
 def test_order_and_names_do_not_count_and_values_stay_in_range(a: Table, b: Table, levels: tuple[int, ...]) -> None:
@@ -236,6 +237,7 @@ def test_order_and_names_do_not_count_and_values_stay_in_range(a: Table, b: Tabl
     assert broken_bounds(a.joined(b), b) == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(drawn(), drawn())
 def test_shape_of_numbers_is_scipys(a: Table, b: Table) -> None:

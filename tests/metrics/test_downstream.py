@@ -124,6 +124,7 @@ def test_scores_are_the_same_twice_and_whatever_levels_are_called() -> None:
 # two samples
 
 
+@pytest.mark.slow
 def test_one_half_for_the_same_and_for_alike_sets_and_1_for_others() -> None:
     x = table(300, 0)
     assert two_sample_auc(x, x) == 0.5

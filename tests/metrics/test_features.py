@@ -119,6 +119,7 @@ def test_the_cache_is_where_the_environment_says_or_the_users(monkeypatch: pytes
     assert paths.cache() == (Path(variable) if variable else user_cache_path("selfloop"))
 
 
+@pytest.mark.slow
 def test_the_classifier_knows_the_digits(trained: tuple[Path, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """At least 97 % of the fifth of the digits that it was not trained on."""
     place, inner = trained
@@ -147,6 +148,7 @@ def test_a_second_one_reads_the_weights(trained: tuple[Path, Tensor], monkeypatc
         assert torch.equal(Classifier()(labelled_images("digits")[0][:300]), inner)
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bytes(trained: tuple[Path, Tensor], cache: Path) -> None:
     """Whatever the caller's threads and number type, and with nothing left behind but the file."""
     place, _ = trained
@@ -427,6 +429,7 @@ def png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_a_classifier_of_cifars_labels(cifar: Path, cache: Path) -> None:
     few = Classifier(labelled=str(cifar), width=8, epochs=20)
     assert few.accuracy > 0.8

@@ -143,6 +143,7 @@ def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("block")
 @pytest.mark.parametrize("family", PAIRS)
 class TestAgainstBruteForce:
+    @pytest.mark.slow
     def test_every_flag(self, family: str) -> None:
         check(*PAIRS[family])
 

@@ -62,6 +62,7 @@ def expected(real: Doubles, made: Doubles) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_spans_of_files_make_what_arrays_make(sets: tuple[list[Path], list[Path], Doubles, Doubles]) -> None:
     files, made_files, real, made = sets
     one, found = expected(real, made), sharded(files, made_files, blocks=1)
@@ -72,6 +73,7 @@ def test_spans_of_files_make_what_arrays_make(sets: tuple[list[Path], list[Path]
     assert sharded(files, made_files, ["coverage"]) == {"coverage": one["coverage"]}
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_bits(sets: tuple[list[Path], list[Path], Doubles, Doubles]) -> None:
     files, made_files, *_ = sets
     with multiprocessing.get_context("spawn").Pool(1) as pool:

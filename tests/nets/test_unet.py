@@ -103,6 +103,7 @@ def test_every_parameter_matters(name):
         assert (slope.flatten(1).norm(dim=1) > 1e-6).all(), key
 
 
+@pytest.mark.slow
 @EACH
 def test_a_stack_gives_the_bits_of_its_copies(name):
     unet, _ = CASES[name]

@@ -119,6 +119,7 @@ def test_a_loop_that_loses_its_variance_has_collapsed() -> None:
     assert len(found.run.arms) == 1
 
 
+@pytest.mark.slow
 def test_a_loop_that_stays_is_stable_beside_its_control() -> None:
     lists = [[rows(400, seed=10 * s + t) for t in range(6)] for s in range(6)]
     control = [[rows(400, seed=1000 + 10 * s + t) for t in range(7)] for s in range(6)]
@@ -409,6 +410,7 @@ def test_memory_does_not_grow_with_the_number_of_generations(monkeypatch: pytest
 # What can be done with the run
 
 
+@pytest.mark.slow
 def test_every_command_takes_or_refuses_the_run_in_one_line(command: Command) -> None:
     loop("loop", generations=3)
     selfloop.judge("real.csv", "loop", metrics=FAST, out="run")
@@ -452,6 +454,7 @@ def test_a_run_directory_needs_nothing_beside_it(here: Path) -> None:
 WORDS = [("collapsed", 0.7, 4), ("cannot tell yet", 1.0, 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("word", "shrink", "code"), WORDS)
 def test_judge_exits_with_the_verdict(word: str, shrink: float, code: int, command: Command) -> None:
     loop("loop", shrink, generations=6 if code == 4 else 3)
@@ -465,6 +468,7 @@ def test_judge_exits_with_the_verdict(word: str, shrink: float, code: int, comma
     assert (again, content["exit"], content["verdict"]["word"], err) == (code, code, word, "")
 
 
+@pytest.mark.slow
 def test_the_page_is_written_again_where_it_would_say_something_else(command: Command) -> None:
     loop("loop", generations=3)
     words, page = (
@@ -616,6 +620,7 @@ def test_metrics_that_are_no_list_of_names_are_refused(metrics: Any, here: Path)
         selfloop.judge(rows(400), [rows()], out=5)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-300, 1e-150, 1e150, 1e300])
 def test_numbers_of_any_size_are_judged_as_others(size: float) -> None:
     x = np.random.default_rng(0).normal(size=(100, 3))
@@ -628,6 +633,7 @@ def test_numbers_of_any_size_are_judged_as_others(size: float) -> None:
     write_report(other.run)  # warnings are errors
 
 
+@pytest.mark.slow
 def test_generations_beyond_the_real_rows_by_far_and_constant_ones() -> None:
     x = np.random.default_rng(0).normal(size=(100, 3))
     far = selfloop.judge(x, [x[:80] * s for s in (1.0, 1e100, 1e200)], metrics=[*FAST, "mean_error"])
@@ -668,6 +674,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], obje
 WATCH = ["--real", "real.csv", "--interval", "7", "--settle", "0", "--metrics", ",".join(FAST)]
 
 
+@pytest.mark.slow
 def test_watch_judges_whenever_a_generation_arrives(
     command: Command, patience: list[Callable[[], object]], measured: list[int]
 ) -> None:
@@ -684,6 +691,7 @@ def test_watch_judges_whenever_a_generation_arrives(
     assert told == ["0", "1", "3", "4", "5"]
 
 
+@pytest.mark.slow
 def test_watch_once_exits_as_judge(command: Command) -> None:
     loop("loop", 0.7)
     code, out, _ = command("watch", "loop", *WATCH, "--once", "--json", "--out", "run")
@@ -706,6 +714,7 @@ def test_watch_interrupted_before_a_verdict(command: Command, patience: list[Cal
     assert command("watch", "none", *WATCH)[0] == 130
 
 
+@pytest.mark.slow
 def test_a_file_that_is_being_written_is_not_read(command: Command) -> None:
     loop("loop", generations=3)
     whole = Path("loop/gen_2.csv").read_bytes()
@@ -744,6 +753,7 @@ def test_watch_stops_at_what_is_wrong(command: Command, patience: list[Callable[
     assert Run.open("run").last == 1
 
 
+@pytest.mark.slow
 def test_it_tells_the_profile_the_alarms_and_the_forecast(command: Command) -> None:
     loop("loop")
     code, out, _ = command("judge", "real.csv", "loop/gen_{t}.csv", "--metrics", ",".join(FAST))
@@ -758,6 +768,7 @@ def test_it_tells_the_profile_the_alarms_and_the_forecast(command: Command) -> N
     assert plain["forecast"].startswith("the loop: ")
 
 
+@pytest.mark.slow
 def test_the_share_of_an_unknown_set_is_told(command: Command) -> None:
     loop("loop", shrink=1.0)
     for t in range(6):  # rounded, which tells them from real rows

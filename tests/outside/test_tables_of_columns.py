@@ -134,6 +134,7 @@ def test_rows_without_columns_have_no_scores_of_them(tmp_path: Path) -> None:
         command(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), only="shape_error")
 
 
+@pytest.mark.slow
 def test_a_loop_is_judged_by_its_columns_and_what_it_is_worth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return compared(compare(opened))
 
 
+@pytest.mark.slow
 def test_it_is_whole_and_needs_nothing_else(page: str) -> None:
     found = Page(page)
     text = " ".join(" ".join(found.text).split())
@@ -59,6 +60,7 @@ def test_nothing_a_user_wrote_becomes_markup(page: str) -> None:
     assert {image.get("src", "data:")[:5] for image in found.all("img")} <= {"data:"}
 
 
+@pytest.mark.slow
 @needs_browser
 def test_it_is_drawn_for_everybody_and_saved(page: str, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page, encoding="utf-8")

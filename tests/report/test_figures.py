@@ -33,6 +33,7 @@ def real(rows: np.ndarray) -> Real:
     return Real(events=events, rows=x, n=len(x), mean=x.mean(0), std=x.std(0, correction=0), sha256="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [MOONS, DIGITS, LINE], ids=lambda data: data["name"])
 def test_samples_have_a_row_per_setting_and_common_columns(data: dict[str, object], tmp_path: Path) -> None:
     figure = figure_of(samples, FakeRun(tmp_path, experiment(data, seeds=1), diverge={3: 2}))
@@ -44,6 +45,7 @@ def test_samples_have_a_row_per_setting_and_common_columns(data: dict[str, objec
     assert [axes.texts[0].get_text() for axes in figure.axes[-3:]] == ["diverged"] * 3
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_files_and_rcparams_stay(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=3), last=3)

@@ -72,6 +72,7 @@ def test_samples_are_kept_as_bytes(runs: Path, name: str, event: tuple[int, ...]
     assert all(0 < record["metrics"]["variance_ratio"] < 10 for record in opened.records())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [GREY, COLOUR])
 def test_the_report_shows_images_of_several_generations_side_by_side(runs: Path, name: str) -> None:
     opened = Run.open(runs / name)
@@ -127,6 +128,7 @@ def command(
     return call
 
 
+@pytest.mark.slow
 def test_metrics_of_a_run_of_images(command: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = command("metrics", f"{COLOUR}@train", f"{COLOUR}@2", "--only", "frechet,kid,sliced_w2,w1")
     assert code == 0

@@ -58,6 +58,7 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+@pytest.mark.slow
 def test_the_report_is_complete(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(MOONS, seeds=2, generations=4), last=4)
     path = write_report(run)
@@ -78,6 +79,7 @@ def test_the_report_is_complete(tmp_path: Path) -> None:
     assert all("scope" in cell for cell in page.all("th"))
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, experiment(DIGITS, seeds=1, generations=2), last=2)
     page = Page(page_of(run, ["metrics"]))
@@ -90,6 +92,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     assert base64.b64decode(table.split(",")[1]).decode() == summary_csv(read(run), "w1_held_out")
 
 
+@pytest.mark.slow
 def test_nothing_a_user_wrote_becomes_markup(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     column = NASTY.replace('"', '""')
@@ -117,6 +120,7 @@ def test_embedded_json_is_read_back_and_cannot_end_its_element(content: object) 
     assert "<" not in text
 
 
+@pytest.mark.slow
 def test_the_largest_recipe_stays_below_the_limit(tmp_path: Path) -> None:
     names = ["w1_held_out", "w2_held_out", "w1_train", "w2_train", "mean_error", "covariance_error", "variance_ratio"]
     run = FakeRun(tmp_path, experiment(MOONS, seeds=50, generations=50, metrics=names), last=50)
@@ -126,6 +130,7 @@ def test_the_largest_recipe_stays_below_the_limit(tmp_path: Path) -> None:
     assert [frames[0]["t"], frames[-1]["t"], len(frames)] == [0, 50, 26]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "words"),
     [(-1, "0 retrainings"), (0, "Unfinished: 0 of 4"), (2, "Unfinished: 2 of 4"), (4, "4 retrainings")],
@@ -135,6 +140,7 @@ def test_unfinished_runs_have_a_report(last: int, words: str, tmp_path: Path) ->
     assert words in " ".join(Page(write_report(run).read_text(encoding="utf-8")).text)
 
 
+@pytest.mark.slow
 def test_diverged_arms_have_a_verdict_and_no_picture(tmp_path: Path) -> None:
     dead = dict.fromkeys(range(12), 2) | {0: 0}
     run = FakeRun(tmp_path, experiment(LINE, generations=4), last=4, diverge=dead)
@@ -158,6 +164,7 @@ def test_a_metric_of_another_version_of_selfloop_is_shown(tmp_path: Path) -> Non
     assert "Not known to this version" in page_of(run, [])
 
 
+@pytest.mark.slow
 def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     names = ["w1_held_out", "w2_held_out", "mean_error", "covariance_error", "variance_ratio", "parameter_distance"]
     run = FakeRun(tmp_path, experiment(MOONS, seeds=150, generations=60, metrics=names), last=60)
@@ -166,6 +173,7 @@ def test_a_very_large_run_stays_below_the_limit_and_says_what_it_leaves_out(tmp_
     assert "individual seeds (102 of 150)" in page
 
 
+@pytest.mark.slow
 def test_sentences_of_advice_stay_until_the_run_is_another_one(tmp_path: Path) -> None:
     settings = {"name": "a", "data": {"name": "gaussian", "n": 20}, "generator": "gaussian", "metrics": ["mean_error"]}
 

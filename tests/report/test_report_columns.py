@@ -148,6 +148,7 @@ def test_levels_are_counted_by_how_rare_they_are() -> None:
     assert found == {"left": [1, 1, 1], "lost": ["c: missing", "c: x"], "gone": 2}
 
 
+@pytest.mark.slow
 def test_of_a_wide_table_the_worst_columns_are_drawn_and_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table: dict[str, list[Any]] = {f"x{i}": list(rng.normal(size=60).round(3)) for i in range(99)}
@@ -163,6 +164,7 @@ def test_of_a_wide_table_the_worst_columns_are_drawn_and_named(tmp_path: Path) -
     assert ", ".join(found["worst"]) in text
 
 
+@pytest.mark.slow
 def test_words_of_a_table_never_become_markup(run: FakeRun) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     page = Page(text)
@@ -174,6 +176,7 @@ def test_words_of_a_table_never_become_markup(run: FakeRun) -> None:
     assert "<script>alert" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [MOONS, DIGITS])
 def test_other_rows_have_no_columns(tmp_path: Path, data: dict[str, Any]) -> None:
     run = FakeRun(tmp_path, experiment(data, seeds=1, generations=1), last=1)

@@ -48,6 +48,7 @@ LINES = [f"{word} {i}" for i in range(10) for word in ("fire", "walk", "with", "
 # Rows
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(), max_size=400))
 def test_what_is_shown_is_one_line_without_a_character_that_acts(text: str) -> None:
@@ -85,6 +86,7 @@ def test_some_rows_of_a_set() -> None:
 # The page
 
 
+@pytest.mark.slow
 def test_a_page_shows_rows_by_generation_beside_real_ones(tmp_path: Path) -> None:
     run = run_of(tmp_path, LINES)
     path = write_report(run)
@@ -102,6 +104,7 @@ def test_a_page_shows_rows_by_generation_beside_real_ones(tmp_path: Path) -> Non
     assert len([div for div in page.all("div") if str(div.get("id")).startswith("frequencies-")]) == 4
 
 
+@pytest.mark.slow
 def test_nothing_in_a_text_becomes_markup_or_acts(tmp_path: Path) -> None:
     nasty = NASTY.replace("\u2028", "") + "\u202e\u2066"
     run = run_of(tmp_path, [f"{nasty}{i}" for i in range(40)])
@@ -114,6 +117,7 @@ def test_nothing_in_a_text_becomes_markup_or_acts(tmp_path: Path) -> None:
     assert "⟨U+202E⟩⟨U+2066⟩" in "".join(page.text)
 
 
+@pytest.mark.slow
 def test_a_page_of_long_rows_stays_below_the_limit(tmp_path: Path) -> None:
     line = "漢字かな" * 200
     changes: dict[str, Any] = {"grid": {"mixing.lam": [k / 8 for k in range(16)]}, "generations": 40}

@@ -150,6 +150,7 @@ def test_the_seeds_asked_for_are_about_enough() -> None:
     assert 0.6 <= told.count("stable so far") / 60 < 1
 
 
+@pytest.mark.slow
 def test_an_unchanged_loop_is_seldom_called_worse() -> None:
     """A false alarm has a probability of at most 5 %; 25 of 300 are exceeded by chance in 0.5 %."""
     for seeds in (1, 2, 3, 5, 10):
@@ -163,6 +164,7 @@ def test_an_unchanged_loop_is_seldom_called_worse() -> None:
         assert alarms <= 25, seeds
 
 
+@pytest.mark.slow
 def test_interval_covers_the_end_of_noisy_arms() -> None:
     """Coverage of a nominal 95 %: within 0.93 to 0.985 for 2,000 draws of each kind."""
     rng = np.random.default_rng(0)

@@ -87,6 +87,7 @@ def test_the_loop_has_these_variances(lam: float, tau: float) -> None:
         assert drawn.numpy() == pytest.approx(tau * found, rel=0.1)  # what is measured are the samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lam", "leaves"), [(0.4, False), (2.5, True)])
 def test_the_uniform_table_loses_its_stability_in_the_loop(lam: float, leaves: bool) -> None:
     """β = 2 on four categories: stable below λ = 1."""
@@ -106,6 +107,7 @@ def test_the_uniform_table_loses_its_stability_in_the_loop(lam: float, leaves: b
     assert (gaps[-1] > 0.3).all() if leaves else (gaps[-1] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_a_table_of_samples_alone_is_sharpened_generation_after_generation() -> None:
     outcomes = chain(
         {

@@ -106,6 +106,7 @@ def test_the_exact_loop_shrinks_errors_at_the_rate(misspecified: Contraction, la
     assert errors[-1] / errors[-2] == pytest.approx(misspecified.rate(lam), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_an_overfitted_mixture_has_a_possible_rate(seed: int) -> None:
     """Four normals fitted to a thousand rows of two: means of sampled Hessians gave ρ(1) up to 4.8, of nearly flat

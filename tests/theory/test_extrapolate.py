@@ -26,6 +26,7 @@ def test_the_best_weight_restores_the_variance(tau: float, variance: float) -> N
         assert tau * back(theta) == pytest.approx(variance)
 
 
+@pytest.mark.slow
 @given(TAUS)
 def test_reached_variance(tau: float) -> None:
     assert extrapolate.reached_variance(tau, 0) == tau

@@ -32,6 +32,7 @@ def test_alpha_grows_with_rows_and_shrinks_with_dimensions() -> None:
     assert large.value == pytest.approx(1 - (2 + 1) / (8 * 400), abs=4 * large.error + 1e-5)  # first order in 1/n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), [(8, 2), (5, 7)])
 def test_alpha_is_what_a_retraining_does_to_the_root(n: int, d: int) -> None:
     fits = list(gaussian_loop(np.zeros(d), np.eye(d), n=n, generations=0, replicas=20_000, seed=3))
@@ -40,6 +41,7 @@ def test_alpha_is_what_a_retraining_does_to_the_root(n: int, d: int) -> None:
     assert abs(roots.mean() - found.value) < 4 * math.hypot(roots.std() / math.sqrt(len(roots)), found.error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 20])
 def test_the_mean_drifts_by_t_over_n(n: int) -> None:
     replicas, steps = 40_000, 6
@@ -57,6 +59,7 @@ def test_maximum_likelihood_walks_down_faster_and_drifts_less() -> None:
     assert mean_drift(9, 3, unbiased=False) == pytest.approx((1 + 8 / 9 + 64 / 81) / 9, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "lam"), [(10, 0.5), (10, 1.0), (5, 3.0), (40, 0.1)])
 def test_mixed_errors_are_those_of_the_simulation(n: int, lam: float) -> None:
     replicas, steps = 60_000, 8

@@ -36,6 +36,7 @@ def sample_and_fit(d: int, n: int, generations: int, replicas: int, lam: float) 
     return np.array(means), np.array(covariances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5, 50])
 def test_log_variance_is_the_exact_random_walk(n):
     """ln σ²_t − ln σ² is a sum of t + 1 terms ln χ²_{n−1}/(n − 1): two-sided z tests at |z| < 4, 6e-5 each."""
@@ -63,6 +64,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n", "generations", "lam"), CASES)
 def test_has_the_distribution_of_drawing_every_row(d, n, generations, lam):
     """Two-sample Kolmogorov-Smirnov tests of seven statistics at 1e-4 each: 0.6 % false alarms over all cases."""

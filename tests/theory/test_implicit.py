@@ -95,6 +95,7 @@ def test_a_gaussian_mean_model_contracts_by_its_share_of_synthetic_data(kind: st
     np.testing.assert_allclose(retraining(star, lam), star, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.5, 3.0])
 def test_is_the_derivative_of_the_map_and_the_fixed_point_moves(lam: float) -> None:
     retraining = flow(1 + draws(0, ROWS).pow(3) / 3)  # not normal: the model is misspecified

@@ -48,6 +48,7 @@ def normal(n: int, d: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)))
 
 
+@pytest.mark.slow
 def test_the_worked_case() -> None:
     data = three_normals()
     star = maximise(mixture, torch.tensor([-0.5, -2.0, 2.0, 0.0, 0.0], dtype=torch.float64), data)
@@ -60,6 +61,7 @@ def test_the_worked_case() -> None:
     assert found.rate(math.inf) == 1
 
 
+@pytest.mark.slow
 def test_equals_exact_hessians_in_many_dimensions() -> None:
     d = 8
     data = equal(normal(1000, d, 0) * torch.linspace(0.5, 2, d))
@@ -75,6 +77,7 @@ def test_equals_exact_hessians_in_many_dimensions() -> None:
     assert decayed.mu[0] == pytest.approx(values.real.max(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_held_out_quotients_have_the_error_they_claim() -> None:
     """Over 60 held-out sets the z scores of the quotient against its mean have unit variance: χ² at 1e-4."""
     d, repeats = 2, 60

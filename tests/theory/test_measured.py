@@ -28,6 +28,7 @@ def test_perturbed_finds_the_spectral_radius_of_a_linear_map() -> None:
     assert perturbed(lambda theta, k: torch.ones_like(theta), torch.ones(2, 3)).value == 0
 
 
+@pytest.mark.slow
 def test_perturbed_finds_the_exact_rate_of_a_misspecified_model() -> None:
     """A logistic density fitted to a skewed mixture with infinitely many rows."""
 
@@ -55,6 +56,7 @@ def test_perturbed_finds_the_exact_rate_of_a_misspecified_model() -> None:
     assert low < perturbed(retrain, star.repeat(2, 1), size=1e-4).value < high * 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.5, 2.0])
 def test_perturbed_on_the_gaussian_generator(lam: float) -> None:
     """20 replicas of n = 4000 rows: |z| < 4 plus the bias of a random matrix's slowest direction, of order 1/√n."""
@@ -72,6 +74,7 @@ def test_perturbed_on_the_gaussian_generator(lam: float) -> None:
     assert perturbed(forgets.retrain, forgets.start).value == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [OTCFM(width=8, batch_size=64, ema=EMA(decay=0.9)), DDPM(width=8, batch_size=64)])
 def test_perturbed_on_networks_starts_where_the_state_is(family: OTCFM | DDPM) -> None:
     streams = Streams((0, 1))

@@ -71,6 +71,7 @@ def test_the_toy_has_a_watershed_with_fixed_large_alone() -> None:
     assert looped(large, 1.01 * lower.variance, 300)[-1] == pytest.approx(upper.variance, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [large, small])
 @given(st.floats(1e-5, 1e-2), st.floats(1e-6, 1e-2))
 def test_smoothing_is_what_one_pass_shows_of_it(rule: Rule, v: float, extra: float) -> None:
@@ -92,6 +93,7 @@ def test_a_network_that_blurs_by_a_data_std_decides_for_fixed_large_and_not_for_
     assert settled.variance < 0.25 * DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["fixed-large", "fixed-small", "ddim"])
 def test_the_exact_score_of_a_mixture_does_to_each_mode_what_the_rule_says(sampler: str) -> None:
     """Modes 1 apart and 0.03 wide, 6,000 rows: the variance has a standard error of 1.3 %."""
@@ -113,6 +115,7 @@ def test_the_exact_score_of_a_mixture_does_to_each_mode_what_the_rule_says(sampl
     assert 0.95 < float(square.mean()) / 2 / rule < limit
 
 
+@pytest.mark.slow
 def test_the_exact_noise_of_a_mixture_is_that_of_its_density() -> None:
     """ε = −√(1 − ᾱ) ∇ log p_t, by automatic differentiation."""
     weights, centres = torch.tensor([0.2, 0.8]).double(), torch.tensor([[0.0, 1.0], [0.5, -0.3]]).double()

@@ -49,6 +49,7 @@ def test_what_cannot_be_is_refused() -> None:
         verified.verified_limit(spoiled=1.1, share=1, keeps_bad=0, keeps_good=1)
 
 
+@pytest.mark.slow
 def test_published_breakdowns() -> None:
     assert verified.breakdown(1, 1) == 0.5
     assert verified.breakdown(0.9, 0.3) == pytest.approx(0.75)

@@ -30,7 +30,7 @@ from selfloop.core.files import (
     stamp,
 )
 from selfloop.core.frames import frame
-from selfloop.core.paths import here
+from selfloop.core.paths import here, url_of
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples, State
@@ -120,7 +120,7 @@ class Run:
         file = path / "experiment.yaml"
         if not os.path.isfile(file):  # Path.is_file() raises on a name too long
             what = "its experiment.yaml is none" if os.path.lexists(file) else "it has no experiment.yaml"
-            what = what if os.path.lexists(path) else "it does not exist"
+            what = what if url_of(path) or os.path.lexists(path) else "it does not exist"
             raise RunError(f"{str(path)!r} is not a run directory: {what}{_runs_in(path)}")
         text = unsealed(file)
         look_in(path)

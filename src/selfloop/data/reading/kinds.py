@@ -256,12 +256,9 @@ class _Reader:
 
     def _leave(self, name: str, otherwise: str) -> str:
         typed = f" (--leave-out {shlex.quote(name)})" if self.sheet.form.ending and name.isprintable() else ""
-        way = (
-            f"set leave_out: [{_key(name)}]"
-            if self.sheet.form.ending and self.sheet.settings
-            else "leave the column out"
-        )
-        return self._or_set(way + typed, types=(name, otherwise))
+        if self.sheet.form.ending and self.sheet.settings:
+            return f"set leave_out: [{_key(name)}]{typed}, or types: {{{_key(name)}: {otherwise}}}"
+        return self._or_set(f"leave the column out{typed}", types=(name, otherwise))
 
     def _or_set(self, *ways: str, types: tuple[str, str]) -> str:
         """Return ways to put a table right, of which the last is to declare a column, where that can be done."""
