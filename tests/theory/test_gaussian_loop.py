@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import polygamma, psi
 from scipy.stats import ks_2samp, kstest, norm
 
@@ -93,11 +94,19 @@ def test_starts_from_the_given_mean_and_covariance():
     assert (np.linalg.eigvalsh(fits.covariance)[:, 0] < 1e-12).all()
 
 
-def test_a_replica_does_not_depend_on_how_many_there_are():
-    for lam in (math.inf, 1.0):
-        few, many = (last(3, n=9, generations=700, replicas=r, lam=lam) for r in (3, 150))
+def test_a_replica_depends_neither_on_how_many_there_are_nor_on_threads():
+    before = torch.get_num_threads()
+    for d, n, lam in ((3, 9, math.inf), (3, 9, 1.0), (5, 4, math.inf), (5, 4, 1.0)):
+        try:
+            torch.set_num_threads(2)
+            few, many = (last(d, n=n, generations=300, replicas=r, lam=lam) for r in (3, 150))
+            torch.set_num_threads(1)
+            alone = last(d, n=n, generations=300, replicas=150, lam=lam)
+        finally:
+            torch.set_num_threads(before)
         assert np.array_equal(few.mean, many.mean[:3])
         assert np.array_equal(few.factor, many.factor[:3])
+        assert np.array_equal(many.factor, alone.factor)
     assert not np.array_equal(last(3, n=9, generations=2, replicas=3, seed=1).mean, few.mean)
 
 

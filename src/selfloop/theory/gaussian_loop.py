@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 
@@ -27,6 +29,7 @@ Doubles = NDArray[np.float64]
 
 _CHUNK = 64  # replicas that share a stream: fixed, so that a replica's numbers do not depend on how many there are
 _NUMBERS = 2048  # drawn at a time and replica
+_LANES = 32  # replicas that are computed side by side
 
 
 @dataclass(frozen=True)
@@ -84,52 +87,84 @@ def gaussian_loop(
     root = np.empty((1, d, d))
     _factor(covariance[None].copy(), root)
     start = Fits(np.tile(mean, (replicas, 1)), np.tile(root, (replicas, 1, 1)))
-    real = fits = _retrain(start, n, _Draws(seed, "real", replicas, d, n)[0])
+    real = fits = next(_simulated(start, n, 1, _Draws(seed, "real", d, n)))
     yield fits
     m = n if math.isinf(lam) else synthetic_rows(lam, n)
-    draws = _Draws(seed, "synthetic", replicas, fits.factor.shape[2], m)
-    for t in range(generations):
-        if m:
-            synthetic = _retrain(fits, m, draws[t])
-            fits = synthetic if math.isinf(lam) else _pooled(real, n, synthetic, m)
-        yield fits
+    if m:
+        # The union with real rows has as many columns as there are dimensions.
+        draws = _Draws(seed, "synthetic", fits.factor.shape[2] if math.isinf(lam) else d, m)
+        yield from _simulated(fits, m, generations, draws, None if math.isinf(lam) else (real, n))
+    else:
+        yield from [fits] * generations
 
 
 class _Draws:
-    """The random numbers of a generation, for R replicas of k factor columns and m rows."""
+    """The random numbers of chunks of replicas, for k factor columns and m rows."""
 
-    def __init__(self, seed: int, purpose: str, replicas: int, k: int, m: int) -> None:
-        self._key, self._replicas, self._k, self._m = (seed, f"gaussian loop/{purpose}"), replicas, k, m
-        self._below = np.tril_indices(k, -1, min(k, m - 1))[0].size
-        self._steps = max(1, min(256, _NUMBERS // (k + self._below)))
-        self._block = -1
+    def __init__(self, seed: int, purpose: str, k: int, m: int) -> None:
+        self._key, self._m = (seed, f"gaussian loop/{purpose}"), m
+        columns = min(k, m - 1)
+        below = np.tril_indices(k, -1, columns)[0].size
+        self.steps = max(1, min(256, _NUMBERS // (k + below)))  # generations in a block
+        self._shapes = (self.steps, _CHUNK, k), (columns, self.steps, _CHUNK), (self.steps, _CHUNK, below)
 
-    def __getitem__(self, t: int) -> tuple[Doubles, Doubles, Doubles]:
-        """Return z (R, k), the diagonals of L (R, min(k, m − 1)) and what is below them (R, ·), row by row."""
-        block, step = divmod(t, self._steps)
-        if block != self._block:
-            self._block, self._drawn = block, self._draw(block)
-        return tuple(x[step, : self._replicas] for x in self._drawn)  # type: ignore[return-value]
+    def empty(self) -> tuple[Doubles, Doubles, Doubles]:
+        """Return room for a block of a chunk: z, the diagonals of L, and what is below them, row by row."""
+        z, diagonal, below = map(np.empty, self._shapes)
+        return z, diagonal, below
 
-    def _draw(self, block: int) -> list[Doubles]:
-        parts = []
-        for chunk in range(-(-self._replicas // _CHUNK)):
-            rng, shape = generator(*self._key, chunk, block), (self._steps, _CHUNK)
-            z = rng.standard_normal((*shape, self._k))
-            below = rng.standard_normal((*shape, self._below))
-            # χ²_ν is twice a Gamma(ν / 2), and L's i-th diagonal has ν = m − 1 − i.
-            gammas = [rng.standard_gamma((self._m - 1 - i) / 2, shape) for i in range(min(self._k, self._m - 1))]
-            parts.append((z, np.sqrt(2 * np.stack(gammas, -1)) if gammas else np.empty((*shape, 0)), below))
-        return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+    def draw(self, chunk: int, block: int, z: Doubles, diagonal: Doubles, below: Doubles) -> None:
+        """Draw a block of a chunk."""
+        rng = generator(*self._key, chunk, block)
+        rng.standard_normal(out=z)
+        rng.standard_normal(out=below)
+        for i, column in enumerate(diagonal):  # χ²_ν is twice a Gamma(ν / 2), and L's i-th diagonal has ν = m − 1 − i
+            rng.standard_gamma((self._m - 1 - i) / 2, out=column)
+        np.sqrt(np.multiply(diagonal, 2, out=diagonal), out=diagonal)
 
 
-def _retrain(fits: Fits, m: int, draws: tuple[Doubles, Doubles, Doubles]) -> Fits:
+def _simulated(
+    start: Fits, m: int, generations: int, draws: _Draws, real: tuple[Fits, int] | None = None
+) -> Iterator[Fits]:
+    """Yield the fits to m rows of the model before, or to these and the n real ones that are given by their fit.
+
+    As many threads as torch may use take turns at the chunks of replicas, a block of generations at a time.
+    """
+    replicas, d = start.mean.shape
+    k = d if real else max(1, min(start.factor.shape[2], m - 1))
+    threads = min(torch.get_num_threads(), -(-replicas // _CHUNK))
+
+    def simulate(share: int) -> None:
+        room = draws.empty()
+        for low in range(share * _CHUNK, replicas, threads * _CHUNK):
+            draws.draw(low // _CHUNK, block, *room)
+            chunk = slice(low, low + _CHUNK)
+            if real is None:
+                _advance(fits.mean[chunk], fits.factor[chunk], *room, 0, m, low, means, factors)
+            else:
+                at_first, n = Fits(real[0].mean[chunk], real[0].factor[chunk]), real[1]
+                pooled = Fits(fits.mean[chunk], fits.factor[chunk])
+                for step in range(len(means)):
+                    made = _retrained(pooled, m, room, step)
+                    pooled = _pooled(at_first, n, made, m)
+                    means[step, chunk], factors[step, chunk] = pooled.mean, pooled.factor
+
+    fits = start
+    with ThreadPoolExecutor(threads) as pool:
+        for block in range(-(-generations // draws.steps)):
+            steps = min(draws.steps, generations - block * draws.steps)
+            means, factors = np.empty((steps, replicas, d)), np.empty((steps, replicas, d, k))
+            list(pool.map(simulate, range(threads)))
+            for mean, factor in zip(means, factors, strict=True):
+                yield (fits := Fits(mean, factor))
+
+
+def _retrained(fits: Fits, m: int, draws: tuple[Doubles, Doubles, Doubles], step: int) -> Fits:
     """Return the fits to m rows of ``fits``; of one row the covariance is that of none, zero."""
-    z, diagonal, below = draws
-    mean = np.empty_like(fits.mean)
-    factor = np.empty((*fits.mean.shape, max(1, diagonal.shape[1])))
-    _advance(fits.mean, fits.factor, z, diagonal, below, m, mean, factor)
-    return Fits(mean, factor)
+    mean = np.empty((1, *fits.mean.shape))
+    factor = np.empty((*mean.shape, max(1, len(draws[1]))))
+    _advance(fits.mean, fits.factor, *draws, step, m, 0, mean, factor)
+    return Fits(mean[0], factor[0])
 
 
 def _pooled(a: Fits, n: int, b: Fits, m: int) -> Fits:
@@ -149,32 +184,59 @@ def _advance(
     z: Doubles,
     diagonal: Doubles,
     below: Doubles,
+    first: int,
     m: int,
-    new_mean: Doubles,
-    new_factor: Doubles,
+    low: int,
+    means: Doubles,
+    factors: Doubles,
 ) -> None:
-    """Write μ + F z / √m and F L / √(m − 1) for lower triangular F."""
-    columns = diagonal.shape[1]
-    for r in range(len(mean)):
-        for i in range(factor.shape[1]):
-            row, total = new_factor[r, i], 0.0
-            row[:] = 0
-            position = 0
-            for j in range(min(i + 1, factor.shape[2])):  # row j of L is the next of ``below``, then a diagonal
-                total += factor[r, i, j] * z[r, j]
-                scale = factor[r, i, j] / np.sqrt(max(m - 1, 1))
-                width = min(j, columns)
-                _axpy(scale, below[r, position : position + width], row)
-                if j < columns:
-                    row[j] += scale * diagonal[r, j]
-                position += width
-            new_mean[r, i] = mean[r, i] + total / np.sqrt(m)
+    """Write μ + F z / √m and F L / √(m − 1) for lower triangular F, from the draws of step ``first`` on, one by one.
+
+    Replicas lie beside each other, so that one instruction serves several; what each is computed by is the same.
+    """
+    count, d = mean.shape
+    k, columns = factor.shape[2], len(diagonal)
+    spread, root = np.sqrt(max(m - 1, 1)), np.sqrt(m)
+    old, new = np.zeros((2, d, max(k, factors.shape[3]), _LANES))
+    center, total, scale = np.zeros((d, _LANES)), np.zeros(_LANES), np.zeros(_LANES)
+    latent, lower, chi = np.zeros((z.shape[2], _LANES)), np.zeros((below.shape[2], _LANES)), np.zeros((columns, _LANES))
+    for begin in range(0, count, _LANES):
+        lanes, k = min(_LANES, count - begin), factor.shape[2]
+        for r in range(lanes):
+            center[:, r] = mean[begin + r]
+            old[:, :k, r] = factor[begin + r]
+        for t in range(len(means)):
+            for r in range(lanes):
+                latent[:, r] = z[first + t, begin + r]
+                lower[:, r] = below[first + t, begin + r]
+            chi[:, :lanes] = diagonal[:, first + t, begin : begin + lanes]
+            for i in range(d):
+                new[i] = 0
+                total[:] = 0
+                position = 0
+                for j in range(min(i + 1, k)):  # row j of L is the next of ``below``, then a diagonal
+                    for r in range(_LANES):
+                        total[r] += old[i, j, r] * latent[j, r]
+                        scale[r] = old[i, j, r] / spread
+                    width = min(j, columns)
+                    for c in range(width):
+                        _add_product(scale, lower[position + c], new[i, c])
+                    if j < columns:
+                        for r in range(_LANES):
+                            new[i, j, r] += scale[r] * chi[j, r]
+                    position += width
+                for r in range(_LANES):
+                    center[i, r] += total[r] / root
+            for r in range(lanes):
+                means[t, low + begin + r] = center[:, r]
+                factors[t, low + begin + r] = new[:, : factors.shape[3], r]
+            old, new, k = new, old, factors.shape[3]
 
 
 @njit(fastmath={"contract"})
-def _axpy(a: float, x: Doubles, y: Doubles) -> None:
-    for c in range(x.size):
-        y[c] += a * x[c]
+def _add_product(a: Doubles, x: Doubles, y: Doubles) -> None:
+    for r in range(_LANES):
+        y[r] += a[r] * x[r]
 
 
 @njit(cache=True, nogil=True)
