@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfloop.core.errors import ConfigError, to_install
 from selfloop.core.seeding import seeded
+from selfloop.learning.transport.assignment import roots
 from selfloop.learning.transport.coupling import assignment, squared_distances
 from selfloop.metrics.arrays import ArrayLike, level, pair
 from selfloop.metrics.base import METRICS, NUMBERS, WORDS, Evidence, Metric, per_arm
@@ -48,7 +49,7 @@ def wasserstein(a: ArrayLike, b: ArrayLike, p: Literal[1, 2] = 2) -> float:
         return scale * math.pow(float(line_costs(a, b, p)), 1 / p)
     cost = squared_distances(a, b)
     if p == 1:
-        cost.sqrt_()
+        roots(cost.numpy())
     if len(a) == len(b):
         pairs = (a - b[assignment(cost)]).square().sum(1)
         weights = torch.full_like(pairs, 1 / len(a))
