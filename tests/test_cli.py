@@ -191,7 +191,7 @@ def test_a_plan_of_any_data_and_generators() -> None:
     found = dict(plan(Experiment.parse(text), Team.start("cpu", 1)))
     assert found["data"] == "40 rows of 2 numbers; 80 rows of 2 numbers"
     assert found["arms"].startswith("16, ")
-    assert found["fits"] == "48: 16 in generation 0, then 2 of each arm"
+    assert found["fits"] == "40: 8 in generation 0, then 2 of each arm"
     assert found["rows drawn"] == f"{3 * 8 * (40 + 80):,}"
     assert found["time"].endswith(" of one core, arm by arm, metrics not counted")
     assert " of rows, samples and weights, beside" in found["memory"]

@@ -64,11 +64,23 @@ def test_algorithm_1_line_by_line() -> None:
         assert all(torch.equal(state[k], outcomes[t].state[k]) for k in state)
 
 
-def test_generation_0_is_the_same_for_every_lambda() -> None:
+def test_generation_0_is_the_same_for_every_lambda_and_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = arms(experiment(grid={"mixing.lam": [0, 1, math.inf]}, seeds=2))
+    alone = [chain([arm], 0)[0] for arm in chosen]
+    fits, fit = [], OTCFM.fit
+
+    def counted(self: OTCFM, state: Any, *more: Any) -> Any:
+        fits.append(len(next(iter(state.values()))))
+        return fit(self, state, *more)
+
+    monkeypatch.setattr(OTCFM, "fit", counted)
+    together = chain(chosen, 1)
+    assert fits == [2, 6]
+    for r, one in enumerate(alone):
+        assert all(torch.equal(leaf[r], one.state[name][0]) for name, leaf in together[0].state.items())
+        assert torch.equal(together[0].samples.x[r], one.samples.x[0])
+        assert together[0].records[r] == one.records[0]
     outcome = chain(arms(experiment(grid={"mixing.lam": [0, 1, math.inf]})), 0)[0]
-    for leaf in outcome.state.values():
-        assert torch.equal(leaf[0], leaf[1])
-        assert torch.equal(leaf[0], leaf[2])
     assert [r["n_synthetic"] for r in outcome.records] == [0, 0, 0]
     assert {r["n_real"] for r in outcome.records} == {40}
 
@@ -292,7 +304,7 @@ def test_arms_whose_rows_are_weighed_are_fitted_apart() -> None:
     weights = [0.5, 1.0, 0.25]
     members = arms(plan.model_copy(update={"grid": {"mixing.weight": weights}}))
     together = chain(members, 1)
-    assert Recording.seen == [((5, 5, 5), False), ((5, 5), True), ((5,), False)]
+    assert Recording.seen == [((5,), False), ((5, 5), True), ((5,), False)]
     for r, arm in enumerate(members):
         alone = chain([arm], 1)[1]
         assert all(torch.equal(leaf[r], alone.state[name][0]) for name, leaf in together[1].state.items())

@@ -140,6 +140,12 @@ def _parts(group: list[Arm], alone: bool) -> Iterator[list[Arm]]:
     yield from (group[a:b] for a, b in itertools.pairwise(edges))
 
 
+def twins(members: Sequence[Arm]) -> list[int]:
+    """Return for every arm of a stack the place of the first one of which generation 0 is the same, to the bit."""
+    first: dict[tuple[str, int, float], int] = {}
+    return [first.setdefault(arm.at_first, i) for i, arm in enumerate(members)]
+
+
 def first_alike(groups: Sequence[Sequence[Arm]]) -> list[int]:
     """Return for every stack the first one whose arms differ from its own in what generation 0 does not see alone.
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from selfloop.arms import Arm
+from selfloop.arms import Arm, twins
 from selfloop.core.errors import ConfigError
 from selfloop.core.records import Record, Status
 from selfloop.core.samples import Samples, State, stack
@@ -150,6 +150,8 @@ def advance(
 ) -> Outcome:
     """Run generation t of Algorithm 1 for arms that differ in seed and regime only.
 
+    Arms whose regimes do not tell generation 0 apart have one fit in it, whose outcome is that of each.
+
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
     its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite. So it is with
     an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved; and with one that is
@@ -171,6 +173,9 @@ def advance(
     Returns:
         The state, as many samples per arm as its regime wants, and one record per arm.
     """
+    if t == 0 and (first_of := twins(arms)) != (chosen := [r for r, first in enumerate(first_of) if first == r]):
+        made = advance([arms[r] for r in chosen], split.select(chosen), 0, None, history, None, device, before, stopped)
+        return _repeated(made, [chosen.index(r) for r in first_of], arms)
     there = [r for r in range(len(arms)) if t == 0 or int(history(t - 1).count[r])]
     alive = [r for r in there if arms[r].index not in stopped]
     known = before() if before is not None and len(alive) < len(arms) else ()
@@ -215,6 +220,17 @@ def advance(
     every = {arm.index: _ended(arm, t, ended) for arm in arms} | {r["arm"]: r for r in records}
     samples = rows.widen_samples(samples)
     return Outcome(rows.widen(fitted, _required(state)), samples, list(every.values()), losses, took)
+
+
+def _repeated(made: Outcome, places: list[int], arms: Sequence[Arm]) -> Outcome:
+    """Return the outcome of generation 0 of arms, of each that at its place among those that had a fit."""
+    return Outcome(
+        state={k: v[places] for k, v in made.state.items()},
+        samples=made.samples.select(places),
+        records=[named(made.records[place], arm) for place, arm in zip(places, arms, strict=True)],
+        losses={k: v[places] for k, v in made.losses.items()},
+        took=made.took,
+    )
 
 
 def _alike(keys: Iterable[Hashable]) -> list[list[int]]:

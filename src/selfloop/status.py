@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
-from selfloop.arms import first_alike
+from selfloop.arms import first_alike, twins
 from selfloop.core.errors import RunError
 from selfloop.core.files import read_bytes, stamp
 from selfloop.generators.base import Sampler
@@ -291,9 +291,9 @@ def remaining(
     """
     t, done = last + 1, _done(run, work, last + 1)
     more = run.experiment.generations - t
-    later = [seconds for g, seconds in sorted(told.items()) if g > min(told)][-_RECENT:]
-    if later:
-        each, growth, apart = _trend(later)
+    recent = [seconds for g, seconds in sorted(told.items()) if g > min(told)][-_RECENT:]
+    if recent:
+        each, growth, apart = _trend(recent)
         whole = each + growth
         rest = since * (1 - done) / done if done > _SEEN else max(0.0, whole - since)
         # All that are to come, of which the first is one step of the trend further on than the one under way.
@@ -303,12 +303,13 @@ def remaining(
         if stack is None:
             return None
         fit, others, source = stack
-        steps = _step_ratio(run) if source == 0 else 1.0
-        whole = _rounds(run, t, workers) * (fit * (steps if t > 0 else 1.0) + others)
-        total = more * _rounds(run, 1, workers) * (fit * steps + others)
+        steps, arms = (_step_ratio(run), _arm_ratio(run)) if source == 0 else (1.0, 1.0)
+        later = arms * (fit * steps + others)
+        whole = _rounds(run, t, workers) * (later if t > 0 else fit + others)
+        total = more * _rounds(run, 1, workers) * later
         rest, apart = whole * (1 - done), _UNSURE * (total / more if more else whole)
     # Lengths differ from one to the next, and their mean is known from so many alone.
-    spread = 2 * apart * math.sqrt(more + 1 + (more + 1) ** 2 / max(1, len(later)))
+    spread = 2 * apart * math.sqrt(more + 1 + (more + 1) ** 2 / max(1, len(recent)))
     expected = rest + total
     return Left(expected=expected, low=max(0.0, expected - spread), high=expected + spread)
 
@@ -373,10 +374,12 @@ def _of_stack(run: Run, each: Work) -> float:
         return 1.0
     if each.steps == 0:
         return 0.0
-    generator, arms = run.arms[each.arms[0]].experiment.generator, len(each.arms)
+    members = run.stacks[each.stack]
+    fitted = [arm.index for i, arm in enumerate(members) if each.generation > 0 or twins(members)[i] == i]
+    generator, arms = members[0].experiment.generator, len(fitted)
     fits = generator.fits if isinstance(generator, Sampler) else 1
     alone = len(each.fitted) < arms  # arms are fitted one after the other
-    before = each.fit * arms + (list(each.arms).index(each.fitted[0]) if alone else 0)
+    before = each.fit * arms + (fitted.index(each.fitted[0]) if alone else 0)
     share = each.step / each.steps * (1 if alone else arms)
     return (before + share) / (fits * arms) if each.stage == "fit" else 1.0
 
@@ -384,6 +387,12 @@ def _of_stack(run: Run, each: Work) -> float:
 def _rounds(run: Run, t: int, workers: int) -> int:
     """Return how many stacks of a generation follow one another where so many are at work at once."""
     return math.ceil(len(set(first_alike(run.stacks)) if t == 0 else run.stacks) / max(1, workers))
+
+
+def _arm_ratio(run: Run) -> float:
+    """Return how many arms a later generation fits for every one that generation 0 does, in the stacks that it fits."""
+    firsts = [run.stacks[i] for i in set(first_alike(run.stacks))]
+    return sum(map(len, firsts)) / sum(len(set(twins(members))) for members in firsts)
 
 
 def _step_ratio(run: Run) -> float:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from selfloop.arms import Arm, arms, first_alike, stacks
+from selfloop.arms import Arm, arms, first_alike, stacks, twins
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, counted, said
 from selfloop.core.events import Kind, row_size
 from selfloop.core.memory import in_words
@@ -141,7 +141,7 @@ def _of_small(experiment: Experiment) -> Rows:
         of = members[0].experiment
         key = json.dumps([GENERATORS.plain(of.generator), DATA.plain(of.data), str(of.budget), str(of.pretrain)])
         one = known[key] = known.get(key) or _measured_small(of)
-        first, later = len(members) * (i in firsts), len(members) * last
+        first, later = len(set(twins(members))) * (i in firsts), len(members) * last
         begun += first
         counts = [draws(arm.experiment.mixing, t, one.n) for arm in members for t in probes]
         rows = round(sum(counts) / len(probes) * (last + 1))
@@ -220,7 +220,7 @@ def _work(experiment: Experiment, model: NetworkModel, n: int) -> _Work:
     groups = stacks(chosen)
     budget = experiment.budget or Budget(epochs=1)
     return _Work(
-        first=sum(len(groups[i]) for i in set(first_alike(groups))),
+        first=sum(len(set(twins(groups[i]))) for i in set(first_alike(groups))),
         later=len(chosen) * experiment.generations,
         steps_first=(experiment.pretrain or budget).resolve(n).count(model.batch_size),
         steps_later=budget.resolve(n).count(model.batch_size),
