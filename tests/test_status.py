@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from helpers import Nursery, tiny, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfloop import Run, RunError, run
+from selfloop import Run, RunError, run, status
 from selfloop.cli.display import all_done, display, prometheus
 from selfloop.cli.main import main
 from selfloop.core.errors import counted
@@ -279,3 +280,17 @@ def test_the_command_line_keeps_the_file(
     assert code == 0
     assert "generation 2/2" in text
     assert " 1\n" in (tmp_path / "x.prom").read_text().split("selfloop_finished", 3)[3]
+
+
+def test_generation_0_fits_arms_once_that_it_does_not_tell_apart(tmp_path: Path) -> None:
+    of = {"generator": {"name": "otcfm", "width": 8}, "budget": {"steps": 2}, "generations": 1, "seeds": 2}
+    *_, _ = run(tiny(**of, grid={"mixing.lam": [0, 1, "inf"]}), tmp_path / "run")
+    there = Run.open(tmp_path / "run")
+    assert [[(arm.settings["mixing.lam"], arm.seed) for arm in members] for members in there.stacks] == [
+        [(0, 0), (0, 1), (1, 0)],
+        [(1, 1), (math.inf, 0), (math.inf, 1)],
+    ]
+    assert status._arm_ratio(there) == 6 / 4
+    half = Work(stack=0, arms=[0, 1, 2], generation=0, stage="fit", fit=0, step=5, steps=10, fitted=[0, 1], loss={})
+    assert status._of_stack(there, half) == 0.5  # both of the two arms that are fitted, together
+    assert status._of_stack(there, replace(half, generation=1, fitted=[1])) == (1 + 0.5) / 3  # one after the other
