@@ -12,6 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+from llvmlite.binding import get_host_cpu_name
+from numba.core import config
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from selfloop.arms import Arm, arms
@@ -159,6 +163,7 @@ def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, An
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processor": processor(),
         "system": platform.system(),
         "libraries": {name: _version(name) for name in (*_LIBRARIES, *experiment.generator.libraries)},
         "metrics": {name: METRICS[name].plain() for name in experiment.metrics},
@@ -167,6 +172,19 @@ def _environment(experiment: Experiment, members: Sequence[Arm]) -> dict[str, An
         "code": _code(experiment),
         "imports": dict(IMPORTED),
         "arms": [[arm.plain, arm.seed] for arm in members],
+    }
+
+
+def processor() -> dict[str, str]:
+    """Return what decides, besides versions, in which order libraries add and by which instructions: names by library.
+
+    A CPU's name is LLVM's, that of its generation ("znver4"): by it numba compiles, and others choose their kernels.
+    """
+    blas = (str(each["architecture"]) for each in threadpool_info() if each.get("internal_api") == "openblas")
+    return {
+        "cpu": config.CPU_NAME or get_host_cpu_name(),
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "OpenBLAS": "/".join(sorted(set(blas))),
     }
 
 

@@ -134,7 +134,8 @@ def run(
         team: on whose devices networks of images run, this process being its first; the others :func:`assist`.
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
-        notice: called with a line on what was chosen because nobody had named it.
+        notice: called with a line on what was chosen because nobody had named it, and on a machine or libraries that
+            are not those with which the run began.
         shard: of the run, whose stacks alone are run; :func:`~selfloop.shards.merge` joins all.
 
     Raises:
@@ -188,6 +189,8 @@ def run(
             with Writer.lock(out, experiment, environment, real) as writer, disk_errors(out):
                 for line in begun.words:
                     writer.log(line)
+                if writer.notice and notice is not None:
+                    notice(writer.notice)
                 count = getattr(chosen, "workers", None) or 1
                 at = {"pid": os.getpid(), "host": socket.gethostname(), "workers": count}
                 writer.happened("begin", **at, generation=writer.last + 1, of=experiment.generations)

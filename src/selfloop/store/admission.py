@@ -18,6 +18,7 @@ from selfloop.generators.base import beginning
 from selfloop.store.run import Run, changed
 
 HEAD = ("experiment.yaml", "environment.json", "real.safetensors", "metrics.jsonl", "log.txt")
+_GROWING = ("metrics", "code", "arms", "imports")  # of what a run notes of its environment: not the machine's
 HALF = (*(f".{name}." for name in HEAD), ".data-")  # how a file's name begins that is half written
 
 
@@ -81,6 +82,24 @@ def belongs(run: Run, experiment: Experiment) -> None:
         raise RunError(f"{where} records metric {lost[0]}, here it is left out: a run only grows; use another --out")
 
 
+def moved(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in a line in which libraries, or in what of the machine, a run's environment differs from another.
+
+    Args:
+        before: the environment that the run began in.
+        now: the one in which it goes on.
+
+    Returns:
+        "" where nothing differs. What only one of them has is no difference: earlier versions recorded less.
+    """
+    ours, theirs = (
+        {key: value for key, value in _flat(each).items() if key.split(".")[0] not in _GROWING}
+        for each in (now, before)
+    )
+    found = [f"{key} {theirs[key]}, here {value}" for key, value in ours.items() if theirs.get(key, value) != value]
+    return f"goes on elsewhere than it began ({'; '.join(found)}): bits may differ from here on" if found else ""
+
+
 def unborn(path: Path) -> bool:
     """Whether a file may be left of a run that was killed while its directory was made."""
     if path.name == "environment.json":
@@ -103,12 +122,14 @@ def unborn(path: Path) -> bool:
 
 
 def _difference(a: Experiment, b: Experiment) -> str:
-    def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for name, value in settings.items():
-            out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        return out
-
-    left, right = flat(a.lasting()), flat(b.lasting())
+    left, right = _flat(a.lasting()), _flat(b.lasting())
     name = next((k for k in left | right if left.get(k) != right.get(k)), "a setting")
     return f"there {name} is {left.get(name)!r}, here {right.get(name)!r}; use another --out"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings by dotted path."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out

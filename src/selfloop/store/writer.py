@@ -32,7 +32,7 @@ from selfloop.engines.device import fits
 from selfloop.experiment import Experiment
 from selfloop.generators.base import Sampler
 from selfloop.store import remote
-from selfloop.store.admission import HALF, check
+from selfloop.store.admission import HALF, check, moved
 from selfloop.store.head import FORMAT, digest, sealed, unsealed
 from selfloop.store.log import entry
 from selfloop.store.run import Run, line
@@ -43,7 +43,13 @@ _FIT = re.compile(r"\.fit-([0-9]{4,})-([0-9]{3,})-.*")
 
 
 class Writer(Run):
-    """A run directory that this process alone may add to; a context manager that holds its lock."""
+    """A run directory that this process alone may add to; a context manager that holds its lock.
+
+    Attributes:
+        notice: in what libraries and machine differ from those that the run began with, in a line; "" in nothing.
+    """
+
+    notice = ""
 
     def __init__(self, path: Path, experiment: Experiment, environment: dict[str, Any]) -> None:
         super().__init__(path, experiment, environment)
@@ -117,7 +123,10 @@ class Writer(Run):
             if before is not None and not _goes_on(before, experiment, environment, real):
                 _drop(path, lambda t, s: True)
             _create(path, experiment, environment, real)
-            return cls(path, experiment, Run.open(path).environment)
+            writer = cls(path, experiment, Run.open(path).environment)
+            if before is not None and any(path.glob(".fit-*")):  # of which a part was made there
+                writer._note(moved(before.environment, environment))
+            return writer
         before._recover()
         before.verify(goes_on=True)  # now, as what is damaged would be noticed after all that is still to be computed
         kept = before.environment | {
@@ -129,13 +138,13 @@ class Writer(Run):
         if before.environment != kept or before.experiment.model_dump() != experiment.model_dump():
             _grow(before, experiment, kept, real)
         writer = cls(path, experiment, kept)
-        if any(
-            kept.get(name) != environment[name]
-            for name in environment
-            if name not in ("metrics", "code", "arms", "imports")
-        ):
-            writer.log("resumed with other libraries or on another machine: bits may differ from here on")
+        writer._note(moved(before.environment, environment))
         return writer
+
+    def _note(self, notice: str) -> None:
+        self.notice = notice
+        if notice:
+            self.log(notice)
 
     def _undo(self, made: bool) -> None:
         """Remove what was made for a run of which nothing is committed."""
