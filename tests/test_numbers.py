@@ -16,9 +16,10 @@ import torch
 from helpers import small, snapshot, tiny
 
 import selfloop.environment
-from selfloop import Experiment, Run, run
+from selfloop import Experiment, Run, RunError, run
 from selfloop.core.files import read_sealed, write_sealed
 from selfloop.core.streams import Streams
+from selfloop.data.toy import TwoMoons
 from selfloop.engines.device import Checkpoint
 from selfloop.store.admission import moved
 from selfloop.theory.gaussian_loop import gaussian_loop
@@ -131,7 +132,7 @@ class TestARunThatGoesOnElsewhere:
         monkeypatch.setattr(selfloop.environment, "processor", lambda: here | {"cpu": "haswell", "torch": "AVX2"})
         list(run(tiny(generations=3), tmp_path / "run", notice=said.append))
         assert said == [
-            f"goes on elsewhere than it began (processor.cpu {here['cpu']}, here haswell; processor.torch "
+            f"was begun elsewhere (processor.cpu {here['cpu']}, here haswell; processor.torch "
             f"{here['torch']}, here AVX2): bits may differ from here on"
         ]
         assert said[0] in (tmp_path / "run" / "log.txt").read_text()
@@ -157,7 +158,7 @@ class TestARunThatGoesOnElsewhere:
         monkeypatch.setattr(selfloop.environment, "processor", lambda: here | {"cpu": "haswell"})
         list(run(plan, tmp_path / "run", notice=said.append))
         assert [line.split(";")[0] for line in said] == [
-            f"goes on elsewhere than it began (processor.cpu {here['cpu']}, here haswell): bits may differ from here on"
+            f"was begun elsewhere (processor.cpu {here['cpu']}, here haswell): bits may differ from here on"
         ]
 
     def test_does_not_where_an_earlier_version_recorded_no_processor(self, tmp_path: Path) -> None:
@@ -169,10 +170,23 @@ class TestARunThatGoesOnElsewhere:
         list(run(tiny(generations=2), tmp_path / "run", notice=said.append))
         assert not said
 
+    def test_whose_rows_are_rounded_otherwise_there_is_told_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        list(run(tiny(generations=1), tmp_path / "run"))
+        here, draw = selfloop.environment.processor(), TwoMoons.draw
+        monkeypatch.setattr(TwoMoons, "draw", lambda *given: np.nextafter(draw(*given), 9))
+        with pytest.raises(RunError, match="asked for; put them back"):
+            list(run(tiny(generations=2), tmp_path / "run"))
+        monkeypatch.setattr(selfloop.environment, "processor", lambda: here | {"cpu": "haswell"})
+        words = rf"rounded otherwise here than where they were drawn \(processor.cpu {here['cpu']}, here haswell\)"
+        with pytest.raises(RunError, match=words):
+            list(run(tiny(generations=2), tmp_path / "run"))
+
     def test_names_libraries(self) -> None:
         before = {"python": "3.11.7", "libraries": {"torch": "2.6.0", "numpy": "2.0.0"}, "code": {}}
         now = {"python": "3.11.7", "libraries": {"torch": "2.7.0", "numpy": "2.0.0"}, "code": {"metric mine": {}}}
         assert moved(before, now) == (
-            "goes on elsewhere than it began (libraries.torch 2.6.0, here 2.7.0): bits may differ from here on"
+            "was begun elsewhere (libraries.torch 2.6.0, here 2.7.0): bits may differ from here on"
         )
         assert not moved(before, before)

@@ -37,7 +37,7 @@ def check(path: Path, experiment: Experiment, environment: dict[str, Any], real:
         belongs(existing, experiment)
         _same_metrics(existing, environment["metrics"])
         if not real.agrees(existing._real):
-            raise changed(path)
+            raise changed(path, _apart(existing.environment, environment))
         for name, words in (("checkpoint", beginning(experiment.generator)), ("features", "features")):
             if existing.environment[name] != environment[name]:
                 raise RunError(f"{str(path)!r} was run with other {words}: the file has changed; use another --out")
@@ -92,12 +92,18 @@ def moved(before: dict[str, Any], now: dict[str, Any]) -> str:
     Returns:
         "" where nothing differs. What only one of them has is no difference: earlier versions recorded less.
     """
+    found = _apart(before, now)
+    return f"was begun elsewhere ({found}): bits may differ from here on" if found else ""
+
+
+def _apart(before: dict[str, Any], now: dict[str, Any]) -> str:
     ours, theirs = (
         {key: value for key, value in _flat(each).items() if key.split(".")[0] not in _GROWING}
         for each in (now, before)
     )
-    found = [f"{key} {theirs[key]}, here {value}" for key, value in ours.items() if theirs.get(key, value) != value]
-    return f"goes on elsewhere than it began ({'; '.join(found)}): bits may differ from here on" if found else ""
+    return "; ".join(
+        f"{key} {theirs[key]}, here {value}" for key, value in ours.items() if theirs.get(key, value) != value
+    )
 
 
 def unborn(path: Path) -> bool:

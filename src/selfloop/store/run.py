@@ -702,9 +702,15 @@ def _within(x: Tensor, most: int) -> bool:
     return not x.dtype.is_floating_point and (not x.numel() or 0 <= int(x.min()) <= int(x.max()) <= most)
 
 
-def changed(path: Path) -> RunError:
-    """Return the error of real rows that are not those which a run was made with."""
+def changed(path: Path, rounded: str = "") -> RunError:
+    """Return the error of real rows that are not those which a run was made with.
+
+    Args:
+        path: the run directory.
+        rounded: where this machine may round them otherwise, in what it differs from that of the run.
+    """
+    elsewhere = f", or are rounded otherwise here than where they were drawn ({rounded})" if rounded else ""
     return RunError(
         f"{str(path)!r} was run on other data: the real rows have changed since, or are others whenever they are asked "
-        "for; put them back, or use another --out"
+        f"for{elsewhere}; put them back, or use another --out"
     )
