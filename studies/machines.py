@@ -2,7 +2,7 @@
 
 ``python -m studies.machines OUT`` runs small loops of every kind, and some functions, once as they are and once on each
 of the machines that environment variables let libraries imitate, each in a process of its own below OUT; what is there
-already is not run again. It compares them bit by bit and prints Markdown, in about five minutes of one core.
+already is not run again. It compares them bit by bit and prints Markdown, in six minutes of one core.
 
 Each process also computes a few products, exponentials and so on: a variable that changes none of their bits has no
 effect on this CPU, and is said to be without. What no variable imitates: code of another compiler (ARM, macOS), what
@@ -71,7 +71,7 @@ def only(*names: str) -> dict[str, str]:
 
 
 BOUND = 1e-5
-"""By how much metrics of generation 0 differ at most: what is fitted and drawn in float32 (docs/numbers.md)."""
+"""By how much metrics of generation 0 differ at most where a fit met no kink: float32 (docs/numbers.md)."""
 
 CPUS: dict[str, dict[str, str]] = {
     "torch": only("ATEN_CPU_CAPABILITY"),
@@ -86,9 +86,7 @@ CPUS: dict[str, dict[str, str]] = {
 }
 """By name, what imitates another CPU: a library alone without AVX, all of them on a CPU with AVX2, all without AVX."""
 SPREAD: dict[str, tuple[dict[str, str], int]] = {
-    "2 threads": ({"OMP_NUM_THREADS": "2"}, 0),
     "4 threads": ({"OMP_NUM_THREADS": "4"}, 0),
-    "1 worker": ({}, 1),
     "2 workers": ({}, 2),
 }
 """By name, how the same CPU is shared: variables, and processes."""
@@ -216,10 +214,11 @@ def everything(out: Path, text: Path, workers: int, loops: Sequence[str]) -> Non
 
 
 def on(machine: str, out: Path, loops: Sequence[str]) -> None:
-    """Run loops on a machine, in a process of its own."""
+    """Run loops on a machine, in a process of its own with a cache of its own, as features of real rows are kept."""
     variables = CPUS.get(machine) or SPREAD.get(machine, ({}, 0))[0]
     command = [sys.executable, "-m", "studies.machines", str(out), *loops, "--on", machine]
-    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables, check=True)
+    kept = {"OMP_NUM_THREADS": "1", "SELFLOOP_CACHE": str(out / slug(machine) / "cache")}
+    subprocess.run(command, env=os.environ | kept | variables, check=True)
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ class Apart:
         samples: of generation 0.
         first: metrics of generation 0.
         last: metrics after the last retraining.
-        same: whether all files of all generations are.
+        same: whether all files and metrics of all generations are.
     """
 
     real: bool
@@ -259,8 +258,9 @@ def apart(one: Run, other: Run) -> Apart:
         pairs = zip(one.everything_of(t), other.everything_of(t), strict=True)
         return max(of_numbers(a["metrics"][key], b["metrics"][key]) for a, b in pairs for key in a["metrics"])
 
-    def digests(of: Run, t: int) -> list[Any]:
-        return [stack["files"] for stack in of.manifest(t)["stacks"].values()]
+    def all_of(of: Run, t: int) -> list[Any]:
+        files = [stack["files"] for stack in of.manifest(t)["stacks"].values()]
+        return files + [record["metrics"] for record in of.everything_of(t)]
 
     return Apart(
         real=one._real.agrees(other._real),
@@ -268,7 +268,7 @@ def apart(one: Run, other: Run) -> Apart:
         samples=most((one.stack_samples(0, stack).x, other.stack_samples(0, stack).x) for stack in stacks),
         first=metrics(0),
         last=metrics(last),
-        same=all(digests(one, t) == digests(other, t) for t in range(last + 1)),
+        same=all(all_of(one, t) == all_of(other, t) for t in range(last + 1)),
     )
 
 

@@ -6,7 +6,8 @@ share a seed share their streams whatever their λ: comparisons over λ use comm
 generation 0, trained on real data alone, is the same for all of them.
 
 The bits come from NumPy's Philox counter generator under a 128-bit BLAKE2b hash of the key, on the CPU whatever
-the device, so that they are the same on every machine.
+the device, so that they are the same on every machine, as are integers, uniforms and permutations. Normals are but for
+what the C library's logarithm rounds in the tails; docs/numbers.md says what was tried.
 """
 
 from __future__ import annotations
