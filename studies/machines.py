@@ -2,7 +2,7 @@
 
 ``python -m studies.machines OUT`` runs small loops of every kind, and some functions, once as they are and once on each
 of the machines that environment variables let libraries imitate, each in a process of its own below OUT; what is there
-already is not run again. It compares them bit by bit and prints Markdown, in six minutes of one core.
+already is not run again. It compares them bit by bit and prints Markdown, in some eight minutes of one core.
 
 Each process also computes a few products, exponentials and so on: a variable that changes none of their bits has no
 effect on this CPU, and is said to be without. What no variable imitates: code of another compiler (ARM, macOS), what
