@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # -qq hides pip's notices; errors are still printed.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+# HASHES=1 installs what locks/ has, to the hash of each wheel and over what was there, and then selfloop by itself.
+INSTALLED := $(VENV)/.installed$(if $(HASHES),-by-hash)
+locked = $(PIP) --force-reinstall --require-hashes --no-deps -r locks/$(1).txt && $(PIP) --no-deps --no-build-isolation -e .
 # --quiet would hide the warnings from --strict too; this hides an advertisement.
 export NO_MKDOCS_2_WARNING := 1
 # One thread in each of two processes: with more, what waits for the others takes the time of what works.
@@ -14,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-demo: $(VENV)/.installed  ## install, run the main job on the handwritten digits into runs/demo, print where its report is
+demo: $(INSTALLED)  ## install, run the main job on the handwritten digits into runs/demo, print where its report is
 	$(BIN)/selfloop run demo --out runs/demo
 
 test: lint site  ## install with the test extras, check all, run all tests: the types beside the tests
@@ -28,21 +31,21 @@ test-fast: lint  ## lint, and the tests that take little time: while you work
 check: lint site  ## lint, formatting, types, and the documentation built strictly
 	$(BIN)/mypy
 
-lint: $(VENV)/.installed-test
+lint: $(INSTALLED)-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-site: $(VENV)/.installed-test
+site: $(INSTALLED)-test
 	$(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.installed-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
+bench: $(INSTALLED)-test  ## time every part beside what a user would run instead: leave the machine alone meanwhile
 	@$(PIP) -e ".[bench]"
 	$(BIN)/python -m benchmarks
 
 gpu-check:  ## on a machine with a GPU: agreement, throughput, memory and a recipe on it, by .venv or else PYTHON as it is
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu
 
-tutorials: $(VENV)/.installed-test  ## run the tutorials whose code has changed, and keep what comes of them: up to ten minutes for all
+tutorials: $(INSTALLED)-test  ## run the tutorials whose code has changed, and keep what comes of them: up to ten minutes for all
 	$(BIN)/python -m docs.executed
 
 docs: tutorials site  ## run the tutorials that have changed, and build the documentation into site/
@@ -56,12 +59,12 @@ $(BIN)/python:
 	  echo "selfloop needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing); try: make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED): pyproject.toml constraints.txt $(if $(HASHES),locks/demo.txt) | $(BIN)/python
 	@echo "Installing selfloop into $(VENV) (the first time takes a few minutes) …"
-	@$(PIP) -e .
+	@$(if $(HASHES),$(call locked,demo),$(PIP) -e .)
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED)-test: pyproject.toml constraints.txt $(if $(HASHES),locks/test.txt) | $(BIN)/python
 	@echo "Installing selfloop and what its tests need into $(VENV) (the first time takes a few minutes) …"
-	@$(PIP) -e ".[test,check]"
-	@touch $@ $(VENV)/.installed
+	@$(if $(HASHES),$(call locked,test),$(PIP) -e ".[test,check]")
+	@touch $@ $(INSTALLED)

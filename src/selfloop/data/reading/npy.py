@@ -16,7 +16,12 @@ import numpy as np
 from selfloop.core.errors import DataError, quoted
 from selfloop.data.reading.unpacked import refuse_bomb
 
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+try:
+    from lzma import LZMAError
+except ImportError:  # of a Python that was built without it, whose zipfile raises RuntimeError
+    LZMAError = RuntimeError  # type: ignore[assignment, misc]
+
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError)
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""
 
 

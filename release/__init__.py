@@ -1,0 +1,1 @@
+"""What a release says of what it needs: locks with hashes, licences, and a bill of materials."""
