@@ -58,8 +58,8 @@ def _rows(folder: Path, n: int) -> str:
 
 def _images(folder: Path, n: int) -> str:
     size = n * 10**9 // (3 * 64 * 64)
-    file = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (size, 3, 64, 64))  # a file with holes
-    file[:2000] = np.random.default_rng(0).integers(256, size=(2000, 3, 64, 64))
+    file = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (size, 64, 64, 3))  # a file with holes
+    file[:2000] = np.random.default_rng(0).integers(256, size=(2000, 64, 64, 3))
     del file
     return (
         "name: load\ndata: {name: image_files, path: images.npy, n: 64, held_out: 32}\n"

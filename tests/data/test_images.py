@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from selfloop.core.errors import DataError
 from selfloop.data import Digits
 from selfloop.data.image_files import ImageFiles
-from selfloop.data.reading import images
+from selfloop.data.reading import images, npy
 from selfloop.data.reading.images import channels_first, labelled_images, read_images, read_pictures
 
 Files = dict[str, bytes]
@@ -633,3 +633,22 @@ def test_pixels_are_rounded_and_clipped() -> None:
     found = split.events.pixels(((levels.double() - split.events.shift) / split.events.scale).unsqueeze(0))
     assert found[0, 0].tolist() == [[0, 0, 0, 1, 128, 255, 255, 255]] * 8
     assert split.events.pixels(split.train[0].float()).equal(split.events.pixels(split.train[0]))
+
+
+@pytest.mark.parametrize("shape", [(40, 6, 6), (40, 6, 6, 3)])
+def test_a_large_array_is_mapped_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    data = ImageFiles(path=str(tmp_path / "x.npy"), n=20, held_out=5)
+    whole = data.load([0, 1])
+    monkeypatch.setattr(npy, "_MAPPED", 0)
+    monkeypatch.setattr(images, "LIMIT", 100)
+    mapped = data.load([0, 1])
+    assert torch.equal(mapped.train, whole.train)
+    assert torch.equal(mapped.held_out, whole.held_out)
+    held = npy.read_arrays(tmp_path / "x.npy", 0)[""]
+    assert isinstance(held, np.memmap)
+    held[:] = 0  # of this process alone
+    assert np.array_equal(np.load(tmp_path / "x.npy"), pixels)

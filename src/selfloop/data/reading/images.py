@@ -367,7 +367,8 @@ def channels_first(x: np.ndarray, what: str) -> Tensor:
         raise DataError(
             f"{what} holds {x.dtype} {x.shape}: images are uint8 (N, height, width) or (N, height, width, 3)"
         )
-    return torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
+    return torch.from_numpy(x if isinstance(x, np.memmap) else np.ascontiguousarray(x))
 
 
 def read_images(path: Path, key: str | None = None) -> Tensor | None:

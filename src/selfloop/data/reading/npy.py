@@ -25,6 +25,7 @@ DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 """What reading raises on files that are damaged or of another kind; NotImplementedError is a RuntimeError."""
 
 
+_MAPPED = 2**28  # bytes of an NPY from which on it is mapped
 _LONGEST = 10_000  # bytes of a header, as many as NumPy itself trusts
 
 
@@ -66,8 +67,10 @@ def read_header(file: IO[bytes]) -> Header:
     return found
 
 
-def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+def read_npy(file: IO[bytes], size: int, mapped: Path | None = None) -> np.ndarray:
     """Read one array, of no Python objects, from a file of ``size`` bytes that stands at its beginning.
+
+    Of the file ``mapped`` it is mapped: what is not looked at takes no memory, and what is written stays here.
 
     Raises:
         ValueError, …: out of :data:`DAMAGE`; its header promises another size, or objects.
@@ -76,6 +79,8 @@ def read_npy(file: IO[bytes], size: int) -> np.ndarray:
     count = math.prod(shape)
     if dtype.hasobject or count * dtype.itemsize != size - file.tell():
         raise ValueError(f"{dtype} {shape} in {size} bytes")
+    if mapped is not None:
+        return np.memmap(mapped, dtype, "c", file.tell(), shape, "F" if fortran else "C")
     flat = np.frombuffer(bytearray(file.read()), dtype)  # a bytearray can be written to, as torch wants it
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
@@ -101,13 +106,13 @@ def read_arrays(path: Path, limit: int, names: Container[str] | None = None) -> 
     """Read the arrays in an NPZ, by name and only those of ``names``, or in an NPY, under the name "".
 
     Raises:
-        DataError: they would take more than ``limit`` bytes.
+        DataError: they would take more than ``limit`` bytes; a large NPY takes none, as it is mapped.
         ValueError, …: out of :data:`DAMAGE`.
     """
     if path.suffix.lower() != ".npz":
-        _bounded(path.stat().st_size, limit, path)
+        size = path.stat().st_size
         with path.open("rb") as file:
-            return {"": read_npy(file, path.stat().st_size)}
+            return {"": read_npy(file, size, path if size > _MAPPED else None)}
     found = {}
     with zipfile.ZipFile(path) as archive:
         wanted = {name: info for name, info in _members(archive).items() if names is None or name in names}
