@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from helpers import Nursery, nursery
 
 from selfloop.engines import local
 from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
+
+# On a busy machine the making of inputs takes long, too, which says nothing of what is tested.
+hypothesis.settings.register_profile("busy", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 LONG = (
     "test_kill.py",

@@ -75,7 +75,7 @@ def test_a_column_that_numbers_the_rows_is_left_out(folder: Path, nest: Nursery)
     (folder / "people.csv").write_text("\n".join([f"id,{lines[0]}", *(f"{i},{x}" for i, x in enumerate(lines[1:], 1))]))
     assert '\n# Left out: "id", as every row' in starter("begun", Path("people.csv"))
     assert Experiment.parse(starter("begun", Path("people.csv"))).data.leave_out == ["id"]
-    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\] \(--leave-out id\), or types"):
+    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\], or types"):
         Experiment.parse(starter("begun", Path("people.csv"), leave_out=["a"])).data.load([0])
     found = nest.command("init", "--data", "people.csv", "--leave-out", "id", cwd=folder)
     assert found.returncode == 0, found.stderr
@@ -83,3 +83,12 @@ def test_a_column_that_numbers_the_rows_is_left_out(folder: Path, nest: Nursery)
     assert [name.partition("=")[0] for name in experiment.data.load([0]).events.columns][:2] == ["a", "kind"]
     refused = nest.command("init", "--leave-out", "id", cwd=folder)
     assert refused.stderr.strip().endswith("--leave-out is a column of a table: name that by --data")
+
+
+def test_a_file_of_any_name_gives_an_experiment_a_name_that_it_may_have(folder: Path, nest: Nursery) -> None:
+    lines = (folder / "rows, mine.csv").read_text()
+    for name, called in (("meine Läufe ü", "meine-Laufe-u"), ("表", "experiment")):
+        (folder / f"{name}.csv").write_text(lines)
+        found = nest.command("init", "--data", f"{name}.csv", cwd=folder)
+        assert found.returncode == 0, found.stderr
+        assert Experiment.load(str(folder / f"{name}.yaml")).name == called

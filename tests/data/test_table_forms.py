@@ -379,3 +379,12 @@ def test_of_databases_judge_takes_those_of_one_table(tmp_path: Path) -> None:
 def test_folders_on_the_way_are_made_as_by_out(tmp_path: Path) -> None:
     split = text(tmp_path / "t.csv", "x,y", [f"{i % 7}.5,{i % 5}.25" for i in range(N)])
     assert len(lines(written(split, tmp_path / "a" / "b" / "x.csv"))) == N + 1
+
+
+def test_a_number_of_rows_among_numbers_alone_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["id,y,n", *(f"{i},{i % 5}.25,{i % 7}" for i in range(30))]))
+    (note,) = summary(str(path), EVERYTHING).notes
+    assert note == "column 'id' numbers the rows, and is taken as a number like the others: leave it out if it is an id"
+    assert summary(str(path), Choice(types={"id": "number"})).notes == ()
+    assert summary(str(path), Choice(leave_out=["id"])).notes == ()

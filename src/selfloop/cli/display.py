@@ -65,20 +65,26 @@ def display(
                 write_bytes(metrics_file, prometheus(found).encode())
 
     if not console.is_terminal:
-        begun = False
+        begun, speaking = False, threading.Lock()
+
+        def speak(text: str) -> None:
+            """Print a line, after the one that says what is begun."""
+            nonlocal begun
+            with speaking:
+                if not begun:
+                    begun = True
+                    say_plain(printable(f"{experiment.name}: {start}; a line follows every generation"))
+                if text:
+                    say_plain(text)
 
         def told(found: Status) -> None:
-            nonlocal begun
             write(found)
             own = found.at_work and found.who.endswith(f"process {os.getpid()}")
-            if own and not begun and not found.finished:  # nothing is refused any more
-                begun = True
-                say_plain(printable(f"{experiment.name}: {start}; a line follows every generation"))
-            if (text := between(found)) is not None:
-                say_plain(text)
+            if own and not found.finished:  # nothing is refused any more
+                speak(between(found) or "")
 
         with looked.meanwhile(told):
-            yield lambda t, done, total: None, lambda generation: say_plain(line(generation))
+            yield lambda t, done, total: None, lambda generation: speak(line(generation))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +41,15 @@ def command(
         raise ConfigError(f"{str(file)!r} is there already: give the name of a new file")
     # Paths in a file are those of where it is run; it may be run elsewhere unless it lies here.
     given = data if data is None or file.parent == Path() else Path(os.path.abspath(data))
-    text = starter(re.sub(r"[^\w.-]+", "-", file.stem).strip("-.") or "experiment", given, target, left)
+    text = starter(_legal(file.stem), given, target, left)
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, text.encode())
     say(f"Wrote {file}: look through it, then selfloop run {file}")
     return 0
+
+
+def _legal(stem: str) -> str:
+    """Return the name of an experiment that is called as its file: letters lose their accents, and others a dash."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(c))
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", letters).strip("-._")[:64] or "experiment"

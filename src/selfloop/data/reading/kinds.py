@@ -255,9 +255,9 @@ class _Reader:
         return self._of_words(name)
 
     def _leave(self, name: str, otherwise: str) -> str:
-        typed = f" (--leave-out {shlex.quote(name)})" if self.sheet.form.ending and name.isprintable() else ""
         if self.sheet.form.ending and self.sheet.settings:
-            return f"set leave_out: [{_key(name)}]{typed}, or types: {{{_key(name)}: {otherwise}}}"
+            return f"set leave_out: [{_key(name)}], or types: {{{_key(name)}: {otherwise}}}"
+        typed = f" (--leave-out {shlex.quote(name)})" if self.sheet.form.ending and name.isprintable() else ""
         return self._or_set(f"leave the column out{typed}", types=(name, otherwise))
 
     def _or_set(self, *ways: str, types: tuple[str, str]) -> str:
@@ -265,6 +265,11 @@ class _Reader:
         name, kind = types
         every = [*ways, f"set types: {{{_key(name)}: {kind}}}"] if self.sheet.settings else [*ways]
         return every[0] if len(every) == 1 else f"{', '.join(every[:-1])}, or {every[-1]}"
+
+    def numbers_rows(self, name: str) -> bool:
+        """Whether a column that nobody declared has the numbers of rows."""
+        numbers = None if name in self.types else self.numbers(name)
+        return numbers is not None and self._names_rows(name, numbers)
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
         """Whether whole numbers are those of rows: all different, and hardly any left out, or called an id."""
@@ -644,12 +649,14 @@ class Columns(NamedTuple):
         refused: what is wrong with each of the others.
         plain: whether all are numbers that are there and vary.
         form: of the file.
+        numbering: columns that number the rows, and are taken as numbers among numbers alone.
     """
 
     known: tuple[Known, ...]
     refused: tuple[str, ...]
     plain: bool
     form: Form
+    numbering: tuple[str, ...] = ()
 
 
 def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
@@ -675,7 +682,8 @@ def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
         form = replace(form, decimal=decimal, times=reader.times, places=reader.places)
     except DataError as error:
         refused.append(str(error))
-    return Columns(tuple(found), tuple(refused), plain, form)
+    numbering = tuple(name for name in sheet.columns if plain and reader.numbers_rows(name))
+    return Columns(tuple(found), tuple(refused), plain, form, numbering)
 
 
 def strictly_numbers(sheet: Sheet) -> list[Numbers]:

@@ -108,6 +108,10 @@ def summary(path: str, choice: Choice, target: str | None = None) -> Summary:
     except DataError as error:
         refused.append(str(error))
     notes = [note for known in found.known for note in _notes(known)]
+    notes += [
+        f"column {quoted(name)} numbers the rows, and is taken as a number like the others: leave it out if it is an id"
+        for name in found.numbering
+    ]
     width = sum(line.coordinates for line in lines)
     if not width and not refused:
         refused.append(f"{sheet.source}: no column ever changes, and there is nothing to model")
