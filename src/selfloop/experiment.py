@@ -150,6 +150,8 @@ class Experiment(Frozen):
             experiment = check(settings)
         except ValidationError as error:
             raise ConfigError(f"{one_line(error, cls)}{_to_be_given(error)}") from error
+        except UnicodeEncodeError as error:  # pydantic's own, of a key
+            raise ConfigError(f"a setting's name has half of a surrogate pair: {quoted(error.object)}") from error
         repetitions = experiment.seeds if isinstance(experiment.seeds, int) else len(experiment.seeds)
         if repetitions * math.prod(map(len, experiment.grid.values())) > _MOST_ARMS:  # it can be beyond printing
             raise ConfigError(f"seeds and grid make more than {_MOST_ARMS} arms")

@@ -12,7 +12,7 @@ from platformdirs import user_cache_path
 
 from selfloop.core.errors import ELSEWHERE, ConfigError, is_text, quoted
 
-_URL = re.compile(r"[A-Za-z][\w+.-]+(::[^/]+)*://")
+_URL = re.compile(r"[A-Za-z][\w+.-]+(::[A-Za-z][\w+.-]*)*://")
 _SECRET = re.compile(r"://[^/@]*:[^/@]*@")  # a user's name and password
 _CREDENTIAL = re.compile(
     r"signature|credential|secret|passw|token$|access[-_.]?key|api[-_.]?key|^(key|sig|sas|pwd|auth)$",
