@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llvmlite.binding import get_host_cpu_name
-from numba.core import config
+from numba.core import codegen, config
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
@@ -182,7 +181,7 @@ def processor() -> dict[str, str]:
     """
     blas = (str(each["architecture"]) for each in threadpool_info() if each.get("internal_api") == "openblas")
     return {
-        "cpu": config.CPU_NAME or get_host_cpu_name(),
+        "cpu": config.CPU_NAME or codegen.ll.get_host_cpu_name(),
         "torch": torch.backends.cpu.get_cpu_capability(),
         "OpenBLAS": "/".join(sorted(set(blas))),
     }
