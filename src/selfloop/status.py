@@ -375,7 +375,8 @@ def _of_stack(run: Run, each: Work) -> float:
     if each.steps == 0:
         return 0.0
     members = run.stacks[each.stack]
-    fitted = [arm.index for i, arm in enumerate(members) if each.generation > 0 or twins(members)[i] == i]
+    chosen = sorted(set(twins(members))) if each.generation == 0 else range(len(members))
+    fitted = [members[i].index for i in chosen]
     generator, arms = members[0].experiment.generator, len(fitted)
     fits = generator.fits if isinstance(generator, Sampler) else 1
     alone = len(each.fitted) < arms  # arms are fitted one after the other

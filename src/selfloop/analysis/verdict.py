@@ -458,7 +458,7 @@ def _phrase(known: Mapping[str, Change], grown: Mapping[str, float], setting: Se
 def span(c: Change, about: Metric, words: str = "") -> str:
     """Return a change as a factor, of metrics that scatter about zero as a share, and its interval after ``words``."""
     if about.scale != "difference" and c.high - c.low > _UNTOLD:
-        return f"{_number(c.value)} × (of too little for an interval)"
+        return f"{_number(c.value)} × (with an interval too wide to tell)"
     if about.scale == "difference":
         return f"{c.value:+.0%} ({words}{c.low:+.0%} to {c.high:+.0%})"
     return f"{_number(c.value)} × ({words}{_number(c.low)} to {_number(c.high)})"
