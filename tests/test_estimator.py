@@ -12,13 +12,15 @@ import torch
 from helpers import snapshot
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
+from torch import nn
 
-from selfloop import ConfigError, Experiment, Run, generators, run
+from selfloop import ConfigError, Experiment, Run, generators, run, stability
 from selfloop.core import code
 from selfloop.core.samples import Samples
 from selfloop.core.streams import Streams
 from selfloop.generators import Estimator
 from selfloop.learning.training import Budget
+from selfloop.report import page
 
 BUDGET = Budget(steps=1)
 STREAMS = Streams((5, 6))
@@ -188,6 +190,51 @@ def test_a_model_that_cannot_be_fitted_any_more_has_diverged(tmp_path) -> None:
     experiment = Experiment.build(plain | {"metrics": ["w2_held_out"]})
     statuses = [[record["status"] for record in generation.records] for generation in run(experiment, tmp_path / "run")]
     assert statuses == [["ok", "ok"], ["ok", "diverged"], ["ok", "diverged"], ["ok", "diverged"]]
+
+
+class Weary(nn.Module):
+    """A model with a state that cannot be sampled, or fitted, a second time, whatever the rows."""
+
+    def __init__(self, fails: str = "sample") -> None:
+        super().__init__()
+        self.fails, self.mean = fails, nn.Parameter(torch.zeros(2))
+        self.register_buffer("fits", torch.zeros(1))
+
+    def fit(self, x: torch.Tensor) -> None:
+        if self.fits > 0 and self.fails == "fit":
+            raise ValueError("tired\nof <rows>")
+        self.mean.data = x.mean(0)
+        self.fits += 1
+
+    def sample(self, n: int) -> torch.Tensor:
+        if self.fits > 1:
+            raise RuntimeError("tired of samples")
+        return self.mean + torch.randn(n, 2)
+
+
+def test_what_a_model_raised_that_ended_its_arm_is_said(tmp_path) -> None:
+    plain = settings() | {"generator": Estimator.of(Fragile).model_dump(), "metrics": ["w2_held_out"]}
+    said: list[str] = []
+    experiment = Experiment.build(plain | {"grid": {"mixing.lam": [0, "inf"]}, "seeds": 2})
+    list(run(experiment, tmp_path / "run", notice=said.append))
+    line = "2 arms ended at generation 1 as the model raised ValueError: too few different rows (test_estimator.py"
+    opened = Run.open(tmp_path / "run")
+    assert [each[: len(line)] for each in opened.failures()] == [line]
+    assert "real rows alone" not in opened.failures()[0]
+    assert opened.failures()[0] in said
+    assert opened.failures()[0] in (tmp_path / "run" / "log.txt").read_text()
+    assert f"{opened.failures()[0]}." in str(stability(opened))
+    assert line in page.write_report(opened).read_text()
+
+
+@pytest.mark.parametrize("fails", ["fit", "sample"])
+def test_a_model_that_fails_on_real_rows_too_is_at_fault_itself(tmp_path, fails) -> None:
+    plain = settings() | {"generator": Estimator.of(Weary, fails=fails).model_dump(), "metrics": ["w2_held_out"]}
+    list(run(Experiment.build(plain | {"grid": {"mixing.lam": [0, 1]}, "seeds": 1}), tmp_path / "run"))
+    (line,) = Run.open(tmp_path / "run").failures()
+    what = {"fit": "ValueError: tired of <rows>", "sample": "RuntimeError: tired of samples"}[fails]
+    assert line.startswith(f"2 arms ended at generation 1 as the model raised {what} (test_estimator.py, line ")
+    assert line.endswith("it was so with real rows alone too, so that this tells of the model and not of the loop")
 
 
 def test_an_object_that_is_told_nothing_follows_the_seeds_all_the_same() -> None:

@@ -153,9 +153,9 @@ def advance(
     Arms whose regimes do not tell generation 0 apart have one fit in it, whose outcome is that of each.
 
     An arm whose weights or samples are not finite has diverged: it keeps what it has, produces no more samples, and
-    its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite. So it is with
-    an arm whose regime finds no row to train on, as a verifier's that keeps none: it has starved; and with one that is
-    stopped.
+    its neighbours go on. Its record has ``failed_step``, the step at which its loss was first not finite, or
+    ``failure``, what a model of the user's raised. So it is with an arm whose regime finds no row to train on, as a
+    verifier's that keeps none: it has starved; and with one that is stopped.
 
     A record says by ``device`` where the networks ran, if not on the CPU.
 
@@ -211,6 +211,8 @@ def advance(
     for record, step in zip(records, fitted[FAILED].tolist() if FAILED in fitted else [], strict=False):
         if step >= 0:
             record["failed_step"] = step
+    for row, why in journal.failures.items():
+        records[rows.chosen.index(row)]["failure"] = why
     if "devices" in generator.offers and (where := device.team.name) is not None:
         for record in records:
             record["device"] = where
@@ -304,7 +306,7 @@ def _sample(arms: Sequence[Arm], split: Split, t: int, state: State, device: Dev
         rows = Rows(chosen, len(arms))
         part, streams = rows.narrow(state), _streams([arms[r] for r in chosen], latents)
         count, temperature = wanted[chosen[0]]
-        x = _drawn(experiment.generator, part, count, streams, device, temperature)
+        x = _drawn(experiment.generator, part, count, streams, device.of(chosen), temperature)
         shape = (len(chosen), count, *event)
         if not isinstance(x, Tensor) or tuple(x.shape) != shape:
             what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__

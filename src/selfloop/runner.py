@@ -25,7 +25,7 @@ from selfloop.core.code import learn, own_code
 from selfloop.core.errors import ConfigError, RunError, refuse_unlike
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
 from selfloop.core.paths import here, url_of
-from selfloop.core.records import Record
+from selfloop.core.records import Record, failures
 from selfloop.core.samples import Samples
 from selfloop.data.base import Split
 from selfloop.engines.base import Cluster, Engine, Pool
@@ -135,7 +135,7 @@ def run(
         save_every: seconds after which a fit under way is saved, so that a killed one goes on from there.
         progress: called after each stack of arms.
         notice: called with a line on what was chosen because nobody had named it, and on a machine or libraries that
-            are not those with which the run began.
+            are not those with which the run began, and on models that raised and so ended their arms.
         shard: of the run, whose stacks alone are run; :func:`~selfloop.shards.merge` joins all.
 
     Raises:
@@ -197,7 +197,7 @@ def run(
                 measure_anew(writer, session)
                 if shard is not None:
                     shard.refuse(experiment, len(writer.stacks))
-                generations = _generations(writer, chosen, team, save_every, code, session, progress, shard)
+                generations = _generations(writer, chosen, team, save_every, code, session, progress, notice, shard)
                 yield from _tracked(writer, trackers, generations)
     finally:
         _opened.cache_clear()
@@ -268,6 +268,7 @@ def _generations(
     code: bytes,
     session: str,
     progress: Progress | None,
+    notice: Callable[[str], None] | None,
     shard: Shard | None,
 ) -> Iterator[Generation]:
     members, alarms = writer.stacks, Alarms(writer)
@@ -301,6 +302,10 @@ def _generations(
             writer.happened("generation", generation=t, **about)
             for line in alarms.of(t):
                 writer.log(line)
+            for line in failures(records):
+                writer.log(line)
+                if notice is not None:
+                    notice(line)
             yield Generation(t, records, seconds)
 
 

@@ -67,6 +67,10 @@ class FakeRun:
         """What is known of the metrics."""
         return {name: METRICS[name] for name in self.experiment.metrics if name not in self.unknown}
 
+    def failures(self) -> list[str]:
+        """No model raised anything."""
+        return []
+
     @property
     def view(self) -> str:
         """What is seen, as a digest of its length."""

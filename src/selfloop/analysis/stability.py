@@ -103,6 +103,7 @@ class Stability:
         tolerance: a share.
         rows: one per setting.
         bearable: one per combination of the other settings.
+        failures: what models raised that ended their arms.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Stability:
     tolerance: float
     rows: tuple[Row, ...]
     bearable: tuple[Bearable, ...]
+    failures: tuple[str, ...]
 
     def __str__(self) -> str:
         return "\n".join([str(Table(headings(self), cells(self))), *sentences(self)])
@@ -189,6 +191,7 @@ def stability(run: Run | str | Path, *, metric: str | None = None, tolerance: fl
         tolerance=tolerance,
         rows=tuple(rows[i] for i in sorted(rows)),
         bearable=tuple(answers),
+        failures=tuple(run.failures()),
     )
 
 
@@ -449,6 +452,7 @@ def sentences(found: Stability) -> list[str]:
         )
     if any(row.seen < FEWEST_ARMS and (row.centre or row.spread) for row in found.rows):
         lines.append(f"ρ of fewer than {FEWEST_ARMS} arms has no interval, and may be anything.")
+    lines += [f"{line}." for line in found.failures]
     return lines + [line for each in found.bearable for line in bearable.sentences(each, found.tolerance)]
 
 

@@ -89,6 +89,11 @@ class Device:
         """Return the same device for some of the rows that are fitted, by their numbers among these."""
         return replace(self, rows=tuple(self.rows[row] for row in rows)) if self.rows else self
 
+    def failed(self, why: str) -> None:
+        """Note what the models of these rows raised, which end their arms."""
+        if self.journal is not None:
+            self.journal.failures |= dict.fromkeys(self.rows, why)
+
     def apart(self, part: int) -> Device:
         """Return the same device, whose fits are kept apart from those of other parts of a stack."""
         if part == 0 or self.checkpoints is None:

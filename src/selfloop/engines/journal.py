@@ -68,12 +68,14 @@ class Journal:
         about: what else it is told.
         arms: indices of the stack's arms.
         curves: of the losses, by row of the stack and number of the fit: how many steps it was to take, and the points.
+        failures: by row of the stack, what a model raised that could not be fitted or sampled any more.
     """
 
     tell: Callable[[dict[str, Any]], None] | None = None
     about: dict[str, Any] = field(default_factory=dict)
     arms: Sequence[int] = ()
     curves: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     _begun: float = field(default_factory=lambda: time.time())
     _last: float = field(default_factory=lambda: time.monotonic())
     _told: dict[str, Any] = field(default_factory=dict)

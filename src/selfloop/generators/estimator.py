@@ -52,7 +52,7 @@ class Estimator(Sampler):
     Samples are shuffled, as a mixture's come component by component.
 
     In generation 0 a fit that fails, and samples that are not finite, are errors of the settings. Later ones are data:
-    a model that can no longer be fitted has diverged, and samples NaN.
+    a model that can no longer be fitted has diverged, and samples NaN; what it raised is told to the device.
 
     State: ``rows.seed`` (R,) of the last fit, or −1 where that has failed, and
 
@@ -201,7 +201,9 @@ class Estimator(Sampler):
             data = resampled(data, streams)
         if _X not in state:
             arms = range(len(seeds))
-            return _stacked([self._refitted(_arm(state, r), data.select([r]), seeds[r], streams, device) for r in arms])
+            return _stacked(
+                [self._refitted(_arm(state, r), data.select([r]), seeds[r], streams, device.of([r])) for r in arms]
+            )
         x = data.x[:, : int(data.count.max())].to(state[_X].dtype)
         used = torch.arange(x.shape[1]) < data.count.unsqueeze(1)
         used = used.view(*used.shape, *[1] * (x.ndim - 2))
@@ -238,6 +240,7 @@ class Estimator(Sampler):
             except FAILURES as error:
                 if streams.generation == 0 or of_the_machine(error):
                     raise self._failure(error) from error
+                device.failed(said(error))
                 return lost
         fitted = model.leaves() | {_SEED: seed.reshape(1), EVENT: state[EVENT]}
         wrong = [name for name, leaf in parameters(fitted).items() if not torch.isfinite(leaf).all()]
@@ -269,6 +272,7 @@ class Estimator(Sampler):
             except FAILURES as error:
                 if of_the_machine(error):
                     raise
+                device.failed(said(error))
                 return None
         if int(state[_SEED]) == _LOST:
             return None
@@ -287,7 +291,7 @@ class Estimator(Sampler):
         first = state[_SEED] == _seeds(streams.at(0), "fit")  # latents may be those of generation 0 in all
         drawn = []
         for r, (order, seed) in enumerate(zip(orders, _seeds(streams, "sample").tolist(), strict=True)):
-            x = self._drawn(_arm(state, r), n, seed, bool(first[r]), device)
+            x = self._drawn(_arm(state, r), n, seed, bool(first[r]), device.of([r]))
             drawn.append(x[torch.from_numpy(order)].unsqueeze(0))
         return torch.cat(drawn)
 
@@ -304,6 +308,7 @@ class Estimator(Sampler):
         except FAILURES as error:
             if first or of_the_machine(error):
                 raise self._failure(error) from error
+            device.failed(said(error))
             return lost
         if first and not torch.isfinite(x).all():
             raise model.refusal(

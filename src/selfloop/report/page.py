@@ -192,7 +192,7 @@ def compared(found: Comparison) -> str:
         "description": "",
         "what": f"{counted(len(found.runs), 'run')} compared, {counted(found.curves.generations - 1, 'retraining')}",
         "unfinished": "",
-        "notes": [],
+        "notes": [f"{name}: {line}." for name, run in runs for line in run.failures()],
         "said": [],
         "sources": [],
         "alarms": {},
@@ -299,7 +299,7 @@ def _head(run: Run, curves: Curves) -> dict[str, Any]:
         "description": experiment.description,
         "what": f"{ran}: {counts}",
         "unfinished": unfinished if run.last < experiment.generations and not run.elsewhere else "",
-        "notes": notes(run) if run.elsewhere else [],
+        "notes": notes(run) if run.elsewhere else [f"{line}." for line in run.failures()],
         "sources": [
             (setting.label, curves.seeds[arm], t, source["name"], source["rows"])
             for setting in curves.settings

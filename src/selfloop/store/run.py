@@ -31,7 +31,7 @@ from selfloop.core.files import (
 )
 from selfloop.core.frames import frame
 from selfloop.core.paths import here, url_of
-from selfloop.core.records import Record
+from selfloop.core.records import Record, failures
 from selfloop.core.registry import Absent
 from selfloop.core.samples import Samples, State
 from selfloop.data.base import Split
@@ -348,6 +348,14 @@ class Run:
     def _places(self) -> dict[int, tuple[dict[str, Any], int, Arm | None]]:
         """Settings, seed and arm of the record that was read last at every place of a generation."""
         return {}
+
+    def failures(self) -> list[str]:
+        """Return what models raised that ended their arms, see :func:`~selfloop.core.records.failures`.
+
+        Raises:
+            RunError: a manifest is damaged.
+        """
+        return failures(record for t in range(self.last + 1) for record in self._noted(t))
 
     def _noted(self, t: int) -> list[Record]:
         records: list[Record] = self.manifest(t)["records"]

@@ -59,4 +59,6 @@ def write(opened: Run, **judging: Any) -> Path:
     over = "mean ± std over " if seeds > 1 else ""
     console.print(f"After {counted(opened.last, 'retraining')}, {over}{counted(seeds, 'seed')}:")
     show(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
+    for line in opened.failures():
+        say(f"{line}.")
     return index

@@ -45,6 +45,7 @@ def _show(found: Status) -> None:
     last, of = max(found.last, 0), found.run.experiment.generations
     if found.finished:
         say(f"{found.run.path} is finished: {all_done(of)}.")
+        _failures(found)
         return
     planned = counted(of, "retraining")
     done = f"{last} of {planned} are done" if found.last >= 0 else f"none of {planned} is done yet"
@@ -52,6 +53,7 @@ def _show(found: Status) -> None:
     if some:
         done = f"{len(found.run.manifest(of)['stacks'])} of {len(found.run.stacks)} stacks are done with {planned}"
     say(f"{found.run.path}: {found.run.experiment.name}, {counted(len(found.run.arms), 'arm')}; {done}")
+    _failures(found)
     if found.at_work is False:
         goes_on = "The same run command goes on with it"
         shard = ", or, if it is a shard, selfloop merge joins it with the others" if some else ""
@@ -76,6 +78,11 @@ def _show(found: Status) -> None:
     ]
     if rows:
         show(("stack", "arms", "generation", "doing", "step", "steps/s", "loss", "told by"), rows)
+
+
+def _failures(found: Status) -> None:
+    for line in found.run.failures():
+        say(f"{line}.")
 
 
 def _arms(arms: Sequence[int]) -> str:
