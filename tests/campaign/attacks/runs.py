@@ -115,6 +115,11 @@ def _everywhere(old: str, new: str) -> Write:
     return write
 
 
+def _samples_of(held: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest notes on the samples of a stack, by its files' names."""
+    return next(noted for name, noted in held.items() if name.startswith("samples"))
+
+
 def _changes() -> dict[str, Write]:
     def record(**values: object) -> Callable[[Any], object]:
         return lambda content: [each.update(values) for each in content["records"]]
@@ -181,11 +186,11 @@ def _changes() -> dict[str, Write]:
         "references of 10³⁰⁸": _json(_MANIFEST, record(reference={"levels_kept": 1e308})),
         "a generation of another": _json(_MANIFEST, lambda content: content.update(generation=7)),
         "files outside": _json(_MANIFEST, files(lambda held: held.update({"../../x.safetensors": next(iter(held.values()))}))),
-        "files of no size": _json(_MANIFEST, files(lambda held: held["samples-000.safetensors"].update(bytes=0))),
-        "files of 10³⁰ bytes": _json(_MANIFEST, files(lambda held: held["samples-000.safetensors"].update(bytes=10**30))),
+        "files of no size": _json(_MANIFEST, files(lambda held: _samples_of(held).update(bytes=0))),
+        "files of 10³⁰ bytes": _json(_MANIFEST, files(lambda held: _samples_of(held).update(bytes=10**30))),
         "sources of markup": _json(
             _MANIFEST,
-            files(lambda held: held["samples-000.safetensors"].update(
+            files(lambda held: _samples_of(held).update(
                 sources=[{"name": MARKUP, "sha256": "0" * 64, "rows": 10**18}] * 2)),
         ),
         "a stack of another name": _json(_MANIFEST, lambda content: content.update(stacks={"999999999": content["stacks"]["000"]})),
