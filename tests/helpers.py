@@ -360,6 +360,8 @@ def _confine(note: int, folder: str, bytes: int, seconds: int) -> None:
         writing = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if not (writing or event in changing) or isinstance(arguments[0], int):
             return
+        if writing and os.path.islink(arguments[0]):
+            return  # which an opener may refuse to follow; the file that it leads to is looked at afterwards
         for path in arguments[: 1 + (event in ("os.rename", "os.link", "os.symlink"))]:
             where = os.path.realpath(os.fsdecode(path)) if writing else os.path.abspath(os.fsdecode(path))
             if not where.startswith(inside) and "__pycache__" not in where:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from selfloop import Experiment, run
-from selfloop.analysis.stability import cells, sentences, stability
+from selfloop.analysis.stability import _View, cells, sentences, stability
 from selfloop.cli.main import main
 from selfloop.core.errors import ConfigError
+from selfloop.core.samples import Samples
 from selfloop.store import Run
 from selfloop.theory.measured import Interval
 
@@ -158,6 +160,13 @@ def test_a_mistyped_metric_and_a_senseless_tolerance(small: Path) -> None:
         stability(Run.open(small), metric="w2_heldout")
     with pytest.raises(ConfigError, match="share above 0"):
         stability(Run.open(small), tolerance=math.nan)
+
+
+def test_rows_as_large_as_there_are_warn_of_nothing() -> None:
+    view = _View(centre=np.zeros((1, 1, 2)), scale=np.ones((1, 1, 2)), used=np.array([4]))
+    for value in (math.inf, 1e308):
+        x = torch.full((1, 4, 2), value, dtype=torch.float64)
+        assert not np.isfinite(view.features(Samples.full(x, born=1))).all()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

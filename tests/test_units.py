@@ -439,6 +439,8 @@ def test_an_array_of_whole_numbers_is_exported_as_one(tmp_path: Path) -> None:
         (["--csv", "a.csv/s.csv"], ["cannot write"]),
         (["--png", "new"], ["there are no pictures to write", "rows.csv"]),
         (["--csv", "new.csv", "--generation", "9"], ["no 9"]),
+        (["--parquet", "new.xlsx"], ["new.xlsx", "the ending must be one of .parquet"]),
+        (["--csv", "new.parquet"], ["new.parquet", "the ending must be one of .csv, .tsv"]),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(

@@ -85,8 +85,12 @@ def _attacked(started: Any, attack: Attack, call: tuple[str, ...], place: Path, 
 def _listing(place: Path, inside: Path) -> set[tuple[str, int]]:
     """Return what there is beside the folder, the home and the place for temporary files: names and sizes."""
     own = (inside, place / "home", place / "tmp")
-    found = (path for path in place.rglob("*") if not {path, *path.parents} & {*own})
-    return {(str(path.relative_to(place)), path.lstat().st_size if path.is_file() else 0) for path in found}
+    found = set()
+    for folder, names, files in os.walk(place):
+        names[:] = [name for name in names if Path(folder, name) not in own]
+        sizes = {name: os.lstat(Path(folder, name)).st_size for name in files} | dict.fromkeys(names, 0)
+        found |= {(str(Path(folder, name).relative_to(place)), size) for name, size in sizes.items()}
+    return found
 
 
 def _faults(attack: Attack, call: tuple[str, ...], outcome: dict[str, Any], bare: int) -> Iterator[str]:

@@ -74,13 +74,13 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
     Args:
         rows: them.
         path: of a file that is not there yet.
-        form: "csv", "parquet", "feather" or "sqlite"; "" is the form that the ending of the path names.
+        form: "csv", "parquet", "feather" or "sqlite", which the ending of the path must be of; "" is whatever it names.
 
     Returns:
         How many numbers lay beyond the bounds and are written as the nearest within.
 
     Raises:
-        DataError: these are no rows of a table, the file is there already, its ending names no form, or text that holds
+        DataError: these are no rows of a table, the file is there already, its ending does not name the form, or text that holds
             newlines is to be lines.
     """
     if not isinstance(rows.events, Vectors | Mixed | Text):
@@ -88,9 +88,10 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
             f"{str(path)!r}: there are no rows of numbers to write, this run's events are images; use --png"
         )
     forms = _FORMS | _OF_TEXT if isinstance(rows.events, Text) else _FORMS
-    form = form or forms.get(path.suffix.lower(), "")
-    if not form:
-        raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(forms)}")
+    endings = [ending for ending, named in forms.items() if form in ("", named)]
+    if path.suffix.lower() not in endings:
+        raise DataError(f"{str(path)!r}: the ending must be one of {', '.join(endings)}")
+    form = forms[path.suffix.lower()]
     if path.exists() or path.is_symlink():
         raise DataError(f"{str(path)!r} is there already: give the name of a new file")
     own = rows.events.form

@@ -205,8 +205,8 @@ def _room(curves: Curves, metric: str, log: bool) -> tuple[float, float]:
     if not seen.size:
         return -np.inf, np.inf
     low, high = (np.log(seen.min()), np.log(seen.max())) if log else (seen.min(), seen.max())
-    ends = np.array([low, high]) + np.array([-1, 1]) * max(high - low, 0.05 * abs(high))
     with np.errstate(over="ignore"):  # no room is left above what is near the end of float64
+        ends = np.array([low, high]) + np.array([-1, 1]) * max(high - low, 0.05 * abs(high))
         low, high = np.exp(ends) if log else ends
     return float(low), float(high)
 

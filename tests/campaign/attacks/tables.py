@@ -34,7 +34,8 @@ def attacks() -> Iterator[Attack]:
 
 
 _SOUND = {"NUL in a name", "UTF-8 with marks inside", "quotes within quotes", "bidi names", "names of a terminal", "numbers of hex",
-          "plain zeros in Parquet", "formulas"}  # fmt: skip
+          "plain zeros in Parquet", "formulas", "column of nothing", "schema of Arrow overwritten", "overwritten",
+          "pandas' note of a list"}  # fmt: skip
 
 
 def _texts() -> dict[str, Content]:
