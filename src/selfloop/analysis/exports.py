@@ -80,8 +80,8 @@ def write_table(rows: EventSet, path: Path, form: str = "") -> int:
         How many numbers lay beyond the bounds and are written as the nearest within.
 
     Raises:
-        DataError: these are no rows of a table, the file is there already, its ending does not name the form, or text that holds
-            newlines is to be lines.
+        DataError: these are no rows of a table, the file is there already, its ending does not name the form, or text
+            that holds newlines is to be lines.
     """
     if not isinstance(rows.events, Vectors | Mixed | Text):
         raise DataError(
