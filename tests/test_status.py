@@ -275,6 +275,10 @@ def test_the_command_line_keeps_the_file(
     file.write_text(tiny().yaml())
     words = ["run", file, f"--out={tmp_path / 'run'}", "--workers=0"]
     assert said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path / 'none' / 'x.prom'}")[0] == 2
+    assert said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path}")[0] == 2
+    os.mkfifo(tmp_path / "pipe")  # as /dev/null, it would be replaced by a file
+    assert said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path / 'pipe'}")[0] == 2
+    assert (tmp_path / "pipe").is_fifo()
     assert not (tmp_path / "run").exists()
     code, text = said(monkeypatch, capsys, *words, f"--metrics-file={tmp_path / 'x.prom'}")
     assert code == 0

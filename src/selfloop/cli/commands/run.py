@@ -64,6 +64,8 @@ def command(
             return _plan(experiment, device, devices)
         if metrics_file is not None and not metrics_file.absolute().parent.is_dir():
             raise SelfloopError(f"--metrics-file {str(metrics_file)!r}: its folder is not there")
+        if metrics_file is not None and metrics_file.exists() and not metrics_file.is_file():
+            raise SelfloopError(f"--metrics-file {str(metrics_file)!r} is no file, and it would be replaced by one")
         team = Team.start(device, devices)
         share = None if shard is None else Shard.parse(shard)
         name = experiment.name if share is None else f"{experiment.name}.shard-{share.number}-of-{share.of}"

@@ -130,7 +130,7 @@ def _archived(path: Path, source: str) -> dict[str, bytes]:
                     raise DataError(f"{source}: {name} is there twice, or larger than a batch of CIFAR-10")
                 file = archive.extractfile(member)
                 found[name] = file.read() if file is not None else b""
-    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, zlib.error) as error:
         raise DataError(f"{source} is not a tar archive that can be read: {quoted(error)}") from error
     return found
 
