@@ -350,7 +350,7 @@ def _confine(note: int, folder: str, bytes: int, seconds: int) -> None:
     )
     changing = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link", "os.chmod")
     own = ("numba", "numpy", "copyreg")  # what numba has compiled is kept as pickles of its own
-    inside = (os.path.realpath(folder) + os.sep, "/dev/null", "/proc/self/")
+    inside = (os.path.realpath(folder) + os.sep, "/dev/null", "/proc/")  # where nobody can put anything
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pickle.find_class" and (str(arguments[0]).partition(".")[0] in own or arguments[1] == "object"):

@@ -146,7 +146,7 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{str(folder)!r} is there already: give the name of a new directory")
-    with disk_errors(folder):
+    with disk_errors(folder), np.errstate(all="ignore"):  # of values near the greatest that there are
         folder.mkdir(parents=True, exist_ok=True)
         _write_tables(found.curves, folder)
         write_bytes(folder / "index.html", compared(found).encode())

@@ -152,7 +152,7 @@ def _settings() -> dict[str, str]:
         "metrics of text": "metrics: variance_ratio\n",
         "10⁵ metrics": f"metrics: [{', '.join(['variance_ratio'] * 10**5)}]\n",
         "seeds of text": "seeds: [a]\n",
-        "seeds below 0": "seeds: [-1]\n",
+        "seeds of lists": "seeds: [[1]]\n",
         "an alarm of nothing": "alarm: {statistics: []}\n",
         "a tracker outside": "trackers: [../../x]\n",
         "a tracker that is no name": "trackers: [{name: 7}]\n",

@@ -35,7 +35,8 @@ def attacks() -> Iterator[Attack]:
 
 _SOUND = {"NUL in a name", "UTF-8 with marks inside", "quotes within quotes", "bidi names", "names of a terminal", "numbers of hex",
           "plain zeros in Parquet", "formulas", "column of nothing", "schema of Arrow overwritten", "overwritten",
-          "pandas' note of a list", "pandas' note 10⁵ deep"}  # fmt: skip
+          "pandas' note of a list", "pandas' note 10⁵ deep", "pandas' note of nonsense",
+          "column of times beyond the calendar"}  # fmt: skip
 
 
 def _texts() -> dict[str, Content]:
@@ -227,6 +228,7 @@ def _feathers() -> dict[str, Content]:
     return {
         "zeros packed to nothing": functools.partial(_packed, 2 * 10**8),
         "zeros packed to nothing, in many batches": functools.partial(_packed, 5 * 10**7, 10),
+        "a word packed to nothing": _long_word,
         "magic alone": b"ARROW1",
         "footer of 2 GiB": sound[:-10] + struct.pack("<i", 2**31 - 1) + b"ARROW1",
         "footer of −1": sound[:-10] + struct.pack("<i", -1) + b"ARROW1",
@@ -251,6 +253,15 @@ def _packed(count: int, batches: int = 1) -> bytes:
     with pa.ipc.new_file(content, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         for _ in range(batches):
             writer.write_table(table)
+    return content.getvalue()
+
+
+def _long_word() -> bytes:
+    import pyarrow as pa
+
+    content, table = io.BytesIO(), pa.table({"a": ["x" * (2**31 - 9)], "b": [1.0]})
+    with pa.ipc.new_file(content, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
     return content.getvalue()
 
 

@@ -30,6 +30,7 @@ from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import delimiter
 from selfloop.data.reading.delimited import lines as bounded_lines
 from selfloop.data.reading.exact import rounded
+from selfloop.data.reading.feather import unpacked_size
 from selfloop.data.reading.unpacked import refuse_bomb
 
 LIMIT = 2**32
@@ -298,7 +299,9 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
             groups = (parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups))
             refuse_bomb(sum(group.total_byte_size for group in groups), size, source)
         else:
-            feather = pa.ipc.open_file(pa.BufferReader(file.read()))
+            content = file.read()
+            refuse_bomb(unpacked_size(content), size, source)
+            feather = pa.ipc.open_file(pa.BufferReader(content))
             schema = feather.schema
             rows = sum(feather.get_batch(i).num_rows for i in range(feather.num_record_batches))
         wanted = _without_noted_index(schema, wanted, source)
@@ -309,7 +312,7 @@ def _read_columns(file: IO[bytes], wanted: list[str] | None, source: str, ending
         found = found.select(names)
         found.validate(full=True)  # offsets and UTF-8, which what follows takes for sound
         return of_arrow(found, source, ending)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:
         raise damaged(source, quoted(error, 200)) from error
 
 
