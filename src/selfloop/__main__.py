@@ -1,5 +1,6 @@
 """The program: ``selfloop``, or ``python -m selfloop``."""
 
+import gc
 import sys
 
 
@@ -9,7 +10,10 @@ def main() -> None:
         from selfloop.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(130)
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()  # what is left ends with the process: to look for garbage in it takes most of a second
 
 
 if __name__ == "__main__":

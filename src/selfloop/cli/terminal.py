@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 import sys
@@ -68,6 +69,17 @@ def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import what takes long within: all of it stays, so that Python need not look for garbage there, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def directory(text: str) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
@@ -25,6 +25,7 @@ from selfloop.store import Run
 from selfloop.theory.gaussian import alpha
 
 RETRAININGS = "Number of retrainings"
+_DPI = 160
 _ROWS = 8
 _COLUMNS = 4
 _LEGEND = 6  # rows of a legend for which a figure has room; for more of them it grows
@@ -157,9 +158,13 @@ FIGURES: dict[str, Callable[[Run, Curves], Figure | None]] = {
 def encode(figure: Figure, kind: str) -> bytes:
     """Return a figure as "png" or "pdf", free of dates and versions."""
     buffer = io.BytesIO()
-    blank = {"Software": None} if kind == "png" else {"Creator": None, "Producer": None, "CreationDate": None}
-    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
-    figure.savefig(buffer, format=kind, dpi=160, metadata=blank, **quick)
+    figure.dpi = _DPI
+    # Figure.savefig draws what has a layout once more before, to lay it out, as every drawing does in any case.
+    if kind == "png":
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+    else:
+        dated = {"Creator": None, "Producer": None, "CreationDate": None}
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata=dated)
     figure.set_layout_engine("none")  # what a figure of many panels takes longest for is the same in every format
     return buffer.getvalue()
 
@@ -177,9 +182,7 @@ def wants_log(values: np.ndarray) -> bool:
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_metric(axes: Axes, curves: Curves, name: str, known: Mapping[str, Metric], log: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, say, say_report, show
+from selfloop.cli.terminal import console, loading, say, say_report, show
 from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
@@ -25,9 +25,10 @@ def command(
     tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
 ) -> int:
     """Write the report of a run, finished or not, and print its result table."""
-    from selfloop.core.settings import read_assignments
-    from selfloop.report.shown import shown
-    from selfloop.store import Run
+    with loading():
+        from selfloop.core.settings import read_assignments
+        from selfloop.report.shown import shown
+        from selfloop.store import Run
 
     declared = None if control is None else dict(read_assignments(control))
     opened = Run.open(path)
@@ -41,8 +42,9 @@ def command(
 
 def write(opened: Run, **judging: Any) -> Path:
     """Write the report, print the table of results, and return the page's path; ``judging`` as of judged."""
-    from selfloop.analysis import curves, verdict
-    from selfloop.report import page
+    with loading():
+        from selfloop.analysis import curves, verdict
+        from selfloop.report import page
 
     read = curves.read(opened)
     by = verdict.judged(read, opened.metrics, **judging)

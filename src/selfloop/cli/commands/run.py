@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import INTERRUPTED, complain, console, directory, not_silent, say, say_report, show
+from selfloop.cli.terminal import INTERRUPTED, complain, console, directory, loading, not_silent, say, say_report, show
 from selfloop.core.errors import SelfloopError
 from selfloop.core.paths import expanded
 
@@ -52,12 +52,13 @@ def command(
     """Run an experiment, or what is left of it, and write its report."""
     begins = "times a step and samples" if plan else "looks at the data, the settings and the run directory"
     with not_silent(f"{source}: {begins}"):
-        from selfloop.engines.base import ENGINES
-        from selfloop.engines.local import Local, cores
-        from selfloop.engines.team import Team
-        from selfloop.experiment import Experiment, member
-        from selfloop.shards import Shard
-        from selfloop.trackers.base import TRACKERS
+        with loading():
+            from selfloop.engines.base import ENGINES
+            from selfloop.engines.local import Local, cores
+            from selfloop.engines.team import Team
+            from selfloop.experiment import Experiment, member
+            from selfloop.shards import Shard
+            from selfloop.trackers.base import TRACKERS
 
         experiment = Experiment.load(source).override(*(settings or []))
         if plan:
@@ -133,12 +134,13 @@ def _run(
     shard: Shard | None,
     metrics_file: Path | None,
 ) -> int:
-    from selfloop.cli.commands.report import write
-    from selfloop.cli.display import all_done, display
-    from selfloop.report.shown import shown
-    from selfloop.runner import run
-    from selfloop.store import Run
-    from selfloop.store.remote import working
+    with loading():
+        from selfloop.cli.commands.report import write
+        from selfloop.cli.display import all_done, display
+        from selfloop.report.shown import shown
+        from selfloop.runner import run
+        from selfloop.store import Run
+        from selfloop.store.remote import working
 
     with working(folder), _interruptible() as stopped, contextlib.ExitStack() as closing:
         before = Run.open(folder).recorded if (folder / "experiment.yaml").is_file() else None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_plain, show
+from selfloop.cli.terminal import loading, say, say_plain, show
 from selfloop.core.paths import here
 
 
@@ -20,8 +20,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Say how stable a run's loop is, λ by λ, and how much synthetic data it bears."""
-    from selfloop.analysis import stability
-    from selfloop.store import Run
+    with loading():
+        from selfloop.analysis import stability
+        from selfloop.store import Run
 
     found = stability.stability(Run.open(path), metric=metric, tolerance=tolerance)
     if as_json:
