@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from selfloop.analysis.curves import Array
 from selfloop.analysis.verdict import FACTOR, badness
@@ -84,6 +83,8 @@ def first(which: NDArray[np.bool_]) -> Array:
 
 def median(times: Array) -> Interval:
     """Return the median of independent values (S,), and its distribution-free 95 % interval, infinite where S < 6."""
+    from scipy.stats import binom  # not before: it takes half a second
+
     times, count = np.sort(times), len(times)
     value = float(np.quantile(times, 0.5, method="inverted_cdf"))
     rank = int(binom.ppf((1 - _SURE) / 2, count, 0.5))  # P(fewer than rank values below the median) is at most 2.5 %

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.metrics.base import Metric
@@ -99,7 +99,7 @@ def ratio(above: Array, below: Array, level: float = LEVEL) -> Interval:
     same = not np.ptp(above) and not np.ptp(below)
     if pairs < 2 or (same and 0.5**pairs > 1 - level):
         return Interval(value, -math.inf, math.inf)
-    (aa, ab), (_, bb) = (np.cov(above, below) / pairs * student.ppf(level, pairs - 1) ** 2).tolist()
+    (aa, ab), (_, bb) = (np.cov(above, below) / pairs * stdtrit(pairs - 1, level) ** 2).tolist()
     middle, free = a * b - ab, b * b - bb
     if free <= 0:
         return Interval(value, -math.inf, math.inf)

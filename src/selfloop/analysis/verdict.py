@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
@@ -336,7 +336,7 @@ def _seeds(name: str, c: Change, seeds: int, by: Judged) -> float:
         return math.inf
     # The half width is Student's quantile × deviation / √S: with more seeds both factors shrink, the first to 2; and in
     # 1 of 5 runs the mean falls short of its expectation by 0.84 standard errors.
-    quantile = float(student.ppf(0.5 + LEVEL / 2, max(seeds - 1, 2)))
+    quantile = float(stdtrit(max(seeds - 1, 2), 0.5 + LEVEL / 2))
     return math.ceil(seeds * (half * 2.84 / quantile / gap) ** 2) + 2
 
 
@@ -433,7 +433,7 @@ def interval(z: Array, paired: bool) -> Change | None:
             return Change(value, -math.inf, math.inf)
         share = 1 / min(LAST, z.shape[1] - 1) + (not paired)
         variance, freedom = max(variance, float((steps**2).mean()) / 2 * share), freedom + 2 * len(steps) / 3
-    half = float(student.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(variance / seeds)
+    half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * math.sqrt(variance / seeds)
     return Change(value, value - half, value + half)
 
 

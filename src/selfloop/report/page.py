@@ -43,6 +43,7 @@ from selfloop.report.style import DASHES, Marker, Style, legible, spaced, styles
 from selfloop.report.tables import arms_csv, summary_csv
 from selfloop.report.texts import some as some_texts
 from selfloop.store import Run
+from selfloop.store.losses import of_generation
 from selfloop.store.remote import push_report, unsent
 
 LIMIT = 5_000_000
@@ -528,8 +529,8 @@ def _losses(rows: Rows, curves: Curves) -> list[tuple[Array, Array]]:
     points = max(2, _LOSSES // len(shown))
     places: dict[int, list[tuple[Array, Array]]] = {setting.arms[0]: [] for setting in curves.settings}
     for t in shown:
-        for each in rows.losses(t):
-            if each.arm in places and each.fit == 0:
+        for each in of_generation(rows, t, places):
+            if each.fit == 0:
                 ends = spaced(range(len(each.step)), points)
                 x = t - 1 + each.step[ends].double().numpy() / float(each.step[-1])
                 places[each.arm].append((x, each.loss[ends].double().numpy()))

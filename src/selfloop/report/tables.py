@@ -22,7 +22,7 @@ def arms_csv(curves: Curves, metric: str) -> str:
         [setting.label, _ratio(setting), arm, curves.seeds[arm], t, _exact(value)]
         for setting in curves.settings
         for arm in setting.arms
-        for t, value in enumerate(curves.values[metric][arm])
+        for t, value in enumerate(curves.values[metric][arm].tolist())
     )
     return _csv(["setting", "ratio", "arm", "seed", "generation", metric], rows)
 

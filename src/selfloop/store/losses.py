@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,13 @@ class Losses:
     loss: Tensor
 
 
-def of_generation(run: Run, t: int) -> list[Losses]:
+def of_generation(run: Run, t: int, arms: Container[int] | None = None) -> list[Losses]:
     """Return the losses of the fits of generation t, by arm and fit, see :meth:`selfloop.store.run.Run.losses`.
+
+    Args:
+        run: whose they are.
+        t: the generation.
+        arms: indices of those asked for; None is all of them.
 
     Raises:
         RunError: a file is missing or damaged.
@@ -47,6 +52,8 @@ def of_generation(run: Run, t: int) -> list[Losses]:
             continue
         stored = run.tensors(t, "losses", s)
         for row, arm in enumerate(members):
+            if arms is not None and arm.index not in arms:
+                continue
             for fit, steps in enumerate(stored["steps"][row].tolist()):
                 if steps:
                     step = (torch.arange(math.ceil(steps / width(steps))) + 1) * width(steps)

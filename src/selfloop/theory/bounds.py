@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_lyapunov
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 Doubles = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ class Deviations:
 def _levels(count: int) -> Doubles:
     """Return log 1/δ (K,) at which the k-th largest of K deviations may lie by chance, once in a hundred."""
     k = np.arange(1, count + 1)
-    return np.asarray(-np.log(beta.ppf(0.01, k, count + 1 - k)))
+    return np.asarray(-np.log(betaincinv(k, count + 1 - k, 0.01)))
 
 
 def envelope(

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from scipy.stats import beta
+from scipy.special import betainccinv
 from torch import Tensor
 
 Doubles = NDArray[np.float64]
@@ -264,7 +264,7 @@ def check_centred(off: float, weights: Tensor, directions: int) -> None:
     sampled = bool((weights == weights[0]).all())
     if sampled and n <= directions:
         return  # so few rows tell nothing of the mean
-    most = float(beta.isf(_BY_CHANCE, directions / 2, (n - directions) / 2)) if sampled else _CENTRED**2
+    most = float(betainccinv(directions / 2, (n - directions) / 2, _BY_CHANCE)) if sampled else _CENTRED**2
     if not off <= most:
         raise ValueError(
             f"the model's scores do not average to zero: their mean is {off**0.5:.2g} standard deviations, "

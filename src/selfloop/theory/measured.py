@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from selfloop.core.samples import Samples, State
@@ -60,7 +60,7 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if len(values) < 2:
         raise ValueError("an interval needs at least two independent values")
     middle, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(student.ppf(0.5 + level / 2, len(values) - 1)) * error
+    half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * error
     return Interval(middle, middle - half, middle + half)
 
 
@@ -212,7 +212,7 @@ def memory(paths: Doubles, *, level: float = 0.95) -> Interval | None:
     if arms < FEWEST_ARMS or not np.isfinite(without).all():
         return Interval(value, math.nan, math.nan)
     error = math.sqrt((arms - 1) * np.var(without))
-    wide = float(student.ppf(0.5 + level / 2, arms - 1)) * error
+    wide = float(stdtrit(arms - 1, 0.5 + level / 2)) * error
     return Interval(value, value - wide, _allowing(value + wide, generations))
 
 
