@@ -131,6 +131,7 @@ def outcome(code: str) -> str:
 
 
 HEAVY = ("torch", "numpy", "scipy", "numba", "sklearn", "pydantic", "bokeh", "matplotlib", "jinja2", "pyarrow", "PIL")
+SLOW = ("scipy.stats", "scipy.optimize", "sklearn", "pandas", "pyarrow", "sympy", "torch._dynamo")
 REPORTS = ("bokeh", "matplotlib", "jinja2", "selfloop.report.page")
 
 
@@ -179,7 +180,7 @@ def test_what_needs_no_experiment_does_not_wait_for_torch(arguments: list[str]) 
 
 
 @pytest.mark.slow
-def test_what_writes_no_report_loads_nothing_that_draws(tmp_path: Path) -> None:
+def test_commands_that_read_a_run_load_no_more_than_they_need(tmp_path: Path) -> None:
     settings = {
         "name": "tiny",
         "data": {"name": "two_moons", "n": 40},
@@ -188,7 +189,9 @@ def test_what_writes_no_report_loads_nothing_that_draws(tmp_path: Path) -> None:
     }
     list(selfloop.run(selfloop.Experiment.build(settings), tmp_path / "tiny", workers=0))
     for arguments in (["ls", tmp_path], ["stability", tmp_path / "tiny"]):
-        assert loaded_by(command(*arguments), REPORTS) == "[]"
+        assert loaded_by(command(*arguments), [*REPORTS, *SLOW]) == "[]"
+    not_needed = ("matplotlib.pyplot", "sympy", "torch._dynamo", "torch._inductor")
+    assert loaded_by(command("report", tmp_path / "tiny"), not_needed) == "[]"
 
 
 def test_every_public_name_is_found_where_it_is_said_to_be() -> None:

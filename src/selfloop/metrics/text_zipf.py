@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 from torch import Tensor
 
 from selfloop.metrics.base import METRICS, Evidence, Metric, per_arm
@@ -32,6 +31,8 @@ def zipf_exponent(x: Ids) -> float:
         >>> zipf_exponent(real) < zipf_exponent(made)
         True
     """
+    from scipy.optimize import brentq  # not before: it takes a tenth of a second
+
     count = np.sort(counts(ids(x)))[::-1]
     count = count[count > 0]
     if len(count) < 2:

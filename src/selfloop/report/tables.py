@@ -19,12 +19,13 @@ def arms_csv(curves: Curves, metric: str) -> str:
     The ratio is λ of the paper's regime as a number, inf without real rows; empty where a regime has no such number.
     """
     rows = (
-        [setting.label, _ratio(setting), arm, curves.seeds[arm], t, _exact(value)]
+        [label, ratio, arm, curves.seeds[arm], t, _exact(value)]
         for setting in curves.settings
+        for label, ratio in [(no_formula(setting.label), _ratio(setting))]
         for arm in setting.arms
         for t, value in enumerate(curves.values[metric][arm].tolist())
     )
-    return _csv(["setting", "ratio", "arm", "seed", "generation", metric], rows)
+    return _csv(["setting", "ratio", "arm", "seed", "generation", no_formula(metric)], rows)
 
 
 def summary_csv(curves: Curves, metric: str) -> str:
@@ -33,7 +34,7 @@ def summary_csv(curves: Curves, metric: str) -> str:
     The ratio is as in :func:`arms_csv`.
     """
     rows = (
-        [setting.label, _ratio(setting), t, _exact(middle), _exact(width), int(count), floor]
+        [no_formula(setting.label), _ratio(setting), t, _exact(middle), _exact(width), int(count), floor]
         for setting in curves.settings
         for seeds, floor in [(curves.of(setting, metric), _exact(curves.floor(setting, metric)))]
         for t, (middle, width, count) in enumerate(zip(mean(seeds), std(seeds), np.isfinite(seeds).sum(0), strict=True))
@@ -43,9 +44,7 @@ def summary_csv(curves: Curves, metric: str) -> str:
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in (head, *rows):
-        writer.writerow([no_formula(cell) if isinstance(cell, str) else cell for cell in row])
+    csv.writer(text, lineterminator="\n").writerows((head, *rows))
     return text.getvalue()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_plain, show
+from selfloop.cli.terminal import loading, say, say_plain, show
 from selfloop.core.paths import expanded, here
 
 
@@ -26,9 +26,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Put runs side by side, where their numbers mean the same, and name what does not."""
-    from selfloop.analysis import comparison
-    from selfloop.core.settings import read_assignments
-    from selfloop.report import page
+    with loading():
+        from selfloop.analysis import comparison
+        from selfloop.core.settings import read_assignments
+        from selfloop.report import page
 
     declared = None if control is None else dict(read_assignments(control))
     found = comparison.compare(paths, metric=metric, control=declared, tolerance=tolerance)

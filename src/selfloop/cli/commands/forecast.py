@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import say, say_plain, show
+from selfloop.cli.terminal import loading, say, say_plain, show
 from selfloop.core.paths import here
 
 
@@ -23,7 +23,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> int:
     """Forecast a run's metrics at a later generation, with 50 and 90 % intervals."""
-    from selfloop.analysis import forecast
+    with loading():
+        from selfloop.analysis import forecast
 
     found = forecast.forecast(path, to, metric=metric, seen=seen, arms=arms)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from selfloop.cli import judging
-from selfloop.cli.terminal import names, say, say_plain
+from selfloop.cli.terminal import loading, names, say, say_plain
 from selfloop.core.errors import ConfigError
 
 
@@ -44,7 +44,8 @@ def command(
         raise ConfigError("--seed-pattern stands in place of GEN, and has {s} and {t} in it: 'run{s}/gen_{t}.csv'")
     if not words:
         raise ConfigError("name the generations: each, or a folder, a glob, or a pattern such as 'gen_{t}.csv'")
-    from selfloop.outside import loop_of
+    with loading():
+        from selfloop.outside import loop_of
 
     left = names(leave_out)
     settings = judging.Settings(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import console, say, show
+from selfloop.cli.terminal import console, loading, say, show
 from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
@@ -26,7 +26,8 @@ def command(
     ] = False,
 ) -> int:
     """Say what a run is doing, stack by stack: the fit under way, its loss, and when all will be finished."""
-    from selfloop.status import Watch
+    with loading():
+        from selfloop.status import Watch
 
     seen = Watch(path)
     while True:
