@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -160,11 +161,11 @@ def encode(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     figure.dpi = _DPI
     # Figure.savefig draws what has a layout once more before, to lay it out, as every drawing does in any case.
+    canvas: Any = FigureCanvasAgg(figure) if kind == "png" else FigureCanvasPdf(figure)
     if kind == "png":
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
     else:
-        dated = {"Creator": None, "Producer": None, "CreationDate": None}
-        FigureCanvasPdf(figure).print_pdf(buffer, metadata=dated)
+        canvas.print_pdf(buffer, metadata={"Creator": None, "Producer": None, "CreationDate": None})
     figure.set_layout_engine("none")  # what a figure of many panels takes longest for is the same in every format
     return buffer.getvalue()
 
