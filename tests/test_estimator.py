@@ -269,7 +269,9 @@ def imported(monkeypatch):
         "    def state_dict(self): return {'mean': self.mean} if hasattr(self, 'mean') else {}\n"
         "    def load_state_dict(self, state): self.mean = state['mean']\n"
         "class Half:\n"
-        "    def fit(self, X): return self\n",
+        "    def fit(self, X): return self\n"
+        "class Wide(Half):\n"
+        "    def __init__(self, width): pass\n",
         module.__dict__,
     )
     monkeypatch.setattr(code, "_MODULES", [module])
@@ -288,6 +290,11 @@ def test_imported_models_that_cannot_be_used_are_refused_before_anything_is_fitt
         Experiment(**settings(estimator="models:Half"))
     with pytest.raises(ConfigError, match=r"no model can be made \(TypeError: .*'scales'"):
         Experiment(**settings(estimator="models:Whole", arguments={"scales": 2}))
+    for name in ("Whole", "models.Whole"):
+        with pytest.raises(ConfigError, match=f"no estimator is called '{name}', did you mean 'models:Whole'"):
+            Experiment(**settings(estimator=name))
+    with pytest.raises(ConfigError, match=r"^generator\.estimator models:Wide: it is made with width: give it in gene"):
+        Experiment(**settings(estimator="models:Wide"))
     for name, words in (("models:Wohle", "models has no 'Wohle', did you mean 'Whole'"), ("model:Whole", "known only")):
         with pytest.raises(ConfigError, match=words):
             list(run(Experiment(**settings(estimator=name)), tmp_path / "run"))

@@ -68,6 +68,11 @@ def test_every_arm_is_in_one_stack_with_arms_that_draw_as_many_samples(lams: lis
         assert len(groups) > 1
 
 
+def test_override_by_keywords_says_how_it_is_written() -> None:
+    with pytest.raises(ConfigError, match=r"as text, .*: override\('generations=5'\)$"):
+        build().override(generations=5)
+
+
 def test_override_replaces_nested_settings_and_whole_parts() -> None:
     changed = build().override("generator.width=32", "generator.optimizer.learning_rate=0.01", "budget.steps=7")
     assert changed.generator.width == 32
@@ -319,6 +324,10 @@ def test_only_the_arms_of_a_grid_need_go_together() -> None:
         Experiment.build(base | {"grid": {"data.n": [10, 20]}})
 
 
+class Halved:
+    def fit(self, x: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -334,6 +343,24 @@ def test_only_the_arms_of_a_grid_need_go_together() -> None:
             "mixing: give a name, or settings with one, not None",
         ),
         ({"data": "rings", "generator": "gaussian", "features": [1]}, r"features: give a name, .* not \[1\]"),
+        (
+            {"data": "loop.csv", "generator": "gaussian"},
+            r"data: no data is called 'loop.csv': .* \{name: table, path: F",
+        ),
+        (
+            {"data": Path("loop.csv"), "generator": "gaussian"},
+            r"data: PosixPath is no data: .* \{name: table, path: FILE",
+        ),
+        (
+            {"data": [[1.0]], "generator": "gaussian"},
+            r"data: \[\[1.0\]\] is no data: give a name, .* an array, a tensor",
+        ),
+        (
+            {"data": "rings", "generator": dict},
+            r"generator: dict is no generator: .* that has fit\(X\) and sample\(n\)",
+        ),
+        ({"data": "rings", "generator": Halved}, r"generator: Halved has no method sample: a model needs fit\(X\) and"),
+        ({"data": "rings", "generator": Halved()}, r"generator: Halved has no method sample: a model needs fit"),
     ],
 )
 def test_what_is_no_member_is_said_in_yamls_words(changes: dict[str, Any], words: str) -> None:

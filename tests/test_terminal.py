@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from selfloop.cli.terminal import complain, console, say, say_plain, show
+from selfloop.cli.terminal import at_work, complain, console, say, say_plain, show
 from selfloop.core.errors import printable
 
 HOSTILE = "\x1b[31m \x07 \x9b1m \u202e \u2066 \ud800 \x7f [red]x[/red]"
@@ -29,6 +30,19 @@ def test_what_steers_a_terminal_is_escaped_and_nothing_else_changed(text: str) -
     assert json.loads(f"[{json.dumps(text)}]") == [text]
     if text.isprintable():
         assert found == text
+
+
+def test_a_command_that_says_nothing_for_long_says_what_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
+    with at_work("report: reads the run", seconds=0.05):
+        time.sleep(0.5)
+    assert capsys.readouterr() == ("", "report: reads the run\n")
+    with at_work("report: reads the run", seconds=0.05):
+        say("After 1 retraining:")
+        time.sleep(0.5)
+    with at_work("report: reads the run", seconds=0.05):
+        pass
+    time.sleep(0.2)
+    assert capsys.readouterr() == ("After 1 retraining:\n", "")
 
 
 def test_escapes_keep_json_what_it_was() -> None:

@@ -348,14 +348,17 @@ class Experiment(Frozen):
         refuse_unlike("settings", settings, Mapping, "a dict of them, as {'name': 'mine', …}")
         return cls.model_validate(settings, context={BASE: base, ABSENT: absent})
 
-    def override(self, *assignments: str) -> Experiment:
+    def override(self, *assignments: str, **keywords: Any) -> Experiment:
         """Return the experiment with ``key.path=value`` settings replaced, in any order; values are YAML.
 
-        Below ``grid`` the rest of the path is one key: ``grid.mixing.lam=[0, inf]``.
+        Below ``grid`` the rest of the path is one key: ``grid.mixing.lam=[0, inf]``. Keywords are refused.
 
         Raises:
             ConfigError: an assignment is malformed, names no setting, or one that another names too.
         """
+        for key, value in keywords.items():
+            words = quoted(f"{key}={in_words(value)}")
+            raise ConfigError(f"override takes settings as text, in which a key may have dots: override({words})")
         settings, found = self.model_dump() | {"trackers": self.trackers}, read_assignments(assignments)
         for key, value in found:
             assign(settings, key, value, _NAMED)

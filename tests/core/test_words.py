@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfloop.core.errors import counted, quoted
+from selfloop.core.errors import counted, kind_in_words, quoted, said
 from selfloop.core.settings import in_words, told_apart
 
 MIXTURE = {"name": "mixture", "components": 2, "floor": 1e-6, "start": None}
@@ -81,3 +83,32 @@ def test_a_path_is_cut_before_its_last_name() -> None:
 
 def test_counts() -> None:
     assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+
+
+def test_errors_cite_the_users_lines_before_a_librarys_and_none_of_ours() -> None:
+    def users() -> None:
+        json.loads("{")
+
+    line = users.__code__.co_firstlineno + 1
+    with pytest.raises(json.JSONDecodeError) as caught:
+        users()
+    assert said(caught.value).endswith(f"(test_words.py, line {line})")
+    error: Exception = in_words_fails()
+    assert "line" not in said(error.with_traceback(error.__traceback__.tb_next))  # type: ignore[union-attr]
+    assert said(error, ours=True).endswith(")")
+    with pytest.raises(SyntaxError) as broken:
+        compile("x = 1\ndef f(:\n", "/somewhere/mine.py", "exec")
+    assert said(broken.value) == "SyntaxError: invalid syntax (mine.py, line 2): 'def f(:'"
+
+
+def in_words_fails() -> Exception:
+    try:
+        counted("three", "seed")  # type: ignore[arg-type]
+    except ValueError as error:
+        return error
+    raise AssertionError("it took text for a number")
+
+
+def test_kinds_of_numpy_are_said_in_words() -> None:
+    arrays = (np.array(["a"]), np.array([None]), np.array([1j]), np.array([0.5]), np.zeros(1, "M8[s]"))
+    assert [kind_in_words(x.dtype) for x in arrays] == ["text", "objects", "complex numbers", "float64", "times"]

@@ -127,10 +127,10 @@ def frame(column: Any) -> pd.DataFrame:
     [
         (np.where(ROWS[4, 1] == ROWS, np.nan, ROWS), "array (40, 3), row 5, column 'x1': the value is missing (NaN)"),
         (np.where(ROWS[4, 1] == ROWS, -np.inf, ROWS), "array (40, 3), row 5, column 'x1': the value is infinite"),
-        (ROWS.astype(object), "array (40, 3) holds object, not numbers"),
-        (ROWS > 0, "array (40, 3) holds bool, not numbers"),
-        (ROWS * 1j, "array (40, 3) holds complex128, not numbers"),
-        (torch.from_numpy(ROWS) * 1j, "array (40, 3) holds complex128, not numbers"),
+        (ROWS.astype(object), "array (40, 3) holds objects: give whole"),
+        (ROWS > 0, "array (40, 3) holds truth values: give whole"),
+        (ROWS * 1j, "array (40, 3) holds complex numbers: give whole"),
+        (torch.from_numpy(ROWS) * 1j, "array (40, 3) holds complex numbers: give whole"),
         (ROWS[:, 0], "array (40,) of float64 has no shape that data have: rows of numbers are (N, d)"),
         (ROWS[:, :0], "array (40, 0) of float64 has no shape that data have"),
         (IMAGES.astype(float), "array (20, 6, 5, 3) of float64 has no shape that data have"),
@@ -168,7 +168,9 @@ def test_settings_out_of_range_are_refused_in_one_line() -> None:
         array(IMAGES, columns=["a", "b"])
     with pytest.raises(DataError, match="array is list: give a NumPy array"):
         array([[1, 2]])
-    with pytest.raises(ConfigError, match=r"^data: Series is no data: it has no method load"):
+    with pytest.raises(
+        ConfigError, match=r"^data: Series is no data: give a name, settings with one, an array, a tensor, a data"
+    ):
         experiment(pd.Series([1, 2, 3]))
     with pytest.raises(DataError, match=r"^array \(40, 3\) has 40 rows, fewer than n \+ held_out = 39 \+ 2 = 41"):
         array(ROWS, n=39, held_out=2).load([0])

@@ -261,6 +261,11 @@ class Epochs(Rows):
         pass
 
 
+class Wide(Rows):
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
 class Noted(Mean):
     def state_dict(self, *args: Any, **more: Any) -> dict[str, Any]:
         return super().state_dict(*args, **more) | {"history": [1.0]}
@@ -281,6 +286,7 @@ class Noted(Mean):
         (functools.partial(Rows, width=torch.nn.ReLU()), {}, "argument width is"),
         (Rows(), {"width": 1.0}, "an object that was made already"),
         (Mean, {"shape": -1}, "no model can be made"),
+        (Wide, {}, "Wide: it is made with width: give it in generator.arguments"),
         (type("Locked", (Rows,), {"__deepcopy__": lambda *_: 1 / 0})(), {}, "cannot be copied"),
     ],
 )
@@ -305,10 +311,10 @@ class Gives(Mean):
         (lambda n: torch.zeros(n + 1, 2), (2,), "sample(5) returned shape (6, 2), and not (5, 2)"),
         (lambda n: np.zeros((n, 2), complex), (2,), "sample returned complex numbers"),
         (lambda n: torch.zeros(n, 2, dtype=torch.complex64), (2,), "sample returned a tensor of torch.complex64"),
-        (lambda n: np.full((n, 2), None), (2,), "a ndarray of object"),
-        (lambda n: [["a", "b"]] * n, (2,), "a list of <U1: it must be an array or a tensor of real numbers"),
+        (lambda n: np.full((n, 2), None), (2,), "sample returned objects: it must be"),
+        (lambda n: [["a", "b"]] * n, (2,), "list of text: it must be an array or a tensor of real numbers"),
         (lambda n: [[1.0], [1.0, 2.0]], (2,), "a list that is no array"),
-        (lambda n: None, (2,), "a NoneType of object"),
+        (lambda n: None, (2,), "sample returned nothing (None)"),
         (lambda n: torch.zeros(n, 2).fill_(torch.nan), (2,), "not finite after the first fit"),
         (lambda n: torch.zeros(n, 1, 2, 2), (1, 2, 2), "images of float32: they must be uint8"),
         (lambda n: torch.zeros(n, 2)[n + 1], (2,), "index 6 is out of bounds"),

@@ -88,7 +88,7 @@ def test_files_that_are_no_features_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.zeros((3, 2)))
     rows = tmp_path / "rows.npy"
     for name, words in {
-        "words.npy": "holds <U1",
+        "words.npy": "holds text (1, 2)",
         "torn.npy": "cannot be read as .npy",
         "objects.npy": "cannot be read as .npy",
         "archive.npz": "holds an archive",

@@ -26,7 +26,7 @@ def unforeseen(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{str(error.filename)!r}: " if error.filename is not None else ""
         return f"{where}{error.strerror}", FAILED if error.errno in _FULL else MISUSED
-    return f"an error of selfloop's own, not of yours: {said(error)}; {_kept(error)}", BROKEN
+    return f"an error of selfloop's own, not of yours: {said(error, ours=True)}; {_kept(error)}", BROKEN
 
 
 def interrupted(error: Exception) -> bool:

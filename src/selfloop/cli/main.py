@@ -7,6 +7,7 @@ interruption the same command resumes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import pkgutil
@@ -19,7 +20,7 @@ import typer
 
 from selfloop.cli import commands
 from selfloop.cli.failures import interrupted, unforeseen
-from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, complain, lenient
+from selfloop.cli.terminal import FAILED, INTERRUPTED, MISUSED, at_work, complain, lenient
 from selfloop.core.errors import SelfloopError, StorageFull
 
 _FIRST = (
@@ -60,6 +61,26 @@ _NEXT = {
     "recipes": "Then: selfloop run NAME --plan says what one takes, selfloop run NAME runs it",
 }
 """What to type after, or instead of, some commands: below their help."""
+
+_AT_WORK = {
+    "judge": "measures the generations and writes the report",
+    "watch": "measures what has arrived and writes the report",
+    "report": "reads the run and draws its curves",
+    "ls": "reads the runs",
+    "compare": "reads the runs and draws their curves",
+    "stability": "reads the run and works out its rates",
+    "forecast": "reads the run and carries its curves on",
+    "advise": "reads the data",
+    "metrics": "reads the sets and measures them",
+    "import": "reads the checkpoint",
+    "data": "reads the data",
+    "export": "reads the run",
+    "verify": "checks every file of a run, or every prediction of the theory",
+    "merge": "checks the shards and joins them",
+    "reproduce": "runs what was published; a line follows each entry",
+    "status": "looks at the run",
+}
+"""What commands are at that say nothing before they have found something."""
 
 _BEGIN = "Begin with: selfloop run demo; of your own: selfloop init --data FILE, then selfloop run FILE.yaml"
 
@@ -164,8 +185,11 @@ def main() -> None:
     """Run the command line and exit with its code."""
     code = 0
     lenient()
+    words = _imports_first(sys.argv[1:] or ["--help"])
+    name = next((word for word in words if word in _modules()), "")
     try:
-        code = app(_imports_first(sys.argv[1:] or ["--help"]), standalone_mode=False) or 0
+        with at_work(f"{name}: {_AT_WORK[name]}") if name in _AT_WORK else contextlib.nullcontext():
+            code = app(words, standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         message = message.replace("Value error, ", "")  # pydantic's, by which typer checks words

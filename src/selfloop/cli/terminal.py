@@ -40,8 +40,31 @@ def lenient() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+_waiting: list[threading.Timer] = []  # for the first line of a command that :func:`at_work` is of
+
+
+def heard() -> None:
+    """Say that the command has printed something, or shows a bar: that it is at work need not be said."""
+    while _waiting:
+        _waiting.pop().cancel()
+
+
+@contextmanager
+def at_work(text: str, seconds: float = 1.5) -> Iterator[None]:
+    """Print a line on standard error if the command has said nothing for so long."""
+    timer = threading.Timer(seconds, lambda: print(printable(text), file=sys.stderr, flush=True))
+    timer.daemon = True
+    _waiting.append(timer)
+    timer.start()
+    try:
+        yield
+    finally:
+        heard()
+
+
 def say(text: str) -> None:
     """Print a line, and let the terminal break it: what is copied from it has no line ends of ours."""
+    heard()
     console.print(_shown(text), soft_wrap=True)
 
 
@@ -49,12 +72,14 @@ def say_report(page: Path) -> None:
     """Print where a report is, by which a command ends."""
     from selfloop.store.remote import place_of
 
+    heard()
     # A path of the cache directory is not shown as the URL that it stands for: it is the one to be opened.
     console.print(escape(printable(f"Report: {place_of(page)}")), soft_wrap=True)
 
 
 def say_plain(text: str) -> None:
     """Print text that other programs read: JSON, Markdown, a line of a log."""
+    heard()
     print(printable(as_known(text)), flush=True)
 
 
@@ -96,6 +121,7 @@ def names(text: str) -> list[str]:
 
 def complain(text: str) -> None:
     """Say on standard error, in one line, what is wrong or what to do."""
+    heard()
     print(f"selfloop: {printable(' '.join(as_known(text).split()))}", file=sys.stderr)
 
 
@@ -105,6 +131,7 @@ def show(headings: Sequence[str], rows: Iterable[Sequence[str]], **options: Any)
     Lines are broken between words. Where not even the longest words of all columns fit beside each other, the table is
     printed in parts, one below the other, each of which begins with the first column.
     """
+    heard()
     heads = [_shown(heading) for heading in headings]
     cells = [[_shown(cell).replace("\n", "\\n") for cell in row] for row in rows]
     gap, edges = 2, 0 if options.get("pad_edge", True) else -2  # blanks that rich has beside a column
@@ -169,7 +196,10 @@ def bar(what: str, total: int | None = None, shown: bool = True) -> Iterator[Tic
         shown: False to show nothing even on a terminal.
     """
     errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not (shown and errors.is_terminal)) as progress:
+    moves = shown and errors.is_terminal
+    if moves:
+        heard()
+    with Progress(console=errors, transient=True, disable=not moves) as progress:
         task = progress.add_task(what, total=total)
 
         def tick(done: int, total: int | None = None, words: str | None = None) -> None:

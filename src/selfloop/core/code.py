@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import operator
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +79,13 @@ def imported_names(module: str) -> list[str] | None:
         if there.__name__ == module:
             return sorted(name for name, value in vars(there).items() if callable(value) and not name.startswith("_"))
     return None
+
+
+def imported_like(word: str) -> list[str]:
+    """Return the "module:name" of what modules that ``--import`` imported define, and a word or its last part names."""
+    name = re.split("[.:/]", word)[-1]
+    found = [there for there in _MODULES if getattr(vars(there).get(name), "__module__", None) == there.__name__]
+    return [f"{there.__name__}:{name}" for there in found]
 
 
 def _module_name(path: str) -> str:

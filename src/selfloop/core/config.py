@@ -201,6 +201,8 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
         return f"no setting is called {key!r}{nearest(location[-1], _siblings(model, complaint['loc']))}"
     if complaint["type"] == "missing":
         return f"{key or 'experiment'} is missing"
+    if message.startswith(f"{key}."):  # it names a setting within it
+        return message
     given = "" if isinstance(complaint["input"], dict | BaseModel) else f", not {quoted_value(complaint['input'])}"
     line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
     line += unquoted(complaint["input"]) if complaint["type"] == "string_type" else ""

@@ -4,13 +4,18 @@ import difflib
 import json
 import os
 import re
+import sysconfig
 import traceback
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)
 """What code of the user's or of a plugin may end in, besides being interrupted."""
 
+
+_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_LIBRARIES = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib")})
 
 ELSEWHERE: dict[str, str] = {}
 """Paths of the cache directory that stand for what lies elsewhere, and the URLs that users know it by."""
@@ -76,16 +81,32 @@ def refuse_no_names(values: object, what: str) -> None:
         raise ConfigError(f"{what}: give a list of names, such as {such!r}, not {quoted(values)}")
 
 
-def said(error: BaseException, limit: int = 300) -> str:
-    """Return what an error of somebody else's code says, its kind and where it arose, on one line of bounded length."""
+def said(error: BaseException, limit: int = 300, *, ours: bool = False) -> str:
+    """Return what an error says, its kind and where it arose, on one line of bounded length.
+
+    Args:
+        error: of somebody else's code, whose file and line are said, the user's before a library's.
+        limit: of characters, besides where it arose.
+        ours: whether it is an error of selfloop's own code.
+    """
     try:
         text = str(error)
     except Exception:  # somebody else's, too
         text = "it cannot be written"
     words = " ".join(f"{type(error).__name__}: {text}".split())[:limit].rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return words + where
+    if isinstance(error, SyntaxError):  # says itself in which file and line, and arose in what read it
+        return words + (f": {quoted(error.text.strip())}" if error.text else "")
+    return words + _where(error, () if ours else (_OURS, "<frozen "))
+
+
+def _where(error: BaseException, left_out: tuple[str, ...]) -> str:
+    """Return the file and line where an error arose, of the user's own code where it went through such."""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    places = [(file, line) for file, line in places if not file.startswith(left_out)]
+    if not places:
+        return ""
+    file, line = ([place for place in places if not place[0].startswith(_LIBRARIES)] or places)[-1]
+    return f" ({os.path.basename(file)}, line {line})"
 
 
 def quoted(text: object, limit: int | None = None) -> str:
@@ -128,6 +149,12 @@ def to_install(what: str, package: str, extra: str = "") -> str:
 def counted(number: int, what: str) -> str:
     """Return a number and what it counts, as "1 retraining" and "2,000 arms"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def kind_in_words(dtype: Any) -> str:
+    """Return what an array of one of NumPy's types holds in words: "text" of "<U1"."""
+    words = {"U": "text", "S": "bytes", "O": "objects", "c": "complex numbers", "b": "truth values", "V": "records"}
+    return words.get(dtype.kind, {"M": "times", "m": "durations"}.get(dtype.kind, str(dtype)))
 
 
 def printable(text: str) -> str:

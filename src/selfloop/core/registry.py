@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from selfloop.core.config import GREATEST, Frozen, Inside, quoted_value
 from selfloop.core.errors import FOREIGN, ConfigError, nearest, quoted, said
+from selfloop.core.paths import is_path
 
 Member = TypeVar("Member")
 
@@ -113,10 +114,14 @@ class Family(Mapping[str, Member], Generic[Member]):
         folder: the package of the built-in ones, "selfloop.generators"; also the group of entry points.
         methods: that a member must have, and how many arguments each is called with.
         instances: whether members are objects with a ``name``, not classes of settings.
+        also: what else may be given, of objects that :meth:`takes` knows and of files, as messages say it.
     """
 
-    def __init__(self, word: str, folder: str, methods: Mapping[str, int], *, instances: bool = False) -> None:
+    def __init__(
+        self, word: str, folder: str, methods: Mapping[str, int], *, instances: bool = False, also: str = ""
+    ) -> None:
         self.word, self.folder, self._methods, self._instances = word, folder, methods, instances
+        self._also = f"give a name, settings with one, {also}" if also else ""
         self._members: dict[str, Any] = {}
         self._origins: dict[str, Origin] = {}
         self._converters: list[Callable[[Any], Any]] = []
@@ -234,6 +239,8 @@ class Family(Mapping[str, Member], Generic[Member]):
         if name not in self._members:
             names = self.usable
             mistyped = difflib.get_close_matches(name, names, n=1, cutoff=_LIKE)
+            if self._also and is_path(name) and not mistyped:
+                raise ConfigError(f"no {self.word} is called {quoted(name)}: {self._also}")
             own = "" if mistyped else "; code of your own joins by --import, or as an installed package"
             raise ConfigError(f"no {self.word} is called {quoted(name)}{nearest(name, names)}{own}")
         found: Member = self._members[name]
@@ -385,13 +392,17 @@ class Family(Mapping[str, Member], Generic[Member]):
         if not isinstance(value, BaseModel) and not (isinstance(value, type) and issubclass(value, BaseModel)):
             converted = (convert(value) for convert in self._converters)
             value = next((member for member in converted if member is not None), value)
-        if isinstance(value, type):
-            raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
+        cls = value if isinstance(value, type) else type(value)
+        if self._also and isinstance(value, list | tuple):
+            raise ValueError(f"{quoted_value(value)} is no {self.word}: {self._also}")
         if value is None or isinstance(value, bool | int | float | list | tuple):
             raise ValueError(
                 f"give a name, or settings with one, not {quoted_value(value)}: there are {', '.join(self.usable)}"
             )
-        cls = type(value)
+        if self._also and not any(callable(getattr(cls, method, None)) for method in self._methods):
+            raise ValueError(f"{cls.__qualname__} is no {self.word}: {self._also}")
+        if isinstance(value, type):
+            raise ValueError(f"{value.__qualname__} is a class: give an object, {value.__qualname__}(…)")
         self._conforms(cls)
         if self._members.get(self.name_of(value)) is not cls:
             self._join(cls, self._origin(cls, cls.__module__))

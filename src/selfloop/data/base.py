@@ -146,7 +146,13 @@ class Dataset(Frozen, ABC):
         return {}
 
 
-DATA: Family[type[Dataset]] = Family("data", "selfloop.data", {"load": 1})
+DATA: Family[type[Dataset]] = Family(
+    "data",
+    "selfloop.data",
+    {"load": 1},
+    also="an array, a tensor, a data frame, a function of a seed, or a file as {name: table, path: FILE} (or name: text, "
+    "image_files)",
+)
 
 
 def refuse_rows(count: int, columns: int, what: str) -> None:

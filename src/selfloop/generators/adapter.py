@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, quoted, said
+from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, kind_in_words, quoted, said
 from selfloop.core.samples import State
 from selfloop.generators.factories import one_line, signature
 from selfloop.learning.training import BUFFERS
@@ -27,6 +27,9 @@ FAILURES = (ValueError, ArithmeticError, RuntimeError)
 
 MODEL = "model."  # before the names of a model's own tensors, which else might be those of our notes
 
+
+METHODS = {"fit": "X", "sample": "n"}
+"""What a model must have, and what is given to each."""
 
 WEIGHT = "sample_weight"
 """The argument by which a ``fit`` learns what each row counts, as scikit-learn calls it."""
@@ -39,6 +42,11 @@ def of_the_machine(error: BaseException) -> bool:
     """Whether a failure says nothing about the model: memory that ran out, code that is not there."""
     kinds = (torch.OutOfMemoryError, NotImplementedError, RecursionError)
     return isinstance(error, kinds) or "allocate memory" in str(error) or "CUDA error" in str(error)
+
+
+def lacks(method: str) -> str:
+    """Return what is said of a model without one of its methods, after its name."""
+    return f"has no method {method}: a model needs fit(X) and sample(n)"
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,10 @@ class Adapter:
         Raises:
             ConfigError: it has no ``fit(X)`` or no ``sample(n)``, or a state that is not made of tensors.
         """
-        for method, given in (("fit", "X"), ("sample", "n")):
+        for method, given in METHODS.items():
             call = getattr(self.model, method, None)
             if not callable(call):
-                kind = type(self.model).__qualname__
-                raise self.refusal(f"{kind} has no method {method}: a model needs fit(X) and sample(n)")
+                raise self.refusal(f"{type(self.model).__qualname__} {lacks(method)}")
             self._refuse_more_arguments(method, given, call)
         # A model that makes its layers when it is fitted has no tensors yet.
         counted = self.stateful and (not (leaves := self.leaves()) or any(k.startswith(MODEL) for k in leaves))
@@ -261,7 +268,9 @@ class Adapter:
             except ValueError as error:
                 raise self.refusal(f"{what} returned a {type(found).__name__} that is no array") from error
             if array.dtype.kind not in "biuf":
-                kind = "complex numbers" if array.dtype.kind == "c" else f"a {type(found).__name__} of {array.dtype}"
+                words = kind_in_words(array.dtype)
+                kind = words if isinstance(found, np.ndarray) else f"{type(found).__name__} of {words}"
+                kind = "nothing (None)" if found is None else kind
                 raise self.refusal(f"{what} returned {kind}: it must be an array or a tensor of real numbers")
             # Of NumPy's many number types torch knows these for certain.
             kept = array.dtype if array.dtype == np.uint8 else np.float64 if array.dtype.kind == "f" else np.int64

@@ -230,4 +230,9 @@ def attributed(generator: Generator, samples: Samples) -> Samples:
     return samples if makers is None else replace(samples, maker=makers.expand(samples.born.shape))
 
 
-GENERATORS: Family[type[Generator]] = Family("generator", "selfloop.generators", {"init": 2, "fit": 4, "sample": 3})
+GENERATORS: Family[type[Generator]] = Family(
+    "generator",
+    "selfloop.generators",
+    {"init": 2, "fit": 4, "sample": 3},
+    also="an object or a class that has fit(X) and sample(n), or Estimator.of(function) that makes one",
+)

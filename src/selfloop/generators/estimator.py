@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from selfloop.core.capabilities import Capability
-from selfloop.core.code import TABLES, imported_names, imported_object
+from selfloop.core.code import TABLES, imported_like, imported_names, imported_object
 from selfloop.core.errors import FOREIGN, ConfigError, SelfloopError, nearest, said
 from selfloop.core.events import Kind
 from selfloop.core.samples import Samples, State, category_numbers, numbered_categories, resampled
@@ -29,9 +29,9 @@ from selfloop.core.seeding import seeded
 from selfloop.core.streams import Streams
 from selfloop.engines.device import HERE, Device
 from selfloop.generators import scikit_learn, tabular
-from selfloop.generators.adapter import FAILURES, MODEL, WEIGHT, Adapter, of_the_machine
+from selfloop.generators.adapter import FAILURES, METHODS, MODEL, WEIGHT, Adapter, lacks, of_the_machine
 from selfloop.generators.base import GENERATORS, Sampler
-from selfloop.generators.factories import Copies, named, one_line, register, signature
+from selfloop.generators.factories import Copies, named, one_line, register, signature, without_default
 from selfloop.generators.scikit_learn import SKLEARN
 from selfloop.generators.tabular import TABULAR
 from selfloop.learning.training import CATEGORY, EVENT, ROWS, Budget, parameters
@@ -131,6 +131,8 @@ class Estimator(Sampler):
         if self.estimator in TABULAR:
             tabular.check(self.estimator, self.arguments, self.has)
         elif ":" not in self.estimator:
+            if self.estimator not in SKLEARN and (own := imported_like(self.estimator)):
+                raise ValueError(f"no estimator is called {self.estimator!r}, did you mean {own[0]!r}?")
             scikit_learn.check(self.estimator, self.arguments, self.has)
         return self
 
@@ -342,8 +344,12 @@ class Estimator(Sampler):
 @GENERATORS.takes
 def _taken(value: Any) -> Estimator | None:
     """Take an object, or a class, that fits and samples as the user's own model."""
-    own = callable(getattr(value, "fit", None)) and callable(getattr(value, "sample", None))
-    return Estimator.of(value) if own and not hasattr(value, "init") else None
+    if hasattr(value, "init"):
+        return None
+    lacking = [method for method in METHODS if not callable(getattr(value, method, None))]
+    if len(lacking) == 1:
+        raise ConfigError(f"{(value if isinstance(value, type) else type(value)).__qualname__} {lacks(lacking[0])}")
+    return None if lacking else Estimator.of(value)
 
 
 @functools.cache
@@ -363,6 +369,8 @@ def _called(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -
     Raises:
         ConfigError: it cannot be called so.
     """
+    if missing := without_default(factory, arguments):
+        raise ConfigError(f"generator.estimator {name}: it is made with {missing[0]}: give it in generator.arguments")
     try:
         return factory(**copy.deepcopy(arguments))  # a list among them is the settings', not the model's
     except FOREIGN as error:  # whatever the factory's own code raises

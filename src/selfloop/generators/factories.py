@@ -9,7 +9,7 @@ import math
 import operator
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -99,6 +99,13 @@ def signature(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(call).parameters)
     except (ValueError, TypeError):
         return {}
+
+
+def without_default(call: Callable[..., Any], given: Iterable[str]) -> list[str]:
+    """Return the parameters that a callable must be given by name, and is not."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = [p for p in signature(call).values() if p.kind in kinds and p.default is p.empty]
+    return [p.name for p in parameters if p.name not in given]
 
 
 def plain(value: Any) -> bool:

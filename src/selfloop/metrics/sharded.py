@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from selfloop.core.errors import DataError, said
+from selfloop.core.errors import DataError, kind_in_words, said
 from selfloop.core.files import Stamp, stamp
 from selfloop.data.reading.npy import DAMAGE
 from selfloop.metrics.arrays import level, pair
@@ -152,7 +152,7 @@ def _mapped(file: str) -> Array:
     except DAMAGE as error:
         raise DataError(f"{file!r} cannot be read as .npy: {said(error)}") from error
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu" or found.ndim < 2:
-        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
+        what = f"{kind_in_words(found.dtype)} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
         raise DataError(f"{file!r} holds {what}: features are numbers (N, …) in a .npy file")
     return found
 

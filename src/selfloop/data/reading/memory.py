@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import DataError, quoted, said
+from selfloop.core.errors import DataError, kind_in_words, quoted, said
 from selfloop.core.forms import COMMAS
 from selfloop.data.reading.exact import EXACT, refuse_rounded, rounded
 from selfloop.data.reading.kinds import numbers_of, strictly_numbers
@@ -138,7 +138,7 @@ def read_array(
             raise DataError(f"{source} holds images, which have no columns: leave columns out")
         return _images(found, source, least)
     if found.ndim != 2 or found.shape[1] < 1:
-        raise DataError(f"{source} of {found.dtype} has no shape that data have: {_WANTED}")
+        raise DataError(f"{source} of {kind_in_words(found.dtype)} has no shape that data have: {_WANTED}")
     return _checked(_of_numbers(found, source, columns), source, least)
 
 
@@ -169,7 +169,7 @@ def _of_numbers(x: np.ndarray, source: str, columns: Sequence[str] | None) -> Ro
     if x.dtype.kind not in "iuf":
         if x.dtype.kind == "O" and _beyond(x.flat):
             raise rounded(source)
-        raise DataError(f"{source} holds {x.dtype}, not numbers: give whole numbers or floats")
+        raise DataError(f"{source} holds {kind_in_words(x.dtype)}: give whole numbers or floats")
     if len(names) != x.shape[1]:
         raise DataError(f"{source} has {x.shape[1]} columns, and columns names {len(names)}")
     for name, column in zip(names, x.T, strict=True):

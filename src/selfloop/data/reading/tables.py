@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from selfloop.core.columns import Column
-from selfloop.core.errors import DataError, listed, quoted
+from selfloop.core.errors import DataError, kind_in_words, listed, quoted
 from selfloop.core.events import Mixed, Vectors
 from selfloop.core.forms import COMMAS, Form
 from selfloop.core.memory import refuse_beyond_memory
@@ -344,7 +344,7 @@ def _read_npy(
     except UnknownVersion as error:
         raise DataError(f"{source} has NumPy format {error.args[0]}; save a plain 2-D array") from error
     if dtype.kind not in "iuf":
-        raise DataError(f"{source} holds {quoted(dtype)}, not numbers; save an integer or float array")
+        raise DataError(f"{source} holds {kind_in_words(dtype)}; save an integer or float array")
     if len(shape) != 2 or shape[1] < 1:
         raise DataError(f"{source} has shape {shape}; a 2-D array (rows, columns) is needed")
     refuse_large(math.prod(shape), source)
