@@ -227,14 +227,20 @@ class TestArms:
     @pytest.mark.parametrize(
         ("fewer", "words"),
         [
-            ({"seeds": 1}, r"there is an arm mixing\.lam = 0\.5, seed = 1, here is none"),
-            ({"seeds": 2, "grid": {"mixing.lam": [math.inf]}}, r"there is an arm mixing\.lam = 0\.5, seed = 0"),
-            ({"seeds": 2, "data": {"name": "gaussian", "n": 13}}, r"there data\.n is 12, here 13; use another --out$"),
+            ({"seeds": 1}, r": a run only grows; seeds: 2 there, 1 asked: ask for these and more, or use"),
+            (
+                {"seeds": 2, "grid": {"mixing.lam": [math.inf]}},
+                r"has an arm mixing\.lam = 0\.5, seed = 0, here is none: ",
+            ),
+            (
+                {"seeds": 2, "data": {"name": "gaussian", "n": 13}},
+                r"holds another experiment: there data\.n is 12, here 13; use another --out$",
+            ),
         ],
     )
     def test_fewer_or_others_are_refused(self, tmp_path: Path, fewer: dict[str, Any], words: str) -> None:
         made(gaussian(seeds=2), tmp_path / "run")
-        refused(tmp_path / "run", gaussian(**fewer), f"holds another experiment: {words}")
+        refused(tmp_path / "run", gaussian(**fewer), words)
 
 
 def every_crash(nest: Nursery, start: Path, experiment: Experiment, folder: Path, torn: bool = False) -> None:

@@ -90,8 +90,18 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
-    said = tuple(line for line in (looks, words) if line)
+    said = tuple(line for line in (looks, words, _idle(experiment)) if line)
     return Prepared(experiment, _environment(experiment, members), real, said)
+
+
+def _idle(experiment: Experiment) -> str:
+    """Return in a line which settings change nothing, "" where all may."""
+    if not (idle := experiment.idle()):
+        return ""
+    names = sorted({GENERATORS.name_of(variant.generator) for _, variant in experiment.variants()})
+    have = "has" if len(idle) == 1 else "have"
+    who = f"generator {names[0]} takes" if len(names) == 1 else f"generators {', '.join(names)} take"
+    return f"{', '.join(idle)} {have} no effect: {who} no gradient steps"
 
 
 def _refuse_classes(arm: Arm, real: Real) -> None:

@@ -43,7 +43,7 @@ from selfloop.core.events import Kind
 from selfloop.core.frames import html_table
 from selfloop.core.paths import expanded, is_path
 from selfloop.core.recipes import read_recipe, recipes
-from selfloop.core.registry import ABSENT, Absent, Family, Named, is_name
+from selfloop.core.registry import ABSENT, Absent, Family, Named, is_name, within
 from selfloop.core.settings import (
     assign,
     from_yaml,
@@ -80,6 +80,9 @@ GROWING = ("generations", "seeds", "grid", "metrics")
 """Settings by which a run may grow."""
 
 _A_NAME = "at most 64 letters, digits, dots, dashes and underscores, a letter or digit first, as two-moons_1"
+
+OF_STEPS = ("budget", "pretrain", "optimizer")
+"""Settings of how gradient steps are taken, which change nothing where none are."""
 
 FREE = ("description", "figures")
 """Settings that change no number."""
@@ -414,6 +417,18 @@ class Experiment(Frozen):
                 plain[key].pop(name, None)
         return plain
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether any arm may take gradient steps, which generators of others may do unsaid."""
+        return any(_may_take_steps(variant.generator) for _, variant in self.variants())
+
+    def idle(self) -> list[str]:
+        """Return the settings of gradient steps that are given and change nothing, as no arm takes any."""
+        plain, varied = self.model_dump(), {key.split(".")[0] for key in self.grid}
+        fields = type(self).model_fields
+        given = [key for key in OF_STEPS if plain[key] != fields[key].default or key in varied]
+        return given if given and not self.takes_steps else []
+
     def files(self) -> list[str]:
         """Return the files that settings name: absolute where they were found, else as they were given."""
         return [path for key in _NAMED for path in files_of(getattr(self, key))]
@@ -447,6 +462,14 @@ class Experiment(Frozen):
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def _may_take_steps(generator: Any) -> bool:
+    """Whether fits take gradient steps, or may: of generators that are not built in, or have such within, who knows."""
+    if isinstance(generator, Absent) or generator.trained:
+        return True
+    names = [GENERATORS.name_of(generator), *(name for word, name in within(generator) if word == GENERATORS.word)]
+    return any(GENERATORS.origin(name).what != "built-in" for name in names)
 
 
 def _first_of_grid(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,9 +168,7 @@ def test_settings_out_of_range_are_refused_in_one_line() -> None:
         array(IMAGES, columns=["a", "b"])
     with pytest.raises(DataError, match="array is list: give a NumPy array"):
         array([[1, 2]])
-    with pytest.raises(
-        ConfigError, match=r"^data: Series is no data: give a name, settings with one, an array, a tensor, a data"
-    ):
+    with pytest.raises(ConfigError, match=r"^data: Series is no data: give a name, settings with one, an arr"):
         experiment(pd.Series([1, 2, 3]))
     with pytest.raises(DataError, match=r"^array \(40, 3\) has 40 rows, fewer than n \+ held_out = 39 \+ 2 = 41"):
         array(ROWS, n=39, held_out=2).load([0])

@@ -150,8 +150,8 @@ DATA: Family[type[Dataset]] = Family(
     "data",
     "selfloop.data",
     {"load": 1},
-    also="an array, a tensor, a data frame, a function of a seed, or a file as {name: table, path: FILE} (or name: text, "
-    "image_files)",
+    also="an array, a tensor, a data frame, a function of a seed, or a file as {name: table, path: FILE} "
+    "(or name: text, image_files)",
 )
 
 

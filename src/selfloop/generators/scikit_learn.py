@@ -31,9 +31,9 @@ def check(estimator: str, arguments: dict[str, Any], has: tuple[str, ...]) -> No
         ValueError: there is no such estimator, or it cannot be made with these arguments or cannot sample then.
     """
     if estimator not in SKLEARN:
-        known = nearest(estimator, [*SKLEARN, *TABULAR])
-        own = "; one of your own is module:name, of a file that --import names" if known.startswith(":") else ""
-        raise ValueError(f"no estimator is called {estimator!r}{known}{own}")
+        near = nearest(estimator, [*SKLEARN, *TABULAR])
+        own = "; one of your own is module:name, of a file that --import names" if near.startswith(":") else ""
+        raise ValueError(f"no estimator is called {estimator!r}{near}{own}")
     refuse_seeds(arguments)
     factory = found(estimator)
     known = list(signature(factory))

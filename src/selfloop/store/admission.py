@@ -12,8 +12,9 @@ from selfloop.core.files import (
     load_sealed,
     read_sealed,
 )
+from selfloop.core.settings import in_words
 from selfloop.data.real import RealRows
-from selfloop.experiment import Experiment
+from selfloop.experiment import OF_STEPS, Experiment
 from selfloop.generators.base import beginning
 from selfloop.store.run import Run, changed
 
@@ -61,7 +62,7 @@ def belongs(run: Run, experiment: Experiment) -> None:
         RunError: with the setting that differs.
     """
     where, before = repr(str(run.path)), run.experiment
-    if before.lasting() != experiment.lasting():
+    if _binding(before) != _binding(experiment):
         raise RunError(f"{where} holds another experiment: {_difference(before, experiment)}")
     if experiment.generations < run.present - 1:
         raise RunError(
@@ -70,8 +71,16 @@ def belongs(run: Run, experiment: Experiment) -> None:
         )
     wanted = {arm.key for arm in arms(experiment)}
     if gone := [arm for arm in run.arms if arm.key not in wanted]:
+        if any(arm.plain == gone[0].plain for arm in arms(experiment)):
+            there, asked = in_words(before.seeds), in_words(experiment.seeds)
+            raise RunError(
+                f"{where}: a run only grows; seeds: {there} there, {asked} asked: ask for these and more, or use "
+                "another --out"
+            )
         words = ", ".join(f"{name} = {value}" for name, value in (*gone[0].plain.items(), ("seed", gone[0].seed)))
-        raise RunError(f"{where} holds another experiment: there is an arm {words}, here is none; use another --out")
+        raise RunError(
+            f"{where} has an arm {words}, here is none: a run only grows; ask for it, too, or use another --out"
+        )
     alarm = experiment.alarm
     if alarm is not None and alarm.action == "stop" and len(run.arms) < len(wanted):
         raise RunError(
@@ -127,8 +136,14 @@ def unborn(path: Path) -> bool:
     return path.name in (f".{name}.tmp" for name in HEAD) or path.match(".data-*.safetensors.tmp")
 
 
+def _binding(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings that a run holds who goes on with it to: what lasts, but for what changes nothing."""
+    without = () if experiment.takes_steps else OF_STEPS
+    return {key: value for key, value in experiment.lasting().items() if key not in without}
+
+
 def _difference(a: Experiment, b: Experiment) -> str:
-    left, right = _flat(a.lasting()), _flat(b.lasting())
+    left, right = _flat(_binding(a)), _flat(_binding(b))
     name = next((k for k in left | right if left.get(k) != right.get(k)), "a setting")
     return f"there {name} is {left.get(name)!r}, here {right.get(name)!r}; use another --out"
 

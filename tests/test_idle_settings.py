@@ -1,0 +1,57 @@
+"""Settings that change nothing where no gradient steps are taken are named, and no reason to refuse a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from selfloop import Experiment, Run, RunError, run
+from selfloop.experiment import OF_STEPS
+from selfloop.generators import Gaussian
+
+BASE = {"name": "idle", "data": {"name": "gaussian", "n": 20}, "generations": 1, "metrics": ["mean_error"]}
+STEPS = {"generator": {"name": "vae", "width": 4}, "budget": {"steps": 1}}
+MIXED = {"generator": ["gaussian", STEPS["generator"]]}
+
+
+class Stepwise(Gaussian):
+    """A program's own, which may do with a budget what it likes."""
+
+    name: Literal["stepwise"] = "stepwise"  # type: ignore[assignment]
+
+
+def experiment(**settings: Any) -> Experiment:
+    return Experiment.build(BASE | {"generator": "gaussian"} | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({}, []),
+        ({"budget": {"epochs": 3}}, ["budget"]),
+        ({"budget": {"epochs": 3}, "pretrain": {"steps": 1}, "optimizer": "reset"}, [*OF_STEPS]),
+        ({"grid": {"budget": [{"steps": 1}, {"steps": 2}]}}, ["budget"]),
+        ({"budget": {"steps": 1}, "generator": {"name": "ensemble", "models": 2, "of": "gaussian"}}, ["budget"]),
+        ({"budget": {"steps": 1}, "generator": {"name": "ensemble", "models": 2, "of": STEPS["generator"]}}, []),
+        ({"budget": {"steps": 1}, "grid": MIXED}, []),
+        ({"budget": {"steps": 1}, "generator": Stepwise()}, []),
+        ({"budget": {"steps": 1}, "generator": {"name": "ensemble", "models": 2, "of": Stepwise()}}, []),
+        (STEPS | {"optimizer": "reset"}, []),
+    ],
+)
+def test_settings_of_steps_are_idle_where_none_are_taken(settings: dict[str, Any], idle: list[str]) -> None:
+    assert experiment(**settings).idle() == idle
+
+
+def test_what_is_idle_is_told_and_keeps_no_run_from_going_on(tmp_path: Path) -> None:
+    told: list[str] = []
+    list(run(experiment(budget={"epochs": 3}), tmp_path, notice=told.append))
+    assert told == ["budget has no effect: generator gaussian takes no gradient steps"]
+    more = list(run(experiment(generations=2), tmp_path, notice=told.append))
+    assert [each.t for each in more] == [2]
+    assert len(told) == 1
+    assert Run.open(tmp_path).experiment.budget is None
+    with pytest.raises(RunError, match=r"there data\.n is 20, here 30"):
+        list(run(experiment(data={"name": "gaussian", "n": 30}), tmp_path))
