@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -17,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from helpers import Nursery, ended, snapshot, tiny
 from PIL import Image
 
-from selfloop import ConfigError, DataError, Experiment, Run, RunError, compare, run, runner
+from selfloop import ConfigError, DataError, Experiment, Run, RunError, SelfloopError, compare, run, runner
 from selfloop.cli.display import prometheus
 from selfloop.cli.main import main
 from selfloop.core import urls
@@ -712,6 +713,38 @@ def test_what_cannot_be_opened(store: Any, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ConfigError, match=r"what lies at a URL needs package fsspec: pip install 'selfloop\[remote\]'"):
         Run.open("memory://y")
+
+
+class Failed(Exception):
+    """As aiohttp says what a server answered."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{status}")
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "no"),
+            "cannot be reached: the connection was refused, nothing lis",
+        ),
+        (Failed(403), "cannot be reached: Failed: 403"),
+        (Failed(404), "does not exist"),
+        (FileNotFoundError("x"), "does not exist"),
+        (None, "does not exist"),
+    ],
+)
+def test_what_fails_is_not_said_not_to_be_there(
+    store: Any, monkeypatch: pytest.MonkeyPatch, cause: Exception | None, words: str
+) -> None:
+    def info(self: Any, path: str, **more: Any) -> Any:
+        raise FileNotFoundError(path) from cause
+
+    monkeypatch.setattr(type(store), "info", info)
+    with pytest.raises(SelfloopError, match=f"^'memory://x' {words}"):
+        fetched("memory://x")
 
 
 def test_runs_that_are_compared_may_lie_anywhere(store: Any, tmp_path: Path) -> None:

@@ -407,3 +407,11 @@ def test_a_full_disk_ends_the_run_and_it_resumes_when_there_is_space(
     ballast.unlink()
     assert [g.t for g in run(plan, little_disk / "run", workers=workers)] == list(range(len(done), 5))
     assert snapshot(little_disk / "run") == snapshot(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folders")
+def test_a_directory_that_cannot_be_made_is_not_said_to_be_gone() -> None:
+    with pytest.raises(
+        RunError, match=r"^'/proc/no-run' cannot be created \(No such file or directory\): choose another"
+    ):
+        list(run(tiny(generations=1), "/proc/no-run"))

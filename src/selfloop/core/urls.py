@@ -62,7 +62,9 @@ class Place:
         self._fs.invalidate_cache()
         try:
             self._info = self._fs.info(self._root)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if error.__cause__ is not None and _fails(error.__cause__):
+                raise error.__cause__ from None
             return None
         return str(self._info["type"])
 
@@ -100,6 +102,8 @@ class Place:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no space left for {self._named(name)!r}, here or there: free some") from error
             words = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
+            if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+                words = "the connection was refused, nothing listens at this address"
             raise RunError(f"{self._named(name)!r} cannot be {what}: {words}") from error
 
     def _named(self, name: str) -> str:
@@ -244,6 +248,14 @@ class Place:
                 yield
         except FileNotFoundError as error:
             raise RunError(f"{self.url!r} cannot be written: {' '.join(str(error).split())}") from error
+
+
+def _fails(cause: BaseException) -> bool:
+    """Whether a store fails, by what it made "not found" of: that of the web does so of all that goes wrong."""
+    if isinstance(cause, OSError):
+        return not isinstance(cause, FileNotFoundError)
+    status = getattr(cause, "status", None)
+    return isinstance(status, int) and status not in (404, 410)
 
 
 def _mark(about: Mapping[str, Any]) -> str:

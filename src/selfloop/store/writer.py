@@ -81,7 +81,10 @@ class Writer(Run):
         check(path, experiment, environment, real)
         made = not path.exists()
         with disk_errors(path):
-            make_folder(path)
+            try:
+                make_folder(path)
+            except FileNotFoundError as error:  # of a file system such as /proc, which takes none
+                raise RunError(f"{str(path)!r} cannot be created ({error.strerror}): choose another --out") from error
         with _held(path):
             check(path, experiment, environment, real)  # another process may have made it since
             new = not (path / "experiment.yaml").exists()
