@@ -324,6 +324,19 @@ def test_only_the_arms_of_a_grid_need_go_together() -> None:
         Experiment.build(base | {"grid": {"data.n": [10, 20]}})
 
 
+@pytest.mark.parametrize("whole", ["mixing", "mixing.name"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_grid_of_regimes_and_of_a_setting_that_one_lacks(whole: str, turned: bool) -> None:
+    base = BARE | {"data": "rings", "generator": "gaussian"}
+    grid = [(whole, ["augment", "replace"]), ("mixing.lam", [0, 1])]
+    with pytest.raises(
+        ConfigError, match=rf"^grid: {whole} and mixing\.lam are both varied, and {whole} = replace has no"
+    ):
+        Experiment.build(base | {"grid": dict(grid[::-1] if turned else grid)})
+    both = [("mixing.lam", [0, 1]), (whole, ["augment"])]
+    assert len(Experiment.build(base | {"grid": dict(both[::-1] if turned else both)}).variants()) == 2
+
+
 class Halved:
     def fit(self, x: Any) -> None: ...
 

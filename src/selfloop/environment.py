@@ -20,7 +20,7 @@ from torch import Tensor
 from selfloop.arms import Arm, arms
 from selfloop.core.capabilities import WORDS
 from selfloop.core.code import IMPORTED
-from selfloop.core.errors import ConfigError, DataError, quoted, to_install
+from selfloop.core.errors import ConfigError, DataError, counted, quoted, to_install
 from selfloop.core.registry import FAMILIES, within
 from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
@@ -36,11 +36,13 @@ from selfloop.measures import (
     suited,
 )
 from selfloop.metrics.base import METRICS
+from selfloop.metrics.demand import Sizes
 from selfloop.mixing.base import MIXINGS, Mixing, check, fresh_rows
 from selfloop.rehearsal import rehearse
 
 _LIBRARIES = ("selfloop", "torch", "numpy", "scipy", "scikit-learn", "numba", "POT", "safetensors")
 _LAZY = ("POT",)  # only what asks for it needs it, and says so
+_FEW = 8  # rows of a set, on which distances say next to nothing
 _MEMBERS = ("data", "generator", "mixing", "update", "features")
 
 
@@ -90,8 +92,17 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
-    said = tuple(line for line in (looks, words, _idle(experiment)) if line)
+    said = tuple(line for line in (looks, words, _scarce(sizes), _idle(experiment)) if line)
     return Prepared(experiment, _environment(experiment, members), real, said)
+
+
+def _scarce(sizes: set[Sizes]) -> str:
+    """Return in a line that there are too few rows for verdicts, "" where there are more."""
+    train, held_out = min(each.train for each in sizes), min(each.held_out for each in sizes)
+    if min(train, held_out) >= _FEW:
+        return ""
+    rows = f"{counted(train, 'row')} to train on and {held_out} held out"
+    return f"{rows}: what is measured on fewer than {_FEW} is mostly chance, and no verdict may come of it; give more"
 
 
 def _idle(experiment: Experiment) -> str:

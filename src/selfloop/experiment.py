@@ -47,6 +47,7 @@ from selfloop.core.registry import ABSENT, Absent, Family, Named, is_name, withi
 from selfloop.core.settings import (
     assign,
     from_yaml,
+    in_order,
     in_words,
     merged,
     read_assignments,
@@ -444,8 +445,11 @@ class Experiment(Frozen):
         base = self.given() | {"grid": {}, "alarm": None}  # which looks at all arms together
         for values in itertools.product(*self.grid.values()):
             settings, plain = dict(zip(self.grid, values, strict=True)), dict(base)
-            for key, value in settings.items():
-                assign(plain, key, value, _NAMED)
+            for key in in_order(settings):
+                try:
+                    assign(plain, key, settings[key], _NAMED)
+                except ConfigError as error:
+                    raise _clash(settings, key) or error from error
             try:
                 resolved = Experiment.model_validate(plain, context={ABSENT: self._reading})
             except ConfigError as error:
@@ -462,6 +466,18 @@ class Experiment(Frozen):
             seen.add(digest)
             found.append((settings, resolved))
         return found
+
+
+def _clash(settings: Mapping[str, Any], key: str) -> ConfigError | None:
+    """Return the error of a key that the grid varies beside what it is a setting of; None where it does not."""
+    inside, _, last = key.rpartition(".")
+    whole = next((each for each in (inside, f"{inside}.name") if inside and each in settings), None)
+    if whole is None:
+        return None
+    return ConfigError(
+        f"grid: {whole} and {key} are both varied, and {whole} = {in_words(settings[whole])} has no {last}: vary "
+        f"{inside} alone, with {last} in the values that have it, as {{name: …, {last}: …}}"
+    )
 
 
 def _may_take_steps(generator: Any) -> bool:

@@ -256,7 +256,12 @@ def read_assignments(texts: Sequence[str]) -> list[tuple[str, Any]]:
     for name in _ONE_NUMBER:
         if len(rivals := [key for key in found if key.startswith(f"{name}.")]) > 1:
             raise ConfigError(f"{rivals[0]} and {rivals[1]} are both set: one replaces the other, so set only one")
-    return sorted(found.items(), key=lambda pair: ("." in pair[0], not pair[0].endswith(".name")))
+    return [(key, found[key]) for key in in_order(found)]
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Return dotted keys in the order in which to set them: what is given as a whole, then names, then the rest."""
+    return sorted(keys, key=lambda key: ("." in key, not key.endswith(".name")))
 
 
 def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str, Family[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Settings that change nothing where no gradient steps are taken are named, and no reason to refuse a run."""
+"""What a run says when it begins: settings that change nothing, which are no reason to refuse it, and too few rows."""
 
 from __future__ import annotations
 
@@ -55,3 +55,12 @@ def test_what_is_idle_is_told_and_keeps_no_run_from_going_on(tmp_path: Path) -> 
     assert Run.open(tmp_path).experiment.budget is None
     with pytest.raises(RunError, match=r"there data\.n is 20, here 30"):
         list(run(experiment(data={"name": "gaussian", "n": 30}), tmp_path))
+
+
+def test_so_few_rows_that_no_verdict_may_come_of_them_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    for n in (2, 8):
+        data = {"name": "gaussian", "n": n, "held_out": 8}
+        list(run(experiment(data=data), tmp_path / f"{n}", notice=told.append))
+    rows = "2 rows to train on and 8 held out: what is measured on fewer than 8 is mostly chance"
+    assert told == [f"{rows}, and no verdict may come of it; give more"]
