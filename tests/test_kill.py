@@ -19,6 +19,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -272,3 +274,12 @@ def test_killed_parent_of_workers(nest: Nursery, tmp_path: Path) -> None:
     while any(_is_worker(pid) for pid in orphans):
         assert time.monotonic() < deadline, "workers stay when their parent is gone"
         time.sleep(0.05)
+
+
+def test_a_run_with_workers_that_is_terminated_says_nothing_of_semaphores() -> None:
+    code = (
+        "import os, signal; from selfloop.engines.local import Workers; "
+        "pool = Workers(1); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # and what frees them has ended
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")

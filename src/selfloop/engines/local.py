@@ -44,6 +44,21 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _quiet_tracker() -> None:
+    """Start the process in which loky frees what a run leaves that is ended by a signal: it warned the user of that."""
+    from loky.backend.resource_tracker import ensure_running
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 class Workers:
     """Processes with one thread each; one that is killed costs only the stacks it was working on."""
 
@@ -54,6 +69,7 @@ class Workers:
     def _start(self) -> Any:
         from loky import ProcessPoolExecutor
 
+        _quiet_tracker()
         # BLAS and OpenMP read these when a worker starts; a second thread per process only makes both wait.
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         # glibc gives what a training step frees back to the kernel and fetches it again: a tenth of the step.
