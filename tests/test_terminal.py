@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from selfloop.cli.terminal import at_work, complain, console, say, say_plain, show
+from selfloop.cli.terminal import at_work, complain, console, say, say_plain, show, show_results
 from selfloop.core.errors import printable
 
 HOSTILE = "\x1b[31m \x07 \x9b1m \u202e \u2066 \ud800 \x7f [red]x[/red]"
@@ -138,3 +138,16 @@ def test_parts_of_a_wide_table_begin_with_its_first_column() -> None:
         ["generation", "held-out"],
         ["0", "0.5"],
     ]
+
+
+def test_results_of_many_metrics_have_a_row_each_where_they_do_not_fit() -> None:
+    headings, rows = ["setting", *"abcdefgh"], [["λ = 1", *["0.25 ± 0.01"] * 8], ["λ = 0", *["0.5 ± 0.1"] * 8]]
+    found = {}
+    for width in (80, 120):
+        console = Console(width=width, highlight=False)
+        with pytest.MonkeyPatch.context() as patch, console.capture() as shown:
+            patch.setattr("selfloop.cli.terminal.console", console)
+            show_results(headings, rows)
+        found[width] = [" ".join(line.split()) for line in shown.get().splitlines()]
+    assert found[80] == ["setting λ = 1 λ = 0", *[f"{name} 0.25 ± 0.01 0.5 ± 0.1" for name in "abcdefgh"]]
+    assert found[120] == [" ".join(row) for row in (headings, *rows)]

@@ -125,6 +125,15 @@ def complain(text: str) -> None:
     print(f"selfloop: {printable(' '.join(as_known(text).split()))}", file=sys.stderr)
 
 
+def show_results(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of numbers: columns become rows where lines would be broken, and there are more of them."""
+    table = [headings, *rows]
+    widths = [max(cell_len(row[i]) for row in table) for i in range(len(headings))]
+    if sum(widths) + 2 * len(widths) - 2 > console.width and len(headings) > len(table):
+        headings, *rows = zip(*table, strict=True)
+    show(headings, rows, pad_edge=False)
+
+
 def show(headings: Sequence[str], rows: Iterable[Sequence[str]], **options: Any) -> None:
     """Print a table of plain texts, of which nothing is lost; ``options`` are rich's.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, loading, say, say_report, show
+from selfloop.cli.terminal import console, loading, say, say_report, show_results
 from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
@@ -60,7 +60,7 @@ def write(opened: Run, **judging: Any) -> Path:
     seeds = len(read.settings[0].arms)
     over = "mean ± std over " if seeds > 1 else ""
     console.print(f"After {counted(opened.last, 'retraining')}, {over}{counted(seeds, 'seed')}:")
-    show(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows, pad_edge=False)
+    show_results(("setting", *[opened.metric(metric).title for metric in read.metrics], "verdict"), rows)
     for line in opened.failures():
         say(f"{line}.")
     return index
