@@ -421,6 +421,8 @@ class Experiment(Frozen):
     @property
     def takes_steps(self) -> bool:
         """Whether any arm may take gradient steps, which generators of others may do unsaid."""
+        if not any(key.split(".")[0] == "generator" for key in self.grid):
+            return _may_take_steps(self.generator)
         return any(_may_take_steps(variant.generator) for _, variant in self.variants())
 
     def idle(self) -> list[str]:

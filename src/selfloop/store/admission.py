@@ -62,7 +62,7 @@ def belongs(run: Run, experiment: Experiment) -> None:
         RunError: with the setting that differs.
     """
     where, before = repr(str(run.path)), run.experiment
-    if _binding(before) != _binding(experiment):
+    if before.lasting() != experiment.lasting() and _binding(before) != _binding(experiment):
         raise RunError(f"{where} holds another experiment: {_difference(before, experiment)}")
     if experiment.generations < run.present - 1:
         raise RunError(
