@@ -385,6 +385,9 @@ def test_a_number_of_rows_among_numbers_alone_is_told_of(tmp_path: Path) -> None
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["id,y,n", *(f"{i},{i % 5}.25,{i % 7}" for i in range(30))]))
     (note,) = summary(str(path), EVERYTHING).notes
-    assert note == "column 'id' numbers the rows, and is taken as a number like the others: leave it out if it is an id"
+    assert note == (
+        "column 'id' numbers the rows, and is taken as a number like the others: leave it out (--leave-out id) if it "
+        "is an id"
+    )
     assert summary(str(path), Choice(types={"id": "number"})).notes == ()
     assert summary(str(path), Choice(leave_out=["id"])).notes == ()

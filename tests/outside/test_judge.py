@@ -824,6 +824,23 @@ def test_columns_are_left_out_of_all_tables_that_have_them(command: Command) -> 
     assert Run.open("a").real(0).events.columns == tuple(COLUMNS)
 
 
+def test_a_column_that_numbers_the_rows_is_told_of_once(command: Command) -> None:
+    with_ids("ids.csv", rows(60))
+    for t in range(2):
+        with_ids(f"loop/gen_{t}.csv", rows(60, seed=100 + t))
+    line = r"ids\.csv: column 'id' numbers the rows, .* leave it out \(--leave-out id\) if it is an id\n"
+    judged = ["judge", "ids.csv", "loop/gen_{t}.csv", "--metrics", "frechet_held_out", "--out", "run"]
+    metrics = ["metrics", "ids.csv", "loop/gen_0.csv", "--only", "frechet"]
+    for words in (judged, metrics):
+        assert re.fullmatch(f"selfloop: {line}", command(*words)[2])
+        assert command(*words, "--leave-out", "id", *(["--out", "other"] if words is judged else []))[2] == ""
+    assert command(*judged)[2] == ""  # what is there has been told of
+    frames = [pd.read_csv("ids.csv"), pd.read_csv("loop/gen_0.csv")]
+    with pytest.warns(UserWarning, match="real: column 'id' numbers the rows") as told:
+        selfloop.judge(frames[0], frames[1:], metrics=FAST)
+    assert told[0].filename == __file__
+
+
 def test_columns_of_frames_are_left_out_too() -> None:
     frames = [pd.DataFrame(rows(120, seed=t), columns=COLUMNS).assign(id=range(120)) for t in range(5)]
     found = selfloop.judge(frames[0], frames[1:], metrics=FAST, leave_out=["id"])

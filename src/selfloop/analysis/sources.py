@@ -21,6 +21,7 @@ from selfloop.core.tokens import Bytes
 from selfloop.core.urls import fetched
 from selfloop.data.kept import digest
 from selfloop.data.reading.images import read_images, read_pictures
+from selfloop.data.reading.kinds import numbering_note
 from selfloop.data.reading.memory import is_frame, of_frame, plain_frame, read_array
 from selfloop.data.reading.sheets import ENDINGS, Sheet
 from selfloop.data.reading.tables import Choice, Coded, Rows, chosen, like_sheet, of_sheet, read_rows, without
@@ -47,6 +48,7 @@ class EventSet:
         labels: (N,) int64, the classes of rows of a run that has some; None elsewhere.
         units: (K,) int64, how many rows each document of text fills, one after the other; None where each has one, or
             where they are not known.
+        notes: what is taken as it stands, and may mean something else, as an id among numbers.
     """
 
     source: str
@@ -55,6 +57,7 @@ class EventSet:
     kind: Literal["pictures", "array", "table", "text", "run"]
     labels: Tensor | None = None
     units: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> Tensor | None:
@@ -157,7 +160,8 @@ def held(x: Any, source: str, least: int = 3, like: Events | None = None, leave_
 
 def _of_rows(source: str, rows: Rows | Coded, kind: Literal["array", "table"]) -> EventSet:
     events = rows.events if isinstance(rows, Coded) else Vectors.unscaled(tuple(rows.columns))
-    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind)
+    notes = () if isinstance(rows, Coded) else tuple(f"{source}: {numbering_note(name)}" for name in rows.numbering)
+    return EventSet(source=source, x=torch.from_numpy(rows.values), events=events, kind=kind, notes=notes)
 
 
 def _like(source: str, sheet: Sheet, like: Mixed | Vectors, leave_out: Sequence[str]) -> EventSet:

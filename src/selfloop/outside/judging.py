@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -60,6 +61,9 @@ def judge(
             rows; None is that of a directory that has one.
         out: the run directory, made or added to; None is a temporary one, gone when nothing refers to the run any more.
 
+    What was chosen because nobody had named it, as features of pictures, and columns that number the rows of a table of
+    numbers, are told of by warnings.
+
     Raises:
         DataError: something cannot be read, compared or judged; nothing is written.
         ConfigError: a setting is none.
@@ -78,6 +82,7 @@ def judge(
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
     loop = loop_of(real, generations, held_out=held_out, control=control, every=every, leave_out=leave_out)
     made = None if out is not None else tempfile.mkdtemp(prefix="selfloop-judged-")
+    chosen: list[str] = []
     try:
         found = judge_loop(
             loop,
@@ -89,11 +94,14 @@ def judge(
             rows=rows,
             raw=raw,
             target=target,
+            notice=chosen.append,
         )
     except BaseException:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
         raise
+    for line in chosen:
+        warnings.warn(line, stacklevel=2)
     if made is not None:
         weakref.finalize(found.run, shutil.rmtree, made, ignore_errors=True)
     return found
@@ -115,7 +123,7 @@ def judge_loop(
 ) -> Judgement:
     """Judge a loop as :func:`judge` does, in a directory.
 
-    ``notice`` is called with a line on what was chosen because nobody had named it, ``progress`` after each generation.
+    ``notice`` and ``progress`` are called as :func:`selfloop.outside.recording.record` says.
     """
     verdict.refuse_tolerance(tolerance)
     refuse_no_names(metrics or (), "metrics")

@@ -99,7 +99,7 @@ def record(
         out: the run directory, made or added to; or the URL of one elsewhere.
         features, metrics, rows, raw, target: as of :func:`judge`.
         also: metrics besides these.
-        notice: called with a line on what was chosen because nobody had named it.
+        notice: where the directory is new, called with a line on whatever was chosen because nobody had named it.
         progress: told after each generation.
 
     Raises:
@@ -119,8 +119,9 @@ def record(
             target = there.experiment.data.predicted()
         data, reference = _data(loop, raw, rows, target)
         extractor, words = _looking(features, reference, there)
-        if words and notice is not None:
-            notice(words)
+        if notice is not None and there is None:
+            for line in filter(None, (words, *reference.notes)):
+                notice(line)
         names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
         names += [name for name in also if name not in names]
         sizes = _sizes(data, extractor)

@@ -40,8 +40,8 @@ def command(
     given = [reference, sources.read_events(generated, like=reference.events, leave_out=left)]
     suited, words = unnamed((each.events, each.pictures) for each in given)
     extractor = named or suited
-    if named is None and words:
-        complain(words)
+    for line in filter(None, ("" if named is not None else words, *reference.notes)):
+        complain(line)
     resized = "pixels" in extractor.needs
     sets = align(*given, raw=raw, resized=resized)
     wanted = scores.default(sets.events, target) if only is None else [name.strip() for name in only.split(",")]

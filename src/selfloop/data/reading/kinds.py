@@ -267,8 +267,8 @@ class _Reader:
         return every[0] if len(every) == 1 else f"{', '.join(every[:-1])}, or {every[-1]}"
 
     def numbers_rows(self, name: str) -> bool:
-        """Whether a column that nobody declared has the numbers of rows."""
-        numbers = None if name in self.types else self.numbers(name)
+        """Whether a column has the numbers of rows."""
+        numbers = self.numbers(name)
         return numbers is not None and self._names_rows(name, numbers)
 
     def _names_rows(self, name: str, numbers: Numbers) -> bool:
@@ -595,11 +595,22 @@ class Kinds(NamedTuple):
         known: the columns; () where it is plain.
         plain: of every column, its numbers; () where a column is something else, or lacks or repeats values.
         sheet: the sheet with the form that was found out.
+        numbering: columns that number the rows, and are taken as numbers where it is plain.
     """
 
     known: tuple[Known, ...]
     plain: tuple[Numbers, ...]
     sheet: Sheet
+    numbering: tuple[str, ...] = ()
+
+
+def numbering_note(name: str) -> str:
+    """Return what there is to say of a column that numbers the rows, and is taken as a number like the others."""
+    leave = f" (--leave-out {shlex.quote(name)})" if name.isprintable() else ""
+    return (
+        f"column {quoted(name)} numbers the rows, and is taken as a number like the others: leave it out{leave} if it "
+        "is an id"
+    )
 
 
 def check_types(types: Mapping[str, str], columns: list[str], source: str) -> None:
@@ -636,7 +647,8 @@ def kinds(sheet: Sheet, types: Mapping[str, str]) -> Kinds:
                 break
             plain.append(numbers)
         else:
-            return Kinds((), tuple(plain), replace(sheet, form=replace(sheet.form, places=reader.places)))
+            sheet = replace(sheet, form=replace(sheet.form, places=reader.places))
+            return Kinds((), tuple(plain), sheet, tuple(filter(reader.numbers_rows, sheet.columns)))
     known = tuple(reader.known(name) for name in sheet.columns)
     return Kinds(known, (), replace(sheet, form=replace(sheet.form, times=reader.times, places=reader.places)))
 
@@ -669,9 +681,10 @@ def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
     reader, found, refused = _Reader(sheet, types), [], []
     form = sheet.form
     try:
-        plain = bool(kinds(sheet, types).plain)
+        whole = kinds(sheet, types)
     except DataError:
-        plain = False
+        whole = Kinds((), (), sheet)
+    plain = bool(whole.plain)
     for name in sheet.columns:
         try:
             found.append(reader.known(name, plain))
@@ -682,8 +695,7 @@ def columns_of(sheet: Sheet, types: Mapping[str, str]) -> Columns:
         form = replace(form, decimal=decimal, times=reader.times, places=reader.places)
     except DataError as error:
         refused.append(str(error))
-    numbering = tuple(name for name in sheet.columns if plain and reader.numbers_rows(name))
-    return Columns(tuple(found), tuple(refused), plain, form, numbering)
+    return Columns(tuple(found), tuple(refused), plain, form, whole.numbering)
 
 
 def strictly_numbers(sheet: Sheet) -> list[Numbers]:

@@ -13,7 +13,7 @@ from selfloop.core.columns import Category, Number
 from selfloop.core.errors import DataError, counted, quoted
 from selfloop.core.events import Mixed
 from selfloop.core.forms import Form
-from selfloop.data.reading.kinds import Known, columns_of
+from selfloop.data.reading.kinds import Known, columns_of, numbering_note
 from selfloop.data.reading.tables import Choice, chosen, refuse_target, refuse_wide
 from selfloop.data.reading.times import dated, times_in_words
 
@@ -108,10 +108,7 @@ def summary(path: str, choice: Choice, target: str | None = None) -> Summary:
     except DataError as error:
         refused.append(str(error))
     notes = [note for known in found.known for note in _notes(known)]
-    notes += [
-        f"column {quoted(name)} numbers the rows, and is taken as a number like the others: leave it out if it is an id"
-        for name in found.numbering
-    ]
+    notes += map(numbering_note, found.numbering)
     width = sum(line.coordinates for line in lines)
     if not width and not refused:
         refused.append(f"{sheet.source}: no column ever changes, and there is nothing to model")

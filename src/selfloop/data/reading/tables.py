@@ -55,6 +55,7 @@ class Rows:
         lines: of text files, the line on which each row ends.
         dtypes: the names of the columns' own number types, as NumPy has them; () where they have none of their own.
         form: how the file writes them.
+        numbering: columns that number the rows, as an id does.
     """
 
     columns: list[str]
@@ -62,6 +63,7 @@ class Rows:
     lines: Sequence[int] | None = None
     dtypes: Sequence[str] = field(default=())
     form: Form = COMMAS
+    numbering: Sequence[str] = ()
 
     def where(self, row: int) -> str:
         """Name a row, given from 0, as its reader counts it."""
@@ -177,7 +179,8 @@ def of_sheet(sheet: Sheet, types: Mapping[str, str], least: int = 3) -> Rows | C
     found = kinds(sheet, types)
     if found.plain:
         values = np.column_stack([numbers.values for numbers in found.plain])
-        return Rows(sheet.columns, values, sheet.lines, [x.dtype for x in found.plain], found.sheet.form)
+        dtypes = [x.dtype for x in found.plain]
+        return Rows(sheet.columns, values, sheet.lines, dtypes, found.sheet.form, found.numbering)
     events = Mixed(tuple(known.column for known in found.known), found.sheet.form)
     if not events.columns:
         raise DataError(f"{sheet.source}: no column ever changes, and there is nothing to model")
