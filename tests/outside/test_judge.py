@@ -373,18 +373,61 @@ def test_a_generation_that_has_changed_is_refused() -> None:
 def test_other_real_rows_and_fewer_generations_are_refused() -> None:
     loop("loop", generations=3)
     selfloop.judge("real.csv", "loop", metrics=FAST, out="run")
-    with pytest.raises(RunError, match="a run only grows"):
+    with pytest.raises(RunError, match="with 3 generations, now with 2: give the same ones, or another --out"):
         selfloop.judge("real.csv", ["loop/gen_0.csv", "loop/gen_1.csv"], metrics=FAST, out="run")
     table("real.csv", rows(400, seed=3))
-    with pytest.raises(RunError, match="holds another experiment"):
+    with pytest.raises(RunError, match="was judged against other real rows: give the same real rows, or another"):
         selfloop.judge("real.csv", "loop", metrics=FAST, out="run")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--leave-out", "age"], "by other columns (with 'age', now without): give the same --leave-out"),
+        (["--held-out", "held.csv"], "against a part of the real rows, now against held-out rows that are given: give"),
+        (["--raw"], "in other units: give the same --raw"),
+        (["--rows", "100"], "by 320 real rows, now by 100: give the same --rows"),
+        (["--target", "age"], "for another target (none, now age): give the same --target"),
+        (["--features", "ngrams"], "by other features (identity, now ngrams): give the same --features"),
+    ],
+)
+def test_what_is_judged_otherwise_again_is_refused_by_the_option(
+    options: list[str], line: str, command: Command
+) -> None:
+    loop("loop", generations=2)
+    table("held.csv", rows(40, seed=9))
+    words = ["judge", "real.csv", "loop/gen_{t}.csv", "--metrics", "variance_ratio", "--out", "run"]
+    assert command(*words)[0] in (0, 5)
+    before = files()
+    code, _, error = command(*words, *options)
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"'run' was judged {line}" in error
+    assert error.endswith(", or another --out\n")
+    assert files() == before
+
+
+def test_sequences_that_are_gone_or_taken_otherwise_are_refused_by_name() -> None:
+    for s in range(2):
+        loop(f"loop{s}", generations=3, seed=s + 1)
+        loop(f"fresh{s}", generations=3, seed=s + 11)
+    pattern, control = "loop{s}/gen_{t}.csv", "fresh{s}/gen_{t}.csv"
+    selfloop.judge("real.csv", pattern, control=control, metrics=FAST, out="run")
+    for given, line in (
+        ((pattern, None), "beside a control, now without: give the same --control"),
+        (("loop0/gen_{t}.csv", "fresh0/gen_{t}.csv"), "with repetitions 1, now without: give the same ones"),
+    ):
+        with pytest.raises(RunError, match=line):
+            selfloop.judge("real.csv", given[0], control=given[1], metrics=FAST, out="run")
+    selfloop.judge("real.csv", "loop0", metrics=FAST, out="one", every=2)
+    with pytest.raises(RunError, match=r"is 'loop0/gen_1.csv', and was 'loop0/gen_2.csv' when 'one' .* \(--every\)"):
+        selfloop.judge("real.csv", "loop0", metrics=FAST, out="one")
 
 
 def test_a_run_of_ones_own_is_no_place_for_it_nor_to_be_judged_so() -> None:
     settings = {"name": "tiny", "data": {"name": "two_moons", "n": 40}, "generator": {"name": "gaussian"}}
     list(run_here(selfloop.Experiment.build(settings | {"generations": 1}), "here"))
     loop("loop", generations=2)
-    with pytest.raises(RunError, match="holds another experiment"):
+    with pytest.raises(RunError, match="'here' is a run of selfloop's own: use another --out"):
         selfloop.judge("real.csv", "loop", metrics=FAST, out="here")
     with pytest.raises(RunError, match="'here' was run here"):
         judgement(Run.open("here"))

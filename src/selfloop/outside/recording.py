@@ -18,9 +18,8 @@ from torch import Tensor
 
 from selfloop.analysis.alignment import align, units
 from selfloop.analysis.sources import EventSet
-from selfloop.arms import Arm
 from selfloop.core.config import GREATEST
-from selfloop.core.errors import ConfigError, DataError, RunError, quoted, refuse_unlike
+from selfloop.core.errors import ConfigError, DataError, quoted, refuse_unlike
 from selfloop.core.events import Images, Mixed, Text, Vectors
 from selfloop.core.files import disk_errors, put_bytes, refuse_unnameable, save_tensors
 from selfloop.core.paths import here
@@ -44,6 +43,7 @@ from selfloop.measures import obstacle, usual, width
 from selfloop.metrics.base import METRICS
 from selfloop.metrics.demand import Sizes
 from selfloop.mixing.outside import Outside as Regime
+from selfloop.outside.again import key_of, known, refuse_changed, refuse_other
 from selfloop.outside.given import Key, Loop
 from selfloop.runner import measure_anew
 from selfloop.store import Run, Writer, check
@@ -122,6 +122,9 @@ def record(
         if notice is not None and there is None:
             for line in filter(None, (words, *reference.notes)):
                 notice(line)
+        had = {} if there is None else known(there)
+        if there is not None and there.present:
+            refuse_other(there, loop, data, reference.events, extractor)
         names = list(metrics or (_default(data, reference) if there is None else there.experiment.metrics))
         names += [name for name in also if name not in names]
         sizes = _sizes(data, extractor)
@@ -132,12 +135,12 @@ def record(
         with disk_errors(out):
             check(out, experiment, begun.environment, begun.real)
         digests = {key: [each.digest() for each in some] for key, some in loop.generations.items()}
-        known = {} if there is None else _known(there)
-        _refuse_changed(loop, digests, known, out)
+        if there is not None:
+            refuse_changed(there, loop, digests, had)
         new = _New(loop, digests, reference, names, sizes)
         for t in range(loop.length):
             for key in loop.generations:
-                if (key, t) not in known:
+                if (key, t) not in had:
                     new.rows(key, t)
         if there is not None and not new.found and _is_whole(there, experiment):
             Writer.settle(there)
@@ -312,40 +315,6 @@ def _is_whole(there: Run, experiment: Experiment) -> bool:
     return own == asked and set(experiment.metrics) <= set(there.recorded)
 
 
-def _refuse_changed(
-    loop: Loop, digests: Mapping[Key, Sequence[str]], known: Mapping[tuple[Key, int], str], out: Path
-) -> None:
-    """Refuse generations that are not what they were.
-
-    Raises:
-        RunError: with the first of them.
-    """
-    for key, some in loop.generations.items():
-        for t, (each, digest) in enumerate(zip(some, digests[key], strict=True)):
-            if known.get((key, t), digest) != digest:
-                raise RunError(
-                    f"{each.name!r} is not what generation {t} of the {key[0]} was when {str(out)!r} was made: put "
-                    "that back, or use another --out"
-                )
-
-
-def _key(arm: Arm) -> Key:
-    return arm.settings["mixing.sequence"], arm.seed
-
-
-def _known(run: Run) -> dict[tuple[Key, int], str]:
-    """Return the SHA-256 of the source of everything that a run has, by sequence and generation."""
-    if not run.elsewhere:
-        raise RunError(f"{str(run.path)!r} is a run of selfloop's own: use another --out")
-    found: dict[tuple[Key, int], str] = {}
-    by_key = {arm.key: arm for arm in run.arms}
-    for t in range(run.present):
-        for s, held_ in run.manifest(t)["stacks"].items():
-            sources = held_["files"][stack_file("samples", int(s))]["sources"]
-            found |= {(_key(by_key[of]), t): each["sha256"] for of, each in zip(held_["arms"], sources, strict=True)}
-    return found
-
-
 class _New:
     """The generations that a run does not have yet, each checked when it is read.
 
@@ -419,12 +388,12 @@ def _measure(writer: Writer, new: _New, length: int, progress: Progress | None) 
         records: list[Record] = []
         for s in todo:
             members = writer.stacks[s]
-            samples = stack([Samples.full(new.rows(_key(arm), t)[None], born=t + 1) for arm in members])
+            samples = stack([Samples.full(new.rows(key_of(arm), t)[None], born=t + 1) for arm in members])
             with as_in_a_worker():
                 records += measure(members, split(s), t, {}, {}, samples, Team())
             name = stack_file("samples", s)
             tensors = samples.stored()
-            sources = {"sources": [new.source(_key(arm), t) for arm in members]}
+            sources = {"sources": [new.source(key_of(arm), t) for arm in members]}
             notes[s] = {name: save_tensors(folder / name, tensors, put_bytes) | sources}
         writer.commit(t, notes, sorted(records, key=lambda record: record["arm"]))
         writer.happened("generation", generation=t, seconds=f"{time.monotonic() - started:.3f}")
