@@ -123,10 +123,10 @@ def test_the_first_lam_that_is_not_certified_ends_it() -> None:
     found = bearable("", shares, 0.1)
     assert (found.ratio, found.top, found.worse) == (0.5, False, 4.0)
     assert found.between == (Open(ratio=1.0, at_most=0.3), Open(ratio=2.0, at_most=0.09))
-    assert sentences(found, 0.1) == [
-        "No worse than 10 % with 95 % confidence up to λ = 0.5. Tried beyond it, and shown neither way: λ = 1 (at most "
-        "30 % worse), λ = 2 (at most 9 % worse); more seeds would tell. Worse by more than 10 % with 95 % confidence "
-        "from λ = 4 on."
+    assert sentences(found, 0.1, 5) == [
+        "No worse than 10 % after 5 retrainings, with 95 % confidence, up to λ = 0.5. Tried beyond it, and shown "
+        "neither way: λ = 1 (at most 30 % worse), λ = 2 (at most 9 % worse); more seeds would tell. Worse by more than "
+        "10 % with 95 % confidence from λ = 4 on."
     ]
 
 
@@ -134,14 +134,14 @@ def test_of_two_settings_with_one_lam_both_must_hold() -> None:
     shares = {1.0: over(0, 0.05) + over(0, math.inf)}
     found = bearable("data.n = 3", shares, 0.1)
     assert found.ratio == 0
-    assert sentences(found, 0.1) == [
+    assert sentences(found, 0.1, 5) == [
         "data.n = 3: No λ that was tried is shown with 95 % confidence to be no worse than 10 %. Tried, and shown "
         "neither way: λ = 1 (no bound); more seeds would tell."
     ]
 
 
 def test_all_may_be_borne_or_nothing_be_said() -> None:
-    assert sentences(bearable("", {1.0: over(-1, 0)}, 0.1), 0.1) == [
-        "No worse than 10 % with 95 % confidence up to λ = 1, the largest that was tried."
+    assert sentences(bearable("", {1.0: over(-1, 0)}, 0.1), 0.1, 1) == [
+        "No worse than 10 % after 1 retraining, with 95 % confidence, up to λ = 1, the largest that was tried."
     ]
-    assert sentences(unknown("", ["there is one λ only"]), 0.1) == ["There is one λ only."]
+    assert sentences(unknown("", ["there is one λ only"]), 0.1, 5) == ["There is one λ only."]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selfloop.analysis.paired import LEVEL
+from selfloop.core.errors import counted
 from selfloop.theory.measured import Interval
 
 
@@ -41,7 +42,7 @@ class Bearable:
         between: larger ones that are shown neither way, in their order.
         worse: the smallest λ from which on all are worse by more than the tolerance; None where the largest is not
             shown to be.
-        notes: what is missing.
+        notes: what is missing, and which verdicts on λs within tolerance are others, and why.
     """
 
     among: str
@@ -80,14 +81,15 @@ def unknown(among: str, notes: Sequence[str]) -> Bearable:
     return Bearable(among=among, ratio=None, top=False, between=(), worse=None, notes=tuple(notes))
 
 
-def sentences(found: Bearable, tolerance: float) -> list[str]:
-    """Return what there is to say of one combination of the other settings."""
+def sentences(found: Bearable, tolerance: float, retrainings: int) -> list[str]:
+    """Return what there is to say of one combination of the other settings, after so many retrainings."""
     where, level, sure = f"{found.among}: " if found.among else "", share(tolerance), f"{100 * LEVEL:g} % confidence"
     lines = []
     if found.ratio is not None:
         if found.ratio > 0:
             top = ", the largest that was tried" if found.top else ""
-            lines.append(f"No worse than {level} with {sure} up to λ = {lam(found.ratio)}{top}.")
+            after = f"after {counted(retrainings, 'retraining')}"
+            lines.append(f"No worse than {level} {after}, with {sure}, up to λ = {lam(found.ratio)}{top}.")
         else:
             lines.append(f"No λ that was tried is shown with {sure} to be no worse than {level}.")
         if found.between:

@@ -392,10 +392,12 @@ def _answer(among: str, rows: Sequence[Row], last: int, tolerance: float) -> Bea
     if notes:
         return bearable.unknown(among, notes)
     found = bearable.bearable(among, excesses, tolerance)
+    others = [row for row in others if row.ratio <= (found.ratio or 0) and not row.verdict.startswith("stable so far")]
+    notes = [f"the verdict on {row.setting} asks for more, and is {row.verdict!r}: {row.reason}" for row in others]
     if last < FEWEST_RETRAININGS:
         words = f"{counted(last, 'retraining')} of the {FEWEST_RETRAININGS} that it takes"
-        return replace(found, notes=(f"not enough generations to measure ρ: {words}",))
-    return found
+        notes.append(f"not enough generations to measure ρ: {words}")
+    return replace(found, notes=tuple(notes))
 
 
 def plain(value: Any) -> Any:
@@ -453,7 +455,9 @@ def sentences(found: Stability) -> list[str]:
     if any(row.seen < FEWEST_ARMS and (row.centre or row.spread) for row in found.rows):
         lines.append(f"ρ of fewer than {FEWEST_ARMS} arms has no interval, and may be anything.")
     lines += [f"{line}." for line in found.failures]
-    return lines + [line for each in found.bearable for line in bearable.sentences(each, found.tolerance)]
+    return lines + [
+        line for each in found.bearable for line in bearable.sentences(each, found.tolerance, found.retrainings)
+    ]
 
 
 def _flat(row: Row) -> dict[str, Any]:
