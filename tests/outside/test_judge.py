@@ -546,7 +546,12 @@ def bad_pictures() -> None:
 
 
 BAD: list[tuple[str, Callable[[], object], list[str], str]] = [
-    ("columns", lambda: table("loop/gen_2.csv", rows(), ["age", "income", "other"]), [], "'loop/gen_2.csv' cannot be"),
+    (
+        "columns",
+        lambda: table("loop/gen_2.csv", rows(), ["age", "income", "other"]),
+        [],
+        "'loop/gen_2.csv' has the column 'other' in place of 'score'",
+    ),
     ("more columns", lambda: table("loop/gen_2.csv", rows(60)[:, [0, 1, 2, 2]], [*COLUMNS, "d"]), [], "gen_2.csv'"),
     ("one row", lambda: table("loop/gen_2.csv", rows(1)), [], "'loop/gen_2.csv': metric .* at least .* there are 1"),
     ("no row", lambda: table("loop/gen_2.csv", rows(0)), [], "'loop/gen_2.csv' has 0 rows"),
@@ -854,7 +859,10 @@ def test_columns_are_left_out_of_all_tables_that_have_them(command: Command) -> 
     for t in range(4):
         (with_ids if t % 2 else table)(f"loop/gen_{t}.csv", rows(120, seed=100 + t))
     code, _, error = command("judge", "ids.csv", "loop/gen_{t}.csv")
-    assert (code, "others must be left out" in error) == (2, True)
+    assert (code, "'loop/gen_0.csv' lacks the column 'id' of 'ids.csv': add what is lacking, or leave" in error) == (
+        2,
+        True,
+    )
     words = ["--metrics", "frechet_held_out", "--json"]
     code, _, error = command("judge", "ids.csv", "loop/gen_{t}.csv", *words, "--leave-out", "id", "--out", "a")
     assert code in (0, 5), error
@@ -888,10 +896,12 @@ def test_columns_of_frames_are_left_out_too() -> None:
     frames = [pd.DataFrame(rows(120, seed=t), columns=COLUMNS).assign(id=range(120)) for t in range(5)]
     found = selfloop.judge(frames[0], frames[1:], metrics=FAST, leave_out=["id"])
     assert found.run.real(0).events.columns == tuple(COLUMNS)
-    with pytest.raises(DataError, match="leave_out names a column 'ids'; it has"):
+    with pytest.raises(DataError, match=r"leave_out names a column 'ids'; it has .*: did you mean 'id'\?"):
         selfloop.judge(frames[0], frames[1:], leave_out=["ids"])
     with pytest.raises(ConfigError, match=r"leave_out: give a list of names, such as .'id'., not 'id'"):
         selfloop.judge(frames[0], frames[1:], leave_out="id")
+    with pytest.raises(DataError, match=r"no column 'Ages', the target; it has .*: did you mean 'age'\?"):
+        selfloop.judge(frames[0], frames[1:], leave_out=["id"], target="Ages")
 
 
 def test_what_is_no_table_has_no_columns_to_leave_out(command: Command) -> None:

@@ -89,7 +89,7 @@ def test_tables_of_numbers_alone_have_scores_of_columns_too(tmp_path: Path) -> N
             "row 1 (line 2), column 'age': the value is missing, and none is in the real rows",
         ),
         ({"city": [1] * N}, "row 1 (line 2), column 'city'"),
-        ({"more": [1] * N}, "has a column 'more', which the rows to train on do not have"),
+        ({"more": [1] * N}, "has the column 'more' beside those of the real rows"),
     ],
 )
 def test_what_real_rows_cannot_have_is_told_of_in_one_line(change: dict[str, Any], why: str, tmp_path: Path) -> None:

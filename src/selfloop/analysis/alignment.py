@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.analysis.sources import EventSet
+from selfloop.analysis.sources import EventSet, refuse_other_columns
 from selfloop.core.columns import Column, Constant, Number
 from selfloop.core.errors import DataError, listed, quoted
 from selfloop.core.events import DATA_UNITS, Events, Images, Mixed, Text, Vectors
@@ -89,6 +89,8 @@ def align(real: EventSet, generated: EventSet, *, raw: bool = False, resized: bo
         )
     if not isinstance(real.events, Vectors) or not isinstance(generated.events, Vectors):
         raise _unlike(real, generated, "only one of them is of pictures")
+    if generated.kind == "table" and real.kind != "array":
+        refuse_other_columns(generated.source, generated.events.columns, repr(real.source), real.events.columns)
     if sorted(real.events.columns) != sorted(generated.events.columns):
         raise _unlike(real, generated, "columns are matched by name, and others must be left out")
     shift, scale, unit, scaling = units(real, real.events, raw)

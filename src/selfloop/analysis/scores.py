@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from selfloop.core.columns import Category
-from selfloop.core.errors import ConfigError, listed, nearest, quoted
+from selfloop.core.errors import ConfigError, listed_near, nearest, quoted
 from selfloop.core.events import DATA_UNITS, Events, Mixed, Text, Vectors
 from selfloop.features.base import FEATURES, Extractor, Progress, cached, label
 from selfloop.features.base import unit as unit_of
@@ -190,7 +190,8 @@ def _refuse_lacking(names: Sequence[str], events: Events | None, target: str | N
     """
     of = {column.name: column for column in columns_of(events)} if isinstance(events, Mixed | Vectors) else {}
     if target is not None and target not in of:
-        raise ConfigError(f"there is no column {quoted(target)} to predict; there are {listed(list(of)) or 'none'}")
+        there = listed_near(target, list(of)) or "none"
+        raise ConfigError(f"there is no column {quoted(target)} to predict; there are {there}")
     if target is not None and not (of[target].coordinates and not of[target].missing):
         why = "is missing in some rows" if of[target].coordinates else "never changes"
         raise ConfigError(f"the target {quoted(target)} {why}; name another column")

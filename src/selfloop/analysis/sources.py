@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import DataError, RunError, quoted
+from selfloop.core.errors import DataError, RunError, listed, quoted
 from selfloop.core.events import Events, Images, Mixed, Text, Vectors
 from selfloop.core.paths import expanded, here, is_url
 from selfloop.core.tokens import Bytes
@@ -167,8 +168,42 @@ def _of_rows(source: str, rows: Rows | Coded, kind: Literal["array", "table"]) -
 def _like(source: str, sheet: Sheet, like: Mixed | Vectors, leave_out: Sequence[str]) -> EventSet:
     """Return the rows of a table by the columns of others: of numbers alone in their own units."""
     sheet = sheet.only([name for name in sheet.columns if name not in leave_out])
+    if isinstance(like, Mixed):
+        refuse_other_columns(source, sheet.columns, "the real rows", [part.name for part in like.parts])
     events = like if isinstance(like, Mixed) else Vectors.unscaled(tuple(sheet.columns))
     return EventSet(source=source, x=torch.from_numpy(like_sheet(sheet, events)), events=events, kind="table")
+
+
+def refuse_other_columns(source: str, columns: Sequence[str], of: str, wanted: Sequence[str]) -> None:
+    """Refuse a table that has other columns than real rows have, in whatever order.
+
+    Args:
+        source: names the table.
+        columns: that it has.
+        of: names the real rows.
+        wanted: the columns of these.
+
+    Raises:
+        DataError: with the columns in which they differ, and what to do.
+    """
+    lost, more = [name for name in wanted if name not in columns], [name for name in columns if name not in wanted]
+    if lost and more:
+        raise DataError(
+            f"{source!r} has the {_columns(more)} in place of {listed(lost)} of {of}: columns are matched by name, so "
+            "give them the same"
+        )
+    if lost:
+        names = shlex.quote(",".join(lost)) if all(map(str.isprintable, lost)) else "NAME,…"
+        raise DataError(
+            f"{source!r} lacks the {_columns(lost)} of {of}: add what is lacking, or leave it out of all by "
+            f"--leave-out {names}"
+        )
+    if more:
+        raise DataError(f"{source!r} has the {_columns(more)} beside those of {of}: write the file without")
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {listed(names)}"
 
 
 def _of_text(source: str, path: Path, like: Events | None, real: bool) -> EventSet:

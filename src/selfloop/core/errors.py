@@ -135,6 +135,13 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
 
 
+def listed_near(name: str, names: Sequence[str]) -> str:
+    """Return the first few names, quoted, and the one that is most like a name that is not among them, if one is."""
+    folded = {each.casefold(): each for each in reversed(names)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return listed(names) + (f": did you mean {quoted(folded[close[0]])}?" if close else "")
+
+
 def to_install(what: str, package: str, extra: str = "") -> str:
     """Return what is said where a package is not there: who needs it, and the command that installs it.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfloop.core.columns import Category, Column, Constant, Number, Values, is_number, scores
-from selfloop.core.errors import DataError, listed, quoted
+from selfloop.core.errors import DataError, listed_near, quoted
 from selfloop.core.events import Mixed
 from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import MISSING, Marks, is_beyond
@@ -621,7 +621,7 @@ def check_types(types: Mapping[str, str], columns: list[str], source: str) -> No
     """
     for name, kind in types.items():
         if name not in columns:
-            raise DataError(f"{source}: types names a column {quoted(name)}; it has {listed(columns)}")
+            raise DataError(f"{source}: types names a column {quoted(name)}; it has {listed_near(name, columns)}")
         if kind not in TYPES and not ("%" in kind and is_form(kind)):
             raise DataError(
                 f"{source}: types.{_key(name)} is {quoted(kind)}: there are {', '.join(TYPES)}, or the form of its "

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from selfloop.core.columns import is_number
-from selfloop.core.errors import DataError, listed, quoted
+from selfloop.core.errors import DataError, listed, listed_near, quoted
 from selfloop.core.forms import Form
 from selfloop.data.reading.delimited import delimiter
 from selfloop.data.reading.delimited import lines as bounded_lines
@@ -150,7 +150,7 @@ def pick(names: Sequence[str], wanted: list[str] | None, source: str) -> list[in
     if wanted is not None:
         refuse_repeated(wanted, f"{source}: column {{}} is named twice in the setting columns; names must differ")
     if absent := [name for name in wanted or () if name not in names]:
-        raise DataError(f"{source} has no column {quoted(absent[0])}; it has {listed(names)}")
+        raise DataError(f"{source} has no column {quoted(absent[0])}; it has {listed_near(absent[0], names)}")
     used = [name for name in names if (name if wanted is None else name in wanted)]
     refuse_repeated(used, f"{source}: column {{}} is named twice in the file; rename one, or leave both out")
     return list(range(len(names))) if wanted is None else [names.index(name) for name in wanted]
@@ -419,7 +419,7 @@ def _read_database(
                     raise DataError(f"{source} holds {len(names)} tables: {which}")
                 table = names[0] if table is None else table
                 if table not in names:
-                    raise DataError(f"{source} has no table {quoted(table)}; it has {listed(names)}")
+                    raise DataError(f"{source} has no table {quoted(table)}; it has {listed_near(table, names)}")
                 query = f'SELECT * FROM "{table.replace(chr(34), chr(34) * 2)}"'
             elif not re.match(r"\s*(select|with)\b", query, re.IGNORECASE):
                 raise DataError(f"{source}: query {quoted(query)} must be a SELECT, with or without WITH before it")

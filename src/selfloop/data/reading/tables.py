@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from selfloop.core.columns import Column
-from selfloop.core.errors import DataError, kind_in_words, listed, quoted
+from selfloop.core.errors import DataError, kind_in_words, listed, listed_near, quoted
 from selfloop.core.events import Mixed, Vectors
 from selfloop.core.forms import COMMAS, Form
 from selfloop.core.memory import refuse_beyond_memory
@@ -160,7 +160,8 @@ def without(sheet: Sheet, leave_out: Sequence[str]) -> Sheet:
         DataError: it lacks one of these.
     """
     if lost := [name for name in leave_out if name not in sheet.columns]:
-        raise DataError(f"{sheet.source}: leave_out names a column {quoted(lost[0])}; it has {listed(sheet.columns)}")
+        there = listed_near(lost[0], sheet.columns)
+        raise DataError(f"{sheet.source}: leave_out names a column {quoted(lost[0])}; it has {there}")
     sheet = sheet.only([name for name in sheet.columns if name not in leave_out])
     first = index(sheet.columns, lambda i: numbers_of(sheet, i), sheet.source)
     return sheet.only(sheet.columns[first:])
@@ -210,7 +211,7 @@ def refuse_target(names: Sequence[str], parts: Sequence[Column], target: str | N
     if target is None:
         return
     if target not in names:
-        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed(names)}")
+        raise DataError(f"{source} has no column {quoted(target)}, the target; it has {listed_near(target, names)}")
     for column in parts:
         if column.name == target and not column.coordinates:
             raise DataError(f"{source}: the target {quoted(target)} never changes; name another column")
@@ -274,7 +275,7 @@ def matched(columns: Sequence[str], wanted: Sequence[str], source: str) -> Seque
         DataError: one is missing, or there are more.
     """
     if missing := [name for name in wanted if name not in columns]:
-        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed(columns)}")
+        raise DataError(f"{source} has no column {quoted(missing[0])}; it has {listed_near(missing[0], columns)}")
     if more := [name for name in columns if name not in wanted]:
         raise DataError(
             f"{source} has a column {quoted(more[0])}, which the rows to train on do not have; leave it out"

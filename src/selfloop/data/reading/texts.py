@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from selfloop.core.errors import DataError, is_text, listed, quoted
+from selfloop.core.errors import DataError, is_text, listed, listed_near, quoted
 from selfloop.core.forms import LINES, Form
 from selfloop.core.memory import in_words, memory
 from selfloop.core.tokens import Tokenizer
@@ -230,4 +230,4 @@ def _picked(names: list[str], column: str | None, where: str) -> str:
         return names[0]
     if column is None:
         raise DataError(f"{where} has {listed(names)}: let column name the one with the text")
-    raise DataError(f"{where} has no {quoted(column)}; it has {listed(names)}")
+    raise DataError(f"{where} has no {quoted(column)}; it has {listed_near(column, names)}")
