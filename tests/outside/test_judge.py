@@ -750,16 +750,31 @@ def test_watch_once_exits_as_judge(command: Command) -> None:
     assert command("watch", "loop", *WATCH, "--once", "--out", "run")[0] == 4
 
 
-@pytest.mark.parametrize("word", ["none", "none/gen_{t}.csv", "none/*.csv"])
-def test_watch_once_before_anything_has_arrived(word: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("word", "where"),
+    [
+        ("empty", ""),
+        ("gen_{t}.csv", ""),
+        ("none/gen_{t}.csv", ": there is no folder 'none'"),
+        ("none/deep{s}/{t}.csv", ": there is no folder 'none'"),
+    ],
+)
+def test_watch_once_before_anything_has_arrived(word: str, where: str, command: Command) -> None:
+    Path("empty").mkdir()
     code, out, err = command("watch", word, *WATCH, "--once")
-    assert (code, err) == (5, "")
-    assert "has arrived yet" in out
+    assert (code, out, err) == (5, f"No generation of {word!r} has arrived yet{where}.\n", "")
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("once", [["--once"], []])
+def test_watch_needs_the_folder_that_it_is_given(once: list[str], command: Command) -> None:
+    code, out, err = command("watch", "none", *WATCH, *once)
+    assert (code, out) == (2, "")
+    assert err.startswith("selfloop: 'none' does not exist: make the folder, or name what arrives by a pattern such as")
+
+
 def test_watch_interrupted_before_a_verdict(command: Command, patience: list[Callable[[], object]]) -> None:
-    assert command("watch", "none", *WATCH)[0] == 130
+    assert command("watch", "gen_{t}.csv", *WATCH)[0] == 130
 
 
 @pytest.mark.slow
@@ -796,7 +811,7 @@ def test_watch_stops_at_what_is_wrong(command: Command, patience: list[Callable[
     patience += [lambda: table("loop/gen_2.csv", rows(), ["age", "income", "other"])]
     code, _, err = command("watch", "loop", *WATCH, "--out", "run")
     assert code == 2
-    assert "'loop/gen_2.csv' cannot be compared" in err
+    assert "'loop/gen_2.csv' has the column 'other' in place" in err
     assert len(err.splitlines()) == 1
     assert Run.open("run").last == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,35 @@ def test_what_is_no_sequence_is_refused_by_name(names: list[str], words: list[st
     touch(*names)
     with pytest.raises(DataError, match=line):
         sequences(words)
+
+
+@pytest.mark.parametrize("growing", [False, True])
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("gen_%d.csv", "gen_{t}.csv"),
+        ("gen_%03d.csv", "gen_{t}.csv"),
+        ("gen_{x}.csv", "gen_{t}.csv"),
+        ("gen_{T}.csv", "gen_{t}.csv"),
+        ("gen_{t:03d}.csv", "gen_{t}.csv"),
+        ("gen_{}.csv", "gen_{t}.csv"),
+        ("gen_<t>.csv", "gen_{t}.csv"),
+        ("gen_$t.csv", "gen_{t}.csv"),
+        ("run{seed}/gen_{t}.csv", "run{s}/gen_{t}.csv"),
+    ],
+)
+def test_a_number_as_others_write_it_is_told_how_it_is_written_here(word: str, meant: str, growing: bool) -> None:
+    touch("gen_0.csv")
+    with pytest.raises(DataError, match=re.escape(f"{word!r} does not exist: {{t}} stands for")) as refused:
+        sequences([word], growing=growing)
+    assert str(refused.value).endswith(f", as in {meant!r}")
+    touch(word)
+    assert sequences([word]) == {0: [word]} or "{t}" in word
+
+
+def test_a_folder_that_is_watched_must_be_there() -> None:
+    with pytest.raises(DataError, match=r"'none' does not exist: make the folder, or .* such as 'none/gen_\{t\}.csv'"):
+        sequences(["none"], growing=True)
 
 
 def test_an_empty_folder_is_no_sequence() -> None:

@@ -26,6 +26,7 @@ from selfloop.store import Run
 _PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 _TABLES = (*ENDINGS, *ARRAYS, PLAIN, *JSON_LINES)
 _FIELD = re.compile(r"\{([ts])\}")
+_OTHER_FIELD = re.compile(r"\{(?![ts]\})[^{},/]*\}|%0?\d*[di]|<\w+>|\$\w+")  # as other programs write one
 _RUNS = re.compile(r"(?P<runs>.+)@\{t\}(?P<arm>/\d{1,6})?")
 
 Numbered = dict[int, str]
@@ -41,7 +42,7 @@ def sequences(words: Sequence[str], *, every: int = 1, growing: bool = False) ->
             glob or folder, that of their numbers as people count.
         every: the first generation and every so-manyth after it.
         growing: whether more may be on its way: then it ends before the first gap, and where the shortest repetition
-            does, and may be empty.
+            does, and may be empty, but a folder that is named must be there.
 
     Raises:
         ConfigError: ``every`` is no number from 1 on.
@@ -59,6 +60,17 @@ def sequences(words: Sequence[str], *, every: int = 1, growing: bool = False) ->
                 f"others, or name those alone that both have; {sources[shortest]!r} has no counterpart"
             )
     return {s: sources[:shortest] for s, sources in found.items()}
+
+
+def missing_folder(word: str) -> str:
+    """Return the folder in which all that a pattern or glob can match would be, "" where it is there, or elsewhere."""
+    if is_url(word):
+        return ""
+    fixed = itertools.takewhile(
+        lambda part: not _FIELD.search(part) and not glob.has_magic(part), expanded(word).parent.parts
+    )
+    folder = Path(*fixed)
+    return "" if folder.is_dir() else str(folder)
 
 
 def refuse_same(named: Iterable[tuple[str, str]]) -> None:
@@ -84,9 +96,13 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
         raise DataError(f"{patterns[0]!r} is a pattern, and stands for all generations: name it alone")
     if patterns:
         found = _matching(patterns[0])
+        if not found:
+            _refuse_other_fields(patterns[0])
         if not found and not growing:
             raise DataError(f"{patterns[0]!r} matches no file: {{t}} stands for the number of the generation")
         return found
+    for word in words:
+        _refuse_other_fields(word)
     word = words[0]
     if len(words) > 1:
         return {0: _numbered([path for word in words for path in _globbed(word)], given=True)}
@@ -99,6 +115,22 @@ def _found(words: Sequence[str], growing: bool) -> dict[int, Numbered]:
     return {0: _numbered(_globbed(word, growing), given=False)}
 
 
+def _refuse_other_fields(word: str) -> None:
+    """Refuse what is no file, and has a number written as other programs write it, as "gen_%d.csv".
+
+    Raises:
+        DataError: with the pattern that was meant.
+    """
+    if is_url(word) or os.path.lexists(expanded(word)) or not (match := _OTHER_FIELD.search(word)):
+        return
+    letter = "s" if "{t}" in word else "t"
+    meant = word[: match.start()] + f"{{{letter}}}" + word[match.end() :]
+    raise DataError(
+        f"{word!r} does not exist: {{t}} stands for the number of the generation, {{s}} for that of the repetition, "
+        f"as in {meant!r}"
+    )
+
+
 def _globbed(word: str, growing: bool = False) -> list[str]:
     """Return what a glob matches in the order of its numbers, or the word itself where it is none."""
     if is_url(word):
@@ -107,9 +139,8 @@ def _globbed(word: str, growing: bool = False) -> list[str]:
     if os.path.lexists(path) or run_of(word) is not None:
         return [word]
     if not glob.has_magic(path):
-        if growing:
-            return []
-        raise DataError(f"{word!r} does not exist")
+        make = f": make the folder, or name what arrives by a pattern such as '{word}/gen_{{t}}.csv'" if growing else ""
+        raise DataError(f"{word!r} does not exist{make}")
     found = sorted(glob.glob(path), key=_natural)
     if not found and not growing:
         raise DataError(f"{word!r} matches no file")

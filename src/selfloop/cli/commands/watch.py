@@ -111,6 +111,9 @@ def _tell(found: Judgement, as_json: bool) -> None:
 
 def _nothing(generations: str) -> int:
     from selfloop.analysis.judgement import CODES
+    from selfloop.analysis.sequences import missing_folder
 
-    say(f"No generation of {generations!r} has arrived yet.")
+    folder = missing_folder(generations)
+    where = f": there is no folder {folder!r}" if folder else ""
+    say(f"No generation of {generations!r} has arrived yet{where}.")
     return CODES["cannot tell yet"]
