@@ -166,7 +166,7 @@ def test_settings_out_of_range_are_refused_in_one_line() -> None:
         array(ROWS, columns=["a", "b"])
     with pytest.raises(DataError, match="holds images, which have no columns"):
         array(IMAGES, columns=["a", "b"])
-    with pytest.raises(DataError, match="array is list: give a NumPy array"):
+    with pytest.raises(DataError, match="array is a list: give a NumPy array"):
         array([[1, 2]])
     with pytest.raises(ConfigError, match=r"^data: Series is no data: give a name, settings with one, an arr"):
         experiment(pd.Series([1, 2, 3]))

@@ -636,8 +636,19 @@ def test_bad_pictures_are_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("generations", "more", "line"),
     [
-        ([], {}, "generations are list"),
-        (7, {}, "generations are int"),
+        (
+            [],
+            {},
+            "generations: give a list of arrays, .* or a pattern of names such as 'gen_{t}.csv', not an empty list",
+        ),
+        (7, {}, "generations: give a list of arrays, .*, not int"),
+        (pd.DataFrame(rows(), columns=COLUMNS), {}, "generations: give a list of arrays, .*, not DataFrame"),
+        ([[], []], {}, "the lists of 2 repetitions are empty"),
+        ([pd.Series([1.0, 2.0])], {}, r"generation 0 is a Series: give .* data frame .*, as x.to_frame\(\) is"),
+        ([rows().tolist(), rows().tolist()], {}, "generation 0 of repetition 0 is a list"),
+        ([rows()], {"held_out": rows().tolist()}, r"held_out is a list: give .*, as numpy.array\(x\) is"),
+        ([rows()], {"control": []}, "controls: give a list .*, not an empty list"),
+        ([rows()], {"target": 5}, "target is the name of a column, not '5'"),
         ([rows(), "nix.csv"], {}, "'nix.csv' (does not exist|cannot be read)"),
         ([rows(), rows()[:, :2]], {}, "'generation 1' .*has 2 values"),
         ([rows(), rows().astype(str)], {}, "generation 1"),
@@ -650,7 +661,7 @@ def test_bad_pictures_are_one_line_and_nothing_is_written(
         ([rows()], {"rows": 10.5}, "rows is a whole number, not '10.5'"),
         ([rows()], {"every": "2"}, "every is a whole number"),
         ([rows()], {"tolerance": "10%"}, "tolerance is a share above 0, such as 0.1, not '10%'"),
-        ([rows()], {"metric": 5}, "metric: give a list of names"),
+        ([rows()], {"metric": 5}, "the metric is the name of one, not '5'"),
         ([rows()], {"features": 5}, "features: give a name"),
     ],
 )

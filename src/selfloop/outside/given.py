@@ -163,7 +163,13 @@ def _sequences(given: Any, every: int, growing: bool, part: str, leave_out: Sequ
         return {s: [_origin(source, source, leave_out) for source in sources] for s, sources in found.items()}
     items: list[Any] = list(given) if isinstance(given, list | tuple | np.ndarray | Tensor) else []
     if not items:
-        raise DataError(f"{part}s are {type(given).__name__}: give a list of arrays, frames or names, or a pattern")
+        what = (
+            f"an empty {type(given).__name__}" if hasattr(given, "__len__") and not len(given) else type(given).__name__
+        )
+        raise DataError(
+            f"{part}s: give a list of arrays, tensors, data frames or names of files in their order, or a pattern of "
+            f"names such as 'gen_{{t}}.csv', not {what}"
+        )
     if every < 1:
         raise ConfigError(f"every is {every}: it is 1 for all generations, 2 for every second, and so on")
     lists = items if all(isinstance(each, list | tuple) for each in items) else [items]
@@ -172,6 +178,10 @@ def _sequences(given: Any, every: int, growing: bool, part: str, leave_out: Sequ
         raise DataError(f"{part}s are lists of strings, of which none is the name of a file: {FILES}")
     if len({len(each) for each in lists}) > 1:
         raise DataError(f"{part}s: repetitions have {', '.join(str(len(each)) for each in lists)}: give equally many")
+    if not lists[0]:
+        raise DataError(
+            f"{part}s: the lists of {counted(len(lists), 'repetition')} are empty: give at least one in each"
+        )
     ends = [f" of repetition {s}" if len(lists) > 1 else "" for s in range(len(lists))]
     return {
         s: [_origin(x, f"{part} {t}{ends[s]}", leave_out) for t, x in list(enumerate(each))[::every]]

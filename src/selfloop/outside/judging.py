@@ -127,7 +127,12 @@ def judge_loop(
     """
     verdict.refuse_tolerance(tolerance)
     refuse_no_names(metrics or (), "metrics")
-    refuse_no_names([] if metric is None else [metric], "metric")
+    for name, given, words in (
+        ("the metric", metric, "the name of one"),
+        ("the target", target, "the name of a column"),
+    ):
+        if given is not None:
+            refuse_unlike(name, given, str, words)
     if metric is not None and metric in METRICS and METRICS[metric].goal is None:
         raise verdict.no_direction(metric)
     also = () if metric is None else (metric,)

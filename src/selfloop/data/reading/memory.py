@@ -33,6 +33,12 @@ def is_texts(x: object) -> bool:
     return isinstance(values, list | tuple) and len(values) > 0 and all(isinstance(each, str) for each in values)
 
 
+def _is_rows(x: object) -> bool:
+    """Whether it is a list of rows of numbers."""
+    rows = x if isinstance(x, list | tuple) else ()
+    return len(rows) > 0 and all(isinstance(row, list | tuple) for row in rows)
+
+
 def is_frame(x: object) -> bool:
     """Whether it is a data frame of pandas, which is not imported to find out, of polars, or another Arrow table."""
     return is_pandas(x) or (hasattr(type(x), "__arrow_c_stream__") and hasattr(x, "columns"))
@@ -127,7 +133,10 @@ def read_array(
     if types:
         raise DataError(f"{source} holds numbers alone: leave types out, or give a data frame")
     if not isinstance(x, np.ndarray | Tensor):
-        raise DataError(f"{source} is {type(x).__name__}: give a NumPy array, a tensor or a pandas data frame")
+        raise DataError(
+            f"{source} is a {type(x).__name__}: give a NumPy array, a tensor or a data frame of pandas, polars or Arrow"
+            + (", as x.to_frame() is" if hasattr(x, "to_frame") else ", as numpy.array(x) is" if _is_rows(x) else "")
+        )
     try:
         found = _of_tensor(x) if isinstance(x, Tensor) else _unmasked(x, source)
     except (RuntimeError, TypeError, NotImplementedError) as error:
