@@ -119,6 +119,14 @@ class TestDamage:
                 said = mended(out, finished) if name == "metrics.jsonl" else refused(out)
                 assert f"{Path(name).name}'" in said, (name, place)
 
+    def test_the_line_from_which_metrics_jsonl_is_wrong_is_named(self, finished: Path, tmp_path: Path) -> None:
+        shutil.copytree(finished, tmp_path / "run")
+        file = tmp_path / "run/metrics.jsonl"
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([*lines[:2], "garbage\n", *lines[3:]]))
+        said = mended(tmp_path / "run", finished)
+        assert "metrics.jsonl' is damaged: from line 3 on it contradicts the manifests, which all commands read" in said
+
     def test_a_generation_removed_from_the_middle(self, finished: Path, tmp_path: Path) -> None:
         shutil.copytree(finished, tmp_path / "run")
         shutil.rmtree(tmp_path / "run/generation-0001")

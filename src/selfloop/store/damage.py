@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from selfloop.core.errors import RunError, SelfloopError
@@ -102,8 +103,11 @@ def _tells(run: Run, told: bytes) -> None:
         RunError: it does not.
     """
     # A run killed between commit and append leaves a shorter file, which is no damage.
-    if not run._lines().startswith(told):
+    lines = run._lines()
+    if not lines.startswith(told):
+        pairs = zip_longest(told.splitlines(), lines.splitlines())
+        at = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 1)
         raise RunError(
-            f"{str(run.path / 'metrics.jsonl')!r} is damaged: it contradicts the manifests; "
-            "the same run command writes it again"
+            f"{str(run.path / 'metrics.jsonl')!r} is damaged: from line {at} on it contradicts the manifests, which all "
+            "commands read in its place; the same run command writes it again"
         )
