@@ -108,6 +108,6 @@ def _tells(run: Run, told: bytes) -> None:
         pairs = zip_longest(told.splitlines(), lines.splitlines())
         at = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 1)
         raise RunError(
-            f"{str(run.path / 'metrics.jsonl')!r} is damaged: from line {at} on it contradicts the manifests, which all "
-            "commands read in its place; the same run command writes it again"
+            f"{str(run.path / 'metrics.jsonl')!r} is damaged: from line {at} on it contradicts the manifests, which "
+            "all commands read in its place; the same run command writes it again"
         )
