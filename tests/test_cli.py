@@ -293,6 +293,8 @@ def test_a_plan_says_what_a_run_takes_and_what_is_missing(nest: Nursery, tmp_pat
         (["data", "x.csv", "--types", "{no: category}"], ["not False; a bare on, off", "put it in quotes"]),
         (["data", "x.csv", "--types", "{a: 1}"], ["not 1; a bare number is no text in YAML"]),
         (["data", "x.csv", "--types", "off"], ["not False"]),
+        (["data", "x.csv", "--types", "{a:category}"], ["in YAML a blank follows a colon, as in {a: category}"]),
+        (["data", "x.csv", "--types", "a:category"], ["in YAML a blank follows a colon, as in {a: category}"]),
         (["ruin"], ["ruin"]),
         (["run"], ["NAME|FILE"]),
     ],

@@ -169,6 +169,8 @@ def test_what_was_not_recorded_by_all(runs: dict[str, Path]) -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="did not record 'mean_error'"):
         compare(opened(runs, "a", "kde"), metric="mean_error")
+    with pytest.raises(ConfigError, match="did not record 'w2_heldout', did you mean 'w2_held_out'"):
+        compare(opened(runs, "a", "kde"), metric="w2_heldout")
     with pytest.raises(ConfigError, match="two runs"):
         compare(opened(runs, "a"))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from selfloop import Experiment
+from selfloop.cli.main import main
+from selfloop.cli.terminal import share
 from selfloop.core.errors import SelfloopError
 from selfloop.core.registry import FAMILIES
 from selfloop.experiment import member
@@ -74,3 +77,38 @@ def test_settings_of_an_experiment() -> None:
 def test_some_of_them(settings: dict[str, Any], line: str) -> None:
     plain = {"name": "mine", "data": "gaussian", "generator": "gaussian", "generations": 2}
     assert refused(lambda: Experiment.build(plain | settings)).startswith(line)
+
+
+@pytest.mark.parametrize("command", ["advise", "compare", "judge", "report", "stability", "watch"])
+def test_every_tolerance_is_a_share(command: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", command, "--tolerance", "ten"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr().err
+    assert (stop.value.code, said) == (2, "selfloop: the tolerance is a share such as 10% or 0.1, not 'ten'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("advise --horizon ten", "--horizon: must be a whole number, as 10, not 'ten'"),
+        ("export --arm 1.5", "--arm: must be a whole number, as 10, not '1.5'"),
+        ("forecast --to 1e3", "--to: must be a whole number, as 10, not '1e3'"),
+        ("judge --every 0", "--every: must be greater than or equal to 1, not '0'"),
+        ("judge --rows two", "--rows: must be a whole number, as 10, not 'two'"),
+        ("run --devices two", "--devices: must be a whole number, as 10, not 'two'"),
+        ("run --save-every soon", "--save-every: must be a number, as 0.5, not 'soon'"),
+        ("run --workers 99999999999999999999", "--workers: must be less than or equal to 100000, not '9999"),
+        ("watch --interval x", "--interval: must be a number, as 0.5, not 'x'"),
+    ],
+)
+def test_numbers_of_the_command_line(words: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["selfloop", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"selfloop: {line}")
+
+
+def test_shares() -> None:
+    assert [share(text) for text in ("10%", "0.1", " 12.5 % ", 0.1)] == [0.1, 0.1, 0.125, 0.1]

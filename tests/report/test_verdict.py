@@ -322,7 +322,12 @@ def test_the_judged_metric_is_a_distance_unless_another_is_asked_for() -> None:
     assert judged(c, METRICS, metric="mean_error").distance == "mean_error"
     only = curves((1.0, {"precision_held_out": np.ones((1, 3))}))
     assert judged(only, METRICS).distance == "precision_held_out"
-    for metric, message in {"nll": "did not record 'nll'", "parameter_distance_random": "has no direction"}.items():
+    refused = {
+        "nll": "did not record 'nll'",
+        "precision_heldout": "did not record 'precision_heldout', did you mean 'precision_held_out'?",
+        "parameter_distance_random": "has no direction",
+    }
+    for metric, message in refused.items():
         with pytest.raises(ConfigError, match=message):
             judged(c, METRICS, metric=metric)
     with pytest.raises(ConfigError, match="the tolerance is a share above 0"):

@@ -7,7 +7,6 @@ seed.
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from selfloop.analysis.paired import LAST, ends, excess, paired
 from selfloop.arms import Arm
 from selfloop.core.capabilities import Capability
 from selfloop.core.controls import of_mixing
-from selfloop.core.errors import ConfigError, counted, refuse_unlike
+from selfloop.core.errors import ConfigError, counted, nearest, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.records import Record
 from selfloop.core.registry import Absent
@@ -162,9 +161,7 @@ def stability(run: Run | str | Path, *, metric: str | None = None, tolerance: fl
     by = verdict.judged(curves, run.metrics, tolerance=tolerance)
     name = metric or by.distance or next(iter(curves.values), None)
     if name is not None and name not in run.experiment.metrics:
-        near = difflib.get_close_matches(name, run.experiment.metrics, n=1, cutoff=0.5)
-        there = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(run.experiment.metrics)}"
-        raise ConfigError(f"the run did not record {name!r}: {there}")
+        raise ConfigError(f"the run did not record {name!r}{nearest(name, run.experiment.metrics)}")
     measure = None if name is None else run.metric(name)
     second = {record["arm"]: record for record in run.of_generation(1)} if run.last >= 1 else {}
     paths = _paths(run, second)

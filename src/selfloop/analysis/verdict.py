@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from selfloop.analysis.curves import Array, Curves, Setting, mean
 from selfloop.analysis.paired import LAST, paired
 from selfloop.core.controls import controls
-from selfloop.core.errors import ConfigError, counted, refuse_unlike
+from selfloop.core.errors import ConfigError, counted, nearest, refuse_unlike
 from selfloop.core.settings import in_words
 from selfloop.metrics.arrays import ordinary
 from selfloop.metrics.base import Metric
@@ -153,8 +153,9 @@ def _distance(curves: Curves, metrics: Mapping[str, Metric]) -> str | None:
 
 def _named(metric: str, curves: Curves, metrics: Mapping[str, Metric]) -> str:
     if metric not in curves.values or metric not in metrics:
-        there = ", ".join(name for name in curves.metrics if name in metrics and metrics[name].goal is not None)
-        raise ConfigError(f"the run did not record {metric!r}: there are {there or 'none with a direction'}")
+        there = [name for name in curves.metrics if name in metrics and metrics[name].goal is not None]
+        meant = nearest(metric, there) if there else ": there are none with a direction"
+        raise ConfigError(f"the run did not record {metric!r}{meant}")
     if metrics[metric].goal is None:
         raise no_direction(metric)
     return metric

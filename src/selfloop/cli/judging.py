@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, directory, say, say_report, show
+from selfloop.cli.terminal import bar, complain, directory, say, say_report, share, show
 from selfloop.core.errors import counted
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ FeaturesOption = Annotated[
 ]
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,…", help="what to measure; default: see the documentation")]
 MetricOption = Annotated[str | None, typer.Option(help="to judge by, in place of the first distance")]
-Tolerance = Annotated[float, typer.Option(help="by what share the loop may be worse")]
+Tolerance = Annotated[
+    float, typer.Option(metavar="SHARE", help="by how much the loop may be worse: 10% or 0.1", parser=share)
+]
 RowsOption = Annotated[int, typer.Option(min=2, help="the most rows of a set that are measured")]
 Raw = Annotated[bool, typer.Option("--raw", help="tables in their own units, not standardised")]
 Target = Annotated[

@@ -159,6 +159,18 @@ _MEANT = {
 """Commands that there are not, and what does what they would."""
 
 
+def _of_typer(error: typer.TyperException) -> str:
+    """Return what is wrong with the command line: of a value what it must be, in words of ours, and what it is."""
+    from pydantic import BaseModel, ValidationError
+
+    from selfloop.core.config import one_line
+
+    option = getattr(error, "param", None)
+    if option is None or not isinstance(error.__cause__, ValidationError):
+        return error.format_message()
+    return one_line(error.__cause__, BaseModel, option.opts[:1])
+
+
 def _instead(message: str) -> str:
     """Return a complaint of typer's with what to type: what does as much as the command that is not there, or -h."""
     if message.startswith(("Missing ", "No such option", "Got unexpected")):
@@ -191,7 +203,7 @@ def main() -> None:
         with at_work(f"{name}: {_AT_WORK[name]}") if name in _AT_WORK else contextlib.nullcontext():
             code = app(words, standalone_mode=False) or 0
     except (SelfloopError, typer.TyperException) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        message = _of_typer(error) if isinstance(error, typer.TyperException) else str(error)
         message = message.replace("Value error, ", "")  # pydantic's, by which typer checks words
         complain(_instead(message))
         code = FAILED if isinstance(error, StorageFull) else MISUSED

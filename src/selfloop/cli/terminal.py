@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from selfloop.core.errors import as_known, printable
+from selfloop.core.errors import ConfigError, as_known, printable, quoted
 from selfloop.core.paths import here
 
 FAILED = 1
@@ -117,6 +117,19 @@ def directory(text: str) -> Path:
 def names(text: str) -> list[str]:
     """Return the names in a list with commas, as ``--leave-out`` takes it."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def share(text: str | float) -> float:
+    """Return a share, written as 10% or 0.1.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    number = str(text).strip()
+    try:
+        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"the tolerance is a share such as 10% or 0.1, not {quoted(text)}") from None
 
 
 def complain(text: str) -> None:

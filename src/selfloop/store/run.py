@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from selfloop.arms import Arm, arms, infinite, key, stacks
-from selfloop.core.errors import ConfigError, RunError, as_known, counted, refuse_unlike
+from selfloop.core.errors import ConfigError, RunError, as_known, counted, nearest, refuse_unlike
 from selfloop.core.events import Events
 from selfloop.core.files import (
     Stamp,
@@ -370,7 +370,8 @@ class Run:
         if name in METRICS and (about is None or METRICS[name].version == about["version"]):
             return METRICS[name].measured(*self._units)
         if about is None:
-            raise ConfigError(f"{str(self.path)!r} did not record metric {name!r}")
+            there = nearest(name, self.recorded)
+            raise ConfigError(f"{str(self.path)!r} did not record metric {name!r}{there}")
         return Metric.recorded(name, about).measured(*self._units)
 
     @cached_property

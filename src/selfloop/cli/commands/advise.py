@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, directory, say, say_plain, say_report
+from selfloop.cli.terminal import bar, directory, say, say_plain, say_report, share
 from selfloop.core.errors import ConfigError, counted, printable, quoted
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def command(
         str | None, typer.Option(metavar="COLUMN", help="to predict: what samples are worth to that must hold too")
     ] = None,
     tolerance: Annotated[
-        str, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1")
-    ] = "10%",
+        float, typer.Option(metavar="SHARE", help="of the loss, above real data alone: 10% or 0.1", parser=share)
+    ] = 0.1,
     horizon: Annotated[int, typer.Option(metavar="T", help="retrainings after which it is compared")] = 20,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="45s, 30m or 2h; default: what it takes")] = None,
     metric: Annotated[
@@ -50,7 +50,7 @@ def command(
     ] = None,
 ) -> int:
     """Say how much synthetic data a loop bears, what happens above that, what rescues it, and what to watch."""
-    share, seconds = _share(tolerance), None if budget is None else _seconds(budget)
+    seconds = None if budget is None else _seconds(budget)
     from selfloop.advisor import advise
     from selfloop.report.page import write_report
     from selfloop.store import Run
@@ -61,7 +61,7 @@ def command(
             data,
             generator=generator,
             target=target,
-            tolerance=share,
+            tolerance=tolerance,
             horizon=horizon,
             budget=seconds,
             metrics=metrics,
@@ -71,7 +71,7 @@ def command(
         )
     ran = Run.open(found.run)
     judged = next(iter(found.criteria))
-    page = write_report(ran, metric=judged, tolerance=share, said=found.sentences) if ran.finished else None
+    page = write_report(ran, metric=judged, tolerance=tolerance, said=found.sentences) if ran.finished else None
     if as_json:
         say_plain(found.json())
         return 0
@@ -81,17 +81,6 @@ def command(
     else:
         say_report(page)
     return 0
-
-
-def _share(text: str) -> float:
-    """Return a share, written as 10% or 0.1.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text):
-        return float(match[1]) / (100 if match[2] else 1)
-    raise ConfigError(f"the tolerance is a share such as 10% or 0.1, not {quoted(text)}")
 
 
 def _seconds(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfloop.cli.terminal import loading, say, say_plain, show
+from selfloop.cli.terminal import loading, say, say_plain, share, show
 from selfloop.core.paths import expanded, here
 
 
@@ -19,7 +19,12 @@ def command(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="the setting to hold others against, in place of λ = 0"),
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="by how much a setting may be worse than its control: 10% or 0.1", parser=share
+        ),
+    ] = 0.1,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="a new directory for the page and its tables", parser=expanded)
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,9 @@ def command(
     if unit:
         raise DataError(f"--unit is of text, and {path!r} is a table: let --column name the one with the text")
     declared = from_yaml(types, "--types")
+    joined = declared if isinstance(declared, str) else _first_without_value(declared)
+    if match := re.fullmatch("([^:]+):([^:]+)", joined):
+        raise DataError(f"--types {types}: in YAML a blank follows a colon, as in {{{match[1]}: {match[2]}}}")
     if not isinstance(declared, dict):
         raise DataError(f"--types is YAML such as {{zip: category}}, not {quoted_value(declared)}")
     if odd := [word for pair in declared.items() for word in pair if not isinstance(word, str)]:
@@ -60,6 +64,12 @@ def command(
     for line in found.refused:
         complain(line)
     return MISUSED if found.refused else 0
+
+
+def _first_without_value(declared: object) -> str:
+    """Return the first word of settings that nothing is said of, as "zip:category" without a blank is; "" of others."""
+    pairs = declared.items() if isinstance(declared, dict) else ()
+    return next((name for name, kind in pairs if kind is None and isinstance(name, str)), "")
 
 
 def _tell(found: Summary) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfloop.cli.terminal import console, loading, say, say_report, show_results
+from selfloop.cli.terminal import console, loading, say, say_report, share, show_results
 from selfloop.core.errors import counted
 from selfloop.core.paths import here
 
@@ -22,7 +22,12 @@ def command(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="the setting to hold others against, in place of λ = 0"),
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="by what share a setting may be worse than its control")] = 0.1,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="by how much a setting may be worse than its control: 10% or 0.1", parser=share
+        ),
+    ] = 0.1,
 ) -> int:
     """Write the report of a run, finished or not, and print its result table."""
     with loading():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from selfloop.shards import Shard
     from selfloop.trackers.base import Tracker
 
+_MOST = 100_000  # processes and devices: what is beyond is a slip of the hand
+
 
 def command(
     source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a recipe's name or a YAML file")],
@@ -33,9 +35,13 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="the run directory, or its URL; default: runs/<name>", parser=directory)
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="processes; default: one per core; 0: this one")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=_MOST, help="processes; default: one per core; 0: this one")
+    ] = None,
     device: Annotated[str, typer.Option(help="of networks of images: cpu, cuda, cuda:1, mps")] = "cpu",
-    devices: Annotated[int, typer.Option(min=1, help="how many of them share every fit; torchrun says so itself")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, max=_MOST, help="how many of them share every fit; torchrun says so itself")
+    ] = 1,
     save_every: Annotated[float, typer.Option(min=0, metavar="MINUTES", help="how often to save a fit under way")] = 10,
     engine: Annotated[str | None, typer.Option(metavar="NAME|YAML", help="where arms run; default: local")] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT|auto", help="of the engine's cluster")] = None,
