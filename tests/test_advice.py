@@ -27,7 +27,8 @@ from selfloop.analysis.decline import collapse, half_life, median
 from selfloop.analysis.paired import ends
 from selfloop.analysis.threshold import BEGIN, DEPTH, FINEST, WIDE, Bracket, Tried, brackets
 from selfloop.analysis.warning import expected_false_alarms, rank
-from selfloop.cli.commands.advise import _seconds, _share, command
+from selfloop.cli.commands.advise import _seconds, command
+from selfloop.cli.terminal import share as share_of
 from selfloop.data.base import DATA
 from selfloop.experiment import making
 from selfloop.metrics import METRICS, boosting
@@ -497,7 +498,7 @@ def test_a_run_that_is_no_advice_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "share"), [("10%", 0.1), ("10 %", 0.1), ("0.1", 0.1), (".5%", 0.005), ("1", 1.0)])
 def test_shares_as_they_are_written(text: str, share: float) -> None:
-    assert _share(text) == pytest.approx(share)
+    assert share_of(text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("0.5m", 30)])
@@ -505,10 +506,14 @@ def test_times_as_they_are_written(text: str, seconds: float) -> None:
     assert _seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "ten", "10%%", "-3", "1e-1", "nan"])
-def test_shares_and_times_that_are_none(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "ten", "10%%", "0.1.2"])
+def test_shares_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a share such as 10% or 0\.1"):
-        _share(text)
+        share_of(text)
+
+
+@pytest.mark.parametrize("text", ["", "ten", "10%%", "-3", "1e-1", "nan"])
+def test_times_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="a time such as 45s, 30m or 2h"):
         _seconds(text)
 
@@ -625,7 +630,7 @@ def test_a_target_has_an_answer_of_its_own_that_a_killed_one_comes_to(
     assert advise(table, out=tmp_path / "whole", workers=0, **asked) == found
     assert bits(tmp_path / "whole") == bits(tmp_path / "cut")
     capsys.readouterr()
-    assert command(str(table), target="stays", horizon=2, tolerance="90%", out=tmp_path / "whole") == 0
+    assert command(str(table), target="stays", horizon=2, tolerance=0.9, out=tmp_path / "whole") == 0
     assert "6. What rows are worth to a model that predicts 'stays'" in capsys.readouterr().out.replace("\n", " ")
     page = (tmp_path / "whole" / "report" / "index.html").read_text()
     assert "What rows are worth to a model that predicts" in page
