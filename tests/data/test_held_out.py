@@ -161,7 +161,7 @@ def test_arrays_are_held_out_of_others() -> None:
         (IMAGES, OTHERS, "held_out holds rows of 2 numbers, and those to train on are images (1, 4, 5)"),
         (IMAGES, IMAGES[:, :2], "held_out holds images (1, 2, 5), and those to train on are images (1, 4, 5)"),
         (TRAIN, TRAIN[:0], "held_out (0, 2) has 0 rows; it needs 1"),
-        (TRAIN, "rows", "held_out is str: give a NumPy array"),
+        (TRAIN, "rows", "held_out is a str: give a NumPy array"),
     ],
 )
 def test_arrays_unlike_those_to_train_on_are_refused(x: Any, held_out: Any, words: str) -> None:
