@@ -412,7 +412,7 @@ def test_the_command_prints_sentences_or_json_and_where_the_report_is(
 ) -> None:
     rows = np.random.default_rng(0).normal(size=(60, 3))
     np.save(tmp_path / "rows.npy", rows)
-    asked = {"horizon": 2, "metric": "covariance_error", "tolerance": "100%", "out": tmp_path / "run"}
+    asked = {"horizon": 2, "metric": "covariance_error", "tolerance": 1.0, "out": tmp_path / "run"}
     for budget, last in (("0.000001s", "The budget was spent"), (None, "Report: ")):
         assert command(str(tmp_path / "rows.npy"), "gaussian", budget=budget, **asked) == 0
         captured = capsys.readouterr()
