@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from selfloop.analysis.verdict import Change, Judged
 from selfloop.core.errors import ConfigError, counted, listed, quoted, refuse_unlike
 from selfloop.core.frames import Table, frame, html_table
 from selfloop.core.paths import here
-from selfloop.core.settings import in_words
+from selfloop.core.settings import dotted, in_words
 from selfloop.data.real import Real
 from selfloop.experiment import files_of
 from selfloop.metrics.base import Metric
@@ -406,7 +406,8 @@ def _settings(runs: Mapping[str, Run]) -> _Settings:
         own = {_RUN: next(of for of in made if _alike(made[of], made[name]))} if name in made else {}
         for arm in run.arms:
             files = files_of(arm.experiment.data)
-            plain = _flat(arm.experiment.model_dump())
+            settings = {k: v for k, v in arm.experiment.model_dump().items() if k not in _APART}
+            plain = ((key.removesuffix(".name"), value) for key, value in dotted(settings))
             kept = {k: v for k, v in plain if not (k.startswith("data.") and str(v) in files)}
             found[name, arm.index] = kept | own
     return found
@@ -430,18 +431,6 @@ def _alike(one: _Generations, other: _Generations) -> bool:
     """Whether two runs are of one loop: what both have of its generations is the same, as far as both go."""
     both = one.keys() & other.keys()
     return bool(both) and all(a == b for key in both for a, b in zip(one[key], other[key], strict=False))
-
-
-def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values; a member of a family is called by its name."""
-    for key, value in plain.items():
-        if prefix or key not in _APART:
-            if isinstance(value, Mapping):
-                yield from _flat(value, f"{prefix}{key}.")
-            elif key == "name":
-                yield prefix.removesuffix("."), value
-            else:
-                yield f"{prefix}{key}", value
 
 
 def _obstacle(name: str, runs: Mapping[str, Run], settings: _Settings) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,15 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
         raise ConfigError(f"no setting is called {key!r}{nearest(key, ['.'.join([*path, each]) for each in known])}")
     place[last] = value
+
+
+def dotted(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings that hold no others, each with its dotted key."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{within}{name}.")
+        else:
+            yield within + name, value
 
 
 def in_words(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -28,6 +28,7 @@ from selfloop.analysis.profile import Rows
 from selfloop.core.errors import DataError, counted
 from selfloop.core.events import Text
 from selfloop.core.files import disk_errors, read_sealed, refuse_link, write_bytes, write_sealed
+from selfloop.core.settings import dotted
 from selfloop.data.base import DATA
 from selfloop.data.real import Real
 from selfloop.generators.base import GENERATORS
@@ -176,7 +177,7 @@ def html(
         "figures": figures,
         "config": run.experiment.yaml(),
         # What is said of metrics there is in general units; the table of charts says it in those of the run.
-        "environment": sorted(_flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()),
+        "environment": sorted(_environment(run)),
     }
     coming = outlooks(run, curves, by.distance)
     made["unforeseen"] = unforeseen(curves, by.distance)
@@ -200,11 +201,7 @@ def compared(found: Comparison) -> str:
         "unforeseen": "",
         "figures": [],
         "config": "---\n".join(f"# {name}\n{run.experiment.yaml()}" for name, run in runs),
-        "environment": sorted(
-            (f"{name}: {key}", value)
-            for name, run in runs
-            for key, value in _flat({k: v for k, v in run.environment.items() if k != "metrics"}).items()
-        ),
+        "environment": sorted((f"{name}: {key}", value) for name, run in runs for key, value in _environment(run)),
     }
     return _fitted(_template(found.curves, found.by, found, found.metrics, head, {}, {}, found))
 
@@ -587,11 +584,7 @@ def _note(outside: float) -> str:
     return f"generated, {100 * outside:.1f} % outside" if outside > 0.005 else "generated"
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    out: dict[str, str] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
-    return out
+def _environment(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield what a run's environment.json says, but of metrics, by its dotted keys."""
+    for key, value in dotted({k: v for k, v in run.environment.items() if k != "metrics"}):
+        yield key, value if isinstance(value, str) else json.dumps(value, default=str)

@@ -12,7 +12,7 @@ from selfloop.core.files import (
     load_sealed,
     read_sealed,
 )
-from selfloop.core.settings import in_words
+from selfloop.core.settings import dotted, in_words
 from selfloop.data.real import RealRows
 from selfloop.experiment import OF_STEPS, Experiment
 from selfloop.generators.base import beginning
@@ -107,8 +107,7 @@ def moved(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _apart(before: dict[str, Any], now: dict[str, Any]) -> str:
     ours, theirs = (
-        {key: value for key, value in _flat(each).items() if key.split(".")[0] not in _GROWING}
-        for each in (now, before)
+        {key: value for key, value in dotted(each) if key.split(".")[0] not in _GROWING} for each in (now, before)
     )
     return "; ".join(
         f"{key} {theirs[key]}, here {value}" for key, value in ours.items() if theirs.get(key, value) != value
@@ -143,14 +142,6 @@ def _binding(experiment: Experiment) -> dict[str, Any]:
 
 
 def _difference(a: Experiment, b: Experiment) -> str:
-    left, right = _flat(_binding(a)), _flat(_binding(b))
+    left, right = dict(dotted(_binding(a))), dict(dotted(_binding(b)))
     name = next((k for k in left | right if left.get(k) != right.get(k)), "a setting")
     return f"there {name} is {left.get(name)!r}, here {right.get(name)!r}; use another --out"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings by dotted path."""
-    out: dict[str, Any] = {}
-    for name, value in settings.items():
-        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return out

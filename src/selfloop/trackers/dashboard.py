@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from selfloop.arms import Arm
 from selfloop.core.config import Frozen
 from selfloop.core.files import write_bytes
 from selfloop.core.records import Record
-from selfloop.core.settings import in_words
+from selfloop.core.settings import dotted, in_words
 from selfloop.experiment import Experiment
 from selfloop.store import Run
 from selfloop.store.losses import Losses
@@ -180,15 +180,8 @@ def file_name(arm: Arm) -> str:
 def hyperparameters(arm: Arm) -> dict[str, str | bool | int | float]:
     """Return an arm's settings by dotted names; what is no number or word is written as words."""
     plain = {key: value for key, value in arm.experiment.model_dump().items() if key not in _APART}
-    return {"seed": arm.seed} | dict(_flat(plain, ""))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | bool | int | float]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield prefix + name, value if isinstance(value, str | bool | int | float) else in_words(value)
+    told = ((key, value) for key, value in dotted(plain) if value is not None)
+    return {"seed": arm.seed} | {k: v if isinstance(v, str | bool | int | float) else in_words(v) for k, v in told}
 
 
 def _thinned(each: Losses) -> Points:
