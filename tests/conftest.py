@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from helpers import Nursery, nursery
 
+from selfloop.cli import terminal
 from selfloop.engines import local
 from selfloop.engines.threads import as_in_a_worker as settings_of_a_worker
 
@@ -49,6 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="conformance data (default: ../shared/golden beside the repository); those checks are skipped without it",
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def however_slow_the_machine_is() -> Iterator[None]:
+    """Let no command of a test say that it is still at work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal, "SILENT", 3600.0)
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from selfloop.cli import terminal
 from selfloop.cli.terminal import at_work, complain, console, say, say_plain, show, show_results
 from selfloop.core.errors import printable
 
@@ -32,14 +33,17 @@ def test_what_steers_a_terminal_is_escaped_and_nothing_else_changed(text: str) -
         assert found == text
 
 
-def test_a_command_that_says_nothing_for_long_says_what_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
-    with at_work("report: reads the run", seconds=0.05):
+def test_a_command_that_says_nothing_for_long_says_what_it_is_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "SILENT", 0.05)
+    with at_work("report: reads the run"):
         time.sleep(0.5)
     assert capsys.readouterr() == ("", "report: reads the run\n")
-    with at_work("report: reads the run", seconds=0.05):
+    with at_work("report: reads the run"):
         say("After 1 retraining:")
         time.sleep(0.5)
-    with at_work("report: reads the run", seconds=0.05):
+    with at_work("report: reads the run"):
         pass
     time.sleep(0.2)
     assert capsys.readouterr() == ("After 1 retraining:\n", "")

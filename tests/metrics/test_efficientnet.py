@@ -165,7 +165,8 @@ def test_judging_chooses_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("selfloop.features.unnamed.installed", lambda: False)
     made = [pictures(20, seed=t).permute(0, 2, 3, 1).numpy() for t in range(4)]
     settings = {"metrics": ["frechet_held_out"], "out": tmp_path / "out"}
-    assert judge(made[0], made[1:3], **settings).run.experiment.features.name == "identity"
+    with pytest.warns(UserWarning, match=r"features: pixel levels, .* pip install 'selfloop\[images\]'"):
+        assert judge(made[0], made[1:3], **settings).run.experiment.features.name == "identity"
     monkeypatch.setattr("selfloop.features.unnamed.installed", lambda: True)
     assert judge(made[0], made[1:], **settings).run.experiment.features.name == "identity"  # as it was begun
 

@@ -40,6 +40,9 @@ def lenient() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+SILENT = 1.5
+"""Seconds after which a command that has said nothing says what it is at."""
+
 _waiting: list[threading.Timer] = []  # for the first line of a command that :func:`at_work` is of
 
 
@@ -50,9 +53,9 @@ def heard() -> None:
 
 
 @contextmanager
-def at_work(text: str, seconds: float = 1.5) -> Iterator[None]:
-    """Print a line on standard error if the command has said nothing for so long."""
-    timer = threading.Timer(seconds, lambda: print(printable(text), file=sys.stderr, flush=True))
+def at_work(text: str) -> Iterator[None]:
+    """Print a line on standard error if the command has said nothing for :data:`SILENT` seconds."""
+    timer = threading.Timer(SILENT, lambda: print(printable(text), file=sys.stderr, flush=True))
     timer.daemon = True
     _waiting.append(timer)
     timer.start()
@@ -84,9 +87,9 @@ def say_plain(text: str) -> None:
 
 
 @contextmanager
-def not_silent(text: str, seconds: float = 1.5) -> Iterator[None]:
-    """Print a plain line after so long, where there is no terminal on which something moves."""
-    timer = threading.Timer(seconds, say_plain, [text])
+def not_silent(text: str) -> Iterator[None]:
+    """Print a plain line after as long, where there is no terminal on which something moves."""
+    timer = threading.Timer(SILENT, say_plain, [text])
     timer.daemon = True
     if not console.is_terminal:
         timer.start()

@@ -187,7 +187,6 @@ def _outs() -> Iterator[Attack]:
         "pipe/x.csv",
         "pipe.csv",
         "circle.csv",
-        "/dev/full/x.csv",
         "/dev/null/x.csv",
         "x.xlsx",
         "x.html",
