@@ -163,7 +163,7 @@ def test_a_mistyped_metric_and_a_senseless_tolerance(small: Path) -> None:
 
 
 def test_rows_as_large_as_there_are_warn_of_nothing() -> None:
-    view = _View(centre=np.zeros((1, 1, 2)), scale=np.ones((1, 1, 2)), used=np.array([4]))
+    view = _View(centre=np.zeros((1, 1, 2)), scale=np.full((1, 1, 2), 0.01), used=np.array([4]))
     for value in (math.inf, 1e308):
         x = torch.full((1, 4, 2), value, dtype=torch.float64)
         assert not np.isfinite(view.features(Samples.full(x, born=1))).all()

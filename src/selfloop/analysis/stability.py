@@ -294,8 +294,8 @@ class _View:
         for m in np.unique(self.used):
             rows = np.flatnonzero((self.used == m) & (samples.count.numpy() >= m))
             if len(rows) and m > 1:
-                x = (samples.x[rows, :m].flatten(2).double().numpy() - self.centre[rows]) / self.scale[rows]
                 with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # of rows as large as there are
+                    x = (samples.x[rows, :m].flatten(2).double().numpy() - self.centre[rows]) / self.scale[rows]
                     found[rows, :-1] = x.mean(1)
                     found[rows, -1] = np.log(x.var(1).sum(1))
         return found

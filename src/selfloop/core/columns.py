@@ -157,7 +157,8 @@ class Number:
     def _users(self, units: Floats) -> Floats:
         if self.values:
             return np.interp(units, self.scores, self.values)
-        return units * self.scale + self.shift
+        with np.errstate(over="ignore"):  # of units near the end of float64, in a damaged run
+            return units * self.scale + self.shift
 
 
 @dataclass(frozen=True)
