@@ -237,6 +237,25 @@ def test_a_model_that_fails_on_real_rows_too_is_at_fault_itself(tmp_path, fails)
     assert line.endswith("it was so with real rows alone too, so that this tells of the model and not of the loop")
 
 
+class OnceOnADevice(Bootstrap):
+    """A model whose second fit asks a device for what it does not have, which a process does not survive."""
+
+    fits = 0
+
+    def fit(self, x: np.ndarray) -> None:
+        type(self).fits += 1
+        if self.fits > 1:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        super().fit(x)
+
+
+def test_what_no_process_survives_is_the_models_error() -> None:
+    model = Estimator.of(OnceOnADevice)
+    first = model.fit(model.init((2,), Streams((5,))), data().select([0]), BUDGET, Streams((5,)))
+    with pytest.raises(ConfigError, match=r"OnceOnADevice: RuntimeError: CUDA error: .* \(test_estimator.py, line"):
+        model.sample(first, 5, Streams((5,), 1))
+
+
 def test_an_object_that_is_told_nothing_follows_the_seeds_all_the_same() -> None:
     model = Estimator.of(Unseeded)
     state = model.fit(model.init((2,), STREAMS), data(), BUDGET, STREAMS)

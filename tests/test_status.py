@@ -19,10 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfloop import Run, RunError, run, status
+from selfloop.arms import Arm
 from selfloop.cli.display import all_done, display, prometheus
 from selfloop.cli.main import main
 from selfloop.core.errors import counted
+from selfloop.data.base import Split
 from selfloop.engines.journal import Took
+from selfloop.loop import Outcome, advance
 from selfloop.runner import _means
 from selfloop.shards import Shard
 from selfloop.status import Status, Watch, Work, remaining
@@ -266,6 +269,21 @@ def test_prometheus_reads_what_is_under_way(tmp_path: Path, monkeypatch: pytest.
     assert f"selfloop_generation{{{run_}}} 2\n" in text
     assert f"selfloop_finished{{{run_}}} 1\n" in text
     assert f'selfloop_arms_done{{{run_},generation="2"}} 4\n' in prometheus(last)
+
+
+def test_what_ended_a_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def burning(members: list[Arm], split: Split, t: int, *more: Any) -> Outcome:
+        if t == 1:
+            raise RuntimeError("the roof is on fire")
+        return advance(members, split, t, *more)
+
+    monkeypatch.setattr("selfloop.runner.advance", burning)
+    with pytest.raises(RuntimeError, match="roof"):
+        list(run(tiny(), tmp_path / "run"))
+    assert Watch(tmp_path / "run").look().error.startswith("RuntimeError: the roof is on fire (test_status.py")
+    monkeypatch.undo()
+    list(run(tiny(), tmp_path / "run"))
+    assert Watch(tmp_path / "run").look().error == ""
 
 
 @pytest.mark.slow

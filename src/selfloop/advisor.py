@@ -25,6 +25,7 @@ from selfloop.analysis.curves import Array
 from selfloop.analysis.decline import Decline, collapse, half_life
 from selfloop.analysis.paired import ends, excess
 from selfloop.analysis.threshold import BEGIN, LOOKS, brackets
+from selfloop.analysis.verdict import refuse_tolerance
 from selfloop.analysis.warning import expected_false_alarms, rank
 from selfloop.arms import arms, key
 from selfloop.core.columns import Category
@@ -254,12 +255,10 @@ def _classes(events: Events | None, target: str) -> bool:
 
 
 def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
-    refuse_unlike("the tolerance", tolerance, Real, "a share above 0 and at most 1, such as 0.1")
     refuse_unlike("the horizon", horizon, Integral, "a whole number of retrainings")
     if budget is not None:
         refuse_unlike("the budget", budget, Real, "a number of seconds")
-    if not 0 < tolerance <= 1:
-        raise ConfigError(f"the tolerance is a share above 0 and at most 1, such as 0.1 or 10%, not {tolerance:g}")
+    refuse_tolerance(tolerance)
     if horizon < 1:
         raise ConfigError(f"the horizon is at least 1 retraining, not {horizon}")
     if budget is not None and not budget > 0:

@@ -22,7 +22,7 @@ from torch import Tensor
 from selfloop.arms import Arm, first_alike
 from selfloop.chains import Chains, Made
 from selfloop.core.code import learn, own_code
-from selfloop.core.errors import ConfigError, RunError, refuse_unlike
+from selfloop.core.errors import ConfigError, RunError, quoted, refuse_unlike, said
 from selfloop.core.files import disk_errors, load_sealed, put_bytes, refuse_unnameable, save_sealed, save_tensors
 from selfloop.core.paths import here, url_of
 from selfloop.core.records import Record, failures
@@ -155,6 +155,8 @@ def run(
     refuse_unlike("out", out, (str, os.PathLike), "the path of a run directory, or its URL")
     refuse_unlike("workers", workers, Integral, "a number of processes, 0 for this one alone")
     refuse_unlike("trackers", trackers, (list, tuple), "a list of them")
+    if engine is not None and not callable(getattr(engine, "start", None)):
+        raise ConfigError(f"engine is one such as selfloop.engines.Local(workers=2), not {quoted(engine)}")
     if workers < 0:
         raise ConfigError(f"workers is {workers}: a number of processes, 0 for this one alone")
     out = here(out)
@@ -215,6 +217,10 @@ def _tracked(writer: Writer, trackers: Sequence[Tracker], generations: Iterator[
         for generation in generations:
             tracking.generation(generation.t, generation.records)
             yield generation
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            writer.happened("error", text=said(error, ours=True))
+        raise
     finally:
         tracking.end()
         with contextlib.suppress(OSError):  # it may be gone

@@ -116,6 +116,7 @@ class Status:
         last: the last generation that is committed, −1 before any.
         finished: whether all are.
         at_work: whether a process holds the run; None where that cannot be seen from here.
+        error: what ended it since it was last begun or resumed, "" where nothing did.
         who: host and process that last began or resumed it, "" where the log does not say.
         age: seconds since it last gave a sign of life.
         work: by stack.
@@ -126,6 +127,7 @@ class Status:
     last: int
     finished: bool
     at_work: bool | None
+    error: str
     who: str
     age: float
     work: Sequence[Work]
@@ -181,11 +183,13 @@ class Watch:
             past = max(0.0, time.time() - since)
             left = remaining(run, last, told, work, past, int(begun.get("workers", 1)), took)
         age = min([time.time() - since, *(each.age for each in work)])
+        errors = [] if at_work else [each.get("text", "")[:500] for each in session if each["event"] == "error"]
         return Status(
             run=run,
             last=last,
             finished=finished,
             at_work=at_work,
+            error="".join(errors[:1]),
             who=f"{begun['host']}, process {begun['pid']}" if begun else "",
             age=age,
             work=work,
@@ -202,7 +206,7 @@ class Watch:
             for each in filter(sound, entries(whole.decode(errors="replace"))):
                 if each["event"] == "begin":
                     self._log = []
-                if each["event"] in ("begin", "generation"):
+                if each["event"] in ("begin", "generation", "error"):
                     self._log.append(each)
         return self._log if self._log and self._log[0]["event"] == "begin" else []
 

@@ -353,7 +353,9 @@ def test_a_fit_that_fails_is_an_error_at_first_and_divergence_later(base: type, 
     once = fitted(generator, 0, event=event)
     assert generator.sample(once, 4, STREAMS).dtype == (torch.uint8 if len(event) == 3 else torch.float64)
     fails = True
-    with pytest.raises(ConfigError, match=r"^generator\.estimator .*Fails: it fails$"):
+    with pytest.raises(
+        ConfigError, match=r"^generator\.estimator .*Fails: RuntimeError: it fails \(test_adapter\.py, line \d+\)$"
+    ):
         fitted(generator, 0, event=event)
     lost = fitted(generator, 1, once, event)
     x = generator.sample(lost, 4, STREAMS)

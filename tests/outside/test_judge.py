@@ -660,7 +660,7 @@ def test_bad_pictures_are_one_line_and_nothing_is_written(
         ([rows()], {"rows": 1}, "rows is 1"),
         ([rows()], {"rows": 10.5}, "rows is a whole number, not '10.5'"),
         ([rows()], {"every": "2"}, "every is a whole number"),
-        ([rows()], {"tolerance": "10%"}, "tolerance is a share above 0, such as 0.1, not '10%'"),
+        ([rows()], {"tolerance": "10%"}, "tolerance is a share above 0 and at most 1, such as 0.1, not '10%'"),
         ([rows()], {"metric": 5}, "the metric is the name of one, not '5'"),
         ([rows()], {"features": 5}, "features: give a name"),
     ],

@@ -162,14 +162,14 @@ def _named(metric: str, curves: Curves, metrics: Mapping[str, Metric]) -> str:
 
 
 def refuse_tolerance(tolerance: float) -> None:
-    """Refuse a tolerance that is no positive number.
+    """Refuse a tolerance that is no share: 10 is a slip for 10 %, and beyond 1 a collapse would be within it.
 
     Raises:
         ConfigError: it is none.
     """
-    refuse_unlike("the tolerance", tolerance, Real, "a share above 0, such as 0.1")
-    if not 0 < tolerance < math.inf:
-        raise ConfigError(f"the tolerance is a share above 0, such as 0.1, not {tolerance}")
+    refuse_unlike("the tolerance", tolerance, Real, "a share above 0 and at most 1, such as 0.1")
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"the tolerance is a share above 0 and at most 1, such as 0.1 or 10%, not {tolerance:g}")
 
 
 def no_direction(metric: str) -> ConfigError:

@@ -47,7 +47,9 @@ def display(
         nonlocal spoke
         spoke = time.monotonic()
         found = looked.now()
-        words = f"{counted(count, 'arm')} · {_current(generation, chosen)} · ETA {_left(found)}"
+        some = len(generation.records)
+        who = counted(count, "arm") if some == count else f"{some:,} of {counted(count, 'arm')}"
+        words = f"{who} · {_current(generation, chosen)} · ETA {_left(found)}"
         text = f"generation {generation.t}/{last} · {words}"
         return printable(text)
 

@@ -74,6 +74,7 @@ _AT_WORK = {
     "metrics": "reads the sets and measures them",
     "import": "reads the checkpoint",
     "data": "reads the data",
+    "init": "looks at the data",
     "export": "reads the run",
     "verify": "checks every file of a run, or every prediction of the theory",
     "merge": "checks the shards and joins them",

@@ -88,10 +88,11 @@ def say_plain(text: str) -> None:
 
 @contextmanager
 def not_silent(text: str) -> Iterator[None]:
-    """Print a plain line after as long, where there is no terminal on which something moves."""
+    """Print a plain line if nothing is said for as long, where there is no terminal on which something moves."""
     timer = threading.Timer(SILENT, say_plain, [text])
     timer.daemon = True
     if not console.is_terminal:
+        _waiting.append(timer)
         timer.start()
     try:
         yield

@@ -93,7 +93,7 @@ def gone(path: Path) -> RunError | None:
 
 def missing(path: Path) -> RunError:
     """Return the error of a run's file that is not there, or of the run if that is gone."""
-    return gone(path) or RunError(f"{str(path)!r} is missing{_advice(path)}")
+    return gone(path) or RunError(f"{str(path)!r} is missing{advice(path)}")
 
 
 def _of_generation(path: Path) -> bool:
@@ -205,10 +205,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing, or not what was written.
     """
-    raw = read_bytes(path, _advice(path))
+    raw = read_bytes(path, advice(path))
     body = raw[len(_SEAL % bytes(64)) :]
     if raw != _SEAL % hashlib.sha256(body).hexdigest().encode() + body:
-        raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{_advice(path)}")
+        raise RunError(f"{str(path)!r} is damaged: its checksum does not match its content{advice(path)}")
     try:
         content: dict[str, Any] = from_json(raw, allow_inf_nan=False)  # in half the time of the json module
     except ValueError as error:
@@ -217,10 +217,15 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return content
 
 
-def _advice(path: Path) -> str:
+_LASTING = ("experiment.yaml", "environment.json", "real.safetensors")  # of a run, and what all of it rests on
+
+
+def advice(path: Path) -> str:
     """Return how a message about a damaged file ends: with what makes it good and loses nothing."""
     if _of_generation(path):
         return f": put a copy of it back; or, of a last generation, move {str(path.parent)!r} elsewhere and run again"
+    if path.name in _LASTING or path.name.startswith("generation-"):
+        return ": put a copy of it back, or run again with another --out"
     return ""
 
 
@@ -236,10 +241,10 @@ def load_tensors(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     Raises:
         RunError: the file is missing, truncated or changed.
     """
-    size, digest = _read(path, _size_and_digest, _advice(path))
+    size, digest = _read(path, _size_and_digest, advice(path))
     _same_size(path, size, expected)
     if digest != expected["sha256"]:
-        raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{_advice(path)}")
+        raise RunError(f"{str(path)!r} is damaged: its SHA-256 is not the manifest's{advice(path)}")
     return map_tensors(path)
 
 
@@ -284,13 +289,13 @@ def check_size(path: Path, expected: dict[str, Any], size: int | None = None) ->
         RunError: it is not, or it is missing.
     """
     if size is None:
-        size = _read(path, lambda file: os.fstat(file.fileno()).st_size, _advice(path))
+        size = _read(path, lambda file: os.fstat(file.fileno()).st_size, advice(path))
     _same_size(path, size, expected)
 
 
 def _same_size(path: Path, size: int, expected: dict[str, Any]) -> None:
     if size != expected["bytes"]:
-        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{_advice(path)}")
+        raise RunError(f"{str(path)!r} has {size} bytes instead of {expected['bytes']}{advice(path)}")
 
 
 def _size_and_digest(file: io.BufferedReader) -> tuple[int, str]:

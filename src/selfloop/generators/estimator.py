@@ -252,7 +252,8 @@ class Estimator(Sampler):
         return fitted
 
     def _failure(self, error: Exception) -> ConfigError:
-        return ConfigError(f"generator.estimator {self.estimator}: {one_line(error)}")
+        own = ":" in self.estimator  # who wrote it wants to know where
+        return ConfigError(f"generator.estimator {self.estimator}: {said(error) if own else one_line(error)}")
 
     def _from_rows(self, state: State, device: Device) -> Adapter | None:
         """Return one arm's model fitted to the rows of its state; None where there are none, or not all are finite."""
@@ -273,7 +274,7 @@ class Estimator(Sampler):
                 return self._from_rows(state, device)
             except FAILURES as error:
                 if of_the_machine(error):
-                    raise
+                    raise self._failure(error) from error
                 device.failed(said(error))
                 return None
         if int(state[_SEED]) == _LOST:

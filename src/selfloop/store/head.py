@@ -10,6 +10,7 @@ from typing import Any
 
 from selfloop.core.errors import RunError
 from selfloop.core.files import (
+    advice,
     read_bytes,
     read_sealed,
 )
@@ -61,7 +62,7 @@ def unsealed(file: Path) -> str:
             f"{folder} is a run of format {int(found[1])}, and this version reads format {FORMAT}: "
             "use the version of selfloop that made it"
         )
-    raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in its first line")
+    raise RunError(f"{str(file)!r} is damaged: its SHA-256 is not the one in its first line{advice(file)}")
 
 
 def _format_1(path: Path) -> bool:

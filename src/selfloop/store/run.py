@@ -22,6 +22,7 @@ from selfloop.core.errors import ConfigError, RunError, as_known, counted, neare
 from selfloop.core.events import Events
 from selfloop.core.files import (
     Stamp,
+    advice,
     gone,
     load_tensors,
     map_tensors,
@@ -241,7 +242,8 @@ class Run:
         # One that came while the names were read may not be among them, though one after it is.
         missing = [t for t in range(numbers[there - 1] if there else 0) if not self.folder(t).is_dir()]
         if missing:
-            raise RunError(f"{str(self.folder(missing[0]))!r} is missing")
+            lost = self.folder(missing[0])
+            raise RunError(f"{str(lost)!r} is missing{advice(lost)}")
         return numbers[there - 1] + 1 if there else 0
 
     def _grown(self, numbers: list[int]) -> int:

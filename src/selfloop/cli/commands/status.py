@@ -56,6 +56,8 @@ def _show(found: Status) -> None:
     say(f"{found.run.path}: {found.run.experiment.name}, {counted(len(found.run.arms), 'arm')}; {done}")
     _failures(found)
     if found.at_work is False:
+        if found.error:
+            say(f"It ended in an error: {found.error}")
         goes_on = "The same run command goes on with it"
         shard = ", or, if it is a shard, selfloop merge joins it with the others" if some else ""
         say(f"Nobody is at work on it: its lock is free. {goes_on}{shard}.")
