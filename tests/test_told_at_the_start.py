@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from selfloop import Experiment, Run, RunError, run
@@ -64,3 +65,17 @@ def test_so_few_rows_that_no_verdict_may_come_of_them_are_told(tmp_path: Path) -
         list(run(experiment(data=data), tmp_path / f"{n}", notice=told.append))
     rows = "2 rows to train on and 8 held out: what is measured on fewer than 8 is mostly chance"
     assert told == [f"{rows}, and no verdict may come of it; give more"]
+
+
+def test_a_column_that_numbers_the_rows_is_told_of(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    table = np.column_stack([np.arange(60), rows, np.arange(60) % 7])
+    path = tmp_path / "t.csv"
+    np.savetxt(path, table, delimiter=",", header="id,x,y,week", comments="", fmt=["%d", "%.6f", "%.6f", "%d"])
+    plain = {"name": "t", "generator": "gaussian", "generations": 1, "metrics": ["variance_ratio"]}
+    for left, lines in (([], 1), (["id"], 0)):
+        said: list[str] = []
+        data = {"name": "table", "path": str(path), "leave_out": left}
+        list(run(Experiment.build(plain | {"data": data}), tmp_path / f"run{lines}", notice=said.append))
+        assert len(said) == lines
+        assert all(line.startswith("column 'id' numbers the rows") for line in said)

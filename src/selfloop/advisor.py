@@ -152,6 +152,7 @@ def advise(
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Advice:
     """Say how much synthetic data a loop bears, what happens above that, and what keeps or rescues it.
 
@@ -173,6 +174,7 @@ def advise(
         workers: processes; None is one per core for generators that are trained and for targets, and this one for
             others.
         progress: is told of every generation.
+        notice: called with a line on what was chosen because nobody had named it, and on what may be meant otherwise.
 
     Raises:
         ConfigError, DataError: it cannot be asked so; nothing is written.
@@ -211,7 +213,7 @@ def advise(
         axes, missing = _axes(base, rows)
         if workers is None:
             workers = cores() if base.generator.trained or base.data.predicted() is not None else 0
-        growth = _Growth(base, folder, seed, workers, budget, progress)
+        growth = _Growth(base, folder, seed, workers, budget, progress, notice)
         found, plan = None, _first(axes)
         while (recorded := growth.reach(plan)) is not None:
             found = _Found.of(growth.seeds(plan), recorded, axes, criteria, tolerance)
@@ -491,7 +493,9 @@ class _Growth:
         workers: int,
         budget: float | None,
         progress: Progress | None,
+        notice: Callable[[str], None] | None,
     ) -> None:
+        self.notice, self.noted = notice, set[str]()
         self.base, self.folder, self.seed, self.workers = base, folder, seed, workers
         self.progress = progress
         self.began = time.monotonic()
@@ -508,6 +512,12 @@ class _Growth:
         """Return the seeds of a plan."""
         return list(range(self.seed, self.seed + plan.seeds))
 
+    def _note(self, line: str) -> None:
+        """Pass on what a run has to say, once."""
+        if self.notice is not None and line not in self.noted:
+            self.noted.add(line)
+            self.notice(line)
+
     def reach(self, plan: _Plan) -> _Recorded | None:
         """Run what a plan lacks, and return what is recorded of it; None where the budget was spent before."""
         experiment = self.experiment(plan)
@@ -520,7 +530,7 @@ class _Growth:
             if not done and stacks == 1:
                 self._tell(plan, 0, total)
 
-        for generation in run(experiment, self.folder, workers=self.workers, progress=begun):
+        for generation in run(experiment, self.folder, workers=self.workers, progress=begun, notice=self._note):
             now = time.monotonic()
             self.seconds, before = self.seconds + now - before, now
             self.arms += min(len(generation.records), count)

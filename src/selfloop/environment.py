@@ -6,7 +6,7 @@ import bisect
 import functools
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ from selfloop.arms import Arm, arms
 from selfloop.core.capabilities import WORDS
 from selfloop.core.code import IMPORTED
 from selfloop.core.errors import ConfigError, DataError, counted, quoted, to_install
+from selfloop.core.events import Vectors
 from selfloop.core.registry import FAMILIES, within
 from selfloop.cost import Extent, refuse_beyond_disk, refuse_excess
 from selfloop.data.base import DATA
@@ -92,8 +93,25 @@ def prepared(experiment: Experiment, out: Path) -> Prepared:
         _refuse_regime(arm, kept[arm.data_key])
     for arm in {id(arm.experiment): arm for arm in members}.values():  # one of the seeds
         rehearse(arm, kept[arm.data_key])
-    said = tuple(line for line in (looks, words, _scarce(sizes), _idle(experiment)) if line)
+    about = (looks, words, _scarce(sizes), _idle(experiment), _numbering(members, kept))
+    said = tuple(line for line in about if line)
     return Prepared(experiment, _environment(experiment, members), real, said)
+
+
+def _numbering(members: Sequence[Arm], kept: Mapping[str, Real]) -> str:
+    """Return in a line which column of numbers seems to number the rows, "" where none does.
+
+    Its numbers are whole, all different, and hardly any of those between the least and the greatest is left out.
+    """
+    for real in (kept[arm.data_key] for arm in members if hasattr(arm.experiment.data, "leave_out")):
+        events = real.events
+        for i, numbers in enumerate(events.numbers or () if isinstance(events, Vectors) else ()):
+            whole, dense = numbers.dtype.startswith(("int", "uint")), numbers.high - numbers.low < 2.5 * real.n
+            rows = real.rows[:, i].tolist()
+            if whole and dense and len(set(rows)) == len(rows) >= _FEW:
+                name = quoted(events.columns[i])
+                return f"column {name} numbers the rows, and is taken as a number: set data.leave_out if it is an id"
+    return ""
 
 
 def _scarce(sizes: set[Sizes]) -> str:

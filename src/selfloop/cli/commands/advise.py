@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, directory, say, say_plain, say_report, share
+from selfloop.cli.terminal import bar, complain, directory, say, say_plain, say_report, share
 from selfloop.core.errors import ConfigError, counted, printable, quoted
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def command(
             out=out,
             settings=settings or (),
             progress=progress,
+            notice=complain,
         )
     ran = Run.open(found.run)
     judged = next(iter(found.criteria))
