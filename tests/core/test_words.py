@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfloop import ConfigError, Experiment
 from selfloop.core.errors import counted, kind_in_words, quoted, said
 from selfloop.core.settings import in_words, told_apart
 
@@ -112,3 +113,19 @@ def in_words_fails() -> Exception:
 def test_kinds_of_numpy_are_said_in_words() -> None:
     arrays = (np.array(["a"]), np.array([None]), np.array([1j]), np.array([0.5]), np.zeros(1, "M8[s]"))
     assert [kind_in_words(x.dtype) for x in arrays] == ["text", "objects", "complex numbers", "float64", "times"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("optimizer.lr=0.1", "no setting is called 'optimizer.lr': optimizer has none of its own, and is carry"),
+        ("generator.width=3", "no setting is called 'generator.width': gaussian has name, covariance"),
+        ("mixing.lamb=1", "no setting is called 'mixing.lamb', did you mean 'mixing.lam'?"),
+        ("budgt.epochs=3", "no setting is called 'budgt' (in 'budgt.epochs'), did you mean 'budget'?"),
+    ],
+)
+def test_a_setting_within_another_that_there_is_not(assignment: str, words: str) -> None:
+    plain = {"name": "x", "data": "gaussian", "generator": "gaussian", "generations": 1, "metrics": ["mean_error"]}
+    with pytest.raises(ConfigError) as refusal:
+        Experiment.build(plain).override(assignment)
+    assert str(refusal.value) == words

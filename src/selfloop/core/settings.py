@@ -287,13 +287,17 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
         if isinstance(inner, str) and part in families:
             inner = {"name": inner}
         if not isinstance(inner, dict):
-            known = [k for k, v in place.items() if isinstance(v, dict)] or list(place)
             at = ".".join(path[: i + 1])
+            if part in place:
+                raise ConfigError(f"no setting is called {key!r}: {at} has none of its own, and is {in_words(inner)}")
+            known = [k for k, v in place.items() if isinstance(v, dict) or k in _OPTIONAL] or list(place)
             raise ConfigError(f"no setting is called {at!r} (in {key!r}){nearest(part, known)}")
         place[part] = place = dict(inner)
     if (path and path[0] in _ONE_NUMBER) or (last == "name" and path and place.get("name") != value):
         place.clear()
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
+        if "did you mean" not in nearest(last, known):  # not for what its key has in common with all of them
+            raise ConfigError(f"no setting is called {key!r}: {place['name']} has {', '.join(known)}")
         raise ConfigError(f"no setting is called {key!r}{nearest(key, ['.'.join([*path, each]) for each in known])}")
     place[last] = value
 
