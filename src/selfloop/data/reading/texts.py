@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -131,7 +132,9 @@ def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, 
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
-    return (each for each in folder.rglob("*") if each.suffix.lower() == PLAIN and each.is_file())
+    for place, _, names in os.walk(folder):  # Path.rglob ends in an error where folders lie too deep for a path
+        texts = (Path(place, name) for name in names if name.lower().endswith(PLAIN))
+        yield from filter(Path.is_file, texts)
 
 
 def _refuse_large(size: int, source: str) -> None:
