@@ -103,12 +103,13 @@ def _numbering(members: Sequence[Arm], kept: Mapping[str, Real]) -> str:
 
     Its numbers are whole, all different, and hardly any of those between the least and the greatest is left out.
     """
-    for real in (kept[arm.data_key] for arm in members if hasattr(arm.experiment.data, "leave_out")):
+    tables = {repr(arm.experiment.data): arm for arm in members if hasattr(arm.experiment.data, "leave_out")}
+    for arm in tables.values():  # one of those that share a table: seeds divide it otherwise, and λ not at all
+        real = kept[arm.data_key]
         events = real.events
-        for i, numbers in enumerate(events.numbers or () if isinstance(events, Vectors) else ()):
+        for i, numbers in enumerate(events.numbers if isinstance(events, Vectors) else ()):
             whole, dense = numbers.dtype.startswith(("int", "uint")), numbers.high - numbers.low < 2.5 * real.n
-            rows = real.rows[:, i].tolist()
-            if whole and dense and len(set(rows)) == len(rows) >= _FEW:
+            if whole and dense and len(set(real.rows[:, i].tolist())) == len(real.rows) >= _FEW:
                 name = quoted(events.columns[i])
                 return f"column {name} numbers the rows, and is taken as a number: set data.leave_out if it is an id"
     return ""
