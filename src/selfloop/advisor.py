@@ -149,6 +149,7 @@ def advise(
     metrics: Sequence[str] = (),
     out: str | Path | None = None,
     settings: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -170,6 +171,7 @@ def advise(
             none is of the target, the area under the ROC curve of one with classes, and R² of a number.
         out: the run directory; None is ``runs/advice-DATA-GENERATOR``.
         settings: ``key.path=value`` settings of the experiment besides these, as ``budget.epochs=5``.
+        leave_out: columns of a table that are not taken, as one that numbers the rows.
         seed: the first; others give an independent answer.
         workers: processes; None is one per core for generators that are trained and for targets, and this one for
             others.
@@ -198,7 +200,8 @@ def advise(
         refuse_unlike("out", out, (str, PathLike), "the path of a run directory")
     if isinstance(settings, str) or not isinstance(settings, list | tuple):
         raise ConfigError(f"settings: give a list of them, such as ['budget.epochs=5'], not {quoted(settings)}")
-    base, criteria = _experiment(data, generator, target, horizon, metrics, settings)
+    refuse_no_names(leave_out, "leave_out")
+    base, criteria = _experiment(data, generator, target, horizon, metrics, settings, leave_out)
     question = f"{_ASKED} tolerance {tolerance:g}, horizon {horizon}, by {', '.join(criteria)}, seed {seed}"
     base = base.model_copy(update={"description": question})
     folder = here(out) if out is not None else Path("runs") / _folder(base)
@@ -268,7 +271,13 @@ def _refuse(tolerance: float, horizon: int, budget: float | None) -> None:
 
 
 def _experiment(
-    data: Any, generator: Any, target: str | None, horizon: int, metrics: Sequence[str], settings: Sequence[str]
+    data: Any,
+    generator: Any,
+    target: str | None,
+    horizon: int,
+    metrics: Sequence[str],
+    settings: Sequence[str],
+    leave_out: Sequence[str],
 ) -> tuple[Experiment, dict[str, Metric]]:
     """Return the experiment without its seeds and regimes, and by what it is judged.
 
@@ -276,6 +285,8 @@ def _experiment(
         ConfigError, DataError: there is none.
     """
     dataset = _dataset(data)
+    if leave_out:
+        dataset = _without(dataset, leave_out)
     if target is not None:
         dataset = _aimed(dataset, target, settings)
     if generator is None and "columns" not in dataset.offers:
@@ -310,6 +321,18 @@ def _experiment(
         watched = [each for each in watched if not METRICS[each].needs & NUMBERS]
     plain["metrics"] = list(dict.fromkeys([*criteria, *(each for each in watched if METRICS[each].goal is not None)]))
     return Experiment.build(plain), criteria
+
+
+def _without(dataset: Dataset, leave_out: Sequence[str]) -> Dataset:
+    """Return data without some columns.
+
+    Raises:
+        ConfigError: it is no file of columns, or names those that are taken.
+    """
+    named = getattr(dataset, "leave_out", None)
+    if named is None:
+        raise ConfigError(f"leave_out is of the columns of a file, and data {DATA.name_of(dataset)} is none")
+    return member(DATA, DATA.plain(dataset) | {"leave_out": [*named, *leave_out]})  # type: ignore[no-any-return]
 
 
 def _aimed(dataset: Dataset, target: str, settings: Sequence[str]) -> Dataset:

@@ -207,6 +207,11 @@ class Experiment(Frozen):
             raise ValueError("name at least one metric, and each only once")
         return names
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise ConfigError(f"an experiment never changes: .override('{name}=…') returns another with that setting")
+        super().__setattr__(name, value)
+
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: int | list[int]) -> int | list[int]:

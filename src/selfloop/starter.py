@@ -12,7 +12,7 @@ from selfloop.core.paths import is_path
 from selfloop.data.base import DATA, Dataset
 from selfloop.data.reading.images import read_images
 from selfloop.data.reading.kinds import ids
-from selfloop.data.reading.tables import Choice, chosen
+from selfloop.data.reading.tables import Choice, chosen, read_rows
 from selfloop.data.reading.texts import PLAIN, is_corpus
 from selfloop.experiment import Experiment, member
 
@@ -106,7 +106,12 @@ def starter(name: str, data: Path | None, target: str | None = None, leave_out: 
         more = {"target": target, "leave_out": [*leave_out] or None}
         settings = kind | {"path": str(data)} | {k: v for k, v in more.items() if v is not None}
         dataset = member(DATA, json.dumps(settings))
-        dataset.load([0])
+        try:
+            dataset.load([0])
+        except DataError:
+            if kind["name"] == "table":  # the same in the words of options, as there is no file of settings yet
+                read_rows(str(data), choice=Choice(leave_out=leave_out, settings=False))
+            raise
         holds = dataset.holds
     words = {
         "vectors": "selfloop data shows what the columns of a table are taken for" if data is not None else "synthetic",

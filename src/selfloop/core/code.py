@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from selfloop.core.errors import FOREIGN, ConfigError, said
+from selfloop.core.errors import FOREIGN, ConfigError, said, where
 from selfloop.core.paths import expanded
 from selfloop.core.registry import FAMILIES, file_hash
 
@@ -33,31 +33,35 @@ def import_code(word: str) -> None:
         ConfigError: there is none, or it fails; the message has its error in one line.
     """
     path = expanded(word)
+    if word.endswith(".py"):
+        if not path.is_file():
+            raise ConfigError(f"--import {word}: there is no such file")
+        word = str(path.resolve())
     try:
-        if word.endswith(".py"):
-            if not path.is_file():
-                raise ConfigError(f"--import {word}: there is no such file")
-            word = str(path.resolve())
-            name = _module_name(word)
-            if name not in sys.modules:
-                spec = importlib.util.spec_from_file_location(name, word)
-                if spec is None or spec.loader is None:
-                    raise ConfigError(f"--import {word}: it is no Python file")
-                sys.modules[name] = module = importlib.util.module_from_spec(spec)
-                try:
-                    spec.loader.exec_module(module)
-                except BaseException:
-                    del sys.modules[name]
-                    raise
-            IMPORTED[word] = file_hash(name)
-            _MODULES.append(sys.modules[name])
-        else:
-            _MODULES.append(importlib.import_module(word))
-            IMPORTED[word] = file_hash(word)
-    except ConfigError:
-        raise
+        name = _import_file(word) if word.endswith(".py") else importlib.import_module(word).__name__
+    except ConfigError as error:  # what it defines is none that joins
+        raise ConfigError(f"--import {word}: {error}{where(error)}") from error
     except FOREIGN as error:  # whatever the user's code ends in
+        if isinstance(error, ModuleNotFoundError) and f"{word}.".startswith(f"{error.name}."):
+            raise ConfigError(f"--import {word}: there is no such module; the name of a file ends in .py") from error
         raise ConfigError(f"--import {word}: it cannot be imported: {said(error)}") from error
+    IMPORTED[word] = file_hash(name)
+    _MODULES.append(sys.modules[name])
+
+
+def _import_file(path: str) -> str:
+    """Import a file of Python, unless that was done; return the name of its module."""
+    name = _module_name(path)
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None  # as of every name that ends so
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return name
 
 
 def imported_object(name: str) -> Any:

@@ -172,8 +172,15 @@ def _marks(annotation: Any) -> tuple[Any, ...]:
 
 
 def first_complaint(error: ValidationError) -> ErrorDetails:
-    """Return pydantic's first complaint; where a setting is missing, of one beside it that there is not: a typo."""
+    """Return pydantic's first complaint that tells most.
+
+    Where a setting is missing, that is of one beside it that there is not, a typo; where a list is one of what a
+    setting may be, and one was given, of what is in it.
+    """
     first, *others = error.errors(include_url=False)
+    if isinstance(first["input"], list) and first["type"] != "list_type":
+        within = (each for each in others if each["loc"][:-2] == first["loc"][:-1] and isinstance(each["loc"][-1], int))
+        return next(within, first)
     if first["type"] != "missing":
         return first
     beside = first["loc"][:-1]
@@ -204,6 +211,8 @@ def one_line(error: ValidationError, model: type[BaseModel], at: Sequence[str] =
     if message.startswith(f"{key}."):  # it names a setting within it
         return message
     given = "" if isinstance(complaint["input"], dict | BaseModel) else f", not {quoted_value(complaint['input'])}"
+    if any(each["type"] == "list_type" and each["loc"][:-1] == complaint["loc"][:-1] for each in error.errors()):
+        message += "" if complaint["type"] == "list_type" else f", or {_KINDS['list']}"
     line = f"{key}: {message}" + (given if complaint["type"] != "value_error" else "")
     line += unquoted(complaint["input"]) if complaint["type"] == "string_type" else ""
     return " ".join(line.lstrip(": ").split())

@@ -96,11 +96,16 @@ def said(error: BaseException, limit: int = 300, *, ours: bool = False) -> str:
     words = " ".join(f"{type(error).__name__}: {text}".split())[:limit].rstrip(": ")
     if isinstance(error, SyntaxError):  # says itself in which file and line, and arose in what read it
         return words + (f": {quoted(error.text.strip())}" if error.text else "")
-    return words + _where(error, () if ours else (_OURS, "<frozen "))
+    return words + where(error, () if ours else (_OURS, "<frozen "))
 
 
-def _where(error: BaseException, left_out: tuple[str, ...]) -> str:
-    """Return the file and line where an error arose, of the user's own code where it went through such."""
+def where(error: BaseException, left_out: tuple[str, ...] = (_OURS, "<frozen ")) -> str:
+    """Return the file and line where an error arose, of the user's own code where it went through such.
+
+    Args:
+        error: that was caught.
+        left_out: how the names of files begin that are not said, as of selfloop's own.
+    """
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     places = [(file, line) for file, line in places if not file.startswith(left_out)]
     if not places:
@@ -203,7 +208,8 @@ _MANY = 24  # names up to which a message has all
 def nearest(name: str, valid: Sequence[str]) -> str:
     """Return how a message about an unknown name ends: with the valid ones that are most like it, or with all."""
     word = _ALSO_CALLED.get(name.lower(), name.lower())
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5) if word == name.lower() else []
+    alike = 0.6 if len(name) < 5 else 0.5  # two letters of three are in common with many a word
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=alike) if word == name.lower() else []
     if not close and len(word) > 1:  # the words of which it is one, with the fewest others first
         close = sorted((each for each in valid if word in re.split("[_.]", each) or each == word), key=len)[:2]
     if not close and len(word) > 1:

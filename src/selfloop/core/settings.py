@@ -296,6 +296,8 @@ def assign(settings: dict[str, Any], key: str, value: Any, families: Mapping[str
     if (path and path[0] in _ONE_NUMBER) or (last == "name" and path and place.get("name") != value):
         place.clear()
     elif path != ["grid"] and "name" in place and last not in (known := _known(path, place, families)):
+        if known == ["name"]:
+            raise ConfigError(f"no setting is called {key!r}: {place['name']} has none but its name")
         if "did you mean" not in nearest(last, known):  # not for what its key has in common with all of them
             raise ConfigError(f"no setting is called {key!r}: {place['name']} has {', '.join(known)}")
         raise ConfigError(f"no setting is called {key!r}{nearest(key, ['.'.join([*path, each]) for each in known])}")

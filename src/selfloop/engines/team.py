@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfloop.core.errors import ConfigError, to_install
+from selfloop.core.errors import ConfigError, quoted, to_install
 
 
 class Team:
@@ -91,6 +91,9 @@ def available(device: str) -> torch.device:
     """
     try:
         found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"torch knows no device {quoted(device)}: give cpu, cuda, cuda:1 or mps") from error
+    try:
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -99,7 +99,8 @@ def record(
         out: the run directory, made or added to; or the URL of one elsewhere.
         features, metrics, rows, raw, target: as of :func:`judge`.
         also: metrics besides these.
-        notice: where the directory is new, called with a line on whatever was chosen because nobody had named it.
+        notice: called with a line on generations that are copies of others, and, where the directory is new, on
+            whatever was chosen because nobody had named it.
         progress: told after each generation.
 
     Raises:
@@ -146,10 +147,30 @@ def record(
             Writer.settle(there)
             there.verify()
             return there
+        if notice is not None and (line := _copies(loop, digests, had)):
+            notice(line)
         with Writer.lock(out, experiment, begun.environment, begun.real) as writer, disk_errors(out):
             measure_anew(writer, uuid.uuid4().hex)
             _measure(writer, new, loop.length, progress)
         return Run.open(out)
+
+
+def _copies(loop: Loop, digests: Mapping[Key, Sequence[str]], had: Container[tuple[Key, int]]) -> str:
+    """Return a line on new generations that are copies of others, byte for byte; "" of none.
+
+    All sequences may begin with the same one.
+    """
+    first: dict[str, str] = {}
+    copies = []
+    for t in range(loop.length):
+        for key, some in loop.generations.items():
+            origin = first.setdefault(digests[key][t], some[t].name)
+            if t and origin != some[t].name and (key, t) not in had:
+                copies.append((some[t].name, origin))
+    if not copies:
+        return ""
+    more = f", and {len(copies) - 1:,} more are such copies" if len(copies) > 1 else ""
+    return "{} holds what {} does, byte for byte".format(*map(quoted, copies[0])) + more
 
 
 def _looking(features: str | Extractor | None, reference: EventSet, there: Run | None) -> tuple[Extractor, str]:

@@ -418,7 +418,7 @@ class Run:
             axes: where it is drawn; None makes a figure by pyplot, which notebooks show.
 
         Raises:
-            ConfigError: the run did not record the metric.
+            ConfigError: the run did not record the metric, or it cannot be drawn there.
             RunError: it is damaged.
 
         Examples:
@@ -429,9 +429,13 @@ class Run:
             >>> axes.get_xlabel(), len(axes.get_lines())
             ('Number of retrainings', 2)
         """
+        import matplotlib.axes
+
         from selfloop.report.plots import metric as draw
 
         refuse_unlike("metric", metric, str, "the name of one that the run recorded")
+        if axes is not None:
+            refuse_unlike("axes", axes, matplotlib.axes.Axes, "axes of matplotlib, or None for a new figure")
         return draw(self, metric, axes)
 
     def samples_plot(self, t: int) -> NDArray[np.object_]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfloop.cli.terminal import bar, complain, directory, say, say_plain, say_report, share
+from selfloop.cli.terminal import bar, complain, directory, names, say, say_plain, say_report, share
 from selfloop.core.errors import ConfigError, counted, printable, quoted
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def command(
         Path | None, typer.Option(help="the run directory; default: runs/advice-…", parser=directory)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    leave_out: Annotated[str, typer.Option(metavar="NAME,…", help="columns of a table that are not taken")] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="key.path=value", help="replace a setting; may be repeated")
     ] = None,
@@ -67,6 +68,7 @@ def command(
             metrics=metrics,
             out=out,
             settings=settings or (),
+            leave_out=names(leave_out),
             progress=progress,
             notice=complain,
         )

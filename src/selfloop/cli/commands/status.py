@@ -58,7 +58,7 @@ def _show(found: Status) -> None:
     if found.at_work is False:
         if found.error:
             say(f"It ended in an error: {found.error}")
-        goes_on = "The same run command goes on with it"
+        goes_on = ("Once that is put right, the" if found.error else "The") + " same run command goes on with it"
         shard = ", or, if it is a shard, selfloop merge joins it with the others" if some else ""
         say(f"Nobody is at work on it: its lock is free. {goes_on}{shard}.")
     elif found.at_work is None:
