@@ -438,6 +438,17 @@ def test_data_are_named_or_lie_in_files(tmp_path: Path) -> None:
         assert DATA.name_of(advisor._dataset(named)) == "digits"
 
 
+def test_columns_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["id,age,said", *(f"{i},{i * 7 % 31},they said {i} times" for i in range(90))]))
+    given = advisor._without(advisor._dataset(path), ["id", "said"])
+    assert given.load([0]).events.columns == ("age",)
+    more = advisor._without(advisor._dataset(f"{{name: table, path: {path}, leave_out: [id]}}"), ["said"])
+    assert more == given
+    with pytest.raises(ConfigError, match="columns and leave_out both say which are taken"):
+        advisor._without(advisor._dataset(f"{{name: table, path: {path}, columns: [age]}}"), ["said"])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_fresh_rows_that_are_set_aside_are_counted(tmp_path: Path) -> None:
@@ -474,6 +485,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"settings": ["mixing.lam=3"]}, "mixing.lam is what advise sets itself"),
     ({"settings": ["metrics=[mean_error]"]}, "metrics is what advise sets itself"),
     ({"settings": ["foo=3"]}, "no setting is called 'foo'"),
+    ({"leave_out": ["a"]}, "leave_out is of the columns of a file, and data gaussian is none"),
     ({"metrics": ["mode_coverage"]}, "needs known modes, which data gaussian does not have"),
 ]
 

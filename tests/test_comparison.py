@@ -273,7 +273,7 @@ def elsewhere(tmp_path: Path) -> dict[str, Judgement]:
     return {
         "one": judge(real, list(some[:5]), out=tmp_path / "one", **ask),
         "two": judge(real, list(some[:5] * 0.5), out=tmp_path / "two", **ask),
-        "longer": judge(real, list(some), control=list(some[::-1]), out=tmp_path / "longer", **ask),
+        "longer": judge(real, list(some), control=list(-some[::-1]), out=tmp_path / "longer", **ask),
         "others": judge(real + 1.0, list(some[:5]), out=tmp_path / "others", **ask),
     }
 

@@ -415,3 +415,18 @@ def test_a_directory_is_no_experiment(tmp_path: Path) -> None:
     (tmp_path / "run/experiment.yaml").touch()
     with pytest.raises(ConfigError, match="run' is a run directory: give its recipe or YAML file, and --out "):
         Experiment.load(str(tmp_path / "run"))
+
+
+def test_never_changes() -> None:
+    experiment = Experiment.load("fig4-small")
+    with pytest.raises(ConfigError, match=r"never changes: \.override\('generations=…'\) returns another"):
+        experiment.generations = 5
+    assert experiment.override("generations=5").generations == 5
+
+
+def test_a_setting_that_a_regime_does_not_have_is_no_typo_of_its_name() -> None:
+    plain = {"name": "mine", "data": "gaussian", "generator": "gaussian", "generations": 2}
+    with pytest.raises(ConfigError, match=r"^no setting is called 'mixing.lam': accumulate has none but its name$"):
+        Experiment.build(plain | {"mixing": "accumulate", "grid": {"mixing.lam": [0, 1]}})
+    with pytest.raises(ConfigError, match=r"^no setting is called 'mixing.lam': replace has name, n$"):
+        Experiment.build(plain | {"mixing": "replace", "grid": {"mixing.lam": [0, 1]}})

@@ -35,6 +35,7 @@ def first(calls: Any) -> Any:
 CALLS: list[tuple[str, Callable[[Any, Run, Path], Any], str, tuple[str, ...]]] = [
     ("Run.open", lambda x, r, p: Run.open(x), "path|run directory", ()),
     ("Run.plot", lambda x, r, p: r.plot(x), "metric|record", ()),
+    ("Run.plot axes", lambda x, r, p: r.plot("w2_held_out", axes=x), "axes", ("None",)),
     ("Run.samples_plot", lambda x, r, p: r.samples_plot(x), "generation", ()),
     ("Run.samples t", lambda x, r, p: r.samples(x, 0), "generation", ()),
     ("Run.samples arm", lambda x, r, p: r.samples(0, x), "arm", ("3",)),
@@ -70,6 +71,7 @@ CALLS: list[tuple[str, Callable[[Any, Run, Path], Any], str, tuple[str, ...]]] =
     ("advise horizon", lambda x, r, p: advise(REAL, horizon=x, out=p / "new"), "horizon", ("3",)),
     ("advise metrics", lambda x, r, p: advise(REAL, metrics=x, out=p / "new"), "metrics", ("list",)),
     ("advise settings", lambda x, r, p: advise(REAL, settings=x, out=p / "new"), "settings", ("list",)),
+    ("advise leave_out", lambda x, r, p: advise(REAL, leave_out=x, out=p / "new"), "leave_out", ("list",)),
     ("advise seed", lambda x, r, p: advise(REAL, seed=x, out=p / "new"), "seed", ("3",)),
     ("advise out", lambda x, r, p: advise(REAL, out=x, budget=0.1), "out", ("None", "text")),
     ("judge real", lambda x, r, p: judge(x, [REAL] * 2, out=p / "new"), "real|rows|exist", ()),

@@ -75,12 +75,15 @@ def test_a_column_that_numbers_the_rows_is_left_out(folder: Path, nest: Nursery)
     (folder / "people.csv").write_text("\n".join([f"id,{lines[0]}", *(f"{i},{x}" for i, x in enumerate(lines[1:], 1))]))
     assert '\n# Left out: "id", as every row' in starter("begun", Path("people.csv"))
     assert Experiment.parse(starter("begun", Path("people.csv"))).data.leave_out == ["id"]
-    with pytest.raises(DataError, match=r"it numbers the rows; set leave_out: \[id\], or types"):
+    with pytest.raises(DataError, match=r"it numbers the rows; leave the column out \(--leave-out id\)"):
         Experiment.parse(starter("begun", Path("people.csv"), leave_out=["a"])).data.load([0])
     found = nest.command("init", "--data", "people.csv", "--leave-out", "id", cwd=folder)
     assert found.returncode == 0, found.stderr
     experiment = Experiment.load(str(folder / "people.yaml"))
     assert [name.partition("=")[0] for name in experiment.data.load([0]).events.columns][:2] == ["a", "kind"]
+    (folder / "said.csv").write_text("\n".join(["age,said", *(f"{i % 7},they said {i} times" for i in range(40))]))
+    refused = nest.command("init", "--data", "said.csv", cwd=folder)
+    assert refused.stderr.strip().endswith("it names the rows; leave the column out (--leave-out said)")
     refused = nest.command("init", "--leave-out", "id", cwd=folder)
     assert refused.stderr.strip().endswith("--leave-out is a column of a table: name that by --data")
 

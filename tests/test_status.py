@@ -127,6 +127,20 @@ def test_a_fit_under_way_is_seen_by_another_process_and_after_a_kill(
     assert "Nobody is at work" in text
 
 
+def test_what_ended_a_run_is_said_and_is_to_be_put_right_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(t: int, done: int, total: int) -> None:
+        if t == 1:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(run(tiny(), tmp_path / "run", progress=stop))
+    _, text = said(monkeypatch, capsys, "status", tmp_path / "run")
+    assert "It ended in an error: OSError: the disk is gone" in text
+    assert "Once that is put right, the same run command goes on with it." in " ".join(text.split())
+
+
 def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> None:
     of = Run.open(finished)  # 2 retrainings of 2 steps after as many, in two stacks, of which generation 0 fits one
 

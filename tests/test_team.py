@@ -12,7 +12,7 @@ import torch
 
 from selfloop import Run
 from selfloop.core.errors import ConfigError
-from selfloop.engines.team import Team
+from selfloop.engines.team import Team, available
 
 EXPERIMENT = """
 name: shared
@@ -107,3 +107,8 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     team.size = 3
     with pytest.raises(ConfigError, match="batch_size 256 cannot be split evenly into 1 parts of 3 devices"):
         EDM()._share(team)
+
+
+def test_a_device_that_torch_does_not_know() -> None:
+    with pytest.raises(ConfigError, match=r"^torch knows no device 'gpu': give cpu, cuda, cuda:1 or mps$"):
+        available("gpu")

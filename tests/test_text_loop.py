@@ -196,7 +196,7 @@ def test_no_document_is_judged_by_and_held_out(tmp_path: Path, capsys: Any) -> N
     letters = "abcdefghijklmnopqrst"
     (tmp_path / "real.jsonl").write_text("\n".join(json.dumps(each * 600) for each in letters))  # rows of 256 bytes
     for t in range(2):
-        (tmp_path / f"gen_{t}.jsonl").write_text("\n".join(json.dumps(each * 600) for each in letters[:8]))
+        (tmp_path / f"gen_{t}.jsonl").write_text("\n".join(json.dumps(each * 600) for each in letters[t : 8 + t]))
     found = judge(
         str(tmp_path / "real.jsonl"), [str(tmp_path / f"gen_{t}.jsonl") for t in range(2)], out=tmp_path / "j"
     )

@@ -71,7 +71,8 @@ def test_settings_of_an_experiment() -> None:
         ({"generations": 0}, "generations: must be greater than 0, not 0"),
         ({"generations": 2.5}, "generations: must be a whole number, as 10, not 2.5"),
         ({"retrain": "hot"}, "retrain: must be 'warm' or 'scratch', not 'hot'"),
-        ({"seeds": {"a": 1}}, "seeds: must be a whole number, as 10"),
+        ({"seeds": {"a": 1}}, "seeds: must be a whole number, as 10, or a list, as [1, 2]"),
+        ({"seeds": [1, "a"]}, "seeds.1: must be a whole number, as 10, not 'a'"),
     ],
 )
 def test_some_of_them(settings: dict[str, Any], line: str) -> None:

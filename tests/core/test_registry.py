@@ -416,7 +416,12 @@ def test_code_that_cannot_be_imported_gets_one_line_and_leaves_nothing(shapes: F
             import_code(str(path))
         assert one_line(error).startswith(f"--import {path}: it cannot be imported: ")
         assert "mine" not in sys.modules
-    for word, words in ((str(tmp_path / "nowhere.py"), "there is no such file"), ("no_such_module", "No module named")):
+    path.write_text(
+        "from selfloop.generators import GENERATORS\n\n\n@GENERATORS.register\nclass Mine:\n    name = 'x'\n"
+    )
+    with pytest.raises(ConfigError, match=rf"^--import {path}: Mine is no .* \(mine.py, line 4\)$"):
+        import_code(str(path))
+    for word, words in ((str(tmp_path / "nowhere.py"), "there is no such file"), ("no_such.module", "no such module")):
         with pytest.raises(ConfigError, match=words) as error:
             import_code(word)
         one_line(error)

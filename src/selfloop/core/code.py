@@ -54,7 +54,8 @@ def _import_file(path: str) -> str:
     name = _module_name(path)
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None  # as of every name that ends so
+        assert spec is not None  # as of every name that ends so
+        assert spec.loader is not None
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
