@@ -204,6 +204,18 @@ def test_the_order_does_not_depend_on_how_accents_are_written(tmp_path: Path, wr
     assert torch.equal(*sets)
 
 
+def test_folders_too_deep_for_a_path_are_refused(tmp_path: Path) -> None:
+    path, here = folder(tmp_path, {"1.png": GREY}), os.getcwd()
+    try:
+        os.chdir(path)
+        for _ in range(20):
+            os.mkdir("a" * 250)
+            os.chdir("a" * 250)
+    finally:
+        os.chdir(here)
+    refused(lambda: read_pictures(path), "cannot be read: File name too long")
+
+
 class TestLinks:
     def test_those_to_folders_and_files_are_followed(self, tmp_path: Path) -> None:
         folder(tmp_path / "store", {"1.png": GREY, "deep/2.png": GREY})

@@ -18,7 +18,7 @@ from selfloop.core.tokens import Bytes, Characters, Subwords, Tokenizer
 from selfloop.core.urls import fetched
 from selfloop.data.base import DATA, Split
 from selfloop.data.finite import Finite, refuse_twice
-from selfloop.data.reading.texts import Unit, encoded, read_texts
+from selfloop.data.reading.texts import Unit, encoded, plain_files, read_texts
 from selfloop.data.reading.tokenizer_files import read_tokenizer_file
 from selfloop.data.units import divide_units
 
@@ -99,7 +99,8 @@ def _stamp(path: str | None) -> tuple[tuple[str, int, int], ...]:
     """Return by what is seen that a file, or one below a folder, has changed."""
     if path is None:
         return ()
-    found = ((str(each), each.stat()) for each in (Path(path), *sorted(Path(path).rglob("*"))) if each.is_file())
+    files = sorted(plain_files(Path(path))) if Path(path).is_dir() else [Path(path)]
+    found = ((str(each), each.stat()) for each in files if each.is_file())
     return tuple((name, about.st_mtime_ns, about.st_size) for name, about in found)
 
 

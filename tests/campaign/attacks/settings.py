@@ -19,8 +19,8 @@ def attacks() -> Iterator[Attack]:
         write, call = file("x.yaml", content), ("selfloop:Experiment.load", "x.yaml")
         yield Attack("YAML", name, write, _run("x.yaml"), _HARM, call=call, heavy=callable(content))
     for name, text in _values().items():
-        write = file("x.yaml", _BASE.encode())
-        yield Attack("YAML", f"a word: {name}", write, (*_run("x.yaml"), "--set", f"data={text}"), _HARM)
+        write, codes = file("x.yaml", _BASE.encode()), (0, 2) if name == "a tab" else (2,)  # which is white space
+        yield Attack("YAML", f"a word: {name}", write, (*_run("x.yaml"), "--set", f"data={text}"), _HARM, codes)
         yield Attack("YAML", f"features: {name}", write, ("metrics", "x.yaml", "x.yaml", "--features", text), _HARM)
         yield Attack("YAML", f"a tracker: {name}", write, (*_run("x.yaml"), "--track", text), _HARM)
     for name, more in _settings().items():

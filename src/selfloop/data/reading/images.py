@@ -266,7 +266,11 @@ def _files(path: Path) -> Iterator[str]:
 def _refuse_circle(path: Path, folder: Path) -> None:
     """Refuse a folder that is a link to one that it is in."""
     here = path / folder
-    if here.is_symlink() and any(here.samefile(above) for above in (path, *(path / p for p in folder.parents))):
+    try:
+        circle = here.is_symlink() and any(here.samefile(above) for above in (path, *(path / p for p in folder.parents)))
+    except OSError as error:
+        raise DataError(f"folder {quoted(here)} cannot be read: {error.strerror}") from error
+    if circle:
         raise DataError(f"folder {quoted(folder)} in {quoted(path)} is a link to a folder that it lies in")
 
 

@@ -56,7 +56,7 @@ class Corpus(NamedTuple):
 def is_corpus(path: Path) -> bool:
     """Whether a file or folder is plainly of text: .txt, JSON Lines, or a folder with .txt files."""
     if path.is_dir():
-        return any(_plain_files(path))
+        return any(plain_files(path))
     return path.suffix.lower() in (PLAIN, *JSON_LINES)
 
 
@@ -114,7 +114,7 @@ def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, 
     if column is not None and not tabular:
         raise DataError(f"{source} has no columns, and column is {quoted(column)}: leave it out")
     if path.is_dir():
-        files = sorted(_plain_files(path))
+        files = sorted(plain_files(path))
         if not files:
             raise DataError(f"{source} is a folder without files whose names end in .txt")
         _refuse_large(sum(each.stat().st_size for each in files), source)
@@ -131,7 +131,8 @@ def _documents(path: Path, column: str | None, source: str) -> tuple[Form, str, 
     return LINES, TEXT, [Piece(_text(path, source), source)]
 
 
-def _plain_files(folder: Path) -> Iterator[Path]:
+def plain_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of text below a folder, in any order."""
     for place, _, names in os.walk(folder):  # Path.rglob ends in an error where folders lie too deep for a path
         texts = (Path(place, name) for name in names if name.lower().endswith(PLAIN))
         yield from filter(Path.is_file, texts)
