@@ -107,9 +107,12 @@ def test_totals_of_many_small_problems_are_least(family: str) -> None:
         np.testing.assert_allclose(totals, best, rtol=1e-9, atol=1e-15)
 
 
-def test_point_sets_give_what_their_costs_give() -> None:
+@pytest.mark.parametrize("d", [1, 3, 16, 17, 64, 300])
+@pytest.mark.parametrize("centre", [0.0, 1e7])
+def test_point_sets_give_what_their_costs_give(d: int, centre: float) -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 5, 40, 3))
+    a, b = centre + rng.standard_normal((2, 5, 40, d))
+    b[2] = a[2][rng.permutation(40)]  # at distance 0, which a product of them hides
     np.testing.assert_array_equal(assign_points(a, b), assignment(((a[:, :, None] - b[:, None]) ** 2).sum(-1)))
     a[3, 7] = np.nan
     with pytest.raises(ValueError, match="point sets of batch 3"):

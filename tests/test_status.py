@@ -100,7 +100,7 @@ def test_what_is_under_way_is_seen_stack_by_stack(tmp_path: Path, monkeypatch: p
     assert [each.last for each in seen] == [-1, -1, 0, 0, 1, 1]
     assert all(each.at_work for each in seen)
     assert [work.stage for work in seen[2].work] == ["done", ""]
-    assert [list(work.arms) for work in seen[0].work] == [[0, 1], [2, 3]]
+    assert [list(work.arms) for work in seen[0].work] == [[0, 2], [1, 3]]
     assert all(each.left is not None and each.left.low <= each.left.expected <= each.left.high for each in seen)
     assert not list((tmp_path / "run").glob(".status*"))
 
@@ -116,9 +116,9 @@ def test_a_fit_under_way_is_seen_by_another_process_and_after_a_kill(
     seen = Watch(out).look()
     assert seen.at_work is False
     work = seen.work[0]
-    assert (work.stage, work.generation, work.steps, list(work.arms)) == ("fit", 0, 10**6, [0, 1])
+    assert (work.stage, work.generation, work.steps, list(work.arms)) == ("fit", 0, 10**6, [0, 2])
     assert 0 < work.step < 10**6
-    assert work.loss.keys() == {0, 1}
+    assert work.loss.keys() == {0}  # of which generation 0 of the other is
     assert work.rate is not None
     assert "process" in work.where
     _, text = said(monkeypatch, capsys, "status", out)
@@ -142,18 +142,18 @@ def test_what_ended_a_run_is_said_and_is_to_be_put_right_first(
 
 
 def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> None:
-    of = Run.open(finished)  # 2 retrainings of 2 steps after as many, in two stacks, of which generation 0 fits one
+    of = Run.open(finished)  # 2 retrainings of 2 steps after as many, in two stacks, of each of which generation 0 fits one arm
 
     def work(step: int, t: int) -> list[Work]:
         return [
             Work(
                 stack=s,
-                arms=[2 * s, 2 * s + 1],
+                arms=[s, s + 2],
                 generation=t,
                 stage="fit",
                 step=step,
                 steps=100,
-                fitted=[0, 1],
+                fitted=[s],
                 loss={},
             )
             for s in range(2)
@@ -161,10 +161,10 @@ def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> No
 
     half = remaining(of, -1, {}, work(50, 0), 10.0, 1)
     assert half is not None
-    assert half.expected == pytest.approx(10 + 2 * 20 * 2)  # the other half, then two generations of twice the stacks
+    assert half.expected == pytest.approx(10 + 2 * 20 * 2)  # the other half, then two generations of twice the arms
     together = remaining(of, -1, {}, work(50, 0), 10.0, 2)
     assert together is not None
-    assert together.expected == pytest.approx(10 + 2 * 20)
+    assert together.expected == pytest.approx(10 + 2 * 20 * 2)
     assert remaining(of, -1, {}, [], 10.0, 1) is None
     steady = remaining(of, 1, {0: 50.0, 1: 8.0}, [], 2.0, 1)
     assert steady is not None
@@ -176,17 +176,18 @@ def test_what_is_compiled_once_is_not_expected_again(finished: Path) -> None:
     of = Run.open(finished)
     found = remaining(of, 0, {0: 50.0}, [], 0.0, 1, {0: (4.0, 1.0)})
     assert found is not None
-    assert found.expected == pytest.approx(2 * 2 * (4 + 1))  # two retrainings of two stacks
+    assert found.expected == pytest.approx(2 * 2 * 2 * (4 + 1))  # two retrainings of two stacks of twice the arms
     part = [
-        Work(stack=0, arms=[0, 1], generation=0, stage="fit", step=50, steps=100, fitted=[0, 1], loss={}, worked=2.0)
+        Work(stack=0, arms=[0, 2], generation=0, stage="fit", step=50, steps=100, fitted=[0], loss={}, worked=2.0),
+        Work(stack=1, arms=[1, 3], generation=0, loss={}),
     ]
     begun = remaining(of, -1, {}, part, 40.0, 1)
     assert begun is not None
-    assert begun.expected == pytest.approx(2 + 2 * 2 * 4)
+    assert begun.expected == pytest.approx(2 + 4 + 2 * 2 * 8)
     resumed = replace(part[0], resumed=25)
-    again = remaining(of, -1, {}, [resumed], 40.0, 1)
+    again = remaining(of, -1, {}, [resumed, part[1]], 40.0, 1)
     assert again is not None
-    assert again.expected == pytest.approx(4 + 2 * 2 * 8)
+    assert again.expected == pytest.approx(4 + 8 + 2 * 2 * 16)
 
 
 def test_what_takes_longer_and_longer_is_expected_to(finished: Path) -> None:
@@ -320,14 +321,14 @@ def test_the_command_line_keeps_the_file(
 
 
 def test_generation_0_fits_arms_once_that_it_does_not_tell_apart(tmp_path: Path) -> None:
-    of = {"generator": {"name": "otcfm", "width": 8}, "budget": {"steps": 2}, "generations": 1, "seeds": 2}
+    of = {"generator": {"name": "otcfm", "width": 8}, "budget": {"steps": 2}, "generations": 1, "seeds": 3}
     *_, _ = run(tiny(**of, grid={"mixing.lam": [0, 1, "inf"]}), tmp_path / "run")
     there = Run.open(tmp_path / "run")
     assert [[(arm.settings["mixing.lam"], arm.seed) for arm in members] for members in there.stacks] == [
-        [(0, 0), (0, 1), (1, 0)],
-        [(1, 1), (math.inf, 0), (math.inf, 1)],
+        [(0, 0), (1, 0), (math.inf, 0), (0, 1)],
+        [(1, 1), (math.inf, 1), (0, 2), (1, 2), (math.inf, 2)],
     ]
-    assert status._arm_ratio(there) == 6 / 4
-    half = Work(stack=0, arms=[0, 1, 2], generation=0, stage="fit", fit=0, step=5, steps=10, fitted=[0, 1], loss={})
+    assert status._arm_ratio(there) == 9 / 4
+    half = Work(stack=0, arms=[0, 3, 6, 1], generation=0, stage="fit", fit=0, step=5, steps=10, fitted=[0, 1], loss={})
     assert status._of_stack(there, half) == 0.5  # both of the two arms that are fitted, together
-    assert status._of_stack(there, replace(half, generation=1, fitted=[1])) == (1 + 0.5) / 3  # one after the other
+    assert status._of_stack(there, replace(half, generation=1, fitted=[3])) == (1 + 0.5) / 4  # one after the other

@@ -123,10 +123,11 @@ def stacks(chosen: Sequence[Arm]) -> list[list[Arm]]:
     """Group the arms that train together: equal but for seed and regime, and drawing equally many samples.
 
     The grouping depends on the arms alone, never on how many processes share the work: none larger than the generator
-    asks for, and of arms that are trained an even number, so that two cores have as much to do.
+    asks for, and of arms that are trained an even number, so that two cores have as much to do. Arms of a seed are
+    together, as they share generation 0: so its fits are spread over all stacks.
     """
     groups: dict[str, list[Arm]] = {}
-    for arm in chosen:
+    for arm in sorted(chosen, key=lambda arm: arm.seed):
         groups.setdefault(arm.but_for_mixing, []).append(arm)
     return [part for group in groups.values() for part in _parts(group, len(groups) == 1)]
 

@@ -267,7 +267,9 @@ def _refuse_circle(path: Path, folder: Path) -> None:
     """Refuse a folder that is a link to one that it is in."""
     here = path / folder
     try:
-        circle = here.is_symlink() and any(here.samefile(above) for above in (path, *(path / p for p in folder.parents)))
+        circle = here.is_symlink() and any(
+            here.samefile(above) for above in (path, *(path / p for p in folder.parents))
+        )
     except OSError as error:
         raise DataError(f"folder {quoted(here)} cannot be read: {error.strerror}") from error
     if circle:

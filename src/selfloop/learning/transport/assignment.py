@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, overload
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  numba's products come from here
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, get_num_threads
@@ -44,6 +45,10 @@ _MAGNITUDE = np.int64(2**63 - 1)  # all bits of a float but the sign
 _NOT_FINITE = -2
 _ROUNDING = 2.0**-53
 _GAP = 1e-12  # of the total
+FEW = 16
+"""Dimensions up to which differences are quicker than a matrix product."""
+CANCELLED = 1e-6
+"""Of ‖a‖² + ‖b‖²: a distance by a product that is less than that has lost six digits."""
 _INFINITE = np.int64(0x7FF0000000000000)  # the bits of +inf
 
 
@@ -86,7 +91,7 @@ def assignment(cost: Tensor | NDArray[Any]) -> Tensor | Indices:
 
 
 def assign_points(a: Doubles, b: Doubles) -> Indices:
-    """Return the permutations of least total squared distance between point sets of few dimensions, on one thread.
+    """Return the permutations of least total squared distance between point sets, on one thread.
 
     Args:
         a: (batch, n, d) float64.
@@ -99,7 +104,7 @@ def assign_points(a: Doubles, b: Doubles) -> Indices:
         ValueError: a squared distance is not finite.
     """
     col = np.empty(a.shape[:2], np.int64)
-    _solve_points(np.ascontiguousarray(a), np.ascontiguousarray(b.swapaxes(1, 2)), np.array(_EPSILONS), col)
+    _solve_points(np.ascontiguousarray(a), np.ascontiguousarray(b), np.array(_EPSILONS), col)
     if (bad := np.flatnonzero(col[:, :1] == _NOT_FINITE)).size:
         raise ValueError(f"the point sets of batch {bad[0]} have a squared distance that is not finite")
     return col
@@ -107,10 +112,13 @@ def assign_points(a: Doubles, b: Doubles) -> Indices:
 
 @njit(cache=True, nogil=True)
 def _solve_points(a: Doubles, b: Doubles, epsilons: Doubles, col: Indices) -> None:
-    """Solve for a (batch, n, d) and b (batch, d, n), each problem while its costs are still in the cache."""
+    """Solve for a and b (batch, n, d), each problem while its costs are still in the cache."""
     cost = np.empty((1, a.shape[1], a.shape[1]))
     for batch in range(a.shape[0]):
-        squared_differences(a[batch], b[batch], cost[0])
+        if a.shape[2] <= FEW:
+            squared_differences(a[batch], b[batch].T.copy(), cost[0])
+        else:
+            _products(a[batch], b[batch], cost[0])
         _solve(cost, epsilons, col[batch : batch + 1])
 
 
@@ -123,6 +131,26 @@ def squared_differences(a: Doubles, b: Doubles, out: Doubles) -> None:
             for j in range(b.shape[1]):
                 difference = a[i, k] - b[k, j]
                 out[i, j] += difference * difference
+
+
+@njit(cache=True, nogil=True)
+def _products(a: Doubles, b: Doubles, out: Doubles) -> None:
+    """Write the squared distances (n, m) of a (n, d) and b (m, d) by a matrix product of the centred points."""
+    centre = np.zeros(b.shape[1])
+    for j in range(b.shape[0]):
+        centre += b[j]
+    centre /= b.shape[0]
+    x, y = a - centre, b - centre
+    np.dot(x, y.T, out)
+    x_square, y_square = np.empty(x.shape[0]), np.empty(y.shape[0])
+    for points, square in ((x, x_square), (y, y_square)):
+        for i in range(points.shape[0]):
+            square[i] = np.dot(points[i], points[i])
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = x_square[i] + y_square[j] - 2 * out[i, j]
+    # From the points as they are: the centred ones are rounded where the centre is far from them.
+    cancelled_differences(a, b, x_square, y_square, CANCELLED, out)
 
 
 @njit(cache=True, nogil=True)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from selfloop.learning.transport.assignment import (
+    CANCELLED,
+    FEW,
     assign_points,
     assignment,
     cancelled_differences,
@@ -14,9 +16,6 @@ from selfloop.learning.transport.assignment import (
 )
 
 __all__ = ["assignment", "optimal_pairs", "squared_distances"]
-
-_FEW = 16  # dimensions up to which differences are quicker than a matrix product
-_CANCELLED = 1e-6  # of ‖a‖² + ‖b‖²: what is less than that of a product has lost six digits
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -27,7 +26,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     of its digits, wherever the points are.
     """
     a, b = a.double(), b.double()
-    if a.shape[1] <= _FEW:
+    if a.shape[1] <= FEW:
         out = np.empty((len(a), len(b)))
         squared_differences(a.contiguous().numpy(), b.T.contiguous().numpy(), out)
         return torch.from_numpy(out)
@@ -37,7 +36,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     square = torch.addmm(y_square, x, y.T, alpha=-2).add_(x_square.unsqueeze(1))
     # From the points as they are: the centred ones are rounded where the centre is far from them.
     points = (a.contiguous().numpy(), b.contiguous().numpy())
-    cancelled_differences(*points, x_square.numpy(), y_square.numpy(), _CANCELLED, square.numpy())
+    cancelled_differences(*points, x_square.numpy(), y_square.numpy(), CANCELLED, square.numpy())
     return square
 
 
@@ -56,10 +55,6 @@ def optimal_pairs(noise: Tensor, data: Tensor, draw: Tensor) -> tuple[Tensor, Te
         The paired source and target points, (R, B, *event) each.
     """
     a, b = noise.flatten(2).double().cpu(), data.flatten(2).double().cpu()
-    if a.shape[2] <= _FEW:
-        plan = torch.from_numpy(assign_points(a.numpy(), b.numpy()))
-    else:
-        plan = torch.stack([assignment(squared_distances(*pair)) for pair in zip(a, b, strict=True)])
-    plan = plan.to(draw.device)
+    plan = torch.from_numpy(assign_points(a.numpy(), b.numpy())).to(draw.device)
     replica = torch.arange(len(draw), device=draw.device).unsqueeze(1)
     return noise[replica, draw], data[replica, plan.gather(1, draw)]
