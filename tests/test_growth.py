@@ -305,7 +305,7 @@ class TestKilled:
 
     def test_just_before_it_grows(self, nest: Nursery, tmp_path: Path) -> None:
         """What the kill left undone is made good, although the run is now of more arms."""
-        few, many = (tiny(generations=3, seeds=seeds) for seeds in (2, 3))
+        few, many = (gaussian(generations=3, seeds=seeds) for seeds in (2, 3))
         points = nest.run(few, tmp_path / "counted", crash_at=None)["message"].split()
         committed = [n for n, what in enumerate(points) if what == "os.rename"][-1] + 1
         made(few, tmp_path / "whole")

@@ -3,7 +3,7 @@
 What is killed, with SIGKILL or ``os._exit``, and what is compared: every file of the run directory but ``lock`` and
 ``log.txt``, byte for byte, with those of a run that was left alone; nothing else may be left behind.
 
-- The process of a run, at 16 moments spread at random over its life; also again and again until it gets through.
+- The process of a run, at 8 moments spread at random over its life; also again and again until it gets through.
 - The same process just before each change to the file system, and half way through each write, while the run is made,
   goes on, is recovered, and is finished. That includes the moments between a rename and the next step.
 - A worker process at work or at rest, and the parent of workers.
@@ -53,10 +53,10 @@ def test_killed_at_random_moments(nest: Nursery, tmp_path: Path) -> None:
     experiment, rng = small(), random.Random(20240)
     expected, life = _whole(nest, experiment, tmp_path / "whole")
     kills, found = 0, Counter[int]()
-    for i in rng.sample(range(16), 16):
+    for i in rng.sample(range(8), 8):
         out = tmp_path / f"run-{i}"
-        # One moment in each sixteenth of the life, so that none of it is left out.
-        outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 16)
+        # One moment in each eighth of the life, so that none of it is left out.
+        outcome = nest.run(experiment, out, kill_after=life * (i + rng.random()) / 8)
         if ended(outcome):  # the machine was busier when the life was taken
             life = min(life, outcome["seconds"])
         if outcome["status"] == "killed":
@@ -65,8 +65,8 @@ def test_killed_at_random_moments(nest: Nursery, tmp_path: Path) -> None:
         assert _finish(nest, experiment, out) == expected, f"killed after {outcome['seconds']} s"
         shutil.rmtree(out)
     # Some come too late where the machine was busier while the life was taken than it is now.
-    assert kills >= 8, f"only {kills} of 16 came in time"
-    assert len(found) >= 4, f"the kills hit too few stages: {found}"
+    assert kills >= 4, f"only {kills} of 8 came in time"
+    assert len(found) >= 3, f"the kills hit too few stages: {found}"
 
 
 def test_killed_again_and_again(nest: Nursery, tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_killed_in_every_regime(nest: Nursery, tmp_path: Path, regime: str) -> N
 
 @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
 def test_every_crash_point(nest: Nursery, tmp_path: Path, torn: bool) -> None:
-    # The third retraining is the first to drop weights. Half a write is half a write, whatever was fitted.
-    experiment = tiny(generations=3, metrics=["mean_error"], **CLOSED if torn else {})
+    # The third retraining is the first to drop weights. What is written, and when, is the same whatever was fitted.
+    experiment = tiny(generations=3, metrics=["mean_error"], **CLOSED)
     expected, _ = _whole(nest, experiment, tmp_path / "whole")
     counted = nest.run(experiment, tmp_path / "counted", crash_at=None, torn=torn)
     points = counted["message"].split()

@@ -142,7 +142,9 @@ def test_what_ended_a_run_is_said_and_is_to_be_put_right_first(
 
 
 def test_what_is_left_is_told_by_steps_then_by_generations(finished: Path) -> None:
-    of = Run.open(finished)  # 2 retrainings of 2 steps after as many, in two stacks, of each of which generation 0 fits one arm
+    of = Run.open(
+        finished
+    )  # 2 retrainings of 2 steps after as many, in two stacks, of each of which generation 0 fits one arm
 
     def work(step: int, t: int) -> list[Work]:
         return [
