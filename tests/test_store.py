@@ -249,8 +249,8 @@ class TestPromises:
                 break
             except KeyboardInterrupt:
                 assert list(out.glob(".fit-*"))
-        # A fit that both stacks share and 4 of each, saved after each of 10 steps but the last, and none of them twice.
-        assert saves == 81
+        # In each of two stacks 5 fits, saved after each of 10 steps but the last, and none of them twice.
+        assert saves == 90
         assert snapshot(out) == snapshot(undisturbed)
 
     def test_a_device_that_is_not_there(self) -> None:
