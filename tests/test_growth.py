@@ -270,13 +270,13 @@ GROWTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 class TestKilled:
     @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
     def test_while_arms_catch_up(self, nest: Nursery, tmp_path: Path, torn: bool) -> None:
-        made(gaussian(generations=3), tmp_path / "start")
-        every_crash(nest, tmp_path / "start", gaussian(generations=3, seeds=2), tmp_path, torn)
+        made(gaussian(generations=2), tmp_path / "start")
+        every_crash(nest, tmp_path / "start", gaussian(generations=2, seeds=2), tmp_path, torn)
 
     @pytest.mark.parametrize("torn", [False, True], ids=["before each change", "half way through each write"])
     def test_while_metrics_are_added(self, nest: Nursery, tmp_path: Path, torn: bool) -> None:
-        made(gaussian(generations=3), tmp_path / "start")
-        more = gaussian(generations=3, metrics=["w2_held_out", "mean_error"])
+        made(gaussian(generations=2), tmp_path / "start")
+        more = gaussian(generations=2, metrics=["w2_held_out", "mean_error"])
         every_crash(nest, tmp_path / "start", more, tmp_path, torn)
         assert snapshot(tmp_path / "whole") == made(more, tmp_path / "at once")
 
