@@ -46,7 +46,7 @@ def _refused(place: Place) -> None:
     case = replace(cases(place)[0].case, batch=256)
     generator = case.generator()
     state = generator.init((3, case.side, case.side), STREAMS)
-    torch.cuda.set_per_process_memory_fraction(_FRACTION, place.device)
+    torch.cuda.set_per_process_memory_fraction(_FRACTION, place.device.index)
     try:
         generator.fit(state, case.data(), Budget(steps=1), STREAMS, Device(place.team))
     except ConfigError as error:
@@ -54,4 +54,4 @@ def _refused(place: Place) -> None:
     else:
         place.say("too little memory", note=f"{_FRACTION:.0%} of the device's were enough")
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, place.device)
+        torch.cuda.set_per_process_memory_fraction(1.0, place.device.index)
